@@ -1,0 +1,120 @@
+"""Speed of robode next to the plain re-statement of the published script (restatement.py): `make bench`.
+
+Both sides run in this process with the same number of threads, in turns. Quote the ratios; the seconds belong
+to one machine on one day. What is compared:
+
+epoch       one epoch of training by the published recipe (euler, h = 0.5, kappa = 4e-4, the script's gamma):
+            robode's own loop, with its callbacks and its log, against the plain loop
+loading     test images -> noisy batches, one copy of the test set for each of Table I's four noise levels
+evaluation  the same with forward passes and accuracies
+bsm         one BSM log next to one training step
+cli         wall time of the help pages, each in a fresh process
+
+    python bench/bench.py --data-root ../shared/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import Row, machine
+from parts import bsm, cli, epoch, evaluation, loading
+from rich.console import Console
+from rich.table import Table
+from setting import Setting
+
+PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
+    "epoch": epoch,
+    "loading": loading,
+    "evaluation": evaluation,
+    "bsm": bsm,
+    "cli": cli,
+}
+
+TABLE_WIDTH = 100
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", default=os.environ.get("ROBODE_DATA", "../shared/data"))
+    parser.add_argument("--model", choices=("chnode", "hdnn", "resnet"), default="chnode")
+    parser.add_argument("--depth", type=int, default=8)
+    parser.add_argument("--batches", type=int, default=None, help="of the epoch (default: all)")
+    parser.add_argument("--segment", type=int, default=25, help="batches before the other side's turn")
+    parser.add_argument("--turns", type=int, default=3, help="repetitions of the other parts")
+    parser.add_argument("--workers", type=int, default=0, help="DataLoader workers of the re-statement")
+    parser.add_argument("--threads", type=int, default=None, help="torch threads (default: torch's choice)")
+    parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
+    return parser.parse_args()
+
+
+def table(rows: list[Row], setting: Setting) -> Table:
+    """One line a comparison; ratios above 1 mean that robode was faster."""
+    title = f"{setting.model}, N={setting.depth}, {setting.label}, {torch.get_num_threads()} threads"
+    names = ("what", "robode", "re-statement", "ratio", "lowest-highest", "turns", "target")
+    result = Table(*names, title=title)
+    for row in rows:
+        ours, facts = statistics.median(row.ours), row.summary()
+        cells = [row.what, duration(ours), "", "", "", str(len(row.ours)), row.target]
+        if row.other:
+            spread = f"{facts['ratio_lowest']:.2f}-{facts['ratio_highest']:.2f}"
+            cells[2:4] = [duration(facts["other_median"]), f"{facts['ratio']:.2f}"]
+            cells[4] = spread if len(row.ours) > 1 else ""
+        result.add_row(*cells)
+    return result
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1e3 * seconds:.2f} ms"
+
+
+def write(rows: list[Row], setting: Setting, facts: dict[str, Any], folder: Path) -> Path:
+    """All raw seconds and the machine's facts as JSON; the file name is the time of day in UTC."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.datetime.now(datetime.UTC)
+    path = folder / f"{now:%Y-%m-%dT%H%M%SZ}.json"
+    content = {
+        "date": now.isoformat(timespec="seconds"),
+        "machine": facts,
+        "setting": setting.facts(),
+        "rows": [row.summary() for row in rows],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    args = arguments()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
+    facts = machine()
+    setting = Setting.choose(args)
+    rows: list[Row] = []
+    for name in args.only:
+        with console.status(f"{name} …"):
+            rows += PARTS[name](setting)
+    console.print(table(rows, setting))
+    console.print("ratio: re-statement over robode, median of pairs; the seconds are this machine's today")
+    for row in rows:
+        for note, value in row.notes.items():
+            console.print(f"{row.what}: {note}: {value}")
+    facts["load_after"] = os.getloadavg()[0]
+    console.print(f"load average before {facts['load_before']:.1f}, after {facts['load_after']:.1f}")
+    console.print(f"written to {write(rows, setting, facts, args.out)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Batches cut from tensors that stay in memory: one gather and one conversion per batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def in_units(x: Tensor) -> Tensor:
+    """Data units, float32: uint8 images (any shape) become x/255, anything else is only converted."""
+    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
+
+
+class EpochOrder:
+    """The order of an epoch, a function of (seed, epoch) alone: a resumed run sees the same batches."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of every epoch."""
+        self.epoch = epoch
+
+    def permutation(self, n: int) -> Tensor:
+        """(n,) int64. Own generator: the global ones are neither read nor moved."""
+        return torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(n))
+
+
+class TensorBatches:
+    """An iterable of (x, labels): x (B, *shape) float32 in data units, labels (B,) int64.
+
+    x: (n, *shape), uint8 images or float32; labels: (n,) int64. Without `order` the samples come as they lie.
+    Under torch.distributed each rank takes every world_size-th sample. A shuffled epoch is filled up from its
+    own start to equal shares (ranks must make the same number of steps); a fixed order is never filled up, so
+    that no sample is counted twice.
+    """
+
+    batch_sampler = None
+    """Lightning asks whatever has a `sampler` for this too."""
+
+    def __init__(self, x: Tensor, labels: Tensor, batch_size: int, order: EpochOrder | None = None) -> None:
+        self.x, self.labels = x, labels
+        self.batch_size = batch_size
+        self.order = order
+
+    @property
+    def sampler(self) -> EpochOrder | None:
+        """Where Lightning looks for `set_epoch`."""
+        return self.order
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of `epoch`; nothing to choose where the order is fixed."""
+        if self.order is not None:
+            self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        rank, ranks = _rank_and_ranks()
+        n = len(self.labels)
+        share = -(-n // ranks) if self.order is not None else len(range(rank, n, ranks))
+        return math.ceil(share / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # A generator: the epoch is read at the first batch, after whoever drives the loop has set it.
+        chosen = self._indices()
+        if chosen is None:
+            for start in range(0, len(self.labels), self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                yield in_units(self.x[rows]), self.labels[rows]
+            return
+        for indices in torch.split(chosen, self.batch_size):
+            yield in_units(self.x.index_select(0, indices)), self.labels.index_select(0, indices)
+
+    def _indices(self) -> Tensor | None:
+        rank, ranks = _rank_and_ranks()
+        n = len(self.labels)
+        if self.order is None:
+            return None if ranks == 1 else torch.arange(rank, n, ranks)
+        indices = self.order.permutation(n)
+        if n % ranks:
+            indices = torch.cat([indices, indices[: ranks - n % ranks]])
+        return indices[rank::ranks]
+
+
+def _rank_and_ranks() -> tuple[int, int]:
+    """(rank, world size), asked late because Lightning sets the group up after the loaders are made."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

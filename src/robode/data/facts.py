@@ -1,0 +1,51 @@
+"""What a network may know about a data set, and the noun that every data set implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Facts of a data set, known before a file is read.
+
+    shape: of one sample, (C, H, W) for images, (d,) for vectors.
+    mean, std: of the training split in data units, one number per channel (images) or coordinate
+        (vectors; zeros and ones mean "not normalised").
+    bounds: of the data units, (0, 1) for images, None for vectors.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bounds: tuple[float, float] | None
+    class_names: tuple[str, ...]
+
+
+class Samples(NamedTuple):
+    """x: (n, *shape), float32 in data units or uint8 standing for x/255; labels: (n,) int64."""
+
+    x: Tensor
+    labels: Tensor
+
+
+class Source(ABC):
+    """A data set. `load` reads everything into memory; the split into train and validation is not its job."""
+
+    train_is_test: bool = False
+    """True where the published set has one split for both; then nothing can be held out for validation."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> DataFacts:
+        """Facts, available without reading a file."""
+
+    @abstractmethod
+    def load(self) -> tuple[Samples, Samples]:
+        """(train, test). Raises BadInput, in one line, where files are missing or damaged."""

@@ -1,0 +1,143 @@
+"""The one LightningDataModule: holds a source's tensors and carves validation from its training split."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from robode.data.batches import EpochOrder, TensorBatches
+from robode.data.checks import check_validation
+from robode.data.facts import DataFacts, Samples, Source
+from robode.errors import BadInput
+
+SPLIT_SEED = 2022
+"""Which samples are held out never depends on the user's seed: runs with different seeds stay comparable."""
+
+
+def stratified(labels: Tensor, n: int) -> Tensor:
+    """Sorted indices (n,) of `n` samples whose class shares are those of `labels` (m,), rounded by largest
+    remainder. A fixed draw: equal labels and n give equal indices."""
+    generator = np.random.default_rng(SPLIT_SEED)
+    values, counts = np.unique(labels.numpy(), return_counts=True)
+    exact = counts * n / counts.sum()
+    take = np.floor(exact).astype(int)
+    take[np.argsort(take - exact, kind="stable")[: n - take.sum()]] += 1
+    members = [np.flatnonzero(labels.numpy() == value) for value in values]
+    chosen = [generator.permutation(m)[:k] for m, k in zip(members, take, strict=True)]
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+
+class DataModule(lightning.LightningDataModule):
+    """Splits and batches of one source.
+
+    validation: number of samples (int ≥ 1) or share (below 1) of the training split to hold out, stratified;
+        0 holds nothing out. limit_train: train on that many of the rest, stratified.
+    The test split is the source's own and is never touched. Raises BadInput where these cannot be met.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        validation: float = 0,
+        limit_train: int | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        check_validation(validation)
+        if batch_size < 1:
+            raise BadInput(f"batch_size={batch_size}: expected at least 1")
+        if validation and source.train_is_test:
+            raise BadInput(
+                f"data.validation={validation}: {name or type(source).__name__} trains on its test points, "
+                "so there is nothing to hold out; set data.validation=0"
+            )
+        self.source = source
+        self.name = name or type(source).__name__.lower()
+        self.batch_size = batch_size
+        self.validation = validation
+        self.limit_train = limit_train
+        self.order = EpochOrder(seed)
+        self._splits: dict[str, Samples] = {}
+
+    @property
+    def facts(self) -> DataFacts:
+        """Facts of the source, known before anything is read."""
+        return self.source.facts
+
+    def prepare(self) -> None:
+        """Read and split everything, once. Raises BadInput where the data are missing or damaged."""
+        if self._splits:
+            return
+        train, test = self.source.load()
+        splits = {"test": test}
+        held_out = self._held_out(len(train.labels))
+        if held_out:
+            chosen = stratified(train.labels, held_out)
+            rest = torch.ones(len(train.labels), dtype=torch.bool).index_fill(0, chosen, False)
+            splits["validation"] = Samples(train.x[chosen], train.labels[chosen])
+            train = Samples(train.x[rest], train.labels[rest])
+        splits["train"] = self._limited(train)
+        self._splits = splits
+
+    def setup(self, stage: str) -> None:
+        """Lightning's hook, on every rank."""
+        self.prepare()
+
+    def split(self, name: str) -> Samples:
+        """(x, labels) of "train", "validation" or "test"; x may be uint8 standing for x/255 (see `in_units`).
+
+        Raises BadInput for a split that this data set does not have."""
+        self.prepare()
+        if name not in self._splits:
+            raise BadInput(f"{self.name} has no {name} split, only {', '.join(sorted(self._splits))}")
+        return self._splits[name]
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether something is held out."""
+        return bool(self.validation)
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hex digits of the SHA-256 of all splits: two runs with equal digests saw equal data."""
+        self.prepare()
+        sha = hashlib.sha256()
+        for name in sorted(self._splits):
+            for part in self._splits[name]:
+                sha.update(f"{name} {tuple(part.shape)} {part.dtype}".encode())
+                sha.update(part.contiguous().numpy().data)
+        return sha.hexdigest()[:12]
+
+    def train_dataloader(self) -> TensorBatches:
+        """Shuffled by (seed, epoch)."""
+        return TensorBatches(*self.split("train"), self.batch_size, self.order)
+
+    def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
+        """Fixed order; an empty list where nothing is held out (limit_val_batches=0 never asks)."""
+        return TensorBatches(*self.split("validation"), self.batch_size) if self.has_validation else []
+
+    def test_dataloader(self) -> TensorBatches:
+        """Fixed order."""
+        return TensorBatches(*self.split("test"), self.batch_size)
+
+    def _held_out(self, n: int) -> int:
+        share = self.validation < 1
+        held_out = max(1, round(n * self.validation)) if share and self.validation else int(self.validation)
+        if held_out >= n:
+            raise BadInput(f"data.validation={self.validation}: {self.name} has only {n} training samples")
+        return held_out
+
+    def _limited(self, train: Samples) -> Samples:
+        if self.limit_train is None:
+            return train
+        if not 1 <= self.limit_train <= len(train.labels):
+            raise BadInput(f"data.limit_train={self.limit_train}: expected 1 to {len(train.labels)}, or null")
+        chosen = stratified(train.labels, self.limit_train)
+        return Samples(train.x[chosen], train.labels[chosen])

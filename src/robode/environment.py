@@ -1,0 +1,93 @@
+"""On what a run ran: enough to repeat it, nothing that names the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from robode.runs import Run, config_hash, read_json, write_json
+
+PACKAGES = ("robode", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "torchdiffeq")
+
+
+def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
+    """Write environment.json: versions, commit, threads, device, command, hashes. Earlier sessions are kept.
+
+    Raises:
+        JobFailed: the disk refuses.
+    """
+    import torch
+
+    path = run.folder / "environment.json"
+    before = read_json(path)
+    earlier = before.pop("earlier", {})
+    if before:
+        kept = ("started", "wall_seconds", "argv", "threads", "device", "commit", "dirty")
+        earlier[str(len(earlier) + 1)] = {key: before[key] for key in kept if key in before}
+    gpu = config["trainer"]["accelerator"] == "gpu"
+    content: dict[str, Any] = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "wall_seconds": None,
+        "argv": relative_argv(sys.argv),
+        **git_state(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "precision": str(config["trainer"]["precision"]),
+        "config_hash": config_hash(config),
+        "data_digest": data_digest,
+    }
+    write_json(path, content | ({"earlier": earlier} if earlier else {}))
+
+
+def finish(run: Run, began: float) -> None:
+    """Write down the wall time. began: time.monotonic() at the start."""
+    path = run.folder / "environment.json"
+    write_json(path, read_json(path) | {"wall_seconds": round(time.monotonic() - began, 3)})
+
+
+def relative_argv(argv: Sequence[str]) -> list[str]:
+    """The command line with absolute paths made relative to the working folder."""
+    return ["robode", *(_relative(word) for word in argv[1:])]
+
+
+def _relative(word: str) -> str:
+    key, separator, value = word.rpartition("=")
+    return f"{key}{separator}{os.path.relpath(value)}" if os.path.isabs(value) else word
+
+
+def git_state() -> dict[str, Any]:
+    """commit and dirty of the checkout that this source file is tracked in; empty for an installed wheel."""
+    here = Path(__file__)
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return {"commit": "", "dirty": None}
+    return {
+        "commit": _git(here.parent, "rev-parse", "HEAD") or "",
+        "dirty": bool(_git(here.parent, "status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # robode itself, run from its source
+            continue
+    return found

@@ -1,0 +1,10 @@
+"""The two ways a command can end badly, apart from being interrupted."""
+
+
+class BadInput(Exception):
+    """The user asked for something impossible: one line saying what was expected, what came and which
+    key to change. Exit code 2, nothing written."""
+
+
+class JobFailed(Exception):
+    """The request was fine, the job was not (NaN loss, full disk): one line. Exit code 1."""

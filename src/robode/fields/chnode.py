@@ -1,0 +1,91 @@
+"""Contractive Hamiltonian NODE: gamma follows the weights so that Theorem 1 holds.
+
+Zakwan, Xu, Ferrari-Trecate: Robust classification using contractive Hamiltonian neural ODEs, L-CSS 2023.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.fields.gamma import check_rule, gamma_of
+from robode.fields.hamiltonian import HamiltonianFlow, Rates
+from robode.ode.norms import largest_eigenvalue
+from robode.ode.vector_field import Scalar
+
+AUTO_KAPPA = 0.1
+
+
+class CHNode(HamiltonianFlow):
+    """F = J - gamma I, kappa > 0.
+
+    kappa: a number, or "auto" = 0.1 S max_j ||K_j||^2 at initialisation (then fixed): the regime in which J matters.
+    gamma: "theorem1" (after every optimiser step), "differentiable" (a function of the weights inside the forward pass,
+      so that the guarantee holds at every iterate), or the published scripts' "script_mnist", "script_2d".
+    gamma_start: "rule", or "zero" as in the published scripts (first forward pass with gamma = 0).
+    eta: epsilon = eta (1 - alpha^2). step="auto": h c gamma = 1 with c = (c1 + c2)/2, following the weights; with euler
+      and rk4, which expand beyond h*, the smaller of that and h*.
+    Property: `project_` leaves gamma >= gamma_min, so the ODE contracts (Theorem 1); with etd and imex so do the steps.
+    """
+
+    claim = "contractive"
+
+    def __init__(
+        self,
+        *args: Any,
+        kappa: float | str = "auto",
+        gamma: str = "theorem1",
+        gamma_start: str = "rule",
+        eta: float = 0.1,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        check_rule(gamma, eta)
+        if gamma_start not in ("rule", "zero"):
+            raise BadInput(f"model.gamma_start: expected rule or zero, got '{gamma_start}'")
+        if self.auto and gamma_start == "zero":
+            raise BadInput("step: expected a number with model.gamma_start=zero (auto divides by gamma), got auto")
+        self.rule, self.eta = gamma, eta
+        self.differentiable = gamma == "differentiable"
+        self.kappa.fill_(self._kappa(kappa))
+        self.integrator.check(self.bind()[0][0])
+        self.project_at_start = gamma_start == "rule"
+        if self.project_at_start:
+            self.project_()
+        else:
+            super().project_()
+
+    def _kappa(self, kappa: float | str) -> float:
+        if kappa == "auto":
+            S = self.activation.slope_bound
+            return AUTO_KAPPA * S * float(largest_eigenvalue(self.weights()).max())
+        if isinstance(kappa, str) or not kappa > 0:
+            raise BadInput(f"model.kappa: expected auto or a number > 0 (c1 = kappa must be positive), got {kappa}")
+        return float(kappa)
+
+    def _rates(self, differentiable: bool) -> Rates:
+        m, M = self.hessian_bounds(differentiable)
+        c1: Scalar = m.min() if differentiable else float(m.min())
+        c2: Scalar = M.max() if differentiable else float(M.max())
+        gamma = gamma_of(self.rule, c1, c2, self.skew.norm, self.eta)
+        h: Scalar = float(self.h)
+        if self.auto:
+            limit = self.integrator.step_limit(float(c1), float(c2), float(gamma), self.skew.norm)
+            h = 2 / ((c1 + c2) * gamma)
+            h = h if float(h) <= limit else limit
+        return Rates(gamma, h, 0.5 * (m + M))
+
+    def rates(self) -> Rates:
+        return self._rates(differentiable=True) if self.differentiable else super().rates()
+
+    def project_(self) -> dict[str, float]:
+        """c1, c2 -> gamma (and h, c): the paper's update, here in float64. Idempotent: depends on the weights alone."""
+        with torch.no_grad():
+            rates = self._rates(self.differentiable)
+            for name, value in (("gamma", rates.gamma), ("h", rates.h), ("c", rates.c)):
+                buffer: Tensor = getattr(self, name)
+                buffer.copy_(torch.as_tensor(value, dtype=torch.float64))
+        return {"gamma": float(self.gamma), "h": float(self.h)}

@@ -1,0 +1,89 @@
+"""The gamma rules: how much damping makes the ODE contract (CH-NODE paper, Theorem 1).
+
+All work on floats and on 0-d tensors with gradients. 1 - alpha^2 is computed as 4 c1 c2 / (c1 + c2)^2: the difference
+loses every digit once c2/c1 passes 1e8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robode.errors import BadInput, JobFailed
+from robode.ode.bounds import h_star
+from robode.ode.vector_field import Scalar
+
+RULES = ("theorem1", "differentiable", "script_mnist", "script_2d")
+SCRIPT_EPSILON = {"script_mnist": 1e-6, "script_2d": 1e-9}
+
+
+def one_minus_alpha_squared(c1: Scalar, c2: Scalar) -> Scalar:
+    """1 - alpha^2 with alpha = (c2 - c1)/(c2 + c1)."""
+    return 4 * c1 * c2 / (c1 + c2) ** 2
+
+
+def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float) -> Scalar:
+    """gamma by the named rule.
+
+    theorem1, differentiable: Eq. (11) with equality and epsilon = eta (1 - alpha^2), 0 < eta < 1.
+    script_mnist, script_2d: what the published scripts compute, with their fixed epsilons; not Eq. (11).
+    Raises `JobFailed` where a script's rule has no solution (its fixed epsilon exceeds 1 - alpha^2).
+    """
+    room = one_minus_alpha_squared(c1, c2)
+    if rule in ("theorem1", "differentiable"):
+        q = (1 - eta) * room
+        return norm_J * ((1 - q) / q) ** 0.5
+    epsilon = SCRIPT_EPSILON[rule]
+    if float(room) <= epsilon or (rule == "script_2d" and float(room) >= 1 - epsilon):
+        raise JobFailed(
+            f"model.gamma={rule}: no solution at c1={float(c1):.3g}, c2={float(c2):.3g} "
+            f"(its epsilon is fixed at {epsilon:g}); use model.gamma=theorem1 or a smaller lr"
+        )
+    numerator = 1.0 if rule == "script_mnist" else 1 - room - epsilon
+    return (numerator / (room - epsilon)) ** 0.5
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """What Theorems 1 and 2 say for given c1, c2, gamma and ||J||. epsilon is the one that gamma implies."""
+
+    c1: float
+    c2: float
+    gamma: float
+    norm_J: float
+
+    @property
+    def alpha(self) -> float:
+        return (self.c2 - self.c1) / (self.c2 + self.c1) if self.c2 > 0 else 0.0
+
+    @property
+    def epsilon(self) -> float:
+        """Solves Eq. (11) with equality for the given gamma; <= 0 where Theorem 1 does not apply."""
+        rho_squared = self.gamma**2 + self.norm_J**2
+        return float(one_minus_alpha_squared(self.c1, self.c2)) - self.norm_J**2 / rho_squared if self.c2 > 0 else 0.0
+
+    @property
+    def rho(self) -> float:
+        """Theorem 2: ||BSM|| <= exp(-rho t / 2)."""
+        if self.gamma == 0:
+            return 0.0
+        beta = 0.5 * (self.c1 + self.c2)
+        return self.epsilon * beta * (self.gamma**2 + self.norm_J**2) / self.gamma
+
+    def as_dict(self) -> dict[str, float]:
+        return {
+            "c1": self.c1,
+            "c2": self.c2,
+            "gamma": self.gamma,
+            "alpha": self.alpha,
+            "epsilon": self.epsilon,
+            "rho": self.rho,
+            "h_star": h_star(self.c1, self.c2, self.gamma, self.norm_J),
+        }
+
+
+def check_rule(rule: str, eta: float) -> None:
+    """Raises `BadInput` for an unknown rule or eta outside (0, 1)."""
+    if rule not in RULES:
+        raise BadInput(f"model.gamma: expected one of {', '.join(RULES)}, got '{rule}'")
+    if not 0 < eta < 1:
+        raise BadInput(f"model.eta: expected a number strictly between 0 and 1, got {eta}")

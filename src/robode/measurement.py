@@ -1,0 +1,143 @@
+"""Suites on a network, as complete rows of results.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from robode.data.facts import DataFacts
+from robode.environment import git_state
+from robode.instantiate import build, build_each
+from robode.network import Network
+from robode.report.records import wilson
+from robode.report.style import write_whole
+from robode.robustness.corruptions import Perturbation
+from robode.robustness.protocols import EvaluationProtocol
+from robode.robustness.suite import evaluate_suite, sample_grid
+from robode.runs import Run
+
+SHOWN_IMAGES, SHOWN_POINTS = 10, 500
+EVALUATION_BATCH = 1000
+ACTIVE_J = 0.05  # exp(-h c gamma) below this: the step is a gradient step and J plays no part
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Which perturbations are measured how. seed: of the noise. config: the run's, to describe rows."""
+
+    config: Mapping[str, Any]
+    facts: DataFacts
+    suite: Mapping[str, Perturbation]
+    protocol: EvaluationProtocol
+    repeats: int
+    seed: int
+    batch_size: int
+
+    def rows(
+        self,
+        run: Run,
+        network: Network,
+        x: Tensor,
+        labels: Tensor,
+        *,
+        split: str,
+        checkpoint: str,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Rows with every column of records.COLUMNS. x: (n, *shape), uint8 or data units; labels: (n,)."""
+        found = evaluate_suite(
+            network, x, labels, suite=self.suite, protocol=self.protocol, facts=self.facts,
+            repeats=self.repeats, seed=self.seed, batch_size=self.batch_size, progress=progress,
+        )  # fmt: skip
+        about = {
+            "run": run.id,
+            "checkpoint": checkpoint,
+            "experiment": self.config.get("experiment") or "",
+            "model": self.config["model"]["name"],
+            "data": self.config["data"]["name"],
+            "split": split,
+            "depth": self.config["depth"],
+            "integrator": self.config["integrator"]["name"],
+            "params": network.parameter_count,
+            "seed": self.seed,
+            "solver": "",
+            "commit": git_state()["commit"],
+            **network.flow.certificate(),
+        }
+        return [about | row | _interval(row["correct"], row["n"]) for row in found]
+
+    def save_samples(self, run: Run, network: Network, x: Tensor, labels: Tensor) -> None:
+        """samples.npz: a few samples under every perturbation with the predictions, for the grid figure.
+
+        Raises:
+            JobFailed: the file cannot be written.
+        """
+        image = len(self.facts.shape) == 3
+        if not image and self.facts.shape != (2,):
+            return
+        count = SHOWN_IMAGES if image else SHOWN_POINTS
+        grid = sample_grid(
+            network, x[:count], labels[:count], suite=self.suite, protocol=self.protocol, facts=self.facts,
+            seed=self.seed,
+        )  # fmt: skip
+        shown = np.stack([moved.numpy() for _, moved, _ in grid])
+        arrays: dict[str, Any] = {
+            "x": np.moveaxis(shown, 2, -1) if image else shown,
+            "labels": labels[:count].numpy(),
+            "predictions": np.stack([predictions.numpy() for _, _, predictions in grid]),
+            "names": np.array([name for name, _, _ in grid]),
+            "class_names": np.array(self.facts.class_names),
+        }
+
+        def write(path: Any) -> None:
+            with path.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+
+        write_whole(run.folder / "samples.npz", write)
+
+
+def _interval(correct: int, n: int) -> dict[str, float]:
+    low, high = wilson(correct, n)
+    return {"accuracy_low": low, "accuracy_high": high}
+
+
+def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: Any) -> Measurement:
+    """What suite, protocol, repeats and seed of the config ask for; `choices` (and batch_size) go first.
+
+    Raises:
+        BadInput: perturbations or a protocol that cannot be built, or that do not fit the data.
+    """
+    chosen = {key: choices.get(key, config[key]) for key in ("suite", "protocol", "repeats", "seed")}
+    protocol = build(chosen["protocol"], drop=("name",))
+    protocol.bounds(facts)  # speaks up where the protocol does not fit these data
+    return Measurement(
+        config=config,
+        facts=facts,
+        suite=build_each(chosen["suite"]),
+        protocol=protocol,
+        repeats=chosen["repeats"],
+        seed=chosen["seed"],
+        batch_size=choices.get("batch_size", EVALUATION_BATCH),
+    )
+
+
+def warnings_about(network: Network) -> list[str]:
+    """One line for each thing that a user of these settings should know."""
+    flow = network.flow
+    bounds = flow.certificate()
+    found = []
+    if bounds["flow_ode"] <= 1 < bounds["flow_discrete"]:
+        found.append(
+            "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to "
+            "(flow_discrete > 1): use integrator=etd, or a step of at most h_star"
+        )
+    if math.exp(-flow.properties().get("hcgamma_max", 0.0)) < ACTIVE_J:
+        found.append(
+            f"J has no effect: exp(-h c gamma) < {ACTIVE_J} in some layer; use step=auto or a smaller step"
+        )
+    return found

@@ -1,0 +1,83 @@
+"""Certified bounds for x' = F grad V(x), F = J - gamma I, m I <= Hess V <= M I, and for its one-step maps.
+
+For two solutions with difference d, the difference of the gradients is c d + r w with ||w|| <= ||d||, c = (M+m)/2
+and r = (M-m)/2, and w is otherwise arbitrary. Everything below follows from this ball. rho_F = ||F|| =
+sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); specs, step-size theory 8.1-8.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+
+def contraction_margin(m: float, M: float, gamma: float, omega: float) -> float:
+    """(c gamma)^2 - (r rho_F)^2 = gamma^2 m M - r^2 omega^2, without the cancellation of the left-hand side."""
+    return gamma**2 * m * M - (0.5 * (M - m) * omega) ** 2
+
+
+def lognorm(m: float, M: float, gamma: float, omega: float) -> float:
+    """Sharp one-sided Lipschitz constant -nu = r rho_F - c gamma of the field over the class of potentials (8.1)."""
+    c, r, rho = 0.5 * (M + m), 0.5 * (M - m), math.hypot(gamma, omega)
+    denominator = c * gamma + r * rho
+    if denominator == 0:
+        return 0.0
+    return -contraction_margin(m, M, gamma, omega) / denominator
+
+
+def h_star(m: float, M: float, gamma: float, omega: float) -> float:
+    """Largest step for which explicit Euler is nonexpansive for every potential of the class (8.2), 0 if none.
+
+    h* = 2 (c gamma - r rho_F) / (m M rho_F^2). For m = 0 and J = 0 its limit 2 / (gamma M).
+    """
+    rho = math.hypot(gamma, omega)
+    if m == 0 and omega == 0 and gamma * M > 0:
+        return 2 / (gamma * M)
+    nu = -lognorm(m, M, gamma, omega)
+    return max(2 * nu / (m * M * rho**2), 0.0) if m > 0 else 0.0
+
+
+def gamma_min(m: float, M: float, omega: float) -> float:
+    """Smallest gamma for which the ODE is nonexpansive for every potential of the class; Eq. (11) with epsilon -> 0."""
+    return math.inf if m <= 0 else omega * (M - m) / (2 * math.sqrt(m * M))
+
+
+def one_step_lipschitz(m: float, M: float, gains: Sequence[complex]) -> float:
+    """Certified Lipschitz constant of x -> x + g(F) grad V(x) over all potentials with m I <= Hess V <= M I.
+
+    gains: g on each mode of F. On mode k the difference becomes p_k d + q_k w with p = 1 + c g, q = r g. One mode:
+    |p| + |q|, attained. Several: ||P d + Q w||^2 <= L^2 ||d||^2 holds by the S-procedure whenever some tau > max
+    |q_k|^2 has tau (1 + max_k |p_k|^2 / (tau - |q_k|^2)) <= L^2; any tau gives a bound, the best one is sought
+    by golden section between candidates (the function is convex in tau).
+    """
+    c, r = 0.5 * (M + m), 0.5 * (M - m)
+    p = [abs(1 + c * g) for g in gains]
+    q = [r * abs(g) for g in gains]
+    if len(p) == 1:
+        return p[0] + q[0]
+
+    def squared(tau: float) -> float:
+        return tau * (1 + max(pk**2 / (tau - qk**2) if pk > 0 else 0.0 for pk, qk in zip(p, q, strict=True)))
+
+    floor = max(q) ** 2
+    if floor == 0:
+        return max(p)
+    high = floor + max(p) * max(q) + max(q) ** 2 + max(p) ** 2
+    low = floor * (1 + 1e-15) + 1e-300
+    return math.sqrt(min(_golden_minimum(squared, low, high), (max(p) + max(q)) ** 2))
+
+
+def _golden_minimum(f: Callable[[float], float], low: float, high: float, iterations: int = 80) -> float:
+    ratio = (math.sqrt(5) - 1) / 2
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    fa, fb = f(a), f(b)
+    for _ in range(iterations):
+        if fa < fb:
+            high, b, fb = b, a, fa
+            a = high - ratio * (high - low)
+            fa = f(a)
+        else:
+            low, a, fa = a, b, fb
+            b = low + ratio * (high - low)
+            fb = f(b)
+    return min(fa, fb)

@@ -1,0 +1,195 @@
+"""Explicit one-step methods: what turns a vector field into the layers of a network.
+
+An integrator is a `step` and two statements about it: the exact `jacobian` at each state, and `lipschitz`, a certified
+Lipschitz constant of the step over all states. Euler, etd and imex are y + g(F) grad V(y) on gradient fields with three
+different functions g; their steps are `Layer`s, so all three cost the same.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.ode import bounds
+from robode.ode.layer import Layer
+from robode.ode.vector_field import GradientField, Scalar, VectorField
+
+Gains = list[tuple[Scalar, Scalar]]
+
+
+class Integrator(ABC):
+    """One step of size h of a fixed numerical method. States are columns, y: (n, M)."""
+
+    name: str
+    order: int
+
+    needs = "any field"
+
+    def suits(self, field: VectorField) -> bool:
+        """Whether the method makes sense on this field."""
+        return True
+
+    def check(self, field: VectorField) -> None:
+        """Raises `BadInput` unless the method suits the field."""
+        if not self.suits(field):
+            raise BadInput(f"integrator={self.name}: expected {self.needs}")
+
+    def step_limit(self, m: float, M: float, gamma: float, omega: float) -> float:
+        """Largest step that step=auto may take for m I <= Hess V <= M I; inf if the method sets no such limit."""
+        return math.inf
+
+    @abstractmethod
+    def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
+        """phi(y) at t + h. y: (n, M) -> (n, M)."""
+
+    def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
+        """Exact d phi / d y at each column. y: (n, M) -> (M, n, n); by n forward-mode products."""
+        columns = []
+        for i in range(y.shape[0]):
+            e = torch.zeros_like(y)
+            e[i] = 1
+            columns.append(torch.func.jvp(lambda z: self.step(field, t, h, z), (y,), (e,))[1].T)
+        return torch.stack(columns, dim=-1)
+
+    @abstractmethod
+    def lipschitz(self, field: VectorField, h: float) -> float:
+        """Certified Lipschitz constant of the step over all states; inf where there is none."""
+
+
+class LayerIntegrator(Integrator):
+    """A method whose step is a chain of `Layer`s (one for all but symplectic Euler)."""
+
+    @abstractmethod
+    def layers(self, field: VectorField, h: Scalar) -> list[Layer]:
+        """The layers that the step applies, first to last; empty if the field is not made of such layers."""
+
+    def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
+        for layer in self.layers(field, h):
+            y = layer(y)
+        return y
+
+    def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
+        layers = self.layers(field, h)
+        if not layers:
+            return super().jacobian(field, t, h, y)
+        product = layers[0].jacobian(y)
+        for before, layer in pairwise(layers):
+            y = before(y)
+            product = layer.jacobian(y) @ product
+        return product
+
+    def lipschitz(self, field: VectorField, h: float) -> float:
+        return math.prod(layer.lipschitz() for layer in self.layers(field, h))
+
+
+class GainIntegrator(LayerIntegrator):
+    """y + g(F) grad V(y) on a gradient field; the methods differ in `gains`, the values of g on the modes of F."""
+
+    needs = "a model of the form F grad V (chnode, hdnn); others take euler"
+
+    def suits(self, field: VectorField) -> bool:
+        return isinstance(field, GradientField)
+
+    @abstractmethod
+    def gains(self, field: GradientField, h: Scalar) -> Gains:
+        """(Re g, Im g) at lambda_k = -gamma + i omega_k for each mode k of F."""
+
+    def layers(self, field: VectorField, h: Scalar) -> list[Layer]:
+        assert isinstance(field, GradientField)
+        return [field.layer(field.skew.function(self.gains(field, h), field.K.dtype))]
+
+    def lipschitz(self, field: VectorField, h: float) -> float:
+        """The better of the exact bound over all slopes and the class bound over all potentials."""
+        assert isinstance(field, GradientField)
+        gains = [complex(float(re), float(im)) for re, im in self.gains(field, h)]
+        return min(super().lipschitz(field, h), field.step_bound(gains))
+
+
+class Euler(GainIntegrator):
+    """Explicit Euler, order 1. Nonexpansive on the class of potentials iff h <= h* (bounds.h_star)."""
+
+    name, order = "euler", 1
+
+    def suits(self, field: VectorField) -> bool:
+        return True
+
+    def step_limit(self, m: float, M: float, gamma: float, omega: float) -> float:
+        """Just inside h*: on the edge itself rounding would decide."""
+        return 0.999 * bounds.h_star(m, M, gamma, omega)
+
+    def gains(self, field: GradientField, h: Scalar) -> Gains:
+        return [(-h * field.gamma, h * omega) for omega in field.skew.omegas]
+
+    def layers(self, field: VectorField, h: Scalar) -> list[Layer]:
+        if isinstance(field, GradientField):
+            return super().layers(field, h)
+        layer = field.euler_layer(h)  # type: ignore[arg-type]
+        return [layer] if layer else []
+
+    def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
+        return super().step(field, t, h, y) if self.layers(field, h) else y + h * field(t, y, u)
+
+    def lipschitz(self, field: VectorField, h: float) -> float:
+        return super().lipschitz(field, h) if isinstance(field, GradientField) else field.euler_lipschitz(h)
+
+
+class ETD(GainIntegrator):
+    """Centred exponential Euler, order 1: y + (1/c)(exp(hcF) - I) grad V(y).
+
+    Never expands, for any h, exactly when gamma >= gamma_min (specs, step-size theory 8.4 d). Not the exponential
+    Euler that splits off kappa alone: the linear part is c F with c the centre of the Hessian's range.
+    """
+
+    name, order = "etd", 1
+
+    def gains(self, field: GradientField, h: Scalar) -> Gains:
+        c, x = field.c, h * field.c * field.gamma
+        if isinstance(x, Tensor):
+            angles = [torch.as_tensor(h * c * omega) for omega in field.skew.omegas]
+            return [((torch.exp(-x) * a.cos() - 1) / c, torch.exp(-x) * a.sin() / c) for a in angles]
+        # e^-x cos a - 1 without cancellation for small steps
+        decay, turns = math.exp(-x), [float(h * c * omega) for omega in field.skew.omegas]
+        return [((math.expm1(-x) - 2 * decay * math.sin(a / 2) ** 2) / c, decay * math.sin(a) / c) for a in turns]
+
+
+class IMEX(GainIntegrator):
+    """Centred implicit-explicit Euler, order 1: (I - hcF)(y+ - y) = h F grad V(y).
+
+    Linearly implicit in c F, solved in closed form mode by mode. Never expands, for any h, exactly when
+    gamma >= gamma_min (8.4 e).
+    """
+
+    name, order = "imex", 1
+
+    def gains(self, field: GradientField, h: Scalar) -> Gains:
+        c, x = field.c, h * field.c * field.gamma
+        gains: Gains = []
+        for omega in field.skew.omegas:
+            theta = h * c * omega
+            D = (1 + x) ** 2 + theta**2
+            gains.append((-h * (field.gamma * (1 + x) + theta * omega) / D, h * omega / D))
+        return gains
+
+
+class SymplecticEuler(LayerIntegrator):
+    """q first, then p with the new q, order 1; symplectic on separable Hamiltonians (H2 of H-DNN)."""
+
+    name, order = "symplectic_euler", 1
+
+    needs = "a separable Hamiltonian (model=hdnn model.separable=true)"
+
+    def suits(self, field: VectorField) -> bool:
+        return isinstance(field, GradientField) and field.partitioned
+
+    def layers(self, field: VectorField, h: Scalar) -> list[Layer]:
+        assert isinstance(field, GradientField)
+        G = h * field.F
+        upper = torch.zeros_like(G)
+        half = G.shape[0] // 2
+        upper[:half] = G[:half]
+        return [field.layer(upper), field.layer(G - upper)]

@@ -1,0 +1,68 @@
+"""One explicit step of a one-hidden-layer field: the network layer that really runs.
+
+Explicit Euler, centred exponential Euler and centred IMEX all turn such a field into y -> A y + B sigma(K y + b).
+The same four tensors serve the forward pass (two products and one activation), the exact Jacobian
+A + B D K with D = diag(sigma'), and the exact worst case over all slopes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robode.ode.activations import Activation
+from robode.ode.norms import ROUNDING, spectral_norms
+
+# 2^width matrices are factorised: 1 024 small ones at most. Above it, the class bounds of bounds.py take over.
+VERTEX_WIDTH = 10
+
+
+@dataclass(frozen=True)
+class Layer:
+    """y -> A y + B sigma(K y + b) on columns. A, B, K: (n, n); b: (n, 1)."""
+
+    A: Tensor
+    B: Tensor
+    K: Tensor
+    b: Tensor
+    activation: Activation
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """y: (n, M) -> (n, M)."""
+        s = self.activation(torch.addmm(self.b, self.K, y))
+        return torch.addmm(self.A @ y, self.B, s)
+
+    def jacobian(self, y: Tensor) -> Tensor:
+        """Exact Jacobian of the step at each column. y: (n, M) -> (M, n, n)."""
+        D = self.activation.derivative(torch.addmm(self.b, self.K, y))
+        return self.A + weighted_products(self.B, D, self.K)
+
+    def lipschitz(self) -> float:
+        """Certified Lipschitz constant of the layer over all y (2-norm).
+
+        Up to `VERTEX_WIDTH` columns the largest ||A + B D K|| over every slope matrix 0 <= D <= S: the norm is
+        convex in D, so its maximum over the box sits at one of the 2^n vertices (specs: step-size theory, 8.2).
+        Wider layers get ||A|| + S ||B|| ||K||.
+        """
+        A, B, K = (t.detach().double() for t in (self.A, self.B, self.K))
+        S = self.activation.slope_bound
+        if K.shape[0] > VERTEX_WIDTH:
+            norm = spectral_norms(torch.stack([A, B, K]))
+            return float(norm[0] + S * norm[1] * norm[2]) * ROUNDING
+        return float(spectral_norms(A + (S * B) * vertices(K.shape[0], K.device)[:, None, :] @ K).max()) * ROUNDING
+
+
+def weighted_products(B: Tensor, D: Tensor, K: Tensor) -> Tensor:
+    """B diag(D[:, m]) K for every m: sums of the outer products B_j K_j as one matrix product.
+
+    B: (n, k), D: (k, M), K: (k, n) -> (M, n, n).
+    """
+    outer = B.T[:, :, None] * K[:, None, :]
+    return (D.T @ outer.flatten(1)).reshape(-1, B.shape[0], K.shape[1])
+
+
+def vertices(n: int, device: torch.device | None = None) -> Tensor:
+    """All corners of the unit cube, (2^n, n) float64."""
+    return torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)] * n).reshape(-1, n)

@@ -1,0 +1,52 @@
+"""Certified bounds of matrix norms, in float64.
+
+Power iteration gives lower bounds and is therefore absent: a guarantee built on a lower bound of ||K|| is none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Covers the rounding of a float64 eigenvalue solver on the small matrices used here, with room to spare.
+ROUNDING = 1 + 1e-10
+
+
+def largest_eigenvalue(K: Tensor) -> Tensor:
+    """lambda_max(K^T K) = ||K||^2 for each matrix of a batch.
+
+    K: (..., n, n), any float type. Returns (...) float64, exact to rounding and never below the true value.
+    """
+    K = K.detach().double()
+    return torch.linalg.eigvalsh(K @ K.mT)[..., -1].clamp_min(0) * ROUNDING
+
+
+def smallest_eigenvalue(L: Tensor) -> Tensor:
+    """lambda_min(L^T L) for each matrix of a batch, never above the true value. L: (..., n, n) -> (...) float64.
+
+    From the singular values of L, because forming L^T L squares the condition number.
+    """
+    return torch.linalg.svdvals(L.detach().double())[..., -1].square() / ROUNDING
+
+
+def gram_norm_squared(K: Tensor, iterations: int = 8) -> Tensor:
+    """Differentiable upper bound of ||K||^2 by Gram iteration. K: (..., n, n) -> (...) float64.
+
+    G <- (G/||G||_F)^2 from G = K K^T; after t iterations the Frobenius norm to the power 1/2^t is the Schatten
+    norm of order 2^t of the Gram matrix, which lies in [||K||^2, n^(1/2^t) ||K||^2] (factor 1.008 at t=8, n=8).
+    The gradient exists everywhere but at K = 0, also where the largest singular value is multiple.
+    """
+    G = K.double() @ K.double().mT
+    log_scale = torch.zeros(G.shape[:-2], dtype=torch.float64, device=G.device)
+    for t in range(iterations):
+        norm = torch.linalg.matrix_norm(G).clamp_min(1e-300)
+        log_scale = log_scale + norm.log() / 2**t
+        G = G / norm[..., None, None]
+        G = G @ G
+    log_norm = torch.linalg.matrix_norm(G).clamp_min(1e-300).log() / 2**iterations
+    return (log_scale + log_norm).exp() * ROUNDING
+
+
+def spectral_norms(A: Tensor) -> Tensor:
+    """Exact 2-norms of a batch of matrices. A: (..., n, m) -> (...), in the precision of A."""
+    return torch.linalg.svdvals(A)[..., 0]

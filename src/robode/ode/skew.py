@@ -1,0 +1,103 @@
+"""Constant skew-symmetric matrices J and functions of F = J - gamma I.
+
+F is normal, so every explicit one-stage scheme for x' = F grad V is x + g(F) grad V with a spectral function g.
+J splits R^n into planes on which it rotates with frequency omega_k, so g(F) is a short sum of fixed real matrices
+and no matrix exponential is ever computed in a forward pass.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robode.errors import BadInput
+
+
+class Skew(nn.Module):
+    """J = -J^T (n, n) with its modes: frequencies omega_k >= 0, projections P_k, quarter turns Q_k = J P_k / omega_k.
+
+    g(F) = sum_k Re g_k P_k + Im g_k Q_k for g_k = g(-gamma + i omega_k). Buffers are float64 and not in the state
+    dict: J is part of the configuration.
+    """
+
+    J: Tensor
+    P: Tensor
+    Q: Tensor
+
+    def __init__(self, J: Tensor):
+        super().__init__()
+        J = J.double()
+        omegas, P, Q = _modes(J)
+        self.omegas = omegas
+        self.norm = max(omegas)
+        for name, value in (("J", J), ("P", P), ("Q", Q)):
+            self.register_buffer(name, value, persistent=False)
+
+    def function(self, gains: list[tuple[Tensor | float, Tensor | float]], dtype: torch.dtype) -> Tensor:
+        """The matrix with gain (re, im) on mode k, (n, n). Gains may be floats or 0-d tensors with gradients."""
+        modes = (re * P + im * Q for (re, im), P, Q in zip(gains, self.P, self.Q, strict=True))
+        return sum(modes, start=torch.zeros_like(self.J)).to(dtype)
+
+
+def _modes(J: Tensor) -> tuple[list[float], Tensor, Tensor]:
+    """Distinct frequencies of a skew J (float64) with the projections and quarter turns of their planes."""
+    eigenvalues, U = torch.linalg.eigh(1j * J.to(torch.complex128))
+    size = max(float(eigenvalues.abs().max()), 1e-300)
+    omegas: list[float] = []
+    groups: list[list[int]] = []
+    for i in torch.argsort(eigenvalues.abs(), descending=True).tolist():
+        omega = abs(float(eigenvalues[i]))
+        if omegas and abs(omegas[-1] - omega) <= 1e-9 * size:
+            groups[-1].append(i)
+        else:
+            omegas.append(omega)
+            groups.append([i])
+    P = torch.stack([(U[:, g] @ U[:, g].mH).real for g in groups])
+    Q = torch.stack([J @ p / w if w > 1e-9 * size else torch.zeros_like(p) for w, p in zip(omegas, P, strict=True)])
+    return omegas, P, Q
+
+
+def canonical(width: int) -> Tensor:
+    """[[0, I], [-I, 0]] (width, width), the paper's J. Raises `BadInput` for an odd width."""
+    if width % 2:
+        raise BadInput(f"model.width: expected an even number for model.J=canonical, got {width}; or choose model.J=j2")
+    half = width // 2
+    J = torch.zeros(width, width, dtype=torch.float64)
+    J[:half, half:] = torch.eye(half)
+    J[half:, :half] = -torch.eye(half)
+    return J
+
+
+def j2(width: int) -> Tensor:
+    """+1 above the diagonal, -1 below (width, width): the J2 of H-DNN; any width >= 2."""
+    ones = torch.ones(width, width, dtype=torch.float64)
+    return ones.triu(1) - ones.tril(-1)
+
+
+def from_file(path: str | None, width: int) -> Tensor:
+    """J from a .npy file or a text file of numbers. Raises `BadInput` unless it is skew and (width, width)."""
+    if path is None:
+        raise BadInput("model.J_file: expected a .npy or text file with the matrix for model.J=file, got nothing")
+    try:
+        array = np.load(path, allow_pickle=False) if Path(path).suffix == ".npy" else np.loadtxt(path, delimiter=None)
+        J = torch.as_tensor(np.atleast_2d(array), dtype=torch.float64)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"model.J_file: expected a readable matrix, got '{path}' ({error})") from None
+    if tuple(J.shape) != (width, width):
+        raise BadInput(f"model.J_file: expected a {width}x{width} matrix (model.width), got {tuple(J.shape)}")
+    if not torch.equal(J, -J.T):
+        defect = float((J + J.T).abs().max())
+        raise BadInput(f"model.J_file: expected a skew-symmetric matrix, got max |J + J^T| = {defect:.3g}")
+    return J
+
+
+def skew(kind: str, width: int, path: str | None = None) -> Skew:
+    """The J named `canonical`, `j2` or `file`. Raises `BadInput` listing the choices."""
+    if kind == "file":
+        return Skew(from_file(path, width))
+    if kind not in ("canonical", "j2"):
+        raise BadInput(f"model.J: expected canonical, j2 or file, got '{kind}'")
+    return Skew(canonical(width) if kind == "canonical" else j2(width))

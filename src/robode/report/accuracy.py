@@ -1,0 +1,96 @@
+"""Figures of accuracy under noise, from summaries of results.csv and robustness_sweep.csv."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from robode.report.style import INK, MARKERS, PALETTE, panels, shades, styled
+
+# what makes two rows points of different lines, and of different panels
+_SERIES = ["run", "checkpoint", "model", "depth", "data", "split", "protocol"]
+_PANEL = ["perturbation", "norm", "severity_unit", "space"]
+
+
+def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
+    """Accuracy over noise level, one panel per perturbation, the clean test set as level 0.
+
+    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints or protocols
+    in the frame become several lines. A hollow mark at 0 is the legacy protocol's clipping without noise.
+    """
+    noisy = summary[~summary["perturbation"].isin(("clean", "clip_only"))]
+    kinds = noisy[_PANEL].drop_duplicates().astype(str).to_dict("records")
+    varying = [name for name in _SERIES if summary[name].nunique(dropna=False) > 1]
+    with styled():
+        figure, axes = panels(len(kinds), columns=3, height=3.0)
+        for ax, kind in zip(axes, kinds, strict=True):
+            here = noisy[(noisy[_PANEL] == pd.Series(kind)).all(axis=1)]
+            for index, (_, rows) in enumerate(summary.groupby(_SERIES, sort=False, dropna=False)):
+                label = " · ".join(str(rows[name].iloc[0]) for name in varying) or None
+                _line(ax, rows, here.loc[here.index.intersection(rows.index)], label, index)
+            norm = kind["norm"] if kind["norm"] != "none" else ""
+            ax.set_title(f"{kind['perturbation'].replace('_', ' ')} {norm}".strip())
+            ax.set(xlabel=_unit_label(kind["severity_unit"], kind["space"]), ylim=(0, 1.02))
+            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes[0].set_ylabel("accuracy")
+        marks = {
+            label: mark for ax in axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
+        if marks:
+            figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _line(ax: Axes, series: pd.DataFrame, levels: pd.DataFrame, label: str | None, index: int) -> None:
+    """One network's levels of one perturbation, from its clean accuracy on."""
+    if levels.empty:
+        return
+    clean = series[series["perturbation"] == "clean"].assign(severity=0.0)
+    clipped = series[series["perturbation"] == "clip_only"].assign(severity=0.0)
+    points = pd.concat([clean, levels]).drop_duplicates("severity", keep="last").sort_values("severity")
+    style = {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)]}
+    for rows, look in (
+        (points, {"label": label}),
+        (clipped, {"label": "clip only, no noise", "linestyle": "none", "mfc": "white"}),
+    ):
+        middle = rows["accuracy"].to_numpy(float)
+        below, above = middle - rows["accuracy_low"], rows["accuracy_high"] - middle
+        reach = np.clip([below, above], 0.0, None)
+        at = rows["severity"].to_numpy(float)
+        if len(rows):
+            ax.errorbar(at, middle, yerr=reach, capsize=2.5, elinewidth=1.0, **style, **look)  # type: ignore[arg-type]
+
+
+def _unit_label(unit: str, space: str) -> str:
+    return (unit.replace("_", " ") or "level") + (f" ({space} space)" if space else "")
+
+
+def accuracy_by_epoch(summary: pd.DataFrame) -> Figure:
+    """Accuracy of each noise level over epochs (robustness_sweep.csv), the clean set in every panel.
+
+    summary: records.summarise(rows with `epoch`, counted from 0). Bands are the summary's intervals.
+    """
+    clean = summary[summary["perturbation"] == "clean"]
+    noisy = summary[summary["perturbation"] != "clean"]
+    kinds = list(noisy.groupby("perturbation", sort=False)) or [("clean", noisy)]
+    with styled():
+        figure, axes = panels(len(kinds), columns=3, height=3.2)
+        for ax, (name, rows) in zip(axes, kinds, strict=True):
+            _band(ax, clean, "clean", INK, "--")
+            levels = sorted(rows["severity"].unique())
+            for severity, color in zip(levels, shades(len(levels)), strict=True):
+                _band(ax, rows[rows["severity"] == severity], f"{severity:g}", color, "-")
+            unit = rows["severity_unit"].iloc[0].replace("_", " ") if len(rows) else ""
+            ax.set(title=str(name).replace("_", " "), xlabel="epoch", ylim=(0, 1.02))
+            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+            ax.legend(title=unit or None, title_fontsize=8.0)
+        axes[0].set_ylabel(f"{summary['split'].iloc[0]} accuracy")
+    return figure
+
+
+def _band(ax: Axes, rows: pd.DataFrame, label: str, color: str, line: str) -> None:
+    rows = rows.sort_values("epoch")
+    x = rows["epoch"].to_numpy(float) + 1
+    ax.plot(x, rows["accuracy"], line, color=color, label=label, marker="o", markersize=3)
+    ax.fill_between(x, rows["accuracy_low"], rows["accuracy_high"], color=color, alpha=0.15, linewidth=0)

@@ -1,0 +1,224 @@
+"""One self-contained HTML page per run, made from the files in the run folder."""
+
+import base64
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+from robode.errors import JobFailed
+from robode.report import records, tables
+from robode.report.style import DOTS_PER_INCH, write_whole
+
+# stem of a figure → its title and what to read off it; the page keeps this order
+_CAPTIONS = {
+    "accuracy_against_noise": (
+        "Accuracy against noise",
+        "Mean over noisy copies with 95 % intervals; level 0 is the clean test set.",
+    ),
+    "noise_grid": (
+        "Samples",
+        "What the network sees and says, clean and under noise. ✗ marks a wrong prediction.",
+    ),
+    "training_curves": (
+        "Training",
+        "Values over epochs. The bounds of the ODE and of the network are different claims.",
+    ),
+    "bsm_norms": (
+        "Backward sensitivity",
+        "Norms per layer: solid the median sample, dashed the largest, dotted the norm of the mean Jacobian. "
+        "A norm of at most 1 means that gradients do not explode there.",
+    ),
+    "accuracy_by_epoch": (
+        "Robustness by epoch",
+        "Accuracy after each epoch, for each noise level; bands are 95 % intervals.",
+    ),
+}
+_CERTIFICATES = {
+    "flow_ode": {
+        "title": "Certificate of the ODE",
+        "covers": "Covers the differential equation: over [0, T] two of its solutions move apart by at "
+        "most this factor (Theorems 1 and 2). Says nothing about the discrete network.",
+    },
+    "flow_discrete": {
+        "title": "Certificate of the network's flow",
+        "covers": "Covers the network that runs: product of certified one-step bounds of its integrator "
+        "steps. Lift and readout are not included.",
+    },
+}
+
+
+def write_page(folder: Path | str) -> Path:
+    """Write folder/report.html and return its path.
+
+    Reads config.yaml, environment.json, status.json, results.csv, metrics.csv and figures/*.png; a file that
+    is missing leaves its section out, one that cannot be read is named in the page's warnings.
+
+    Raises:
+        JobFailed: the page cannot be written.
+    """
+    folder = Path(folder)
+    warnings: list[str] = []
+    config = _mapping(folder / "config.yaml", yaml.safe_load, warnings)
+    status = _mapping(folder / "status.json", json.loads, warnings)
+    environment = _mapping(folder / "environment.json", json.loads, warnings)
+    summary = records.summarise(_frame(folder / "results.csv", records.read_rows, warnings))
+    metrics = _frame(folder / "metrics.csv", records.read_metrics, warnings)
+    facts = _facts(config, summary)
+    evaluation = _evaluation(summary, facts.pop("protocol", ""))
+    recorded = status.get("warnings")
+    warnings = [str(line) for line in recorded] + warnings if isinstance(recorded, list) else warnings
+    loader = jinja2.PackageLoader("robode", "report")
+    template = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template("page.html.j2")
+    html = template.render(
+        run=folder.resolve().name,
+        facts=facts,
+        status=status,
+        warnings=warnings,
+        verdict=_verdict(evaluation),
+        certificates=_certificates(evaluation, metrics),
+        figures=_figures(folder / "figures"),
+        table=_table(summary),
+        config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
+        environment=_flat(environment),
+        command=_command(environment),
+    )
+    path = folder / "report.html"
+    write_whole(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    return path
+
+
+def _mapping(path: Path, parse: Callable[[str], Any], warnings: list[str]) -> dict[str, Any]:
+    """The file's mapping; {} when it is missing, and a warning when it is damaged."""
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError):
+        content = None
+    if not isinstance(content, dict):
+        warnings.append(f"{path.name} could not be read; its section is left out")
+        return {}
+    return content
+
+
+def _frame(path: Path, read: Callable[[Path], pd.DataFrame], warnings: list[str]) -> pd.DataFrame:
+    try:
+        return read(path)
+    except JobFailed:
+        warnings.append(f"{path.name} could not be read; its section is left out")
+        return read(path.with_name("no such file"))
+
+
+def _facts(config: Mapping[str, Any], summary: pd.DataFrame) -> dict[str, str]:
+    """model, data, depth, seed, integrator, parameter count and protocol, from the config or the rows."""
+    facts = {}
+    for name in ("model", "data", "depth", "seed", "integrator", "params", "protocol"):
+        value = config.get(name)
+        if isinstance(value, Mapping):
+            value = value.get("name")
+        if value is None and len(summary):
+            value = summary[name].iloc[-1]
+        if value is not None and not pd.isna(value) and value != "":
+            facts[name] = str(value)
+    return facts
+
+
+def _evaluation(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """Rows of one evaluation: the last written, but rather on the test split and by the run's protocol."""
+    rows = summary
+    for wanted in (rows["split"] == "test", rows["protocol"] == protocol):
+        better = rows[wanted.reindex(rows.index)]
+        rows = better if len(better) else rows
+    last = rows[list(tables.EVALUATION)].tail(1).squeeze(axis=0)
+    return rows[(rows[list(tables.EVALUATION)] == last).all(axis=1)] if len(rows) else rows
+
+
+def _verdict(rows: pd.DataFrame) -> dict[str, Any] | None:
+    """Clean accuracy, noisy accuracies and what they were measured on, from the rows of one evaluation."""
+    if rows.empty:
+        return None
+    clean = [_cells(row) for _, row in rows[rows["perturbation"] == "clean"].iterrows()]
+    noisy = [_cells(row) for _, row in rows[rows["perturbation"] != "clean"].iterrows()]
+    return {"clean": clean[-1] if clean else None, "noisy": noisy} | {
+        name: str(rows[name].iloc[-1]) for name in tables.EVALUATION
+    }
+
+
+def _cells(row: pd.Series) -> dict[str, Any]:
+    """A summary row as the page shows it; low, high and accuracy are kept for the bars."""
+    return {
+        "name": str(row["perturbation"]).replace("_", " "),
+        "level": tables.level(row),
+        "percent": tables.percent(row["accuracy"]),
+        "interval": tables.interval(row["accuracy_low"], row["accuracy_high"]),
+        "accuracy": 100 * row["accuracy"],
+        "low": 100 * row["accuracy_low"],
+        "high": 100 * row["accuracy_high"],
+        "n": row["n"],
+        "repeats": row["repeats"],
+    } | {name: row[name] for name in tables.EVALUATION}
+
+
+def _table(summary: pd.DataFrame) -> dict[str, Any]:
+    """Every measurement, with a column for what varies between evaluations."""
+    varying = [name for name in tables.EVALUATION if summary[name].nunique(dropna=False) > 1]
+    return {"varying": varying, "rows": [_cells(row) for _, row in summary.iterrows()]}
+
+
+def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, str]]:
+    """flow_ode and flow_discrete of the evaluated checkpoint, or else the last ones logged in training."""
+    values = {}
+    for name in ("flow_ode", "flow_discrete"):
+        logged = metrics[metrics["name"].str.rsplit("/").str[-1] == name]["value"]
+        known = (rows[name] if len(rows) else logged).dropna()
+        values[name] = float(known.iloc[-1]) if len(known) else math.nan
+    if all(math.isnan(value) for value in values.values()):
+        return []
+    return [
+        {"name": name, "bound": tables.bound(value), "verdict": tables.verdict(value), **_CERTIFICATES[name]}
+        for name, value in values.items()
+    ]
+
+
+def _figures(folder: Path) -> list[dict[str, str]]:
+    """Every PNG of the folder as a data URI, the known ones first and with their caption."""
+    paths = {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
+    order = [stem for stem in _CAPTIONS if stem in paths] + [stem for stem in paths if stem not in _CAPTIONS]
+    figures = []
+    for stem in order:
+        title, caption = _CAPTIONS.get(stem, (stem.replace("_", " "), ""))
+        content = paths[stem].read_bytes()
+        source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+        width = int.from_bytes(content[16:20], "big")  # pixels, from the PNG header
+        figures.append(
+            {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}"}
+        )
+    return figures
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"versions": {"torch": "2.14"}} → {"versions.torch": "2.14"}."""
+    flat: dict[str, str] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + str(name)] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return flat
+
+
+def _command(environment: Mapping[str, Any]) -> str:
+    """The command line that started the run; a resumed run keeps it under earlier.1."""
+    earlier = environment.get("earlier")
+    first = earlier.get("1", environment) if isinstance(earlier, Mapping) else environment
+    argv = first.get("argv") if isinstance(first, Mapping) else None
+    return shlex.join(map(str, argv)) if isinstance(argv, list) else ""

@@ -1,0 +1,74 @@
+"""Results as text for the terminal, and the wording that the terminal and the page share."""
+
+import math
+
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+EVALUATION = ("checkpoint", "split", "protocol")  # what tells one evaluation of a run from another
+
+
+def percent(fraction: float) -> str:
+    """0.9640 → "96.4 %"; "–" where there is no number."""
+    return f"{100 * fraction:.1f} %" if math.isfinite(fraction) else "–"
+
+
+def interval(low: float, high: float) -> str:
+    """0.951, 0.973 → "[95.1, 97.3]" (percent)."""
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def level(row: pd.Series) -> str:
+    """The noise level of a summary row with its unit: "variance 0.05"; "–" where there is none."""
+    if row["severity_unit"] in ("", "none"):
+        return "–"
+    unit = str(row["severity_unit"]).replace("_", " ")
+    space = " (normalised)" if row["space"] == "normalised" else ""
+    return f"{unit} {row['severity']:g}".strip() + space
+
+
+def bound(value: float) -> str:
+    """A certified Lipschitz bound in four digits, "none" where nothing is certified."""
+    return f"{value:.4g}" if math.isfinite(value) else "none"
+
+
+def verdict(value: float) -> str:
+    """What a Lipschitz bound says about distances, in three words."""
+    if not math.isfinite(value):
+        return "no certificate"
+    return "never expands" if value <= 1.0 else "may expand"
+
+
+def certificates_line(flow_ode: float, flow_discrete: float) -> str:
+    """One line for the terminal; the two bounds are different claims and are never merged."""
+    return (
+        f"certified Lipschitz bound: ODE (flow_ode) {bound(flow_ode)}, {verdict(flow_ode)}"
+        f" | network that runs (flow_discrete) {bound(flow_discrete)}, {verdict(flow_discrete)}"
+    )
+
+
+def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
+    """One line per perturbation and level: mean accuracy over repeats, interval, images, repeats.
+
+    summary: records.summarise(rows). Checkpoint, split and protocol get a column where they vary.
+    """
+    varying = [name for name in EVALUATION if summary[name].nunique(dropna=False) > 1]
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name in varying:
+        table.add_column(name)
+    table.add_column("perturbation")
+    table.add_column("level")
+    for name in ("accuracy", "95 % interval", "images", "repeats"):
+        table.add_column(name, justify="right")
+    for _, row in summary.iterrows():
+        table.add_row(
+            *(escape(str(row[name])) for name in varying),
+            escape(str(row["perturbation"]).replace("_", " ")),
+            escape(level(row)),
+            percent(row["accuracy"]),
+            interval(row["accuracy_low"], row["accuracy_high"]),
+            str(row["n"]),
+            str(row["repeats"]),
+        )
+    return table

@@ -1,0 +1,90 @@
+"""The words a user types, with their types: ``depth=abc`` is refused with a sentence by these classes.
+
+The values are in conf/train.yaml and conf/evaluate.yaml. Groups (model, data, …) are left open: their keys
+are the arguments of the class that a YAML file names. The help texts are what ``robode train --help`` prints.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+MISSING = "???"
+
+
+def _word(about: str, default: Any = MISSING) -> Any:
+    return field(default=default, metadata={"about": about})
+
+
+def _group(about: str) -> Any:
+    return _word(about, default=None)
+
+
+@dataclass
+class Train:
+    """Top-level keys of ``robode train``."""
+
+    model: Any = _group("the family of networks")
+    data: Any = _group("the data set; data.root=FOLDER says where its files are")
+    depth: int = _word("layers N, each one integrator step")
+    seed: int = _word("of the weights, the batch order and the noise")
+    protocol: Any = _group("how noise is measured: its space, clipping and units")
+    integrator: Any = _group("the one-step method that makes a layer out of the field")
+    suite: Any = _group("perturbations to evaluate; several: suite=[noise,clean]")
+    epochs: int = _word("passes over the training data")
+    batch_size: int = _word("samples a step")
+    lr: float = _word("learning rate")
+    trainer: Any = _group("the machine: cpu, gpu, ddp or ddp_sim; trainer.precision=… too")
+    run: str | None = _word("name of the new run folder; null = made from the configuration")
+    resume: str | None = _word("continue this run in its own folder")
+    step: Any = _word("step size h; auto = h·c·gamma is 1 at the start; or give horizon")
+    horizon: float | None = _word("final time T = depth·step; give this or step, not both")
+    repeats: int = _word("noisy copies of the test set for each noise level")
+    experiment: str = _word("a recipe from conf/experiment, laid over everything else", default="default")
+    objective: Any = _group("terms of the loss")
+    optimizer: Any = _group("optimiser and learning-rate schedule")
+    callbacks: Any = _group("what happens during training")
+    logger: Any = _group("where measurements are written")
+
+
+@dataclass
+class Evaluate:
+    """Top-level keys of ``robode evaluate``; all others are read from the run."""
+
+    run: str = _word("the trained run: its folder, its name, or a checkpoint in it")
+    checkpoint: str = _word("best or last")
+    data: Any = _group("data.root=FOLDER where the files have moved since training")
+    seed: int | None = _word("of the noise; null = the run's own")
+    protocol: Any = _group("how noise is measured: its space, clipping and units")
+    suite: Any = _group("perturbations to evaluate; several: suite=[noise,clean]")
+    repeats: int = _word("noisy copies of the test set for each noise level")
+    batch_size: int = _word("samples at a time")
+
+
+SCHEMAS: dict[str, type] = {"train": Train, "evaluate": Evaluate}
+
+
+def words(verb: str) -> dict[str, str]:
+    """Top-level words of a verb, each with one line of help."""
+    return {word.name: word.metadata["about"] for word in fields(SCHEMAS[verb])}
+
+
+def groups(verb: str) -> list[str]:
+    """Those of the words that choose YAML files, or hold keys of their own."""
+    return [word.name for word in fields(SCHEMAS[verb]) if word.default is None]
+
+
+def expected_type(verb: str, key: str) -> str | None:
+    """What a top-level word must be, in words; None where anything goes or the key is unknown."""
+    names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+    for item in fields(SCHEMAS[verb]):
+        if item.name == key:
+            options = getattr(item.type, "__args__", (item.type,))
+            return next((names[t] for t in options if t in names), None)
+    return None
+
+
+def register() -> None:
+    """Make the schemas known to Hydra under the names that the primary configs list first."""
+    from hydra.core.config_store import ConfigStore
+
+    for verb, schema in SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{verb}_schema", node=schema, provider="robode")

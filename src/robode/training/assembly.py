@@ -1,0 +1,75 @@
+"""From a configuration to everything that training needs, before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from robode.data.module import DataModule
+from robode.instantiate import build, build_each, to_plain
+from robode.network import Network, build_network
+from robode.runs import Run
+from robode.training.callbacks import ProjectConstraints
+from robode.training.checkpoints import Checkpoints
+from robode.training.module import Classifier
+from robode.training.progress import ProgressBar
+from robode.training.recorder import Recorder
+from robode.training.trainer import build_trainer, prepare_machine
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one process trains with."""
+
+    data: DataModule
+    network: Network
+    module: Classifier
+    trainer: lightning.Trainer
+
+
+def assemble(config: DictConfig, console: Console | None = None, threads: int | None = None) -> Parts:
+    """Load the data, build network, objectives, callbacks and trainer. Reads files, writes none.
+
+    threads: what to use where trainer.threads is null. The initial weights depend on `seed` alone.
+
+    Raises:
+        BadInput: whatever in the configuration cannot work.
+    """
+    plain = to_plain(config)
+    prepare_machine(plain["trainer"], threads)
+    torch.manual_seed(plain["seed"])
+    data = build_data(config)
+    data.prepare()
+    network = build_network(config, data.facts)
+    module = Classifier(network, build_each(plain["objective"]), plain["optimizer"], plain)
+    callbacks = [ProjectConstraints(), *build_each(plain["callbacks"]).values(), Recorder()]
+    callbacks += [ProgressBar(console or Console()), Checkpoints()]
+    return Parts(data, network, module, build_trainer(plain["trainer"], plain["epochs"], callbacks))
+
+
+def build_data(config: DictConfig) -> DataModule:
+    """The data module of the `data` section, not yet loaded. Raises `BadInput`."""
+    node = config.data
+    return DataModule(
+        build(node.source),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        validation=node.validation,
+        limit_train=node.get("limit_train"),
+        name=node.name,
+    )
+
+
+def build_loggers(nodes: Any, run: Run) -> list[Any]:
+    """The loggers of the `logger` section; those with a `save_dir` write into the run folder."""
+    placed = {
+        name: {**node, "save_dir": str(run.folder)}
+        for name, node in to_plain(nodes).items()
+        if node is not None
+    }
+    return list(build_each(placed).values())

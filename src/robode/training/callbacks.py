@@ -1,0 +1,93 @@
+"""Keeping constraints while training, and measuring sensitivities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+from robode.data.batches import in_units
+from robode.errors import BadInput
+from robode.ode.flow import Constrained
+from robode.ode.sensitivity import bsm_norms
+from robode.report import journal
+from robode.report.records import BSM_COLUMNS
+from robode.training.module import Classifier
+
+
+def constrained(network: nn.Module) -> list[Constrained]:
+    """Every submodule that keeps a constraint."""
+    return [module for module in network.modules() if isinstance(module, Constrained)]
+
+
+class ProjectConstraints(Callback):
+    """Calls `project_` (the gamma update) before the first forward pass and after every optimiser step.
+
+    So the network that any checkpoint or early stop leaves behind satisfies its constraints. Recipes that
+    make their first forward pass unprojected (the published scripts start at gamma = 0) say so by
+    `project_at_start = False`.
+    """
+
+    def on_fit_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        self._modules = constrained(module.network)
+        for each in self._modules:
+            if getattr(each, "project_at_start", True):
+                each.project_()
+
+    def on_train_batch_end(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
+        for each in self._modules:
+            each.project_()
+
+
+class BSMLogger(Callback):
+    """Backward sensitivity norms of each layer to bsm.csv, every `every` optimiser steps.
+
+    samples: how many training samples, the first ones of the split, always the same, probe the flow. The
+    median and the largest over samples and the norm of the mean Jacobian are logged; only the last is in the
+    published figure.
+    """
+
+    def __init__(self, every: int = 50, samples: int = 16):
+        for key, value in (("every", every), ("samples", samples)):
+            if value < 1:
+                raise BadInput(f"callbacks.bsm.{key}: expected a whole number >= 1, got {value}")
+        self.every, self.samples = every, samples
+
+    def on_fit_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        x = trainer.datamodule.split("train").x[: self.samples]  # type: ignore[attr-defined]
+        self._probe = in_units(x).to(module.device)
+
+    def on_train_batch_start(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
+        if trainer.global_step % self.every == 0:
+            self._log(trainer.global_step, module)
+
+    def on_train_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        self._log(trainer.global_step, module)
+
+    @rank_zero_only
+    def _log(self, step: int, module: Classifier) -> None:
+        network = module.network
+        with torch.no_grad():
+            y = network.embed(self._probe.to(next(network.parameters()).dtype))
+            bsm = bsm_norms(network.flow, y)
+        columns = {
+            "bsm_median": bsm.norms.median(1).values,
+            "bsm_max": bsm.norms.amax(1),
+            "bsm_norm_of_mean": bsm.norm_of_mean,
+            "step_median": bsm.step_norms.median(1).values,
+            "step_max": bsm.step_norms.amax(1),
+        }
+        lists = {name: values.tolist() for name, values in columns.items()}
+        rows = [
+            {
+                "step": step,
+                "layer": layer + 1,
+                "exact": bsm.exact,
+                **{name: lists[name][layer] for name in lists},
+            }
+            for layer in range(network.flow.depth)
+        ]
+        journal.append(module.run.folder / "bsm.csv", BSM_COLUMNS, rows)

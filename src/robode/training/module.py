@@ -1,0 +1,139 @@
+"""The LightningModule: loss, accuracy and optimiser of a classifier; callbacks write things down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from robode.errors import BadInput
+from robode.instantiate import build
+from robode.network import Network
+from robode.objectives.objective import Objective
+from robode.runs import Run
+from robode.training.guard import blown_up
+
+LOOK_EVERY = 50  # On a GPU each look at the loss waits for the device; on a CPU it costs nothing.
+
+
+class Tally:
+    """Sums over samples, kept on the device: adding a batch costs no synchronisation."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, values: Mapping[str, Tensor], count: int) -> None:
+        """values: sums over `count` samples, 0-d."""
+        for name, value in values.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.sums["count"] = self.sums.get("count", torch.zeros((), device=value.device)) + count
+
+    def means(self, trainer: lightning.Trainer) -> dict[str, float]:
+        """Means since the last call, over all processes. Every process must call it at the same step."""
+        if not self.sums:
+            return {}
+        names, stacked = list(self.sums), torch.stack([value.double() for value in self.sums.values()])
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(stacked)
+        self.sums = {}
+        sums = dict(zip(names, stacked.tolist(), strict=True))
+        count = sums.pop("count")
+        return {name: value / count for name, value in sums.items()}
+
+
+class Classifier(lightning.LightningModule):
+    """Trains a Network on the sum of the terms of its objectives.
+
+    objectives: name -> Objective. optimizer: the node with `optimizer`, and `scheduler` (or null) and
+    `interval` (epoch or step, how often the scheduler moves).
+    config, run: the plain configuration and the run folder, for callbacks; run is set before fit.
+    """
+
+    run: Run
+    epoch_means: dict[str, float] | None = None
+
+    def __init__(self, network: Network, objectives: Mapping[str, Objective], optimizer: Any, config: Any):
+        super().__init__()
+        self.network, self.objectives, self.config = network, objectives, config
+        self.optimizer = build(optimizer["optimizer"], params=network.parameters())
+        scheduler = optimizer.get("scheduler")
+        self.scheduler = build(scheduler, optimizer=self.optimizer) if scheduler else None
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            raise BadInput(
+                "optimizer.scheduler: ReduceLROnPlateau cannot be resumed exactly; use e.g. StepLR"
+            )
+        self.interval = optimizer.get("interval", "epoch")
+        self.window, self.whole_epoch = Tally(), Tally()
+        self._logits: Tensor | None = None
+        self._rng: dict[str, Any] | None = None
+        network.register_forward_hook(self._remember)
+
+    def _remember(self, network: Any, inputs: Any, logits: Tensor) -> None:
+        self._logits = logits.detach()
+
+    def configure_optimizers(self) -> Any:
+        if self.scheduler is None:
+            return self.optimizer
+        return {
+            "optimizer": self.optimizer,
+            "lr_scheduler": {"scheduler": self.scheduler, "interval": self.interval},
+        }
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """batch: x (B, *shape) in data units, labels (B,)."""
+        x, labels = batch
+        terms: dict[str, Tensor] = {}
+        for objective in self.objectives.values():
+            terms |= objective(self.network, x, labels)
+        loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
+        self._stop_if_not_finite(loss, x, batch_idx)
+        self._count(loss, terms, labels)
+        return loss
+
+    def _count(self, loss: Tensor, terms: Mapping[str, Tensor], labels: Tensor) -> None:
+        n = len(labels)
+        sums = {"loss": loss.detach() * n}
+        if len(terms) > 1:
+            sums |= {name: term.detach() * n for name, term in terms.items()}
+        if self._logits is not None:  # of the last forward pass that the objectives made
+            sums["accuracy"] = (self._logits.argmax(1) == labels).sum()
+        self.window.add(sums, n)
+        self.whole_epoch.add(sums, n)
+
+    def _stop_if_not_finite(self, loss: Tensor, x: Tensor, batch_idx: int) -> None:
+        if loss.device.type == "cpu" or batch_idx % LOOK_EVERY == 0 or self.trainer.is_last_batch:
+            value = loss.item()
+            if not math.isfinite(value):
+                lr = self.optimizer.param_groups[0]["lr"]
+                step, epoch = self.global_step, self.current_epoch + 1
+                raise blown_up(self.network, x, value, step=step, epoch=epoch, lr=lr)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Cross-entropy and accuracy, whatever the objectives are."""
+        x, labels = batch
+        logits = self.network(x)
+        values = {
+            "validation/loss": functional.cross_entropy(logits, labels),
+            "validation/accuracy": (logits.argmax(1) == labels).float().mean(),
+        }
+        self.log_dict(values, on_epoch=True, batch_size=len(labels), sync_dist=True, logger=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Random generators too: a resumed run draws what the uninterrupted one would have drawn."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        checkpoint["rng"] = {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._rng = checkpoint.get("rng")
+
+    def on_train_start(self) -> None:
+        if self._rng is not None:
+            torch.set_rng_state(self._rng["cpu"].cpu())
+            if len(self._rng["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all([state.cpu() for state in self._rng["cuda"]])

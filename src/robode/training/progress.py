@@ -1,0 +1,97 @@
+"""What a user sees while a job runs: a live bar in a terminal, one line per epoch everywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lightning import Callback, Trainer
+from rich import progress
+from rich.console import Console
+
+from robode.training.module import Classifier
+
+SECONDS_BETWEEN_UPDATES = 0.2
+
+
+class ProgressBar(Callback):
+    """A bar over the batches of the running epoch, and a line that stays for each finished one."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self._bar: progress.Progress | None = None
+        self._next = 0.0
+
+    def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        if trainer.is_global_zero:
+            self._bar = bar(self.console)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None, note="")
+
+    def on_train_epoch_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        self._began = time.perf_counter()
+        if self._bar is not None:
+            title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self._bar.reset(self._task, total=trainer.num_training_batches, description=title)
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, module: Classifier, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        if self._bar is not None and now > self._next:
+            self._next = now + SECONDS_BETWEEN_UPDATES
+            note = f"loss {float(outputs['loss']):.4g}{_validation(trainer)}"
+            self._bar.update(self._task, completed=batch_idx + 1, note=note)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        means = module.epoch_means
+        if self._bar is None or means is None:
+            return
+        seconds = time.perf_counter() - self._began
+        train = f"  train {100 * means['accuracy']:.2f} %" if "accuracy" in means else ""
+        self.console.print(
+            f"epoch {trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
+            f"  loss {means['loss']:.4g}{train}{_validation(trainer)}  {seconds:.1f} s",
+            highlight=False,
+        )
+
+    def teardown(self, trainer: Trainer, module: Classifier, stage: str) -> None:  # type: ignore[override]
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _validation(trainer: Trainer) -> str:
+    accuracy = trainer.callback_metrics.get("validation/accuracy")
+    return "" if accuracy is None else f"  validation {100 * float(accuracy):.2f} %"
+
+
+def bar(console: Console) -> progress.Progress:
+    """A transient bar; silent where there is no terminal."""
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(elapsed_when_finished=True),
+        progress.TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        refresh_per_second=4,
+    )
+
+
+@contextmanager
+def counted(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a long phase; yields the function that moves it to (done, total)."""
+    with bar(console) as shown:
+        task = shown.add_task(title, total=None, note="")
+        yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -1,0 +1,55 @@
+"""What is measured while training, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import Callback, Trainer
+
+from robode.training.module import Classifier
+
+
+class Recorder(Callback):
+    """Sends measurements to the loggers every `every` optimiser steps and at the end of each epoch.
+
+    train/*: means over the samples since the previous row. flow/*: the flow's properties; at epoch ends also
+    its certificates and their factors. validation/*: at epoch ends. An epoch's means over all its batches go
+    to `module.epoch_means`.
+    """
+
+    def __init__(self, every: int = 50):
+        self.every = every
+
+    def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        if trainer.global_step == 0:
+            _send(trainer, 0, _flow(module, certificates=True))
+
+    def on_train_batch_end(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
+        if trainer.global_step % self.every == 0:
+            _send(trainer, trainer.current_epoch, self._step_values(trainer, module) | _flow(module))
+
+    def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        means = module.whole_epoch.means(trainer)
+        if not means:  # Lightning closes the last epoch a second time when it resumes
+            return
+        module.epoch_means = means
+        validation = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
+        values = self._step_values(trainer, module) | validation | _flow(module, certificates=True)
+        _send(trainer, trainer.current_epoch, values)
+        for logger in trainer.loggers:
+            logger.save()
+
+    def _step_values(self, trainer: Trainer, module: Classifier) -> dict[str, float]:
+        values = {f"train/{name}": value for name, value in module.window.means(trainer).items()}
+        return values | {"lr": module.optimizer.param_groups[0]["lr"]}
+
+
+def _flow(module: Classifier, certificates: bool = False) -> dict[str, float]:
+    flow = module.network.flow
+    values = flow.properties() | (flow.certificate_table() if certificates else {})
+    return {f"flow/{name}": value for name, value in values.items()}
+
+
+def _send(trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics({**values, "epoch": epoch}, trainer.global_step)

@@ -1,0 +1,21 @@
+"""`python -m robode.training.worker`: one of several processes that train together; see processes.py."""
+
+import os
+from pathlib import Path
+
+from robode.runs import Run
+from robode.training.assembly import assemble
+from robode.training.processes import RESUMED, RUN_DIR
+from robode.training.trainer import fit
+
+
+def main() -> None:
+    """Train the run in $ROBODE_RUN_DIR as process $LOCAL_RANK and write nothing."""
+    run = Run(Path(os.environ[RUN_DIR]))
+    parts = assemble(run.config())
+    parts.module.run = run
+    fit(parts.trainer, parts.module, parts.data, run.last if os.environ[RESUMED] == "1" else None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Bad input: exit code 2, one line, nothing written, and no job started (so torch was not needed)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import Answer, Jobs
+
+CASES = {
+    # misspelt
+    "dept=3": "unknown key 'dept': did you mean 'depth'?",
+    "modle=chnode": "did you mean 'model'?",
+    "gamma=x": "did you mean 'model.gamma'?",
+    "model.gama=1": "did you mean 'model.gamma'?",
+    "batchsize=5": "did you mean 'batch_size'?",
+    "hello=1": "robode train takes model, data, depth",
+    "+hello=1": "unknown key 'hello'",
+    "suite=clean suite.gaussian.var=0.1": "'suite' has suite.clean",
+    "depth": "expected key=value",
+    "depth='": "cannot be read as key=value",
+    "--dept 3": "unrecognized arguments: --dept",
+    # wrong type
+    "depth=abc": "depth must be an integer, got 'abc'",
+    "depth=2.5": "depth must be an integer, got '2.5'",
+    "lr=abc": "lr must be a number, got 'abc'",
+    "horizon=long": "horizon must be a number",
+    "lr=${nothing}": "Interpolation key 'nothing' not found",
+    # unknown choices
+    "model=chnod": "unknown model; did you mean 'chnode'? choose one of: chnode, hdnn",
+    "data=cats": "unknown data; choose one of: cifar10",
+    "integrator=leapfrog": "unknown integrator; choose one of: dopri5, etd, euler",
+    "suite=nois": "did you mean 'noise'?",
+    "experiment=nothing": "unknown experiment; choose one of:",
+    "model=3": "model=3: unknown model; choose one of: chnode",
+    "data=[mnist,mnist5k]": "expected one data",
+    "~lr": "cannot be removed",
+    # numbers out of range
+    "depth=0": "depth=0: expected a number above 0",
+    "depth=-1": "depth=-1: expected a number above 0",
+    "epochs=0": "epochs=0",
+    "batch_size=-5": "batch_size=-5",
+    "lr=0": "lr=0.0: expected a number above 0",
+    "lr=nan": "lr=nan",
+    "repeats=0": "repeats=0",
+    "seed=-1": "seed=-1: expected an integer from 0",
+    "suite.gaussian.var=-0.1": "suite.gaussian.var=-0.1: expected a number",
+    "suite.salt_and_pepper.amount=1.5": "suite.salt_and_pepper.amount=1.5",
+    # combinations
+    "model.width=7": "the canonical J needs an even width",
+    "step=0.1 horizon=1": "give one of them",
+    "step=0": "step=0: expected 'auto' or a number above 0",
+    "horizon=-1": "horizon=-1.0: expected a number above 0",
+    "integrator=symplectic_euler": "makes no sense for model=chnode; choose one of: etd, imex, euler",
+    "model.activation=swish": "choose one of: tanh, relu, leaky_relu, sigmoid, softplus",
+    "model.J=j3": "choose one of: canonical, j2, file",
+    # sweeps
+    "suite.gaussian.var=0.1,0.2": "several values need -m",
+    "-m depth=4,0": "depth=0: expected a number above 0",
+    "-m model=chnode,foo": "model=foo: unknown model",
+    # runs
+    "resume=nothing": "resume=nothing: expected a run folder",
+    "--config-dir nowhere": "nowhere' is not a folder",
+}
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_train_refuses(words: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
+    answer = robode("train", *words.split())
+    assert CASES[words] in answer.line
+    assert answer.code == 2
+    assert answer.out == ""
+    assert list(folder.iterdir()) == []
+    assert jobs.configs == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", "expected the run to evaluate"),
+        ("run=nothing", "run=nothing: expected a run folder"),
+        ("run=.", "there is no config.yaml"),
+        ("run=. checkpoint=newest", "choose one of: best, last"),
+        ("run=. model=chnode", "unknown key 'model'"),
+        ("run=. suite.gaussian.var=-1", "expected a number"),
+    ],
+)
+def test_evaluate_refuses(
+    words: str, expected: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs
+) -> None:
+    answer = robode("evaluate", *words.split())
+    assert expected in answer.line
+    assert answer.code == 2
+    assert list(folder.iterdir()) == []
+    assert jobs.configs == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("trian", "unknown verb 'trian'"),
+        ("list foo", "choose from models, data, suites"),
+        ("completion tcsh", "expected one of bash, zsh, fish"),
+    ],
+)
+def test_other_verbs_refuse(words: str, expected: str, robode: Callable[..., Answer]) -> None:
+    answer = robode(*words.split())
+    assert expected in answer.line
+    assert answer.code == 2
+
+
+def test_missing_files_without_a_network(
+    robode: Callable[..., Answer], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robode.data.checks.reachable", lambda url: False)
+    answer = robode("train", "data=mnist")
+    assert "MNIST/raw/train-images-idx3-ubyte (and 3 more) not found" in answer.line
+    assert answer.code == 2
+    assert list(folder.iterdir()) == []
+
+
+def test_truncated_file(robode: Callable[..., Answer], folder: Path) -> None:
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    header = b"\0\0\x08\x03" + (60000).to_bytes(4, "big") + (28).to_bytes(4, "big") * 2
+    (raw / "train-images-idx3-ubyte").write_bytes(header + bytes(1000))
+    answer = robode("train", "data=mnist", "data.root=.")
+    assert "1016 bytes where 47040016 were expected" in answer.line
+    assert answer.code == 2
+    assert [path.name for path in folder.iterdir()] == ["MNIST"]
+
+
+def test_traceback_only_on_request(robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBODE_DEBUG", "1")
+    answer = robode("train", "depth=0")
+    assert "Traceback" in answer.err
+    assert answer.code == 2

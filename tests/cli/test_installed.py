@@ -1,0 +1,39 @@
+"""The command in processes of its own: the only tests that start it the way a shell does."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(sys.executable).with_name("robode")
+COMMAND = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "robode"]
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(("words", "limit"), [(["--help"], 0.3), (["train", "--help"], 1.5)])
+def test_help_is_fast_and_does_not_import_torch(words: list[str], limit: float, tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(3):  # the best of three: other tests are running beside this one
+        start = time.perf_counter()
+        assert run(*words, cwd=tmp_path).returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < limit
+    code = f"import sys; from robode.cli import main; main({words}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path).returncode == 0
+
+
+def test_bad_input_is_found_without_torch_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run("train", "dept=3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "robode: unknown key 'dept': did you mean 'depth'?\n"
+    assert list(tmp_path.iterdir()) == []
+    code = (
+        "import sys; from robode.cli import main; print(main(['train', 'depth=0']), 'torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert found.stdout == "2 False\n"

@@ -1,0 +1,236 @@
+"""Running a suite: tidy rows, the same noise for everyone, nothing moved."""
+
+import logging
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import nn
+
+from robode.data.facts import DataFacts
+from robode.errors import BadInput
+from robode.robustness.corruptions import Clean, Gaussian, SaltAndPepper
+from robode.robustness.noise import BLOCK
+from robode.robustness.protocols import ChNode2022, Sound
+from robode.robustness.suite import evaluate_suite, sample_grid
+
+CONF = Path(__file__).parents[2] / "conf"
+IMAGES = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
+VECTORS = DataFacts((2,), 2, (0.0, 0.0), (1.0, 1.0), None, ("a", "b"))
+SUITE = {"clean": Clean(), "gaussian": Gaussian([0.05, 0.2]), "salt_and_pepper": SaltAndPepper([0.1])}
+N = 3 * BLOCK + 11
+
+
+class Spy(nn.Module):
+    """A linear classifier that keeps a copy of everything it is shown; eval mode matters to its dropout."""
+
+    def __init__(self, size: int = 16, classes: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        weight = torch.randn(classes, size, generator=torch.Generator().manual_seed(seed))
+        self.weight = nn.Parameter(weight)
+        self.dropout = nn.Dropout(0.9)
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x):
+        assert not torch.is_grad_enabled()
+        self.seen.append(x.clone())
+        return self.dropout(x.flatten(1)) @ self.weight.T
+
+
+def data(n: int = N) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randint(0, 256, (n, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    return x, torch.randint(0, 3, (n,), generator=generator)
+
+
+def run(network, x, labels, suite=SUITE, protocol=None, facts=IMAGES, repeats=2, **options):
+    options = {"seed": 5, "batch_size": 64, **options}
+    return evaluate_suite(
+        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=facts, repeats=repeats, **options
+    )
+
+
+def facts_of(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_rows_are_tidy():
+    rows = run(Spy(), *data())
+    assert [(r["perturbation"], r["severity"], r["repeat"]) for r in rows] == [
+        ("clean", 0.0, 0),
+        ("gaussian", 0.05, 0),
+        ("gaussian", 0.05, 1),
+        ("gaussian", 0.2, 0),
+        ("gaussian", 0.2, 1),
+        ("salt_and_pepper", 0.1, 0),
+        ("salt_and_pepper", 0.1, 1),
+    ]
+    assert {r["severity_unit"] for r in rows} == {"none", "variance", "amount"}
+    for row in rows:
+        assert row["n"] == N and row["accuracy"] == row["correct"] / N and row["seconds"] > 0
+        assert (row["space"], row["protocol"], row["norm"]) == ("data", "sound", "none")
+
+
+def test_clean_accuracy_is_plain_accuracy():
+    x, labels = data()
+    network = Spy()
+    logits = (x / 255).flatten(1) @ network.weight.T
+    assert run(network, x, labels)[0]["correct"] == int((logits.argmax(1) == labels).sum())
+
+
+@pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda p: p.name)
+def test_batch_size_does_not_change_the_noise(protocol):
+    shown = []
+    for batch_size in (1, 100, 1000):
+        network = Spy()
+        suite = {"gaussian": Gaussian(0.1)}
+        run(network, *data(), suite=suite, protocol=protocol, batch_size=batch_size, repeats=1)
+        levels = 1 + len(protocol.extras)
+        shown.append([torch.cat(network.seen[level::levels]) for level in range(levels)])
+    for other in shown[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(shown[0], other, strict=True))
+
+
+def test_a_prefix_of_the_images_gets_the_same_noise():
+    x, labels = data()
+    whole, part = Spy(), Spy()
+    suite = {"gaussian": Gaussian(0.1)}
+    run(whole, x, labels, suite=suite, repeats=1)
+    run(part, x[:30], labels[:30], suite=suite, repeats=1)
+    assert torch.equal(torch.cat(part.seen), torch.cat(whole.seen)[:30])
+
+
+def test_every_network_is_shown_the_same_noise_whatever_the_global_seed():
+    one, two = Spy(seed=0), Spy(seed=1)
+    torch.manual_seed(1)
+    run(one, *data())
+    torch.manual_seed(2)
+    run(two, *data())
+    assert torch.equal(torch.cat(one.seen), torch.cat(two.seen))
+    other = Spy()
+    run(other, *data(), seed=6)
+    assert not torch.equal(torch.cat(one.seen), torch.cat(other.seen))
+
+
+def test_repeats_differ_and_come_again():
+    rows = run(Spy(), *data(), repeats=4)
+    assert len({row["correct"] for row in rows if row["severity"] == 0.2}) > 1
+    assert facts_of(rows) == facts_of(run(Spy(), *data(), repeats=4))
+    assert facts_of(run(Spy(), *data(), repeats=1))[1] == facts_of(rows)[1]
+
+
+def test_nothing_is_moved():
+    network = Spy()
+    network.weight.requires_grad_(True)
+    network.train()
+    network.dropout.eval()
+    x, labels = data()
+    x = x / 255
+    before, state = x.clone(), torch.get_rng_state()
+    run(network, x, labels)
+    assert network.training and not network.dropout.training
+    assert torch.equal(x, before) and torch.equal(torch.get_rng_state(), state)
+    assert network.weight.grad is None
+
+
+def test_modes_come_back_after_a_failure():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3, 3)).train()
+    with pytest.raises(RuntimeError):
+        run(network, *data())
+    assert network.training
+
+
+def test_legacy_protocol_adds_the_clip_alone_and_leaves_clean_data_untouched():
+    network = Spy()
+    x, labels = data(20)
+    rows = run(network, x, labels, protocol=ChNode2022(), repeats=1)
+    assert [row["perturbation"] for row in rows].count("clip_only") == 1
+    spaces = {row["perturbation"]: row["space"] for row in rows}
+    assert spaces.pop("clean") == "data" and set(spaces.values()) == {"normalised"}
+    assert any(torch.equal(seen, x / 255) for seen in network.seen)
+    only_clean = run(Spy(), x, labels, suite={"clean": Clean()}, protocol=ChNode2022())
+    assert [row["perturbation"] for row in only_clean] == ["clean"]
+
+
+def test_legacy_protocol_refuses_vectors():
+    with pytest.raises(BadInput, match="protocol=sound"):
+        run(Spy(2, 2), torch.rand(9, 2), torch.zeros(9).long(), protocol=ChNode2022(), facts=VECTORS)
+
+
+def test_salt_and_pepper_is_left_out_for_vectors_with_a_warning(caplog):
+    with caplog.at_level(logging.WARNING):
+        rows = run(Spy(2, 2), torch.rand(9, 2), torch.zeros(9).long(), facts=VECTORS)
+    assert {row["perturbation"] for row in rows} == {"clean", "gaussian"}
+    assert caplog.messages == [
+        "salt_and_pepper is left out: salt and pepper are the bounds of the data, and these data have none"
+    ]
+
+
+def test_logits_that_are_not_finite_are_wrong_answers():
+    class Broken(nn.Module):
+        def forward(self, x):
+            return torch.full((len(x), 3), float("nan"))
+
+    x, _ = data(10)
+    rows = run(Broken(), x, torch.zeros(10).long())
+    assert [row["correct"] for row in rows] == [0] * len(rows)
+
+
+def test_progress_counts_images_up_to_the_total():
+    calls = []
+    run(Spy(), *data(), progress=lambda done, total: calls.append((done, total)))
+    # Three noisy levels in two copies, and the clean data once.
+    assert calls[-1] == (7 * N, 7 * N) and calls == sorted(calls)
+
+
+def test_repeats_below_one_are_bad_input():
+    with pytest.raises(BadInput, match="repeats=0"):
+        run(Spy(), *data(), repeats=0)
+
+
+def test_the_sample_grid_shows_what_the_first_copy_evaluated():
+    x, labels = data()
+    network, grid_network = Spy(), Spy()
+    run(network, x, labels, repeats=1, batch_size=N)
+    grid = sample_grid(grid_network, x[:8], labels[:8], suite=SUITE, protocol=Sound(), facts=IMAGES, seed=5)
+    assert [title for title, _, _ in grid] == [
+        "clean",
+        "gaussian 0.05",
+        "gaussian 0.2",
+        "salt_and_pepper 0.1",
+    ]
+    evaluated = [seen[:8] for seen in network.seen]
+    for _, moved, predictions in grid:
+        assert any(torch.equal(moved, seen) for seen in evaluated)
+        assert torch.equal(predictions, (moved.flatten(1) @ network.weight.T).argmax(1))
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        return compose(overrides=list(overrides))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "suite").glob("*.yaml")))
+def test_every_suite_yaml_describes_itself_and_runs(name):
+    assert (CONF / "suite" / f"{name}.yaml").read_text().startswith("# ")
+    suite = hydra.utils.instantiate(composed(f"+suite={name}").suite)
+    assert all(key == perturbation.name for key, perturbation in suite.items())
+    rows = run(Spy(), *data(20), suite=suite, repeats=1)
+    assert "clean" in {row["perturbation"] for row in rows}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "protocol").glob("*.yaml")))
+def test_every_protocol_yaml_describes_itself_and_builds(name):
+    assert (CONF / "protocol" / f"{name}.yaml").read_text().startswith("# ")
+    protocol = hydra.utils.instantiate(composed(f"+protocol={name}").protocol)
+    assert protocol.name == name and protocol.bounds(IMAGES) is not None
+
+
+def test_suites_merge():
+    merged = OmegaConf.to_container(composed("+suite=[noise,clean]").suite)
+    assert merged == OmegaConf.to_container(composed("+suite=noise").suite)
+    with_level = composed("+suite=[noise,clean]", "suite.gaussian.var=0.3")
+    assert hydra.utils.instantiate(with_level.suite.gaussian).severities == (0.3,)

@@ -1,0 +1,166 @@
+"""What the figures say: which curves, on which axes, with which labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import robode.report
+from robode.errors import JobFailed
+from robode.report import records, style
+from robode.report.accuracy import accuracy_against_noise, accuracy_by_epoch
+from robode.report.figures import bsm_norms, training_curves
+from robode.report.pictures import noise_grid
+
+
+def metrics(*series: tuple[str, list[float]], per_epoch: int = 2) -> pd.DataFrame:
+    rows = [(i // per_epoch, i + 1, name, value) for name, values in series for i, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=list(records.METRIC_COLUMNS))
+
+
+def summary(levels: list[tuple[str, float, float]], **more: object) -> pd.DataFrame:
+    rows = [
+        {name: "" for name in records.COLUMNS}
+        | {"run": "r", "protocol": "sound", "space": "data", "split": "test", "depth": 4, "n": 100}
+        | {"perturbation": name, "severity": severity, "severity_unit": "variance", "accuracy": accuracy}
+        | {"accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.05}
+        | more
+        for name, severity, accuracy in levels
+    ]
+    return pd.DataFrame(rows)
+
+
+def panel(figure: Figure, word: str):
+    return next(ax for ax in figure.axes if word in ax.get_title(loc="left"))
+
+
+def labels(ax) -> set[str]:
+    return set(ax.get_legend_handles_labels()[1])
+
+
+def test_the_two_certificates_never_share_a_label():
+    figure = training_curves(metrics(("flow/flow_ode", [0.9, 0.8]), ("flow/flow_discrete", [1.0, 0.9])))
+    ax = panel(figure, "Lipschitz")
+    assert {"ODE (flow_ode)", "network (flow_discrete)"} == labels(ax)
+    drawn = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
+    assert len({line.get_color() for line in drawn}) == len({line.get_linestyle() for line in drawn}) == 2
+
+
+def test_the_axis_is_logarithmic_only_where_values_span_decades():
+    figure = training_curves(metrics(("gamma", [1.0, 500.0]), ("train/loss", [2.0, 1.0])))
+    assert panel(figure, "γ").get_yscale() == "log"
+    assert panel(figure, "Loss").get_yscale() == "linear"
+
+
+def test_x_counts_completed_epochs():
+    figure = training_curves(metrics(("train/loss", [4.0, 3.0, 2.0, 1.0]), per_epoch=2))
+    line = panel(figure, "Loss").get_lines()[0]
+    assert list(line.get_xdata()) == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_a_running_epoch_is_not_stretched():
+    figure = training_curves(metrics(("train/loss", [1.0] * 5), per_epoch=4))
+    assert panel(figure, "Loss").get_lines()[0].get_xdata()[-1] == 1.25
+
+
+def test_values_that_are_not_finite_are_left_out():
+    figure = training_curves(metrics(("flow_discrete", [np.inf, 2.0]), ("flow_ode", [np.nan, np.inf])))
+    assert labels(panel(figure, "Lipschitz")) == {"network (flow_discrete)"}
+
+
+def bsm(layers: int, exact: bool) -> pd.DataFrame:
+    rows = [(s, j, 0.9, 1.2, 0.7, 0.9, 1.0, exact) for s in (0, 50) for j in range(1, layers + 1)]
+    return pd.DataFrame(rows, columns=list(records.BSM_COLUMNS))
+
+
+def test_bsm_shows_median_largest_and_norm_of_mean_and_the_line_at_one():
+    figure = bsm_norms(bsm(4, exact=True))
+    lines = figure.axes[0].get_lines()
+    assert {line.get_linestyle(): line.get_ydata()[0] for line in lines[:12]} == {
+        "-": 0.9,
+        "--": 1.2,
+        ":": 0.7,
+    }
+    assert list(lines[12].get_ydata()) == [1.0, 1.0]
+    assert figure.legends[0].get_title().get_text() == ""
+
+
+def test_an_estimate_is_called_one_and_hidden_layers_are_counted():
+    note = bsm_norms(bsm(16, exact=False)).legends[0].get_title().get_text()
+    assert "lower estimate" in note and "6 of 16 layers" in note
+
+
+def test_noise_levels_start_at_the_clean_accuracy_and_carry_intervals():
+    table = summary([("clean", 0, 0.9), ("gaussian", 0.2, 0.5), ("gaussian", 0.05, 0.8), ("blur", 1, 0.6)])
+    figure = accuracy_against_noise(table)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["gaussian", "blur"]
+    ax = figure.axes[0]
+    line, _, bars = ax.containers[0]
+    assert line.get_xydata().tolist() == [[0, 0.9], [0.05, 0.8], [0.2, 0.5]]
+    assert bars[0].get_segments()[1] == pytest.approx(np.array([[0.05, 0.7], [0.05, 0.85]]))
+    assert ax.get_xlabel() == "variance (data space)"
+
+
+def test_protocols_are_separate_lines_and_the_clip_alone_is_marked():
+    legacy = summary(
+        [("clean", 0, 0.9), ("clip_only", 0, 0.7), ("gaussian", 0.2, 0.4)], protocol="chnode_2022"
+    )
+    figure = accuracy_against_noise(pd.concat([summary([("gaussian", 0.2, 0.6)]), legacy], ignore_index=True))
+    assert labels(figure.axes[0]) == {"sound", "chnode_2022", "clip only, no noise"}
+
+
+def test_the_sweep_draws_clean_and_every_level_over_completed_epochs():
+    epochs = [
+        summary([("clean", 0, 0.8), ("gaussian", 0.1, 0.5), ("gaussian", 0.2, 0.3)], epoch=e) for e in (1, 0)
+    ]
+    ax = accuracy_by_epoch(pd.concat(epochs, ignore_index=True)).axes[0]
+    assert labels(ax) == {"clean", "0.1", "0.2"}
+    assert all(list(line.get_xdata()) == [1, 2] for line in ax.get_lines())
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 5), (2, 3, 5, 5, 1), (2, 3, 5, 5, 3)])
+def test_the_grid_marks_wrong_predictions_in_words(shape):
+    figure = noise_grid(
+        np.full(shape, 1.5), np.array([0, 1, 2]), np.array([[0, 1, 2], [0, 2, 2]]), ["clean", "noisy"], "abc"
+    )
+    assert [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["a", "b", "c", "a", "✗ c", "c"]
+
+
+def test_points_in_the_plane_become_scatter_panels():
+    figure = noise_grid(
+        np.random.default_rng(0).normal(size=(2, 4, 2)),
+        np.array([0, 0, 1, 1]),
+        np.eye(2, 4),
+        ["clean", "noisy"],
+    )
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["clean", "noisy"]
+    crosses = [next(line for line in ax.get_lines() if line.get_marker() == "x") for ax in figure.axes]
+    assert [len(line.get_xdata()) for line in crosses] == [3, 3]
+
+
+def test_the_grid_refuses_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"expected x .* got \(2, 3, 1, 5, 5\)"):
+        noise_grid(np.zeros((2, 3, 1, 5, 5)), np.zeros(3), np.zeros((2, 3)), ["a", "b"])
+
+
+def test_save_writes_png_and_pdf_and_nothing_else(tmp_path):
+    png, pdf = style.save(
+        training_curves(metrics(("train/loss", [2.0, 1.0]))), tmp_path / "figures", "training"
+    )
+    assert sorted(path.name for path in png.parent.iterdir()) == ["training.pdf", "training.png"]
+    assert png.read_bytes()[:4] == b"\x89PNG" and pdf.read_bytes()[:4] == b"%PDF"
+
+
+def test_a_folder_that_cannot_be_written_fails_the_job(tmp_path):
+    (tmp_path / "figures").write_text("in the way")
+    with pytest.raises(JobFailed, match="cannot write"):
+        style.save(Figure(), tmp_path / "figures", "x")
+
+
+def test_the_report_knows_neither_models_nor_pyplot():
+    for source in Path(robode.report.__file__).parent.glob("*.py"):
+        imports = [line for line in source.read_text().splitlines() if line.startswith(("import", "from"))]
+        assert not [line for line in imports if "torch" in line or "pyplot" in line or "robode.ode" in line]

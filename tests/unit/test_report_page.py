@@ -1,0 +1,172 @@
+"""The page of a run: made from whatever files there are, self-contained, everything escaped."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from robode.errors import JobFailed
+from robode.report import journal, records, tables
+from robode.report.draw import draw_figures
+from robode.report.page import write_page
+
+
+def row(**changes):
+    measured = {"perturbation": "gaussian", "severity": 0.05, "severity_unit": "variance", "n": 100}
+    claims = {"protocol": "sound", "split": "test", "flow_ode": 0.9, "flow_discrete": float("inf")}
+    return dict.fromkeys(records.COLUMNS) | measured | claims | {"checkpoint": "best.ckpt"} | changes
+
+
+def fill(folder):
+    """A run folder with every file that the report reads."""
+    noisy = [
+        row(repeat=repeat, severity=level, correct=correct + repeat)
+        for level, correct in ((0.05, 80), (0.2, 50))
+        for repeat in (0, 2)
+    ]
+    clean = row(perturbation="clean", severity_unit="none", severity=0.0, correct=97)
+    records.append_rows(folder / "results.csv", [clean, *noisy])
+    records.append_rows(
+        folder / "robustness_sweep.csv", [r | {"epoch": 0, "split": "validation"} for r in noisy]
+    )
+    losses = [{"epoch": 0, "step": step, "name": "train/loss", "value": 1 / step} for step in (1, 2, 3)]
+    journal.append(folder / "metrics.csv", records.METRIC_COLUMNS, losses)
+    norms = {name: 0.9 for name in records.BSM_COLUMNS} | {"step": 0, "layer": 1, "exact": True}
+    journal.append(folder / "bsm.csv", records.BSM_COLUMNS, [norms])
+    np.savez(
+        folder / "samples.npz", x=np.zeros((1, 2, 4, 4)), labels=[0, 1], predictions=[[0, 0]], names=["clean"]
+    )
+    config = {"model": {"name": "chnode"}, "data": {"name": "mnist5k"}, "depth": 8, "seed": 3}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"protocol": {"name": "sound"}}))
+    (folder / "status.json").write_text(json.dumps({"status": "done", "warnings": ["hcγ is <b>large</b>"]}))
+    argv = ["robode", "train", "model=chnode", "suite=[noise,clean]"]
+    (folder / "environment.json").write_text(json.dumps({"argv": argv, "versions": {"torch": "2.14.1"}}))
+
+
+def test_a_full_run_gives_every_section(tmp_path):
+    fill(tmp_path)
+    drawn = draw_figures(tmp_path)
+    assert sorted(path.stem for path in drawn) == [
+        "accuracy_against_noise", "accuracy_by_epoch", "bsm_norms", "noise_grid", "training_curves",
+    ]  # fmt: skip
+    page = write_page(tmp_path).read_text()
+    for text in (
+        "chnode on mnist5k",
+        "97.0 %",
+        "81.0 %",
+        "51.0 %",
+        "never expands",
+        "no certificate",
+        "2.14.1",
+    ):
+        assert text in page
+    assert "robode train model=chnode &#39;suite=[noise,clean]&#39;" in page
+    assert page.count("data:image/png;base64,") == 5
+
+
+def test_the_page_is_self_contained_and_escaped(tmp_path):
+    fill(tmp_path)
+    page = write_page(tmp_path).read_text()
+    assert "hcγ is &lt;b&gt;large&lt;/b&gt;" in page and "<b>large" not in page
+    assert not re.findall(r"https?://|<script|<link|@import|url\(", page)
+
+
+@pytest.mark.parametrize(
+    ("missing", "section"),
+    [
+        ("results.csv", "Clean accuracy"),
+        ("config.yaml", "Configuration"),
+        ("status.json", "Warning"),
+        ("environment.json", "Reproduce"),
+    ],
+)
+def test_a_missing_file_costs_its_own_section_only(tmp_path, missing, section):
+    fill(tmp_path)
+    assert section in write_page(tmp_path).read_text()
+    (tmp_path / missing).unlink()
+    page = write_page(tmp_path).read_text()
+    assert section not in page and "could not be read" not in page
+
+
+def test_figures_without_their_file_are_left_out(tmp_path, caplog):
+    fill(tmp_path)
+    for name in ("results.csv", "metrics.csv", "robustness_sweep.csv", "samples.npz"):
+        (tmp_path / name).unlink()
+    assert [path.stem for path in draw_figures(tmp_path)] == ["bsm_norms"]
+    page = write_page(tmp_path).read_text()
+    assert "Backward sensitivity" in page and "Samples" not in page and not caplog.records
+
+
+def test_a_log_without_a_finite_value_gives_no_figure(tmp_path):
+    log = [{"epoch": None, "step": 1, "name": "train/loss", "value": float("nan")}]
+    journal.append(tmp_path / "metrics.csv", records.METRIC_COLUMNS, log)
+    assert draw_figures(tmp_path) == []
+
+
+def test_an_empty_folder_gives_a_page(tmp_path):
+    assert draw_figures(tmp_path) == []
+    assert tmp_path.name in write_page(tmp_path).read_text()
+
+
+def test_damaged_files_are_named_and_cost_their_section_only(tmp_path, caplog):
+    fill(tmp_path)
+    (tmp_path / "samples.npz").write_bytes(b"PK half a zip")
+    (tmp_path / "bsm.csv").write_bytes(b"step,layer\n1,2,3,4\n1,2\n\xff\n")
+    (tmp_path / "config.yaml").write_text("a: [1")
+    (tmp_path / "environment.json").write_text("[1, 2]")
+    assert len(draw_figures(tmp_path)) == 3
+    assert {"noise_grid", "bsm_norms"} == {record.args[0] for record in caplog.records}
+    page = write_page(tmp_path).read_text()
+    assert "config.yaml could not be read" in page and "environment.json could not be read" in page
+    assert "97.0 %" in page
+
+
+def test_the_verdict_keeps_to_the_runs_own_protocol_and_the_test_split(tmp_path):
+    fill(tmp_path)
+    other = row(perturbation="clean", severity_unit="none", severity=0.0, correct=11)
+    records.append_rows(
+        tmp_path / "results.csv", [other | {"protocol": "chnode_2022"}, other | {"split": "train"}]
+    )
+    page = write_page(tmp_path).read_text()
+    assert re.search(r'class="number">97.0 %<', page)
+    assert "<th>protocol</th>" in page and "<th>split</th>" in page
+
+
+def test_an_interrupted_run_says_so(tmp_path):
+    (tmp_path / "status.json").write_text(json.dumps({"status": "interrupted", "step": 77, "epoch": 3}))
+    assert "<b>interrupted</b> at step 77, epoch 3" in write_page(tmp_path).read_text()
+
+
+def test_a_resumed_run_is_reproduced_by_its_first_command(tmp_path):
+    first = {"argv": ["robode", "train", "model=hdnn"]}
+    record = {"argv": ["robode", "train", "resume=r"], "earlier": {"1": first}}
+    (tmp_path / "environment.json").write_text(json.dumps(record))
+    assert "<pre>robode train model=hdnn</pre>" in write_page(tmp_path).read_text()
+
+
+def test_a_page_that_cannot_be_written_fails_the_job(tmp_path):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(JobFailed, match="cannot write .*report.html"):
+        write_page(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_terminal_table_has_a_line_per_level(tmp_path):
+    fill(tmp_path)
+    out = Console(file=io.StringIO(), width=120)
+    out.print(tables.results_table(records.summarise(records.read_rows(tmp_path / "results.csv"))))
+    text = out.file.getvalue()
+    assert "97.0 %" in text and "variance 0.05" in text and "[72.2, 87.5]" in text and "protocol" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(1.0, "never expands"), (1.001, "may expand"), (float("inf"), "none, no certificate")],
+)
+def test_the_certificates_line_keeps_the_claims_apart(value, words):
+    line = tables.certificates_line(0.5, value)
+    assert "flow_ode) 0.5, never expands" in line and line.endswith(words)

@@ -1,0 +1,191 @@
+"""results.csv: what a row must hold, what survives a kill, and what an interval over repeats means."""
+
+import errno
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from robode.errors import JobFailed
+from robode.report import journal, records
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    base = {
+        "run": "r1", "checkpoint": "best.ckpt", "experiment": None, "model": "chnode", "data": "mnist5k",
+        "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound",
+        "suite": "noise", "perturbation": "gaussian", "norm": "none", "severity": 0.05,
+        "severity_unit": "variance", "space": "data", "solver": None, "repeat": 0, "n": 100, "correct": 80,
+        "flow_ode": 0.9, "flow_discrete": float("inf"), "seconds": 0.1, "commit": "abc",
+    }  # fmt: skip
+    return base | changes
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (83, 100), (1, 1), (9_640, 10_000)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_wilson_agrees_with_scipy(correct, n, level):
+    expected = binomtest(correct, n).proportion_ci(level, method="wilson")
+    assert records.wilson(correct, n, level) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("correct", "n", "level"), [(1, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 5, 1.0)])
+def test_wilson_refuses_what_is_no_proportion(correct, n, level):
+    with pytest.raises(ValueError, match="expected"):
+        records.wilson(correct, n, level)
+
+
+def test_rows_come_back_with_types_accuracy_and_interval(tmp_path):
+    path = tmp_path / "deep" / "results.csv"
+    records.append_rows(path, [row(), row(perturbation="clean", severity=0, correct=97)])
+    frame = records.read_rows(path)
+    assert list(frame.columns) == list(records.COLUMNS)
+    first = frame.iloc[0]
+    assert (first["depth"], first["seed"], first["experiment"]) == (8, 0, "")
+    assert (first["accuracy"], first["accuracy_low"], first["accuracy_high"]) == pytest.approx(
+        (0.8, *records.wilson(80, 100))
+    )
+    assert np.isinf(first["flow_discrete"]) and first["flow_ode"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"correct": 101}, "correct"),
+        ({"accuracy": 80.0}, r"in \[0, 1\]"),
+        ({"severity": -0.1}, "severity"),
+        ({"epsilon": 1}, "unknown columns"),
+        ({"run": "two\nlines"}, "one line"),
+    ],
+)
+def test_a_row_that_contradicts_itself_is_refused_and_nothing_written(tmp_path, changes, words):
+    path = tmp_path / "results.csv"
+    with pytest.raises(ValueError, match=words):
+        records.append_rows(path, [row(), row(**changes)])
+    assert not path.exists()
+
+
+def test_a_row_without_its_seed_is_refused(tmp_path):
+    incomplete = {name: value for name, value in row().items() if name != "seed"}
+    with pytest.raises(ValueError, match="lacks .*seed"):
+        records.append_rows(tmp_path / "results.csv", [incomplete])
+
+
+def test_the_last_row_of_a_key_wins(tmp_path):
+    path = tmp_path / "results.csv"
+    records.append_rows(path, [row(correct=10), row(repeat=1, correct=20)])
+    records.append_rows(path, [row(correct=30, commit="later", seconds=9.0)])
+    assert path.read_text().count("\n") == 4  # nothing is rewritten
+    assert dict(records.read_rows(path)[["repeat", "correct"]].values) == {0: 30, 1: 20}
+
+
+def test_epochs_tell_sweep_rows_apart(tmp_path):
+    path = tmp_path / "robustness_sweep.csv"
+    records.append_rows(path, [row(epoch=0), row(epoch=1)])
+    assert records.read_rows(path)["epoch"].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="epoch"):
+        records.append_rows(path, [row(epoch=2), row()])
+    with pytest.raises(JobFailed, match="other columns"):
+        records.append_rows(path, [row()])
+
+
+def test_a_file_cut_at_any_byte_is_read_and_repaired(tmp_path):
+    path = tmp_path / "log.csv"
+    columns = ("step", "value")
+    journal.append(path, columns, [{"step": 1, "value": 0.25}, {"step": 2, "value": "a,b"}])
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        complete = max(whole[:cut].count(b"\n") - 1, 0)
+        assert len(journal.read(path)) == complete
+        journal.append(path, columns, [{"step": 3}])
+        frame = journal.read(path)
+        assert frame["step"].tolist() == ["1", "2"][:complete] + ["3"]
+        assert frame["value"].tolist() == ["0.25", "a,b"][:complete] + [""]
+
+
+def test_repair_finds_the_last_line_of_a_long_file(tmp_path):
+    path = tmp_path / "log.csv"
+    journal.append(path, ("text",), [{"text": "x" * 70_000}])
+    with path.open("a") as file:
+        file.write("y" * 200_000)
+    journal.append(path, ("text",), [{"text": "z"}])
+    assert [len(text) for text in journal.read(path)["text"]] == [70_000, 1]
+
+
+def test_a_full_disk_fails_in_one_line_and_leaves_the_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    records.append_rows(path, [row()])
+    before = path.read_bytes()
+    write = os.write
+
+    def half_then_full(descriptor: int, data: memoryview) -> int:
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[: len(data) - 50])
+
+    monkeypatch.setattr(os, "write", half_then_full)
+    with pytest.raises(JobFailed, match=r"^cannot write .*results\.csv: No space left on device$"):
+        records.append_rows(path, [row(repeat=repeat) for repeat in range(5)])
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_fails_the_job(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JobFailed, match="cannot write"):
+        records.append_rows(tmp_path / "file" / "results.csv", [row()])
+
+
+def test_missing_files_are_empty_frames_with_columns(tmp_path):
+    nowhere = tmp_path / "none.csv"
+    assert records.read_rows(nowhere).empty and records.summarise(records.read_rows(nowhere)).empty
+    assert list(records.read_metrics(nowhere).columns) == list(records.METRIC_COLUMNS)
+    assert list(records.read_bsm(nowhere).columns) == list(records.BSM_COLUMNS)
+
+
+def test_a_resumed_log_keeps_the_last_value_of_a_step(tmp_path):
+    path = tmp_path / "metrics.csv"
+    log = [
+        (0, 1, "train/loss", 2.0),
+        (0, 2, "train/loss", 1.0),
+        (0, 2, "train/loss", 0.5),
+        (0, 1, "gamma", 3.0),
+    ]
+    journal.append(
+        path, records.METRIC_COLUMNS, [dict(zip(records.METRIC_COLUMNS, r, strict=True)) for r in log]
+    )
+    frame = records.read_metrics(path)
+    assert frame[frame["name"] == "train/loss"]["value"].tolist() == [2.0, 0.5]
+    assert len(frame) == 3
+
+
+def test_repeats_of_the_same_images_do_not_narrow_the_interval(tmp_path):
+    path = tmp_path / "results.csv"
+    counts = [70, 80, 90]
+    rows = [row(repeat=repeat, correct=count) for repeat, count in enumerate(counts)]
+    records.append_rows(path, [row(perturbation="clean", severity=None, correct=99), *rows])
+    clean, noisy = (summary for _, summary in records.summarise(records.read_rows(path)).iterrows())
+    assert (clean["perturbation"], clean["severity"], clean["repeats"]) == ("clean", 0.0, 1)
+    assert (noisy["accuracy"], noisy["n"], noisy["repeats"]) == (pytest.approx(0.8), 100, 3)
+    assert noisy["accuracy_std"] == pytest.approx(0.1)
+    interval = (noisy["accuracy_low"], noisy["accuracy_high"])
+    assert interval == pytest.approx(records.wilson(80, 100))
+    pooled = records.wilson(sum(counts), 300)
+    assert interval[1] - interval[0] > 1.5 * (pooled[1] - pooled[0])
+
+
+def test_summary_interval_covers_the_true_accuracy_of_correlated_repeats():
+    """Hard and easy images: the pooled interval would cover far less often than it says."""
+    rng = np.random.default_rng(0)
+    n, repeats, trials = 100, 10, 400
+    covered = pooled_covered = 0
+    for _ in range(trials):
+        chance = rng.beta(0.4, 0.1, size=n)  # per image; mean 0.8
+        correct = (rng.random((repeats, n)) < chance).sum(axis=1)
+        low, high = records.wilson(correct.mean(), n)
+        covered += low <= 0.8 <= high
+        low, high = records.wilson(correct.sum(), n * repeats)
+        pooled_covered += low <= 0.8 <= high
+    assert covered / trials >= 0.95
+    assert pooled_covered / trials < 0.75

@@ -1,0 +1,177 @@
+"""A run that was stopped and continued is the run that was never stopped."""
+
+import math
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from robode.composition import Request, compose_jobs, hydra_session
+from robode.errors import BadInput, JobFailed
+from robode.report.records import read_metrics, read_rows
+from robode.runs import find
+from robode.train import run_training
+from robode.training.module import Classifier
+
+SMALL = (
+    "data=double_moons", "data.validation=0.25", "data.limit_train=60", "model=chnode", "model.width=4", "depth=2",
+    "batch_size=25", "suite=clean", "repeats=1", "trainer.threads=1", "callbacks.bsm.every=2", "lr=0.05",
+)  # fmt: skip
+
+
+def train(*words):
+    """What `robode train` does, without its error handling."""
+    words = (*SMALL, *words)
+    with hydra_session("train") as session:
+        (config,) = compose_jobs(session, Request("train", words))
+    typed = [word for word in words if word not in SMALL]
+    return find(run_training(config, typed)["run"])[0]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    """Runs go into tmp_path; figures have tests of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+
+
+def states_of(checkpoint):
+    """Everything that decides what comes next, as named tensors."""
+    content = torch.load(checkpoint, weights_only=True)
+    optimiser = {
+        f"{i}.{name}": torch.as_tensor(value)
+        for i, state in content["optimizer_states"][0]["state"].items()
+        for name, value in state.items()
+    }
+    rest = {
+        "lr": torch.tensor(content["optimizer_states"][0]["param_groups"][0]["lr"], dtype=torch.float64),
+        "scheduler": torch.tensor(content["lr_schedulers"][0]["last_epoch"]),
+        "step": torch.tensor(content["global_step"]),
+        "rng": content["rng"]["cpu"],
+    }
+    return content["state_dict"] | optimiser | rest
+
+
+def assert_same(first, second):
+    a, b = states_of(first), states_of(second)
+    assert a.keys() == b.keys() and len(a) > 15
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+    assert "network.flow.gamma" in a
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_resumed_run_is_bit_identical(cut):
+    whole = train("epochs=4", "optimizer=adam_decay", "run=whole")
+    parted = train(f"epochs={cut}", "optimizer=adam_decay", "run=parted")
+    before = read_metrics(parted.folder / "metrics.csv")
+    assert train("resume=parted", "epochs=4") == parted
+    assert_same(whole.last, parted.last)
+    after = read_metrics(parted.folder / "metrics.csv")
+    assert len(before) < len(after)
+    names = ["train/loss", "validation/accuracy", "flow/gamma", "lr"]
+    expected = read_metrics(whole.folder / "metrics.csv")
+    for name in names:
+        one, two = (frame[frame["name"] == name] for frame in (expected, after))
+        assert one["step"].tolist() == two["step"].tolist(), name
+        assert one["value"].tolist() == two["value"].tolist(), name
+    assert (whole.folder / "bsm.csv").read_text().splitlines()[-2:] == (
+        parted.folder / "bsm.csv"
+    ).read_text().splitlines()[-2:]
+    assert parted.status() == {"status": "done", "epoch": 4, "step": 12, "warnings": [], "error": None}
+
+
+def interrupt_at(monkeypatch, step, error):
+    """Raise `error` in the training step before optimiser step `step`, once."""
+    original = Classifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == step:
+            monkeypatch.setattr(Classifier, "training_step", original)
+            raise error
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", training_step)
+
+
+def test_interrupted_in_mid_epoch_and_resumed(monkeypatch):
+    whole = train("epochs=3", "run=whole", "optimizer=adam_decay")
+    interrupt_at(monkeypatch, 7, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        train("epochs=3", "run=cut", "optimizer=adam_decay")
+    cut, _ = find("cut")
+    assert cut.status()["status"] == "interrupted"
+    assert cut.status()["epoch"] == 2
+    train("resume=cut")
+    assert_same(whole.last, cut.last)
+    assert cut.status()["status"] == "done"
+    assert math.isclose(
+        read_rows(cut.folder / "results.csv")["accuracy"].iloc[-1],
+        read_rows(whole.folder / "results.csv")["accuracy"].iloc[-1],
+    )
+
+
+def test_interrupted_before_first_checkpoint_cannot_be_resumed(monkeypatch):
+    interrupt_at(monkeypatch, 1, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        train("run=cut")
+    with pytest.raises(BadInput, match="first epoch"):
+        train("resume=cut")
+
+
+def test_resume_of_a_finished_run_only_evaluates():
+    run = train("epochs=1")
+    saved = run.last.read_bytes()
+    train(f"resume={run.id}")
+    assert run.last.read_bytes() == saved
+    assert run.status()["status"] == "done"
+
+
+def test_resume_refuses_another_model():
+    run = train("epochs=1")
+    with pytest.raises(BadInput, match="depth"):
+        train(f"resume={run.id}", "depth=3")
+
+
+def test_resume_keeps_the_runs_own_configuration():
+    run = train("epochs=1", "model.kappa=0.5")
+    train(f"resume={run.id}", "epochs=2")
+    assert run.config().model.kappa == 0.5
+    assert run.status()["epoch"] == 2
+
+
+def test_crash_leaves_a_whole_checkpoint(monkeypatch):
+    """The disk fills up while last.ckpt is written: the previous one stays, and no draft is left behind."""
+    run = train("epochs=1")
+    saved = run.last.read_bytes()
+    real = torch.save
+
+    def half_written(content, file):
+        if "state_dict" in content:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+        return real(content, file)
+
+    monkeypatch.setattr(torch, "save", half_written)
+    with pytest.raises(JobFailed, match="No space left"):
+        train(f"resume={run.id}", "epochs=2")
+    assert run.last.read_bytes() == saved
+    assert run.status()["status"] == "failed"
+    assert not [path for path in run.folder.glob(".*") if path.name != ".lock"]
+
+
+def test_damaged_checkpoint_is_one_line():
+    run = train("epochs=1")
+    run.last.write_bytes(run.last.read_bytes()[:1000])
+    with pytest.raises(BadInput, match="damaged"):
+        train(f"resume={run.id}", "epochs=2")
+
+
+def test_checkpoint_of_another_shape_is_one_line():
+    run = train("epochs=1")
+    config = run.config()
+    config.depth = 3
+    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    with pytest.raises(BadInput, match="another network") as refusal:
+        train(f"resume={run.id}", "epochs=2")
+    assert "\n" not in str(refusal.value)
