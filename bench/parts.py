@@ -132,7 +132,7 @@ class NoForwardPass(nn.Module):
 
 
 def loading(setting: Setting) -> list[Row]:
-    """Test images -> noisy batches, one copy a level; robode's side also makes its clip-only copy."""
+    """Test images -> noisy batches, one copy a level."""
     noisy = setting.noisy_loaders()
 
     def plain() -> None:
@@ -162,6 +162,7 @@ def evaluation(setting: Setting) -> list[Row]:
 def noise_suite(parts: Parts, network: nn.Module) -> Callable[[], Any]:
     """robode's evaluation at the four published levels under the published protocol, ready to be timed."""
     usual = build_measurement(parts.module.config, parts.data.facts)
+    usual.protocol.extras = ()  # the clip-only copy, which the published script does not make
     suite = {name: perturbation for name, perturbation in usual.suite.items() if perturbation.stochastic}
     x, labels = parts.data.split("test")
     return lambda: evaluate_suite(

@@ -14,7 +14,14 @@ from typing import Any
 
 from robode.runs import Run, config_hash, read_json, write_json
 
+FILE = "environment.json"
 PACKAGES = ("robode", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "torchdiffeq")
+
+
+def threads_of(run: Run) -> int | None:
+    """How many threads the run's last session used; None where it is not known."""
+    threads = read_json(run.folder / FILE).get("threads")
+    return threads if isinstance(threads, int) else None
 
 
 def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
@@ -25,7 +32,7 @@ def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
     """
     import torch
 
-    path = run.folder / "environment.json"
+    path = run.folder / FILE
     before = read_json(path)
     earlier = before.pop("earlier", {})
     if before:
@@ -50,7 +57,7 @@ def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
 
 def finish(run: Run, began: float) -> None:
     """Write down the wall time. began: time.monotonic() at the start."""
-    path = run.folder / "environment.json"
+    path = run.folder / FILE
     write_json(path, read_json(path) | {"wall_seconds": round(time.monotonic() - began, 3)})
 
 

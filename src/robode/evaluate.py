@@ -52,6 +52,8 @@ def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
     load_weights(checkpoint, network)
     choices = {key: value for key, value in to_plain(cfg).items() if key in CHOICES and value is not None}
     measurement = build_measurement(to_plain(config), data.facts, **choices)
+    for text in measurement.left_out:
+        console.print(text, highlight=False, soft_wrap=True)
     rows = measure(measurement, run, network, data, checkpoint, console)
     return report(run, rows, console)
 
@@ -65,9 +67,7 @@ def measure(
     if measurement.config["trainer"]["fast_dev_run"]:
         x, labels = x[: data.batch_size], labels[: data.batch_size]
     with counted(console, "evaluation") as progress:
-        rows = measurement.rows(
-            run, network, x, labels, split="test", checkpoint=checkpoint.stem, progress=progress
-        )
+        rows = measurement.rows(run, network, x, labels, split="test", checkpoint=checkpoint.stem, progress=progress)
     records.append_rows(run.folder / "results.csv", rows)
     measurement.save_samples(run, network, x, labels)
     return rows

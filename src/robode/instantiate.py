@@ -61,9 +61,7 @@ def check_targets(config: Any) -> None:
     """
     plain = to_plain(config)
     if isinstance(plain, Mapping) and "hydra" in plain:
-        raise BadInput(
-            "expected no 'hydra' node in a configuration of robode: it can run commands; remove it"
-        )
+        raise BadInput("expected no 'hydra' node in a configuration of robode: it can run commands; remove it")
     for target in _targets(plain):
         _check_name(target)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robode.data.facts import DataFacts
 from robode.environment import git_state
+from robode.errors import BadInput
 from robode.instantiate import build, build_each
 from robode.network import Network
 from robode.report.records import wilson
@@ -28,11 +29,15 @@ ACTIVE_J = 0.05  # exp(-h c gamma) below this: the step is a gradient step and J
 
 @dataclass(frozen=True)
 class Measurement:
-    """Which perturbations are measured how. seed: of the noise. config: the run's, to describe rows."""
+    """Which perturbations are measured how. seed: of the noise. config: the run's, to describe rows.
+
+    left_out: one line for each perturbation that makes no sense for these data.
+    """
 
     config: Mapping[str, Any]
     facts: DataFacts
     suite: Mapping[str, Perturbation]
+    left_out: list[str]
     protocol: EvaluationProtocol
     repeats: int
     seed: int
@@ -114,11 +119,15 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     """
     chosen = {key: choices.get(key, config[key]) for key in ("suite", "protocol", "repeats", "seed")}
     protocol = build(chosen["protocol"], drop=("name",))
-    protocol.bounds(facts)  # speaks up where the protocol does not fit these data
+    suite = build_each(chosen["suite"])
+    refusals = {name: each.refusal(protocol.bounds(facts)) for name, each in suite.items()}
+    if all(refusals.values()):
+        raise BadInput(f"suite: nothing in it fits these data ({', '.join(map(str, refusals.values()))})")
     return Measurement(
         config=config,
         facts=facts,
-        suite=build_each(chosen["suite"]),
+        suite={name: each for name, each in suite.items() if not refusals[name]},
+        left_out=[f"{name} is left out: {refusal}" for name, refusal in refusals.items() if refusal],
         protocol=protocol,
         repeats=chosen["repeats"],
         seed=chosen["seed"],
@@ -137,7 +146,5 @@ def warnings_about(network: Network) -> list[str]:
             "(flow_discrete > 1): use integrator=etd, or a step of at most h_star"
         )
     if math.exp(-flow.properties().get("hcgamma_max", 0.0)) < ACTIVE_J:
-        found.append(
-            f"J has no effect: exp(-h c gamma) < {ACTIVE_J} in some layer; use step=auto or a smaller step"
-        )
+        found.append(f"J has no effect: exp(-h c gamma) < {ACTIVE_J} in some layer; use step=auto or a smaller step")
     return found

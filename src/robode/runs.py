@@ -60,6 +60,10 @@ class Run:
         check_targets(config)
         return config
 
+    def save_config(self, config: Any) -> None:
+        """Write config.yaml, resolved. Raises `JobFailed` if the disk refuses."""
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
+
     def status(self) -> dict[str, Any]:
         """status.json: status (running, done, failed, interrupted), epoch, step, warnings, error."""
         return read_json(self.folder / "status.json")
@@ -98,7 +102,7 @@ def create(config: DictConfig, outputs: Path = OUTPUTS) -> Run:
         ) from None
     except OSError as error:
         raise JobFailed(f"cannot write {error.filename or parent}: {error.strerror}") from error
-    write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+    run.save_config(plain)
     run.update(status="running", epoch=0, step=0, warnings=[])
     return run
 
@@ -144,9 +148,7 @@ def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[
     else:
         folder, checkpoint = (path if path.is_dir() else _search(str(where), key, outputs)), None
     if not (folder / "config.yaml").is_file():
-        raise BadInput(
-            f"{key}={where}: expected the folder of a run, but there is no config.yaml in {folder}"
-        )
+        raise BadInput(f"{key}={where}: expected the folder of a run, but there is no config.yaml in {folder}")
     return Run(folder), checkpoint
 
 
@@ -154,13 +156,9 @@ def _search(name: str, key: str, outputs: Path) -> Path:
     known = outputs.glob(f"**/{glob.escape(name)}/config.yaml") if re.fullmatch(r"[\w.\-/]+", name) else ()
     matches = sorted(path.parent for path in known)
     if not matches:
-        raise BadInput(
-            f"{key}={name}: expected a run folder, the name of a run under {outputs}/ or a .ckpt file"
-        )
+        raise BadInput(f"{key}={name}: expected a run folder, the name of a run under {outputs}/ or a .ckpt file")
     if len(matches) > 1:
-        raise BadInput(
-            f"{key}={name}: several runs have this name: {', '.join(map(str, matches))}; give the folder"
-        )
+        raise BadInput(f"{key}={name}: several runs have this name: {', '.join(map(str, matches))}; give the folder")
     return matches[0]
 
 
@@ -174,9 +172,7 @@ def checkpoint_path(run: Run, name: str) -> Path:
     if path == run.best and not path.is_file():
         path = run.last
     if not path.is_file():
-        saved = (
-            ", ".join(sorted(p.name for p in run.folder.glob("*.ckpt"))) or "none yet: finish its first epoch"
-        )
+        saved = ", ".join(sorted(p.name for p in run.folder.glob("*.ckpt"))) or "none yet: finish its first epoch"
         raise BadInput(f"checkpoint={name}: run {run.id} has no such checkpoint (it has {saved})")
     return path
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -15,9 +14,10 @@ from robode.evaluate import measure, report
 from robode.instantiate import to_plain
 from robode.job import job
 from robode.measurement import build_measurement, warnings_about
+from robode.network import build_network
 from robode.resume import resumed
-from robode.runs import Run, checkpoint_path, create, read_json
-from robode.training.assembly import Parts, assemble, build_loggers
+from robode.runs import Run, checkpoint_path, create
+from robode.training.assembly import assemble, build_loggers
 from robode.training.checkpoints import load_weights
 from robode.training.processes import together
 from robode.training.trainer import fit, processes
@@ -38,47 +38,37 @@ def run_training(cfg: DictConfig, words: Sequence[str] = ()) -> dict[str, Any]:
         KeyboardInterrupt: the run is marked interrupted and can be resumed.
     """
     console, began = Console(), time.monotonic()
-    run: Run | None = None
+    old: Run | None = None
     if cfg.resume is not None:
-        cfg, run = resumed(cfg, words)
-    threads = read_json(run.folder / "environment.json").get("threads") if run else None
+        cfg, old = resumed(cfg, words)
     config = to_plain(cfg)
     with together(processes(config["trainer"])) as workers:
-        parts = assemble(cfg, console, threads)
+        parts = assemble(cfg, console, environment.threads_of(old) if old else None)
         measurement = build_measurement(config, parts.data.facts, **_reduced(config))
-        start = run.last if run else None
-        if start is not None:
-            load_weights(start, parts.network)  # says in one line what does not fit
-        run = run or create(cfg)
-        with job(run):
+        if old:
+            load_weights(old.last, parts.network)  # says in one line what does not fit
+        run = old or create(cfg)
+        with job(run, console):
+            run.save_config(config)
             console.print(f"run:     {run.folder}", highlight=False, soft_wrap=True)
             environment.record(run, config, parts.data.digest)
-            workers.start(run, resumed=start is not None)
-            _train(parts, run, start, console)
+            _warn(run, [*measurement.left_out, *warnings_about(parts.network)], console)
+            workers.start(run, resumed=old is not None)
+            parts.module.run = run
+            parts.trainer.loggers = build_loggers(config["logger"], run)
+            fit(parts.trainer, parts.module, parts.data, old.last if old else None)
             checkpoint = checkpoint_path(run, "best")
-            load_weights(checkpoint, parts.network)
-            _warn(parts, run, console)
-            rows = measure(measurement, run, parts.network, parts.data, checkpoint, console)
+            network = build_network(cfg, parts.data.facts)  # as `robode evaluate` will see it
+            load_weights(checkpoint, network)
+            _warn(run, warnings_about(network), console)
+            rows = measure(measurement, run, network, parts.data, checkpoint, console)
             environment.finish(run, began)
     return report(run, rows, console)
 
 
-def _train(parts: Parts, run: Run, start: Path | None, console: Console) -> None:
-    parts.module.run = run
-    parts.trainer.loggers = build_loggers(parts.module.config["logger"], run)
-    _warn(parts, run, console)
-    try:
-        fit(parts.trainer, parts.module, parts.data, start)
-    except KeyboardInterrupt:
-        done = run.status().get("epoch", 0)
-        how = f"continue with: robode train resume={run.folder}" if done else "nothing was saved yet"
-        console.print(f"interrupted after {done} epochs; {how}", highlight=False, soft_wrap=True)
-        raise
-
-
-def _warn(parts: Parts, run: Run, console: Console) -> None:
+def _warn(run: Run, texts: Sequence[str], console: Console) -> None:
     """Say once, and write down, what a user of these settings should know."""
-    for text in warnings_about(parts.network):
+    for text in texts:
         if run.warn(text):
             console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
 

@@ -84,9 +84,7 @@ def test_train_refuses(words: str, robode: Callable[..., Answer], folder: Path, 
         ("run=. suite.gaussian.var=-1", "expected a number"),
     ],
 )
-def test_evaluate_refuses(
-    words: str, expected: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs
-) -> None:
+def test_evaluate_refuses(words: str, expected: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     answer = robode("evaluate", *words.split())
     assert expected in answer.line
     assert answer.code == 2

@@ -30,9 +30,7 @@ def test_search_path(
     assert (cfg.epochs, cfg.model.width, cfg.lr, cfg.experiment) == (7, 4, 0.5, "quick")
 
 
-def test_a_file_of_the_users_cannot_replace_ours(
-    robode: Callable[..., Answer], folder: Path, jobs: Jobs
-) -> None:
+def test_a_file_of_the_users_cannot_replace_ours(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     write(folder / "conf", {"train.yaml": "depth: 99\n", "model/chnode.yaml": "name: fake\n"})
     robode("train")
     assert (jobs.configs[0].depth, jobs.configs[0].model.name) == (8, "chnode")
@@ -48,9 +46,7 @@ def test_a_file_of_the_users_cannot_replace_ours(
         ("data:\n  source:\n    _target_: subprocess.Popen\n", "_target_=subprocess.Popen"),
     ],
 )
-def test_mistakes_in_files(
-    text: str, expected: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs
-) -> None:
+def test_mistakes_in_files(text: str, expected: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     write(folder / "conf", {"experiment/mine.yaml": GLOBAL + "# mine\n" + text})
     answer = robode("train", "experiment=mine")
     assert expected in answer.line
@@ -73,8 +69,7 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("sweep", [False, True], ids=["one", "sweep"])
-@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize(("kind", "sweep"), [*((kind, False) for kind in FOREIGN), ("callback", True)])
 def test_files_may_not_steer_hydra(
     kind: str, sweep: bool, robode: Callable[..., Answer], folder: Path, jobs: Jobs
 ) -> None:
@@ -107,9 +102,7 @@ def test_files_may_not_steer_hydra(
         "--multirun --config-name=other",
     ],
 )
-def test_words_may_not_steer_hydra(
-    word: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs
-) -> None:
+def test_words_may_not_steer_hydra(word: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     write(folder / "conf", {"hydra/launcher/evil.yaml": COMMAND})
     answer = robode("train", *(word.split() if word.startswith("--") else [word]))
     assert answer.line

@@ -84,8 +84,6 @@ def test_completion_scripts_call_the_query(shell: str, robode: Callable[..., Ans
     assert "robode completion query" in script
 
 
-def test_query_prints_one_candidate_a_line(
-    robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_query_prints_one_candidate_a_line(robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMP_LINE", "robode completion ")
     assert robode("completion", "query").out.splitlines() == ["bash", "fish", "zsh"]

@@ -32,8 +32,6 @@ def test_bad_input_is_found_without_torch_and_leaves_nothing(tmp_path: Path) -> 
     assert done.returncode == 2
     assert done.stderr == "robode: unknown key 'dept': did you mean 'depth'?\n"
     assert list(tmp_path.iterdir()) == []
-    code = (
-        "import sys; from robode.cli import main; print(main(['train', 'depth=0']), 'torch' in sys.modules)"
-    )
+    code = "import sys; from robode.cli import main; print(main(['train', 'depth=0']), 'torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert found.stdout == "2 False\n"

@@ -25,9 +25,7 @@ def test_defaults(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> No
     assert list(folder.iterdir()) == []  # the stand-in wrote nothing, and Hydra must not either
 
 
-def test_model_brings_its_integrator_and_the_command_line_wins(
-    robode: Callable[..., Answer], jobs: Jobs
-) -> None:
+def test_model_brings_its_integrator_and_the_command_line_wins(robode: Callable[..., Answer], jobs: Jobs) -> None:
     robode("train", "model=hdnn")
     robode("train", "model=hdnn", "integrator=symplectic_euler")
     assert [cfg.integrator.name for cfg in jobs.configs] == ["euler", "symplectic_euler"]
@@ -51,9 +49,7 @@ def test_a_job_sees_its_own_command_line_and_no_hydra(robode: Callable[..., Answ
     assert sys.argv == before
 
 
-def test_sweep_over_noise_levels_leaves_one_record(
-    robode: Callable[..., Answer], folder: Path, jobs: Jobs
-) -> None:
+def test_sweep_over_noise_levels_leaves_one_record(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     answer = robode("train", "-m", "model=chnode", "suite.gaussian.var=0.05,0.2")
     assert [cfg.suite.gaussian.var for cfg in jobs.configs] == [0.05, 0.2]
     assert "sweep: 2 jobs, 0 failed" in answer.out
@@ -106,9 +102,7 @@ def test_exceptions_become_one_line(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("lightning", [False, True], ids=["plain", "as Lightning ends it"])
-def test_signals(
-    number: signal.Signals, code: int, lightning: bool, robode: Callable[..., Answer], jobs: Jobs
-) -> None:
+def test_signals(number: signal.Signals, code: int, lightning: bool, robode: Callable[..., Answer], jobs: Jobs) -> None:
     def interrupt(cfg: DictConfig) -> None:
         try:
             os.kill(os.getpid(), number)

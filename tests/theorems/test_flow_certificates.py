@@ -14,7 +14,7 @@ from robode.fields.node import Node
 from robode.fields.resnet import ResNet
 from robode.ode.flow import Flow
 from robode.ode.implicit import ImplicitMidpoint
-from robode.ode.integrators import ETD, IMEX, Euler, SymplecticEuler
+from robode.ode.integrators import ETD, IMEX, Euler, GainIntegrator, SymplecticEuler
 from robode.ode.runge_kutta import RK4, Midpoint
 
 FLOWS: dict[str, Callable[[], Flow]] = {
@@ -51,11 +51,11 @@ def flow_jacobian(flow: Flow, y: Tensor) -> Tensor:
     return product
 
 
-def largest_jacobian(flow: Flow, seed: int = 0, iterations: int = 20) -> float:
+def largest_jacobian(flow: Flow, seed: int = 0, iterations: int = 15) -> float:
     """The largest ||d Phi / d y|| that random inputs of several scales and then gradient ascent find."""
     n = flow.width
-    draws = torch.randn(2000, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    scales = torch.logspace(-1.5, 1.5, 2000, dtype=torch.float64)[:, None]
+    draws = torch.randn(600, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    scales = torch.logspace(-1.5, 1.5, 600, dtype=torch.float64)[:, None]
     with torch.no_grad():
         norms = torch.linalg.matrix_norm(flow_jacobian(flow, draws * scales), 2)
     y = (draws * scales)[norms.topk(16).indices].requires_grad_()
@@ -66,9 +66,10 @@ def largest_jacobian(flow: Flow, seed: int = 0, iterations: int = 20) -> float:
         best = max(best, float(values.detach().max()))
         if not values.requires_grad:  # implicit midpoint: its Jacobian is not differentiated again
             break
-        (y.grad,) = torch.autograd.grad(-values.sum(), y, allow_unused=True)
-        if y.grad is None:  # piecewise linear: the Jacobian does not vary locally
+        gradient = torch.autograd.grad(-values.sum(), y, allow_unused=True)[0]
+        if gradient is None:  # piecewise linear: the Jacobian does not vary locally
             break
+        y.grad = gradient
         adam.step()
     return best
 
@@ -103,7 +104,7 @@ def random_training(flow: Flow, steps: int, seed: int, after_step: Callable[[], 
 
 @pytest.mark.parametrize("integrator", [ETD(), IMEX(), Euler()])
 @pytest.mark.parametrize("trainable_L", [False, True])
-def test_after_any_training_projection_restores_the_guarantee(integrator: ETD | IMEX | Euler, trainable_L: bool) -> None:
+def test_projection_restores_the_guarantee_after_any_training(integrator: GainIntegrator, trainable_L: bool) -> None:
     torch.manual_seed(1)
     flow = CHNode(6, 3, integrator, trainable_L=trainable_L)
     for seed in range(3):
@@ -115,9 +116,11 @@ def test_after_any_training_projection_restores_the_guarantee(integrator: ETD | 
 
 
 @pytest.mark.parametrize("integrator", [ETD(), IMEX(), Euler()])
-def test_differentiable_gamma_guarantees_every_iterate_without_projection(integrator: ETD | IMEX | Euler) -> None:
+@pytest.mark.parametrize("trainable_L", [False, True])
+def test_differentiable_gamma_guarantees_every_iterate(integrator: GainIntegrator, trainable_L: bool) -> None:
+    """Without project_: gamma, c and h are functions of the weights inside the forward pass."""
     torch.manual_seed(1)
-    flow = CHNode(6, 2, integrator, gamma="differentiable")
+    flow = CHNode(6, 2, integrator, gamma="differentiable", trainable_L=trainable_L)
 
     def check() -> None:
         certificate = flow.certificate()

@@ -1,6 +1,7 @@
 """h*: explicit Euler is nonexpansive for every potential of the class exactly up to this step (specs 8.2)."""
 
 import math
+from fractions import Fraction
 
 import pytest
 from problems import KINDS, eye, field_with_hessian, norm2, skew_matrix, smallest_gamma, worst_hessian
@@ -65,20 +66,19 @@ def test_special_cases() -> None:
 
 def test_h_star_keeps_its_digits_where_the_printed_formula_cancels() -> None:
     """gamma just above gamma_min at M/m = 1e10: the printed numerator is a difference of nearly equal numbers."""
-    from fractions import Fraction
-
     m, M, s = Fraction(1, 10**8), Fraction(100), Fraction(10001, 10000)
     gamma_squared = s**2 * (M - m) ** 2 / (4 * m * M)  # omega = 1
     rho_squared = gamma_squared + 1
     # h* = 2 (c gamma - r rho) / (m M rho^2), with c gamma - r rho = (m M gamma^2 - r^2) / (c gamma + r rho)
     numerator = m * M * gamma_squared - ((M - m) / 2) ** 2
     gamma, rho = math.sqrt(gamma_squared), math.sqrt(rho_squared)
-    exact = 2 * float(numerator) / (float(M + m) / 2 * gamma + float(M - m) / 2 * rho) / float(m * M) / float(rho_squared)
+    nu = float(numerator) / (float(M + m) / 2 * gamma + float(M - m) / 2 * rho)
+    exact = 2 * nu / float(m * M) / float(rho_squared)
     assert bounds.h_star(float(m), float(M), gamma, 1.0) == pytest.approx(exact, rel=1e-8)
 
 
 def test_the_published_settings_are_far_beyond_h_star() -> None:
-    """kappa = 4e-4, ||K|| = 1, canonical J: h* = 1.8e-4 for the script's gamma; h = 0.5 multiplies by 11.5 (specs 8.3)."""
+    """kappa = 4e-4, ||K|| = 1: h* = 1.8e-4 for the script's gamma, and h = 0.5 multiplies by 11.5 (specs 8.3)."""
     m, M = 4e-4, 1 + 4e-4
     gamma = 1 / math.sqrt(1 - ((M - m) / (M + m)) ** 2 - 1e-6)
     assert bounds.h_star(m, M, gamma, 1.0) == pytest.approx(1.8e-4, rel=0.1)

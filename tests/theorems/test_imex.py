@@ -1,11 +1,12 @@
 """imex (centred implicit-explicit Euler) never expands, for any step, exactly when gamma >= gamma_min (specs 8.4 e)."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from problems import eye, field_with_hessian, norm2, skew_matrix, smallest_gamma
-from unconditional import RATIOS, Problem, problems
+from unconditional import RATIOS, problems
 
 from robode.ode.integrators import IMEX
 from robode.ode.skew import Skew
@@ -22,7 +23,7 @@ def test_never_expands_and_the_bound_holds_against_the_worst_potential(ratio: fl
 def test_the_bound_is_attained() -> None:
     for problem in problems(1.5, count=30):
         bound, _, measured = problem.attack(IMEX())
-        assert measured >= 0.98 * bound, problem
+        assert measured >= 0.9999 * bound, problem
 
 
 def test_below_gamma_min_it_expands() -> None:
@@ -48,14 +49,15 @@ def test_gains_are_the_resolvent(kind: str, n: int, h: float) -> None:
     gamma, c = 1.5 * smallest_gamma(m, M, J), 0.5 * (m + M)
     F = J - gamma * eye(n)
     expected = h * torch.linalg.solve(eye(n) - h * c * F, F)
-    for number in (float, lambda x: torch.tensor(x, dtype=torch.float64, requires_grad=True)):
-        field = field_with_hessian(c * eye(n), m, J, number(gamma), number(c))
+    flat = field_with_hessian(c * eye(n), m, J, gamma, c)
+    a, b = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (gamma, c))
+    for field in (flat, replace(flat, gamma=a, c=b)):
         gains = Skew(J).function(IMEX().gains(field, h), torch.float64)
         torch.testing.assert_close(gains, expected, rtol=1e-9, atol=1e-15)
 
 
 def test_an_overestimate_of_the_largest_curvature_is_safe() -> None:
     for problem in problems(1.0, count=20):
-        smaller = Problem(problem.m, problem.m + 0.5 * (problem.M - problem.m), problem.J, problem.gamma, problem.h, problem.c)
+        smaller = replace(problem, M=0.5 * (problem.m + problem.M))
         bound, _, measured = smaller.attack(IMEX())
         assert measured <= bound * (1 + 1e-9) and bound <= 1 + 1e-9, smaller

@@ -1,4 +1,4 @@
-"""Theorem 1 of the CH-NODE paper: gamma >= (11) makes x' = (J - gamma I) grad H contract, and gamma_min is necessary."""
+"""Theorem 1 of the CH-NODE paper: with gamma >= (11) the ODE contracts, and gamma_min is necessary."""
 
 import math
 
@@ -51,7 +51,7 @@ def test_lmi_19_holds_exactly_from_gamma_min_on(kind: str, c1: float, c2: float)
 @pytest.mark.parametrize(("c1", "c2"), CLASSES)
 def test_lmi_19_holds_at_the_rules_gamma_with_its_epsilon(kind: str, c1: float, c2: float) -> None:
     J = skew_matrix(kind, 4, seed=5)
-    gamma = gamma_of("theorem1", c1, c2, norm2(J), eta=0.3)
+    gamma = float(gamma_of("theorem1", c1, c2, norm2(J), eta=0.3))
     facts = Contraction(c1, c2, gamma, norm2(J))
     assert facts.epsilon == pytest.approx(0.3 * (1 - facts.alpha**2), rel=1e-9)
     assert lmi_19(J, gamma, facts.alpha**2, facts.epsilon) <= 1e-12

@@ -99,9 +99,7 @@ def test_refused_arguments_are_one_line(options):
 @pytest.fixture
 def user_package(tmp_path, monkeypatch):
     """A package of the user's with a plain class and a function."""
-    (tmp_path / "my_noise.py").write_text(
-        "class Blur:\n    def __init__(self, k): self.k = k\ndef run(): pass\n"
-    )
+    (tmp_path / "my_noise.py").write_text("class Blur:\n    def __init__(self, k): self.k = k\ndef run(): pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "my_noise"
     sys.modules.pop("my_noise", None)

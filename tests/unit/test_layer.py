@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -19,14 +20,22 @@ from robode.ode.vector_field import OneLayerField
 STEEP_AND_FLAT = {"tanh": (0.0, 40.0), "relu": (1.0, -1.0), "sigmoid": (0.0, 90.0), "softplus": (60.0, -90.0)}
 
 
+def corners(n: int) -> Iterator[Tensor]:
+    return (torch.tensor(d, dtype=torch.float64) for d in itertools.product((0.0, 1.0), repeat=n))
+
+
+def top_of_symmetric_part(A: Tensor) -> float:
+    """Largest eigenvalue of (A + A^T)/2 over a batch."""
+    return float(torch.linalg.eigvalsh(0.5 * (A + A.mT))[..., -1].max())
+
+
 def enumerated(A: Tensor, B: Tensor, K: Tensor, S: float) -> tuple[float, Tensor]:
     """max ||A + B D K|| over D in {0, S}^n by plain enumeration, and where."""
     best, where = -1.0, torch.zeros(0)
-    for corner in itertools.product((0.0, S), repeat=K.shape[0]):
-        D = torch.tensor(corner, dtype=torch.float64)
-        value = norm2(A + B @ torch.diag(D) @ K)
+    for corner in corners(K.shape[0]):
+        value = norm2(A + B @ torch.diag(S * corner) @ K)
         if value > best:
-            best, where = value, D
+            best, where = value, corner
     return best, where
 
 
@@ -66,7 +75,8 @@ def test_activation_slopes_and_bounds(name: str) -> None:
     act: Activation = named_activation(name)
     z = torch.linspace(-30, 30, 20001, dtype=torch.float64).requires_grad_()
     (slope,) = torch.autograd.grad(act(z).sum(), z)
-    torch.testing.assert_close(act.derivative(z.detach()), slope, rtol=0, atol=1e-8)  # torch's softplus is linear past 20
+    # 1e-8: torch's softplus is linear past 20
+    torch.testing.assert_close(act.derivative(z.detach()), slope, rtol=0, atol=1e-8)
     assert float(slope.min()) >= 0
     assert 0.999 * act.slope_bound <= float(slope.max()) <= act.slope_bound
     if name == "leaky_relu":
@@ -84,7 +94,8 @@ def test_jacobian_is_autograds() -> None:
 
 
 def test_wide_layers_get_a_cheaper_bound_that_still_holds() -> None:
-    layer = Layer(0.5 * eye(14), randn(14, 14, seed=1), randn(14, 14, seed=2), randn(14, 1, seed=3), named_activation("tanh"))
+    B, K, b = randn(14, 14, seed=1), randn(14, 14, seed=2), randn(14, 1, seed=3)
+    layer = Layer(0.5 * eye(14), B, K, b, named_activation("tanh"))
     found = norm2(layer.jacobian(random_states(14, seed=4)))
     assert found <= layer.lipschitz() <= 0.5 + norm2(layer.B) * norm2(layer.K) * (1 + 1e-9)
 
@@ -97,23 +108,15 @@ def test_weighted_products_and_vertices() -> None:
     assert vertices(1).tolist() == [[0.0], [1.0]]
 
 
-def slope_of_growth(field: OneLayerField | MLPField, y: Tensor) -> float:
-    A = field.jacobian(0.0, y)
-    return float(torch.linalg.eigvalsh(0.5 * (A + A.mT))[:, -1].max())
-
-
 @pytest.mark.parametrize("n", [2, 4, 13])
 def test_one_layer_field_constants_hold_and_are_attained(n: int) -> None:
     field = OneLayerField(randn(n, n, seed=1), randn(n, 1, seed=2), named_activation("tanh"))
     y = random_states(n, seed=3)
-    assert slope_of_growth(field, y) <= field.lognorm()
+    assert top_of_symmetric_part(field.jacobian(0.0, y)) <= field.lognorm()
     assert norm2(field.jacobian(0.0, y)) <= field.lipschitz()
     if n > 10:
         return
-    best = max(
-        float(torch.linalg.eigvalsh(0.5 * (A + A.T))[-1])
-        for A in (torch.diag(torch.tensor(d, dtype=torch.float64)) @ field.K for d in itertools.product((0.0, 1.0), repeat=n))
-    )
+    best = max(top_of_symmetric_part(torch.diag(D) @ field.K) for D in corners(n))
     assert field.lognorm() == pytest.approx(best, rel=1e-8)
     assert field.lipschitz() == pytest.approx(norm2(field.K), rel=1e-8)
 
@@ -122,16 +125,14 @@ def test_one_layer_field_constants_hold_and_are_attained(n: int) -> None:
 def test_gradient_field_constants_hold_and_are_attained(gamma: float, n: int) -> None:
     field = random_field(n, seed=4, J=skew_matrix("j2", n), gamma=gamma, scale=0.7)
     y = random_states(n, seed=3)
-    assert slope_of_growth(field, y) <= field.lognorm()  # type: ignore[arg-type]
+    assert top_of_symmetric_part(field.jacobian(0.0, y)) <= field.lognorm()
     assert norm2(field.jacobian(0.0, y)) <= field.lipschitz()
     m, M = field.hessian_bounds()
     eigenvalues = torch.linalg.eigvalsh(field.hessian(y))
     assert m <= float(eigenvalues.min()) + 1e-12 and float(eigenvalues.max()) <= M
     if n <= 10:
-        best = -float("inf")
-        for d in itertools.product((0.0, 1.0), repeat=n):
-            A = field.F @ (field.K.T @ torch.diag(torch.tensor(d, dtype=torch.float64)) @ field.K + field.Q)
-            best = max(best, float(torch.linalg.eigvalsh(0.5 * (A + A.T))[-1]))
+        hessians = (field.K.T @ torch.diag(D) @ field.K + field.Q for D in corners(n))
+        best = max(top_of_symmetric_part(field.F @ H) for H in hessians)
         assert field.lognorm() == pytest.approx(best, rel=1e-7)
 
 

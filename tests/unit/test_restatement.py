@@ -131,7 +131,7 @@ def recipe(family: str) -> Parts:
 def test_the_table1_experiment_takes_the_same_steps(family: str) -> None:
     """Loss, weight decay, learning rate, smoothness and gamma: every published number of the recipe at once."""
     parts = recipe(family)
-    ours = parts.network
+    ours: Any = parts.network
     theirs, optimizer, alpha = restatement.set_up(family, DEPTH)
     theirs = theirs.double()
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_the_table1_experiment_takes_the_same_steps(family: str) -> None:
         restatement.train(theirs, [(normalised[rows], labels[rows])], optimizer, alpha)
         parts.module.optimizer.zero_grad()
         terms = [objective(ours, x[rows], labels[rows]) for objective in parts.module.objectives.values()]
-        sum(term for named in terms for term in named.values()).backward()
+        torch.stack([term for named in terms for term in named.values()]).sum().backward()
         parts.module.optimizer.step()
         for each in constrained(ours):
             each.project_()
@@ -159,20 +159,20 @@ def test_the_table1_experiment_takes_the_same_steps(family: str) -> None:
 
 @pytest.mark.parametrize(("mode", "level"), restatement.NOISE_LEVELS)
 def test_noise_is_added_after_normalising_and_clipped_to_plus_minus_one(mode: str, level: float) -> None:
-    half_white = torch.zeros(28, 28)
-    half_white[14:] = 1
+    half_white = torch.zeros(200, 200)  # many pixels: scikit-image's noise has no seed here
+    half_white[100:] = 1
     image = restatement.transforms.ToPILImage()(half_white)
     clean, x = restatement.customary()(image), restatement.noisy(mode, level)(image)
     assert clean.max() > 2.8
     assert x.dtype == torch.float32 and x.min() >= -1 and x.max() == 1
-    black = x[0, :14]
+    black = x[0, :100]
     if mode == "s&p":
-        changed = black[black != clean[0, :14]]
+        changed = black[black != clean[0, :100]]
         assert set(changed.tolist()) == {-1.0, 1.0}
-        assert 0.4 * level < len(changed) / black.numel() < 2 * level
+        assert 0.9 * level < len(changed) / black.numel() < 1.1 * level
     else:
-        assert (x[0, 14:] == 1).all()
-        assert 0.7 * level**0.5 < black.std() < 1.1 * level**0.5
+        assert (x[0, 100:] == 1).float().mean() > 0.99
+        assert 0.85 * level**0.5 < black.std() < 1.02 * level**0.5
 
 
 def test_nothing_of_robode_is_imported() -> None:

@@ -5,27 +5,12 @@ import math
 import pytest
 import torch
 from omegaconf import OmegaConf
+from small_runs import train
 
-from robode.composition import Request, compose_jobs, hydra_session
 from robode.errors import BadInput, JobFailed
 from robode.report.records import read_metrics, read_rows
 from robode.runs import find
-from robode.train import run_training
 from robode.training.module import Classifier
-
-SMALL = (
-    "data=double_moons", "data.validation=0.25", "data.limit_train=60", "model=chnode", "model.width=4", "depth=2",
-    "batch_size=25", "suite=clean", "repeats=1", "trainer.threads=1", "callbacks.bsm.every=2", "lr=0.05",
-)  # fmt: skip
-
-
-def train(*words):
-    """What `robode train` does, without its error handling."""
-    words = (*SMALL, *words)
-    with hydra_session("train") as session:
-        (config,) = compose_jobs(session, Request("train", words))
-    typed = [word for word in words if word not in SMALL]
-    return find(run_training(config, typed)["run"])[0]
 
 
 @pytest.fixture(autouse=True)

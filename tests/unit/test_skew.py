@@ -76,9 +76,13 @@ def test_a_matrix_from_a_file(tmp_path: Path, suffix: str) -> None:
         skew("file", 4, str(path))
 
 
-@pytest.mark.parametrize(
-    "matrix", [[[0.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [-1.0, 0.0]], [[0.0, np.nan], [np.nan, 0.0]], [[0.0, np.inf], [-np.inf, 0.0]]]
-)  # fmt: skip
+NOT_SKEW = [
+    [[0.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [-1.0, 0.0]],
+    [[0.0, np.nan], [np.nan, 0.0]], [[0.0, np.inf], [-np.inf, 0.0]],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("matrix", NOT_SKEW)
 def test_a_file_that_is_not_skew_or_not_finite_is_bad_input(tmp_path: Path, matrix: list[list[float]]) -> None:
     np.save(tmp_path / "J.npy", np.array(matrix))
     with pytest.raises(BadInput, match="J_file"):

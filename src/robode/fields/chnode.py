@@ -5,6 +5,7 @@ Zakwan, Xu, Ferrari-Trecate: Robust classification using contractive Hamiltonian
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from robode.errors import BadInput
 from robode.fields.gamma import check_rule, gamma_of
-from robode.fields.hamiltonian import HamiltonianFlow, Rates
+from robode.fields.hamiltonian import HamiltonianFlow, Rates, centre
+from robode.ode.bounds import Scalar, value
 from robode.ode.norms import largest_eigenvalue
-from robode.ode.vector_field import Scalar
 
 AUTO_KAPPA = 0.1
 
@@ -46,6 +47,8 @@ class CHNode(HamiltonianFlow):
         check_rule(gamma, eta)
         if gamma_start not in ("rule", "zero"):
             raise BadInput(f"model.gamma_start: expected rule or zero, got '{gamma_start}'")
+        if gamma_start == "zero" and gamma == "differentiable":
+            raise BadInput("model.gamma_start: expected rule with model.gamma=differentiable, got zero")
         if self.auto and gamma_start == "zero":
             raise BadInput("step: expected a number with model.gamma_start=zero (auto divides by gamma), got auto")
         self.rule, self.eta = gamma, eta
@@ -61,8 +64,13 @@ class CHNode(HamiltonianFlow):
     def _kappa(self, kappa: float | str) -> float:
         if kappa == "auto":
             S = self.activation.slope_bound
-            return AUTO_KAPPA * S * float(largest_eigenvalue(self.weights()).max())
-        if isinstance(kappa, str) or not kappa > 0:
+            automatic = AUTO_KAPPA * S * float(largest_eigenvalue(self.weights()).max())
+            if not automatic > 0:
+                raise BadInput(
+                    "model.kappa: expected a number where model.init_std=0, got auto"
+                )
+            return automatic
+        if isinstance(kappa, str) or not 0 < kappa < math.inf:
             raise BadInput(f"model.kappa: expected auto or a number > 0 (c1 = kappa must be positive), got {kappa}")
         return float(kappa)
 
@@ -73,10 +81,19 @@ class CHNode(HamiltonianFlow):
         gamma = gamma_of(self.rule, c1, c2, self.skew.norm, self.eta)
         h: Scalar = float(self.h)
         if self.auto:
-            limit = self.integrator.step_limit(float(c1), float(c2), float(gamma), self.skew.norm)
-            h = 2 / ((c1 + c2) * gamma)
-            h = h if float(h) <= limit else limit
-        return Rates(gamma, h, 0.5 * (m + M))
+            h = self._auto_step(c1, c2, gamma)
+        return Rates(gamma, h, centre(m, M))
+
+    def _auto_step(self, c1: Scalar, c2: Scalar, gamma: Scalar) -> Scalar:
+        """h c gamma = 1, or the integrator's limit. Raises `BadInput` where gamma <= gamma_min leaves no step."""
+        limit = self.integrator.step_limit(c1, c2, gamma, self.skew.norm)
+        if value(limit) <= 0:
+            raise BadInput(
+                f"step: expected a number with integrator={self.integrator.name} and model.gamma={self.rule}, whose "
+                "gamma leaves no contractive step (h* = 0), got auto"
+            )
+        h = 2 / ((c1 + c2) * gamma)
+        return h if value(h) <= value(limit) else limit
 
     def rates(self) -> Rates:
         return self._rates(differentiable=True) if self.differentiable else super().rates()

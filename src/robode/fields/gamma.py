@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robode.errors import BadInput, JobFailed
-from robode.ode.bounds import h_star
-from robode.ode.vector_field import Scalar
+from robode.ode.bounds import Scalar, h_star, value
 
 RULES = ("theorem1", "differentiable", "script_mnist", "script_2d")
 SCRIPT_EPSILON = {"script_mnist": 1e-6, "script_2d": 1e-9}
@@ -33,9 +32,9 @@ def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float) -> Sc
         q = (1 - eta) * room
         return norm_J * ((1 - q) / q) ** 0.5
     epsilon = SCRIPT_EPSILON[rule]
-    if float(room) <= epsilon or (rule == "script_2d" and float(room) >= 1 - epsilon):
+    if value(room) <= epsilon or (rule == "script_2d" and value(room) >= 1 - epsilon):
         raise JobFailed(
-            f"model.gamma={rule}: no solution at c1={float(c1):.3g}, c2={float(c2):.3g} "
+            f"model.gamma={rule}: no solution at c1={value(c1):.3g}, c2={value(c2):.3g} "
             f"(its epsilon is fixed at {epsilon:g}); use model.gamma=theorem1 or a smaller lr"
         )
     numerator = 1.0 if rule == "script_mnist" else 1 - room - epsilon
@@ -77,7 +76,7 @@ class Contraction:
             "alpha": self.alpha,
             "epsilon": self.epsilon,
             "rho": self.rho,
-            "h_star": h_star(self.c1, self.c2, self.gamma, self.norm_J),
+            "h_star": value(h_star(self.c1, self.c2, self.gamma, self.norm_J)),
         }
 
 

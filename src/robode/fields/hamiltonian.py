@@ -13,10 +13,16 @@ from torch import Tensor, nn
 
 from robode.fields.gamma import Contraction
 from robode.fields.layered import LayeredFlow
+from robode.ode.bounds import Scalar, value
 from robode.ode.integrators import Integrator
 from robode.ode.norms import gram_norm_squared, largest_eigenvalue, smallest_eigenvalue
 from robode.ode.skew import skew
-from robode.ode.vector_field import GradientField, Scalar
+from robode.ode.vector_field import GradientField
+
+
+def centre(m: Tensor, M: Tensor) -> Tensor:
+    """c = (m + M)/2, where etd and imex linearise; any positive number is valid, and they divide by it."""
+    return (0.5 * (m + M)).clamp_min(1e-12)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class HamiltonianFlow(LayeredFlow):
         gamma, h, c = rates.gamma, rates.h, rates.c
         if dtype is not None:
             K, b, Q, c = (t.detach().to(dtype) for t in (K, b, Q, c))
-            gamma, h = float(gamma), float(h)
+            gamma, h = value(gamma), value(h)
         centres: list[Scalar] = list(c.unbind(0)) if c.requires_grad else c.tolist()
         fields = [
             GradientField(self.skew, gamma, Kj, bj, Qj, self.activation, cj, self.partitioned)
@@ -101,17 +107,18 @@ class HamiltonianFlow(LayeredFlow):
         """Re-centres etd and imex on the current Hessian bounds; subclasses also choose gamma and h. Idempotent."""
         with torch.no_grad():
             m, M = self.hessian_bounds()
-            self.c.copy_(0.5 * (m + M))
+            self.c.copy_(centre(m, M))
         return {"gamma": float(self.gamma)}
 
     def properties(self) -> dict[str, float]:
         """gamma, c1, c2, alpha, epsilon, rho, h*, h c_j gamma and ||J||/gamma; see `Contraction`."""
         with torch.no_grad():
             m, M = self.hessian_bounds()
-        gamma, norm_J = float(self.gamma), self.skew.norm
-        values = super().properties() | {"kappa": float(self.kappa)}
+            rates = self.rates()
+        gamma, h, norm_J = value(rates.gamma), value(rates.h), self.skew.norm
+        values = {"h": h, "horizon": self.depth * h, "kappa": float(self.kappa)}
         values |= Contraction(float(m.min()), float(M.max()), gamma, norm_J).as_dict()
         values["J_over_gamma"] = norm_J / gamma if gamma > 0 else float("inf")
-        products = [float(self.h) * c * gamma for c in self.c.tolist()]
+        products = [h * c * gamma for c in rates.c.tolist()]
         values |= {f"hcgamma/{j}": x for j, x in enumerate(products, 1)}
         return values | {"hcgamma_max": max(products)}

@@ -26,6 +26,8 @@ class HDNN(HamiltonianFlow):
         super().__init__(*args, **kwargs)
         if separable and kwargs.get("J", "canonical") != "canonical":
             raise BadInput(f"model.J: expected canonical with model.separable=true, got '{kwargs['J']}'")
+        if separable and self.L is not None:
+            raise BadInput("model.trainable_L: expected false with model.separable=true (L couples q and p), got true")
         self.partitioned = separable
         if self.auto:
             self.h.fill_(self.AUTO_STEP)

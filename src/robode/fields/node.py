@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.ode.activations import Activation, named_activation
+from robode.ode.bounds import Scalar
 from robode.ode.flow import Flow
 from robode.ode.integrators import Integrator
 from robode.ode.norms import largest_eigenvalue
-from robode.ode.vector_field import OneLayerField, Scalar, VectorField
+from robode.ode.vector_field import OneLayerField, VectorField
 
 
 @dataclass(frozen=True)

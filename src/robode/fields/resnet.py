@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from robode.fields.layered import LayeredFlow
-from robode.ode.vector_field import OneLayerField, Scalar
+from robode.ode.bounds import Scalar
+from robode.ode.vector_field import OneLayerField
 
 
 class ResNet(LayeredFlow):

@@ -10,31 +10,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
 
-def contraction_margin(m: float, M: float, gamma: float, omega: float) -> float:
+Scalar = Tensor | float
+
+
+def value(x: Scalar) -> float:
+    """The number, without its gradient."""
+    return float(x.detach()) if isinstance(x, Tensor) else float(x)
+
+
+def contraction_margin(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
     """(c gamma)^2 - (r rho_F)^2 = gamma^2 m M - r^2 omega^2, without the cancellation of the left-hand side."""
     return gamma**2 * m * M - (0.5 * (M - m) * omega) ** 2
 
 
-def lognorm(m: float, M: float, gamma: float, omega: float) -> float:
+def lognorm(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
     """Sharp one-sided Lipschitz constant -nu = r rho_F - c gamma of the field over the class of potentials (8.1)."""
-    c, r, rho = 0.5 * (M + m), 0.5 * (M - m), math.hypot(gamma, omega)
+    c, r, rho = 0.5 * (M + m), 0.5 * (M - m), (gamma**2 + omega**2) ** 0.5
     denominator = c * gamma + r * rho
-    if denominator == 0:
-        return 0.0
-    return -contraction_margin(m, M, gamma, omega) / denominator
+    return -contraction_margin(m, M, gamma, omega) / denominator if value(denominator) > 0 else 0.0
 
 
-def h_star(m: float, M: float, gamma: float, omega: float) -> float:
+def h_star(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
     """Largest step for which explicit Euler is nonexpansive for every potential of the class (8.2), 0 if none.
 
     h* = 2 (c gamma - r rho_F) / (m M rho_F^2). For m = 0 and J = 0 its limit 2 / (gamma M).
     """
-    rho = math.hypot(gamma, omega)
-    if m == 0 and omega == 0 and gamma * M > 0:
-        return 2 / (gamma * M)
+    if value(m) == 0:
+        return 2 / (gamma * M) if omega == 0 and value(gamma * M) > 0 else 0.0
     nu = -lognorm(m, M, gamma, omega)
-    return max(2 * nu / (m * M * rho**2), 0.0) if m > 0 else 0.0
+    return 2 * nu / (m * M * (gamma**2 + omega**2)) if value(nu) > 0 else 0.0
 
 
 def gamma_min(m: float, M: float, omega: float) -> float:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
+from robode.ode.bounds import Scalar, value
 from robode.ode.integrators import Integrator
-from robode.ode.vector_field import Scalar, VectorField
+from robode.ode.vector_field import VectorField
 
 # What a family promises about its fields, and about its steps under the integrators that keep the promise:
 #   contractive  sym(df/dy) <= 0 everywhere; no step expands (etd, imex, implicit midpoint; euler and rk4 within h*)
@@ -51,7 +52,7 @@ class Flow(nn.Module, ABC):
             raise BadInput(f"step and horizon: expected exactly one, got step={step} and horizon={horizon}")
         h = horizon / depth if horizon is not None else step
         self.auto = h == "auto"
-        if not self.auto and not (isinstance(h, int | float) and 0 < h < math.inf):
+        if not self.auto and not (isinstance(h, int | float) and not isinstance(h, bool) and 0 < h < math.inf):
             key = "step" if horizon is None else "horizon"
             raise BadInput(f"{key}: expected a positive number, got {step if horizon is None else horizon}")
         self.width, self.depth, self.integrator = width, depth, integrator
@@ -79,7 +80,7 @@ class Flow(nn.Module, ABC):
         fields, h = self.bind()
         z = to_columns(y)
         for j, field in enumerate(fields):
-            z = self.integrator.step(field, j * float(h), h, z)
+            z = self.integrator.step(field, j * value(h), h, z)
         return from_columns(z, y.shape)
 
     def states(self, y: Tensor) -> list[Tensor]:
@@ -87,7 +88,7 @@ class Flow(nn.Module, ABC):
         fields, h = self.bind()
         columns = [to_columns(y)]
         for j, field in enumerate(fields):
-            columns.append(self.integrator.step(field, j * float(h), h, columns[-1]))
+            columns.append(self.integrator.step(field, j * value(h), h, columns[-1]))
         return [from_columns(z, y.shape) for z in columns]
 
     def step_jacobians(self, y: Tensor) -> list[Tensor]:
@@ -96,8 +97,8 @@ class Flow(nn.Module, ABC):
         z = to_columns(y)
         jacobians = []
         for j, field in enumerate(fields):
-            jacobians.append(self.integrator.jacobian(field, j * float(h), h, z))
-            z = self.integrator.step(field, j * float(h), h, z)
+            jacobians.append(self.integrator.jacobian(field, j * value(h), h, z))
+            z = self.integrator.step(field, j * value(h), h, z)
         return jacobians
 
     def step_bounds(self) -> list[tuple[float, float]]:
@@ -113,15 +114,19 @@ class Flow(nn.Module, ABC):
     def certificate(self) -> dict[str, float]:
         """Certified Lipschitz bounds of the whole flow: `flow_ode` for the ODE (Theorems 1, 2), `flow_discrete` for
         the network that runs. inf where there is none. Never about lift or readout."""
-        steps = self.step_bounds()
-        return {"flow_ode": math.prod(a for a, _ in steps), "flow_discrete": math.prod(b for _, b in steps)}
+        return _products(self.step_bounds())
 
     def certificate_table(self) -> dict[str, float]:
         """The certificate and its factors, named for the training log."""
-        table = self.certificate()
-        for j, (ode, discrete) in enumerate(self.step_bounds(), 1):
+        steps = self.step_bounds()
+        table = _products(steps)
+        for j, (ode, discrete) in enumerate(steps, 1):
             table |= {f"step_ode/{j}": ode, f"step_discrete/{j}": discrete}
         return table
+
+
+def _products(steps: list[tuple[float, float]]) -> dict[str, float]:
+    return {"flow_ode": math.prod(a for a, _ in steps), "flow_discrete": math.prod(b for _, b in steps)}
 
 
 def _exp(x: float) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robode.errors import JobFailed
+from robode.errors import BadInput, JobFailed
+from robode.ode.bounds import Scalar
 from robode.ode.integrators import Integrator
-from robode.ode.vector_field import Scalar, VectorField
+from robode.ode.vector_field import VectorField
 
 MAX_NEWTON = 50
 
@@ -22,6 +23,8 @@ class ImplicitMidpoint(Integrator):
     name, order = "implicit_midpoint", 2
 
     def __init__(self, tolerance: float = 1e-5):
+        if not tolerance > 0:
+            raise BadInput(f"integrator.tolerance: expected a positive number, got {tolerance}")
         self.tolerance = tolerance
 
     def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
@@ -35,13 +38,16 @@ class ImplicitMidpoint(Integrator):
         """The stage equation by damped Newton; returns the solution and the inverse Newton matrices (M, n, n)."""
         eye = torch.eye(y.shape[0], dtype=y.dtype, device=y.device)
         z = y.clone()
-        tolerance = max(self.tolerance, 64 * torch.finfo(y.dtype).eps)
+        eps = torch.finfo(y.dtype).eps
         for _ in range(MAX_NEWTON):
             middle = 0.5 * (y + z)
             residual = z - y - h * field(t, middle, u)
-            inverse = torch.linalg.inv(eye - 0.5 * h * field.jacobian(t, middle))
-            size = residual.norm(dim=0)
-            if bool((size <= tolerance * (1 + z.norm(dim=0))).all()):
+            A = h * field.jacobian(t, middle)
+            inverse = torch.linalg.inv(eye - 0.5 * A)
+            size, scale = residual.norm(dim=0), 1 + z.norm(dim=0)
+            # rounding in the residual itself: a stiff field cannot do better than eps ||h A||
+            floor = 16 * eps * (1 + A.flatten(1).norm(dim=1))
+            if bool((size <= torch.clamp(floor, min=self.tolerance) * scale).all()):
                 return z, inverse
             z = self._line_search(field, t, h, y, z, torch.einsum("mij,jm->im", inverse, residual), size, u)
         raise JobFailed(

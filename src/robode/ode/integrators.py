@@ -16,8 +16,9 @@ from torch import Tensor
 
 from robode.errors import BadInput
 from robode.ode import bounds
+from robode.ode.bounds import Scalar
 from robode.ode.layer import Layer
-from robode.ode.vector_field import GradientField, Scalar, VectorField
+from robode.ode.vector_field import GradientField, VectorField
 
 Gains = list[tuple[Scalar, Scalar]]
 
@@ -39,7 +40,7 @@ class Integrator(ABC):
         if not self.suits(field):
             raise BadInput(f"integrator={self.name}: expected {self.needs}")
 
-    def step_limit(self, m: float, M: float, gamma: float, omega: float) -> float:
+    def step_limit(self, m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
         """Largest step that step=auto may take for m I <= Hess V <= M I; inf if the method sets no such limit."""
         return math.inf
 
@@ -47,14 +48,9 @@ class Integrator(ABC):
     def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
         """phi(y) at t + h. y: (n, M) -> (n, M)."""
 
+    @abstractmethod
     def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
-        """Exact d phi / d y at each column. y: (n, M) -> (M, n, n); by n forward-mode products."""
-        columns = []
-        for i in range(y.shape[0]):
-            e = torch.zeros_like(y)
-            e[i] = 1
-            columns.append(torch.func.jvp(lambda z: self.step(field, t, h, z), (y,), (e,))[1].T)
-        return torch.stack(columns, dim=-1)
+        """Exact d phi / d y at each column. y: (n, M) -> (M, n, n)."""
 
     @abstractmethod
     def lipschitz(self, field: VectorField, h: float) -> float:
@@ -75,8 +71,6 @@ class LayerIntegrator(Integrator):
 
     def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
         layers = self.layers(field, h)
-        if not layers:
-            return super().jacobian(field, t, h, y)
         product = layers[0].jacobian(y)
         for before, layer in pairwise(layers):
             y = before(y)
@@ -118,7 +112,7 @@ class Euler(GainIntegrator):
     def suits(self, field: VectorField) -> bool:
         return True
 
-    def step_limit(self, m: float, M: float, gamma: float, omega: float) -> float:
+    def step_limit(self, m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
         """Just inside h*: on the edge itself rounding would decide."""
         return 0.999 * bounds.h_star(m, M, gamma, omega)
 
@@ -133,6 +127,11 @@ class Euler(GainIntegrator):
 
     def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
         return super().step(field, t, h, y) if self.layers(field, h) else y + h * field(t, y, u)
+
+    def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
+        if self.layers(field, h):
+            return super().jacobian(field, t, h, y)
+        return torch.eye(y.shape[0], dtype=y.dtype, device=y.device) + h * field.jacobian(t, y)
 
     def lipschitz(self, field: VectorField, h: float) -> float:
         return super().lipschitz(field, h) if isinstance(field, GradientField) else field.euler_lipschitz(h)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robode.errors import JobFailed
+
 # Covers the rounding of a float64 eigenvalue solver on the small matrices used here, with room to spare.
 ROUNDING = 1 + 1e-10
 
@@ -16,8 +18,9 @@ def largest_eigenvalue(K: Tensor) -> Tensor:
     """lambda_max(K^T K) = ||K||^2 for each matrix of a batch.
 
     K: (..., n, n), any float type. Returns (...) float64, exact to rounding and never below the true value.
+    Raises `JobFailed` for weights that are not finite.
     """
-    K = K.detach().double()
+    K = _finite(K)
     return torch.linalg.eigvalsh(K @ K.mT)[..., -1].clamp_min(0) * ROUNDING
 
 
@@ -26,14 +29,21 @@ def smallest_eigenvalue(L: Tensor) -> Tensor:
 
     From the singular values of L, because forming L^T L squares the condition number.
     """
-    return torch.linalg.svdvals(L.detach().double())[..., -1].square() / ROUNDING
+    return torch.linalg.svdvals(_finite(L))[..., -1].square() / ROUNDING
+
+
+def _finite(K: Tensor) -> Tensor:
+    K = K.detach().double()
+    if not bool(K.isfinite().all()):
+        raise JobFailed("the weights are not finite: training diverged; try a smaller lr, step or horizon")
+    return K
 
 
 def gram_norm_squared(K: Tensor, iterations: int = 8) -> Tensor:
     """Differentiable upper bound of ||K||^2 by Gram iteration. K: (..., n, n) -> (...) float64.
 
     G <- (G/||G||_F)^2 from G = K K^T; after t iterations the Frobenius norm to the power 1/2^t is the Schatten
-    norm of order 2^t of the Gram matrix, which lies in [||K||^2, n^(1/2^t) ||K||^2] (factor 1.008 at t=8, n=8).
+    norm of order 2^(t+1) of the Gram matrix, which lies in [||K||^2, n^(1/2^(t+1)) ||K||^2] (factor 1.004 at t=8, n=8).
     The gradient exists everywhere but at K = 0, also where the largest singular value is multiple.
     """
     G = K.double() @ K.double().mT

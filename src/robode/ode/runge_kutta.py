@@ -10,8 +10,9 @@ from torchdiffeq import odeint
 
 from robode.errors import BadInput
 from robode.ode import bounds
+from robode.ode.bounds import Scalar
 from robode.ode.integrators import Integrator
-from robode.ode.vector_field import Scalar, VectorField
+from robode.ode.vector_field import VectorField
 
 
 class ExplicitRungeKutta(Integrator):
@@ -25,7 +26,7 @@ class ExplicitRungeKutta(Integrator):
     weights: tuple[float, ...]
     circle: float
 
-    def step_limit(self, m: float, M: float, gamma: float, omega: float) -> float:
+    def step_limit(self, m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
         return 0.999 * self.circle * bounds.h_star(m, M, gamma, omega) if self.circle > 0 else math.inf
 
     def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
@@ -34,6 +35,19 @@ class ExplicitRungeKutta(Integrator):
             stage = y + sum(h * a * k for a, k in zip(row, stages, strict=True) if a) if row else y
             stages.append(field(t, stage, u))
         return y + sum(h * w * k for w, k in zip(self.weights, stages, strict=True) if w)
+
+    def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
+        """The chain rule through the stages: K_i = A_i (I + h sum_j a_ij K_j), A_i = df/dy at stage i."""
+        eye = torch.eye(y.shape[0], dtype=y.dtype, device=y.device)
+        slopes: list[Tensor] = []
+        products: list[Tensor] = []
+        for row in self.a:
+            stage, inner = y, eye
+            for a, k, K in zip(row, slopes, products, strict=True):
+                stage, inner = (stage + h * a * k, inner + h * a * K) if a else (stage, inner)
+            slopes.append(field(t, stage))
+            products.append(field.jacobian(t, stage) @ inner)
+        return eye + sum(h * w * K for w, K in zip(self.weights, products, strict=True) if w)
 
     def lipschitz(self, field: VectorField, h: float) -> float:
         if self.circle > 0 and field.euler_lipschitz(h / self.circle) <= 1:
@@ -68,14 +82,15 @@ class Dopri5(Integrator):
     name, order = "dopri5", 5
 
     def __init__(self, rtol: float = 1e-5, atol: float = 1e-6):
-        if rtol <= 0 or atol <= 0:
+        if not (rtol > 0 and atol > 0):
             raise BadInput(f"integrator.rtol, integrator.atol: expected positive tolerances, got {rtol} and {atol}")
         self.rtol, self.atol = rtol, atol
 
     def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
-        times = torch.tensor([0.0, float(h)], dtype=torch.float64, device=y.device)
+        # h multiplies the field, so that its gradient flows where it has one
+        times = torch.tensor([0.0, 1.0], dtype=y.dtype, device=y.device)
         tolerances = {"rtol": self.rtol, "atol": self.atol}
-        return odeint(lambda s, z: field(t, z, u), y, times.to(y.dtype), method="dopri5", **tolerances)[-1]
+        return odeint(lambda s, z: h * field(t, z, u), y, times, method="dopri5", **tolerances)[-1]
 
     def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
         """By n reverse-mode products (the adaptive loop has no forward mode)."""

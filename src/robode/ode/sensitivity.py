@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robode.ode.flow import Flow, to_columns
+from robode.ode.norms import spectral_norms
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def bsm_norms(flow: Flow, y: Tensor) -> BSM:
     jacobians = flow.step_jacobians(distinct.T)
 
     def largest(A: Tensor) -> Tensor:
-        return torch.linalg.svdvals(A)[:, 0][where].reshape(y.shape[0], -1).amax(1)
+        return norms_or_inf(A)[where].reshape(y.shape[0], -1).amax(1)
 
     norms, means = [], []
     product = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
@@ -43,5 +44,13 @@ def bsm_norms(flow: Flow, y: Tensor) -> BSM:
         product = product @ step
         norms.append(largest(product))
         mean = product[where].reshape(y.shape[0], -1, *step.shape[1:]).mean(0)
-        means.append(torch.linalg.svdvals(mean)[:, 0].max())
+        means.append(norms_or_inf(mean).max())
     return BSM(torch.stack(norms[::-1]), torch.stack(means[::-1]), torch.stack([largest(step) for step in jacobians]))
+
+
+def norms_or_inf(A: Tensor) -> Tensor:
+    """2-norms of a batch of matrices (M, n, n) -> (M,); inf where states have overflowed."""
+    finite = A.isfinite().all(-1).all(-1)
+    norms = A.new_full(A.shape[:1], torch.inf)
+    norms[finite] = spectral_norms(A[finite])
+    return norms

@@ -8,6 +8,7 @@ and no matrix exponential is ever computed in a forward pass.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,7 @@ from robode.errors import BadInput
 class Skew(nn.Module):
     """J = -J^T (n, n) with its modes: frequencies omega_k >= 0, projections P_k, quarter turns Q_k = J P_k / omega_k.
 
-    g(F) = sum_k Re g_k P_k + Im g_k Q_k for g_k = g(-gamma + i omega_k). Buffers are float64 and not in the state
-    dict: J is part of the configuration.
+    g(F) = sum_k Re g_k P_k + Im g_k Q_k for g_k = g(-gamma + i omega_k). Buffers are float64; J is in the state dict.
     """
 
     J: Tensor
@@ -34,7 +34,14 @@ class Skew(nn.Module):
         self.omegas = omegas
         self.norm = max(omegas)
         for name, value in (("J", J), ("P", P), ("Q", Q)):
-            self.register_buffer(name, value, persistent=False)
+            self.register_buffer(name, value, persistent=name == "J")
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """A J file may have moved or changed since training: the saved J must be this one."""
+        saved = state_dict.get(f"{prefix}J")
+        if saved is not None and not torch.equal(saved.cpu(), self.J.cpu()):
+            rest[-1].append("J is not the one that the network was trained with (model.J, model.J_file)")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def function(self, gains: list[tuple[Tensor | float, Tensor | float]], dtype: torch.dtype) -> Tensor:
         """The matrix with gain (re, im) on mode k, (n, n). Gains may be floats or 0-d tensors with gradients."""
@@ -84,10 +91,12 @@ def from_file(path: str | None, width: int) -> Tensor:
     try:
         array = np.load(path, allow_pickle=False) if Path(path).suffix == ".npy" else np.loadtxt(path, delimiter=None)
         J = torch.as_tensor(np.atleast_2d(array), dtype=torch.float64)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise BadInput(f"model.J_file: expected a readable matrix, got '{path}' ({error})") from None
     if tuple(J.shape) != (width, width):
         raise BadInput(f"model.J_file: expected a {width}x{width} matrix (model.width), got {tuple(J.shape)}")
+    if not bool(J.isfinite().all()):
+        raise BadInput(f"model.J_file: expected finite numbers, got infinity or NaN in '{path}'")
     if not torch.equal(J, -J.T):
         defect = float((J + J.T).abs().max())
         raise BadInput(f"model.J_file: expected a skew-symmetric matrix, got max |J + J^T| = {defect:.3g}")
@@ -96,8 +105,9 @@ def from_file(path: str | None, width: int) -> Tensor:
 
 def skew(kind: str, width: int, path: str | None = None) -> Skew:
     """The J named `canonical`, `j2` or `file`. Raises `BadInput` listing the choices."""
-    if kind == "file":
-        return Skew(from_file(path, width))
-    if kind not in ("canonical", "j2"):
+    if kind not in ("canonical", "j2", "file"):
         raise BadInput(f"model.J: expected canonical, j2 or file, got '{kind}'")
-    return Skew(canonical(width) if kind == "canonical" else j2(width))
+    J = from_file(path, width) if kind == "file" else canonical(width) if kind == "canonical" else j2(width)
+    if not bool(J.any()):
+        raise BadInput(f"model.J: expected a matrix that is not zero, got J={kind} with model.width={width}")
+    return Skew(J)

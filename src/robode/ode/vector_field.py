@@ -14,11 +14,10 @@ from torch import Tensor
 
 from robode.ode import bounds
 from robode.ode.activations import Activation
+from robode.ode.bounds import Scalar
 from robode.ode.layer import VERTEX_WIDTH, Layer, vertices, weighted_products
 from robode.ode.norms import ROUNDING, largest_eigenvalue, spectral_norms
 from robode.ode.skew import Skew
-
-Scalar = Tensor | float
 
 
 class VectorField(ABC):
@@ -75,7 +74,7 @@ class OneLayerField(VectorField):
         if K.shape[0] > VERTEX_WIDTH:
             return self.lipschitz()
         DK = self.activation.slope_bound * vertices(K.shape[0], K.device)[:, :, None] * K
-        return float(torch.linalg.eigvalsh(0.5 * (DK + DK.mT))[:, -1].max()) * ROUNDING
+        return float(torch.linalg.eigvalsh(0.5 * (DK + DK.mT))[:, -1].max() + (ROUNDING - 1) * DK.abs().max())
 
     def lipschitz(self) -> float:
         return self.activation.slope_bound * float(largest_eigenvalue(self.K).sqrt())
@@ -140,13 +139,13 @@ class GradientField(VectorField):
         """The better of the sharp bound over the class of potentials (8.1), which is Theorem 1, and of the exact
         maximum over slopes: lambda_max(sym(F Hess)) is convex in D, hence attained at a vertex (small n)."""
         m, M = self.hessian_bounds()
-        over_class = bounds.lognorm(m, M, float(self.gamma), self.skew.norm)
+        over_class = bounds.value(bounds.lognorm(m, M, float(self.gamma), self.skew.norm))
         K, Q, F = (t.detach().double() for t in (self.K, self.Q, self.F))
         if K.shape[0] > VERTEX_WIDTH:
             return over_class
         A = F @ (K.T @ (self.activation.slope_bound * vertices(K.shape[0], K.device)[:, :, None] * K) + Q)
         over_slopes = float(torch.linalg.eigvalsh(0.5 * (A + A.mT))[:, -1].max())
-        return min(over_class, over_slopes + 1e-10 * float(A.abs().max()))
+        return min(over_class, over_slopes + (ROUNDING - 1) * float(A.abs().max()))
 
     def lipschitz(self) -> float:
         return float(spectral_norms(self.F.detach().double())) * self.hessian_bounds()[1]

@@ -67,9 +67,5 @@ def build_data(config: DictConfig) -> DataModule:
 
 def build_loggers(nodes: Any, run: Run) -> list[Any]:
     """The loggers of the `logger` section; those with a `save_dir` write into the run folder."""
-    placed = {
-        name: {**node, "save_dir": str(run.folder)}
-        for name, node in to_plain(nodes).items()
-        if node is not None
-    }
+    placed = {name: {**node, "save_dir": str(run.folder)} for name, node in to_plain(nodes).items() if node is not None}
     return list(build_each(placed).values())

@@ -39,9 +39,7 @@ class WholeFiles(TorchCheckpointIO):
             with suppress(OSError):
                 draft.unlink()
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = True
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         return read_checkpoint(Path(path))
 
 
@@ -64,11 +62,7 @@ def load_weights(path: Path, network: nn.Module) -> None:
     Raises:
         BadInput: the file is damaged, or holds a network of another shape.
     """
-    state = {
-        k.removeprefix(PREFIX): v
-        for k, v in read_checkpoint(path)["state_dict"].items()
-        if k.startswith(PREFIX)
-    }
+    state = {k.removeprefix(PREFIX): v for k, v in read_checkpoint(path)["state_dict"].items() if k.startswith(PREFIX)}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

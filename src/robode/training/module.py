@@ -65,9 +65,7 @@ class Classifier(lightning.LightningModule):
         scheduler = optimizer.get("scheduler")
         self.scheduler = build(scheduler, optimizer=self.optimizer) if scheduler else None
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            raise BadInput(
-                "optimizer.scheduler: ReduceLROnPlateau cannot be resumed exactly; use e.g. StepLR"
-            )
+            raise BadInput("optimizer.scheduler: ReduceLROnPlateau cannot be resumed exactly; use e.g. StepLR")
         self.interval = optimizer.get("interval", "epoch")
         self.window, self.whole_epoch = Tally(), Tally()
         self._logits: Tensor | None = None

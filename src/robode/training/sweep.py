@@ -28,9 +28,7 @@ class RobustnessSweep(Callback):
 
     def setup(self, trainer: Trainer, module: Classifier, stage: str) -> None:  # type: ignore[override]
         if not trainer.datamodule.has_validation:  # type: ignore[attr-defined]
-            raise BadInput(
-                "callbacks=robustness_sweep: measures on validation data, but data.validation is 0"
-            )
+            raise BadInput("callbacks=robustness_sweep: measures on validation data, but data.validation is 0")
 
     def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         epoch = trainer.current_epoch
@@ -40,7 +38,5 @@ class RobustnessSweep(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         measurement = build_measurement(module.config, data.facts, repeats=self.repeats)
         x, labels = data.split("validation")
-        rows = measurement.rows(
-            module.run, module.network, x, labels, split="validation", checkpoint="training"
-        )
+        rows = measurement.rows(module.run, module.network, x, labels, split="validation", checkpoint="training")
         append_rows(module.run.folder / "robustness_sweep.csv", [{**row, "epoch": epoch} for row in rows])

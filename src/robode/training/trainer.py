@@ -17,7 +17,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from robode.data.module import DataModule
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.training.checkpoints import WholeFiles
 from robode.training.module import Classifier
 
@@ -38,9 +38,7 @@ def prepare_machine(node: Mapping[str, Any], threads: int | None = None) -> None
         BadInput: a GPU is asked for and there is none, or threads is not a positive number.
     """
     if node["accelerator"] == "gpu" and not torch.cuda.is_available():
-        raise BadInput(
-            f"trainer={node['name']}: torch sees no GPU; use trainer=cpu, or ddp_sim for two processes"
-        )
+        raise BadInput(f"trainer={node['name']}: torch sees no GPU; use trainer=cpu, or ddp_sim for two processes")
     # Lightning has torch ask the driver's library in every optimiser step whether there are GPUs: 0.2 ms each.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     wanted = node["threads"] if node["threads"] is not None else threads
@@ -62,9 +60,7 @@ def processes(node: Mapping[str, Any]) -> int:
     return devices
 
 
-def build_trainer(
-    node: Mapping[str, Any], epochs: int, callbacks: Sequence[lightning.Callback]
-) -> lightning.Trainer:
+def build_trainer(node: Mapping[str, Any], epochs: int, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
     """node: the `trainer` section; keys other than OURS go to Lightning.
 
     Raises:
@@ -73,9 +69,7 @@ def build_trainer(
     _quiet()
     options = {key: value for key, value in node.items() if key not in OURS}
     options["devices"] = processes(node)
-    if node[
-        "fast_dev_run"
-    ]:  # Lightning's own would switch off everything that writes, which is what wants testing
+    if node["fast_dev_run"]:  # Lightning's own would switch off everything that writes, which is what wants testing
         options |= {"limit_train_batches": 1, "limit_val_batches": 1}
         epochs = 1
     try:
@@ -96,12 +90,11 @@ def build_trainer(
         raise BadInput(f"trainer={node['name']}: {str(error).splitlines()[0]}") from error
 
 
-def fit(
-    trainer: lightning.Trainer, module: Classifier, data: DataModule, checkpoint: Path | None = None
-) -> None:
+def fit(trainer: lightning.Trainer, module: Classifier, data: DataModule, checkpoint: Path | None = None) -> None:
     """Train to `max_epochs`, from the beginning or from a checkpoint.
 
     Raises:
+        JobFailed: loss not finite, disk, or another process stopped.
         KeyboardInterrupt: on Ctrl-C, which Lightning would turn into SystemExit(1) and a process deaf to
         Ctrl-C.
     """
@@ -113,6 +106,11 @@ def fit(
         if isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
+    except RuntimeError as error:
+        if trainer.world_size == 1:
+            raise
+        reason = str(error).splitlines()[0]
+        raise JobFailed(f"one of {trainer.world_size} processes stopped, see its line above ({reason})") from error
     finally:
         if main:
             signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,22 @@
+"""Real runs that take a tenth of a second: a CH-NODE of two layers on 60 points."""
+
+from robode.composition import Request, compose_jobs, hydra_session
+from robode.runs import Run, find
+from robode.train import run_training
+
+SMALL = (
+    "data=double_moons", "data.validation=0.25", "data.limit_train=60", "model=chnode", "model.width=4", "depth=2",
+    "batch_size=25", "suite=clean", "repeats=1", "trainer.threads=1", "callbacks.bsm.every=2", "lr=0.05",
+)  # fmt: skip
+
+
+def composed(*words, verb="train"):
+    """The configuration of a command line."""
+    with hydra_session(verb) as session:
+        (config,) = compose_jobs(session, Request(verb, words))
+    return config
+
+
+def train(*words) -> Run:
+    """What `robode train` does with SMALL and these words, without its error handling."""
+    return find(run_training(composed(*SMALL, *words), words)["run"])[0]
