@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def _relative(word: str) -> str:
     return f"{key}{separator}{os.path.relpath(value)}" if os.path.isabs(value) else word
 
 
+@cache
 def git_state() -> dict[str, Any]:
     """commit and dirty of the checkout that this source file is tracked in; empty for an installed wheel."""
     here = Path(__file__)

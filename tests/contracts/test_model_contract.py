@@ -140,21 +140,20 @@ def unconstrained(flow: Flow, y: Tensor) -> None:
         assert float(torch.linalg.eigvalsh(0.5 * (A + A.mT)).max()) <= field.lognorm() + 1e-9
 
 
-PROPERTY: dict[str, Callable[[Flow, Tensor], None]] = {
-    "chnode": contractive, "hdnn": conservative, "node": unconstrained, "resnet": unconstrained,
+CLAIMS: dict[str, Callable[[Flow, Tensor], None]] = {
+    "contractive": contractive, "hamiltonian": conservative, "bounded": unconstrained,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("model", "integrator"), PAIRS)
-def test_the_family_keeps_its_property_on_the_field_and_on_the_step(model: str, integrator: str) -> None:
-    assert model in PROPERTY, f"conf/model/{model}.yaml: say here what the family promises"
+def test_the_family_keeps_its_claim_on_the_field_and_on_the_step(model: str, integrator: str) -> None:
     network = make(model, integrator)
     with torch.no_grad():
         for p in network.flow.parameters():
             p.mul_(1.5)
         if isinstance(network.flow, Constrained):
             network.flow.project_()
-        PROPERTY[model](network.flow, 2 * torch.randn(200, 4))
+        CLAIMS[network.flow.claim](network.flow, 2 * torch.randn(200, 4))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -239,9 +239,9 @@ def test_smoothness_is_the_published_sum():
     for j in range(3):
         total += float((K[j + 1] - K[j]).square().sum() + (b[j + 1] - b[j]).square().sum())
     x, labels = torch.zeros(1, 2), torch.zeros(1)
-    once = WeightSmoothness(0.1)(network, x, labels)["weight_smoothness"]
+    once = WeightSmoothness(0.1)(network, x, labels)["weight_smoothness"].detach()
     assert float(once) == pytest.approx(0.1 * h * 0.5 * total, rel=1e-5)
-    script = WeightSmoothness(0.1, count="script")(network, x, labels)["weight_smoothness"]
+    script = WeightSmoothness(0.1, count="script")(network, x, labels)["weight_smoothness"].detach()
     assert float(script) == pytest.approx(3 * float(once), rel=1e-5)
 
 
