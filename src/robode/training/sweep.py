@@ -14,10 +14,8 @@ class RobustnessSweep(Callback):
     """Appends rows (with `epoch`, counted from 0) to robustness_sweep.csv, from which the figure is drawn.
 
     every_n_epochs: how often; the last epoch is always measured. repeats: noisy copies per level. The test
-    set is never looked at. Random generators and the network are left as they were.
-
-    Raises:
-        BadInput: there are no validation data to measure on.
+    set is never looked at. Random generators and the network are left as they were. Without validation data
+    (data.validation=0) it measures nothing.
     """
 
     def __init__(self, every_n_epochs: int = 1, repeats: int = 1):
@@ -26,16 +24,12 @@ class RobustnessSweep(Callback):
                 raise BadInput(f"callbacks.robustness_sweep.{key}: expected a whole number >= 1, got {value}")
         self.every_n_epochs, self.repeats = every_n_epochs, repeats
 
-    def setup(self, trainer: Trainer, module: Classifier, stage: str) -> None:  # type: ignore[override]
-        if not trainer.datamodule.has_validation:  # type: ignore[attr-defined]
-            raise BadInput("callbacks=robustness_sweep: measures on validation data, but data.validation is 0")
-
     def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         epoch = trainer.current_epoch
         due = (epoch + 1) % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
-        if not due or not trainer.is_global_zero:
-            return
         data = trainer.datamodule  # type: ignore[attr-defined]
+        if not due or not trainer.is_global_zero or not data.has_validation:
+            return
         measurement = build_measurement(module.config, data.facts, repeats=self.repeats)
         x, labels = data.split("validation")
         rows = measurement.rows(module.run, module.network, x, labels, split="validation", checkpoint="training")
