@@ -83,8 +83,7 @@ def _check_model(plain: Mapping[str, Any]) -> None:
     supported = model.get("integrators")
     if supported and integrator not in supported:
         raise BadInput(
-            f"integrator={integrator}: makes no sense for model={model['name']}; "
-            f"choose one of: {', '.join(supported)}"
+            f"integrator={integrator}: makes no sense for model={model['name']}; choose one of: {', '.join(supported)}"
         )
     width = model.get("width")
     if width is not None and width != "auto" and (not isinstance(width, int) or width <= 0):

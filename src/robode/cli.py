@@ -105,9 +105,9 @@ def _show(request: "Request") -> int:
 
 def _run(request: "Request") -> int:
     """Look at every job, then run them; nothing is written before all of them have been found good."""
-    # Before torch starts its threads: two that spin while they wait take turns with every other process. Measured
-    # on a busy machine, an epoch took 33 s spinning and 1.8 s sleeping.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch starts its threads: threads that spin for long while they wait starve each other where another
+    # process wants a core (a 2 s epoch took 33 s); short spinning costs a few per cent on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from robode.checks import check
     from robode.composition import compose_jobs, hydra_session
     from robode.jobs import run_jobs

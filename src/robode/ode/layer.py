@@ -30,9 +30,10 @@ class Layer:
     activation: Activation
 
     def __call__(self, y: Tensor) -> Tensor:
-        """y: (n, M) -> (n, M)."""
-        s = self.activation(torch.addmm(self.b, self.K, y))
-        return torch.addmm(self.A @ y, self.B, s)
+        """y: (n, M) -> (n, M): B sigma(z) = p B s(a z) + q B 1, so the kernel's constants cost nothing per state."""
+        k = self.activation.kernel
+        s = k.s(torch.addmm(k.a * self.b, k.a * self.K, y))
+        return torch.addmm(k.q * self.B.sum(1, keepdim=True), self.A, y).addmm_(k.p * self.B, s)
 
     def jacobian(self, y: Tensor) -> Tensor:
         """Exact Jacobian of the step at each column. y: (n, M) -> (M, n, n)."""

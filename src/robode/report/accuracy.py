@@ -34,9 +34,7 @@ def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
             ax.set(xlabel=_unit_label(kind["severity_unit"], kind["space"]), ylim=(0, 1.02))
             ax.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes[0].set_ylabel("accuracy")
-        marks = {
-            label: mark for ax in axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)
-        }
+        marks = {label: mark for ax in axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         if marks:
             figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=3)
     return figure

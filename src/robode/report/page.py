@@ -199,9 +199,7 @@ def _figures(folder: Path) -> list[dict[str, str]]:
         content = paths[stem].read_bytes()
         source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
         width = int.from_bytes(content[16:20], "big")  # pixels, from the PNG header
-        figures.append(
-            {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}"}
-        )
+        figures.append({"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}"})
     return figures
 
 

@@ -64,17 +64,13 @@ def _image_tiles(
             right = predictions[r, k] == labels[k]
             said = _spoken(int(predictions[r, k]), class_names)
             _frame(ax, right)
-            ax.set_xlabel(
-                said if right else f"✗ {said}", fontsize=8, labelpad=2, color=INK if right else VERMILLION
-            )
+            ax.set_xlabel(said if right else f"✗ {said}", fontsize=8, labelpad=2, color=INK if right else VERMILLION)
             if r == 0:
                 ax.set_title(_spoken(int(labels[k]), class_names), loc="center", fontsize=9, pad=3)
         axes[r, 0].set_ylabel(
             names[r].replace(" · ", "\n"), rotation=0, ha="right", va="center", fontsize=8, labelpad=8
         )
-    figure.suptitle(
-        "True class above each column, prediction below each image", x=0.01, ha="left", fontsize=8.5
-    )
+    figure.suptitle("True class above each column, prediction below each image", x=0.01, ha="left", fontsize=8.5)
     return figure
 
 

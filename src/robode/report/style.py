@@ -58,9 +58,7 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(_STYLE)  # type: ignore[arg-type]
 
 
-def panels(
-    count: int, columns: int = 2, width: float = 3.5, height: float = 2.7
-) -> tuple[Figure, list[Axes]]:
+def panels(count: int, columns: int = 2, width: float = 3.5, height: float = 2.7) -> tuple[Figure, list[Axes]]:
     """A figure of `count` equal panels (inches); when the last row is short its last panel fills it."""
     columns = max(1, min(columns, count))
     rows = max(1, math.ceil(count / columns))
