@@ -15,6 +15,7 @@ from robode.environment import git_state
 from robode.errors import BadInput
 from robode.instantiate import build, build_each
 from robode.network import Network
+from robode.ode.integrators import ETD
 from robode.report.records import wilson
 from robode.report.style import write_whole
 from robode.robustness.corruptions import Perturbation
@@ -24,7 +25,7 @@ from robode.runs import Run
 
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
 EVALUATION_BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
-ACTIVE_J = 0.05  # exp(-h c gamma) below this: the step is a gradient step and J plays no part
+ACTIVE_J = 0.05  # exp(-h c gamma) below this: an etd step is a gradient step and J plays no part
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def warnings_about(network: Network) -> list[str]:
             "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to "
             "(flow_discrete > 1): use integrator=etd, or a step of at most h_star"
         )
-    if math.exp(-flow.properties().get("hcgamma_max", 0.0)) < ACTIVE_J:
+    decay = math.exp(-flow.properties().get("hcgamma_max", 0.0))
+    if decay < ACTIVE_J and isinstance(flow.integrator, ETD):
         found.append(f"J has no effect: exp(-h c gamma) < {ACTIVE_J} in some layer; use step=auto or a smaller step")
     return found

@@ -11,7 +11,6 @@ from robode.errors import BadInput, JobFailed
 from robode.evaluate import run_evaluation
 from robode.measurement import warnings_about
 from robode.network import build_network
-from robode.objectives.weight_smoothness import WeightSmoothness
 from robode.report.records import COLUMNS, read_bsm, read_metrics, read_rows
 from robode.runs import Run, find
 from robode.training.assembly import assemble, build_data
@@ -195,12 +194,12 @@ def test_overflowing_learning_rate_is_a_failed_job():
         train("epochs=20", "model=hdnn", "integrator=euler", "step=0.5", "optimizer=sgd", "lr=1e30", "run=boom")
 
 
-def test_published_settings_warn_once(capsys):
-    run = train("epochs=2", "integrator=euler", "step=0.5", "model.kappa=0.0004", "lr=0.01")
-    warnings = run.status()["warnings"]
-    assert len(warnings) == 2
-    assert "flow_discrete > 1" in warnings[0] and "J has no effect" in warnings[1]
-    assert capsys.readouterr().out.count("J has no effect") == 1
+@pytest.mark.parametrize(("integrator", "words"), [("euler", "flow_discrete > 1"), ("etd", "J has no effect")])
+def test_published_settings_warn_once(integrator, words, capsys):
+    run = train("epochs=2", f"integrator={integrator}", "step=0.5", "model.kappa=0.0004", "lr=0.01")
+    (warning,) = run.status()["warnings"]
+    assert words in warning
+    assert capsys.readouterr().out.count(words) == 1
 
 
 def test_defaults_do_not_warn():
@@ -230,28 +229,6 @@ def test_bad_input_is_found_before_anything_is_written(word, tmp_path):
         train(word)
     assert "\n" not in str(refusal.value)
     assert not list(tmp_path.iterdir())
-
-
-def test_smoothness_is_the_published_sum():
-    network = assemble(composed(*SMALL, "depth=4")).network
-    K, b = network.flow.K.detach(), network.flow.b.detach()
-    h, total = float(network.flow.h), 0.0
-    for j in range(3):
-        total += float((K[j + 1] - K[j]).square().sum() + (b[j + 1] - b[j]).square().sum())
-    x, labels = torch.zeros(1, 2), torch.zeros(1)
-    once = WeightSmoothness(0.1)(network, x, labels)["weight_smoothness"].detach()
-    assert float(once) == pytest.approx(0.1 * h * 0.5 * total, rel=1e-5)
-    script = WeightSmoothness(0.1, count="script")(network, x, labels)["weight_smoothness"].detach()
-    assert float(script) == pytest.approx(3 * float(once), rel=1e-5)
-
-
-def test_loss_terms_are_logged_and_summed():
-    run = train("epochs=1", "objective=[cross_entropy,weight_smoothness]", "objective.weight_smoothness.alpha=5")
-    metrics = read_metrics(run.folder / "metrics.csv")
-    value = {name: metrics[metrics["name"] == f"train/{name}"]["value"].iloc[-1] for name in
-             ("loss", "cross_entropy", "weight_smoothness")}  # fmt: skip
-    assert value["weight_smoothness"] > 0
-    assert value["loss"] == pytest.approx(value["cross_entropy"] + value["weight_smoothness"], rel=1e-5)
 
 
 def test_two_processes_train_one_network():

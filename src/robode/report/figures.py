@@ -50,7 +50,7 @@ def training_curves(metrics: pd.DataFrame) -> Figure:
         ("Damping γ, curvature bounds c₁ and c₂", _named_series(metrics, _DAMPING), None),
         ("Certified Lipschitz bound of the flow", _named_series(metrics, _BOUNDS), 1.0),
         (
-            "Largest hcγ (above 3 the Hamiltonian part is inert)",
+            "Largest hcγ (above 3 an etd step no longer sees J)",
             _named_series(metrics, _REGIME),
             INACTIVE_HCGAMMA,
         ),
