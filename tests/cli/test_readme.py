@@ -13,7 +13,8 @@ from robode.report.records import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINES = [line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.split("\n")]
+BLOCKS = "".join(re.findall(r"```bash\n(.*?)```", README, re.S))
+LINES = [line.split("#")[0].strip() for line in BLOCKS.split("\n")]
 ROBODE = [line for line in LINES if line.startswith(("robode train", "robode evaluate"))]
 MAKE = sorted(set(re.findall(r"\bmake ([a-z]+)", README)) - {"and"})
 TABLE = dict(re.findall(r"^\| (`[^|]+`) \| (.+) \|$", README.split("## The words")[1].split("\n## ")[0], re.M))

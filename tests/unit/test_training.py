@@ -217,7 +217,8 @@ def test_fast_dev_run_tries_everything_once():
 @pytest.mark.parametrize(
     "word",
     [
-        "trainer=gpu", "trainer.devices=0", "trainer.threads=0", "trainer.precision=12", "callbacks.bsm.every=0",
+        "trainer=gpu", "trainer.devices=0", "trainer.threads=0", "trainer.precision=12", "trainer.precision=bf16-true",
+        "callbacks.bsm.every=0",
         "optimizer.optimizer._target_=torch.optim.Missing", "+optimizer.optimizer.momentums=1", "lr=-1",
         "model.width=3", "protocol=chnode_2022", "+trainer.nonsense=1", "objective.cross_entropy._target_=os.system",
     ],

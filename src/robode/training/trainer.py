@@ -21,11 +21,8 @@ from robode.errors import BadInput, JobFailed
 from robode.training.checkpoints import WholeFiles
 from robode.training.module import Classifier
 
-OURS = (
-    "name",
-    "threads",
-    "fast_dev_run",
-)  # keys of conf/trainer that are not arguments of Lightning's Trainer
+OURS = ("name", "threads", "fast_dev_run")  # keys of conf/trainer that are not arguments of Lightning's Trainer
+HALF = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
 def prepare_machine(node: Mapping[str, Any], threads: int | None = None) -> None:
@@ -35,10 +32,15 @@ def prepare_machine(node: Mapping[str, Any], threads: int | None = None) -> None
     many as before: the number changes the last bits).
 
     Raises:
-        BadInput: a GPU is asked for and there is none, or threads is not a positive number.
+        BadInput: a GPU is asked for and there is none, the precision is half throughout, or threads is not a positive number.
     """
     if node["accelerator"] == "gpu" and not torch.cuda.is_available():
         raise BadInput(f"trainer={node['name']}: torch sees no GPU; use trainer=cpu, or ddp_sim for two processes")
+    if str(node.get("precision")) in HALF:
+        raise BadInput(
+            f"trainer.precision={node['precision']}: rounds gamma and h, which the guarantees need in float64; "
+            "choose 32-true, 64-true, bf16-mixed or 16-mixed"
+        )
     # Lightning has torch ask the driver's library in every optimiser step whether there are GPUs: 0.2 ms each.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     wanted = node["threads"] if node["threads"] is not None else threads
