@@ -32,7 +32,8 @@ def prepare_machine(node: Mapping[str, Any], threads: int | None = None) -> None
     many as before: the number changes the last bits).
 
     Raises:
-        BadInput: a GPU is asked for and there is none, the precision is half throughout, or threads is not a positive number.
+        BadInput: a GPU is asked for and there is none, the precision is half throughout, or threads is not a
+        positive number.
     """
     if node["accelerator"] == "gpu" and not torch.cuda.is_available():
         raise BadInput(f"trainer={node['name']}: torch sees no GPU; use trainer=cpu, or ddp_sim for two processes")
