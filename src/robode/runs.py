@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Run:
         if not isinstance(config, DictConfig):
             raise BadInput(f"{path}: expected the YAML of a run, got a {type(config).__name__}")
         check_targets(config)
+        if (named := _J_file(config)) and (copied := self.folder / f"J{named.suffix}").is_file():
+            config.model.J_file = str(copied)
         return config
 
     def save_config(self, config: Any) -> None:
@@ -103,8 +106,19 @@ def create(config: DictConfig, outputs: Path = OUTPUTS) -> Run:
     except OSError as error:
         raise JobFailed(f"cannot write {error.filename or parent}: {error.strerror}") from error
     run.save_config(plain)
+    if J := _J_file(plain):  # the original may move or change
+        try:
+            shutil.copyfile(J, run.folder / f"J{J.suffix}")
+        except OSError as error:
+            raise JobFailed(f"cannot write {run.folder}/J{J.suffix}: {error.strerror}") from error
     run.update(status="running", epoch=0, step=0, warnings=[])
     return run
+
+
+def _J_file(config: Mapping[Any, Any]) -> Path | None:
+    """The file that model.J_file names, if it does."""
+    name = (config.get("model") or {}).get("J_file")
+    return Path(name) if name else None
 
 
 def _claim(parent: Path, name: str) -> Path:

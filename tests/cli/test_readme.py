@@ -17,6 +17,7 @@ BLOCKS = "".join(re.findall(r"```bash\n(.*?)```", README, re.S))
 LINES = [line.split("#")[0].strip() for line in BLOCKS.split("\n")]
 ROBODE = [line for line in LINES if line.startswith(("robode train", "robode evaluate"))]
 MAKE = sorted(set(re.findall(r"\bmake ([a-z]+)", README)) - {"and"})
+PATHS = set(re.findall(r"[`(]((?:docs|bench|tests|src|conf|scripts)/[\w./-]+)[`)]", README))
 TABLE = dict(re.findall(r"^\| (`[^|]+`) \| (.+) \|$", README.split("## The words")[1].split("\n## ")[0], re.M))
 
 
@@ -45,6 +46,11 @@ def test_every_word_of_the_table_is_a_key_and_every_key_that_people_type_is_ther
 def test_the_table_names_every_choice(group: str) -> None:
     named = set(re.findall(r"`([a-z0-9_]+)`", TABLE[f"`{group}`"]))
     assert set(options(group, ())) <= named
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_every_path_that_is_named_exists(path: str) -> None:
+    assert (ROOT / path).exists()
 
 
 def test_the_files_of_a_run_are_the_ones_that_exist() -> None:

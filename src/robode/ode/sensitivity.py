@@ -23,7 +23,6 @@ class BSM:
     norms: Tensor
     norm_of_mean: Tensor
     step_norms: Tensor
-    exact: bool = True
 
 
 @torch.no_grad()

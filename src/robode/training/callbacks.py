@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from robode.data.batches import in_units
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.ode.flow import Constrained
 from robode.ode.sensitivity import bsm_norms
 from robode.report import journal
@@ -33,13 +33,18 @@ class ProjectConstraints(Callback):
 
     def on_fit_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self._modules = constrained(module.network)
-        for each in self._modules:
-            if getattr(each, "project_at_start", True):
-                each.project_()
+        self._project(trainer, [each for each in self._modules if getattr(each, "project_at_start", True)])
 
     def on_train_batch_end(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
-        for each in self._modules:
-            each.project_()
+        self._project(trainer, self._modules)
+
+    @staticmethod
+    def _project(trainer: Trainer, modules: list[Constrained]) -> None:
+        try:
+            for each in modules:
+                each.project_()
+        except JobFailed as error:  # weights that are not finite, or a rule without a solution: say when
+            raise JobFailed(f"step {trainer.global_step} (epoch {trainer.current_epoch + 1}): {error}") from error
 
 
 class BSMLogger(Callback):
@@ -50,7 +55,7 @@ class BSMLogger(Callback):
     published figure.
     """
 
-    def __init__(self, every: int = 50, samples: int = 16):
+    def __init__(self, every: int = 50, samples: int = 8):
         for key, value in (("every", every), ("samples", samples)):
             if value < 1:
                 raise BadInput(f"callbacks.bsm.{key}: expected a whole number >= 1, got {value}")
@@ -85,7 +90,6 @@ class BSMLogger(Callback):
             {
                 "step": step,
                 "layer": layer + 1,
-                "exact": bsm.exact,
                 **{name: lists[name][layer] for name in lists},
             }
             for layer in range(network.flow.depth)

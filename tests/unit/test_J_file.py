@@ -1,0 +1,36 @@
+"""A J of one's own: the run keeps a copy, because the file may move or change."""
+
+import numpy as np
+import pytest
+import torch
+from small_runs import composed, train
+
+from robode.errors import BadInput
+from robode.evaluate import run_evaluation
+from robode.training.checkpoints import read_checkpoint
+
+
+@pytest.fixture
+def J(tmp_path, monkeypatch) -> np.ndarray:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    upper = np.triu(np.random.default_rng(0).normal(size=(4, 4)), 1)
+    return upper - upper.T
+
+
+def test_a_run_outlives_its_J_file(J, tmp_path):
+    np.save("mine.npy", J)
+    run = train("epochs=1", "model.J=file", "model.J_file=mine.npy")
+    saved = read_checkpoint(run.last)["state_dict"]["network.flow.skew.J"]
+    assert torch.equal(saved, torch.as_tensor(J))
+    (tmp_path / "mine.npy").unlink()
+    result = run_evaluation(composed(f"run={run.folder}", "suite=clean", verb="evaluate"))
+    assert result["accuracy"] > 0
+
+
+def test_another_J_than_the_one_trained_with_is_refused(J):
+    np.save("mine.npy", J)
+    run = train("epochs=1", "model.J=file", "model.J_file=mine.npy")
+    np.save(run.folder / "J.npy", 2 * J)
+    with pytest.raises(BadInput, match="J is not the one"):
+        run_evaluation(composed(f"run={run.folder}", "suite=clean", verb="evaluate"))
