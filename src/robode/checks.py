@@ -5,6 +5,8 @@ Constructors check their own arguments again; these checks only make the common 
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -13,11 +15,13 @@ from robode.data.checks import check_data
 from robode.errors import BadInput
 from robode.instantiate import check_targets, to_plain
 from robode.robustness.levels import check_suite
-from robode.runs import find
+from robode.runs import OUTPUTS, check_name, find
 
 POSITIVE = ("depth", "epochs", "batch_size", "lr", "repeats")
 # model.<key> → the words it may be; the classes in robode.ode and robode.fields know the same ones.
 MODEL_CHOICES: dict[str, tuple[object, ...]] = {
+    "shared": (True, False),
+    "separable": (True, False),
     "activation": ("tanh", "relu", "leaky_relu", "sigmoid", "softplus"),
     "J": ("canonical", "j2", "file"),
     "trainable_L": (True, False),
@@ -25,6 +29,28 @@ MODEL_CHOICES: dict[str, tuple[object, ...]] = {
     "gamma_start": ("rule", "zero"),
 }
 CHECKPOINTS = ("best", "last")
+INTERVALS = ("epoch", "step")
+# Loggers of Lightning's that are importable without the package they write with: any one of these will do.
+LOGGERS = {"TensorBoardLogger": ("tensorboard", "tensorboardX")}
+
+
+def check_jobs(verb: str, jobs: Sequence[DictConfig]) -> None:
+    """Refuse a command line as a whole if one of its jobs cannot work, or two would be the same run.
+
+    Raises:
+        BadInput: see `check`.
+    """
+    names = []
+    for cfg in jobs:
+        check(verb, cfg)
+        if verb == "train" and cfg.run is not None and cfg.resume is None:
+            names.append((cfg.experiment, cfg.run))
+    for experiment, run in names:
+        if names.count((experiment, run)) > 1:
+            raise BadInput(
+                f"run={run}: {names.count((experiment, run))} jobs of this sweep would be the run {experiment}/{run}; "
+                "leave run out, or give each job a name of its own"
+            )
 
 
 def check(verb: str, cfg: DictConfig) -> None:
@@ -43,9 +69,14 @@ def check(verb: str, cfg: DictConfig) -> None:
     if verb == "train":
         _check_time(plain)
         _check_model(plain)
+        check_optimizer(plain["optimizer"])
+        check_loggers(plain["logger"])
         check_data(plain["data"])
         if plain["resume"] is not None:
             find(plain["resume"], key="resume")
+        else:
+            _check_run(plain)
+            check_monitors(plain)
     else:
         if plain["run"] == "???":
             raise BadInput("run: expected the run to evaluate, for example run=outputs/default/NAME")
@@ -53,6 +84,51 @@ def check(verb: str, cfg: DictConfig) -> None:
             raise BadInput(f"checkpoint={plain['checkpoint']}: choose one of: {', '.join(CHECKPOINTS)}")
         find(plain["run"])
     check_targets(plain)
+
+
+def check_optimizer(optimizer: Mapping[str, Any]) -> None:
+    """Refuse an `optimizer` section whose scheduler would never move."""
+    _check_choice("optimizer.interval", optimizer.get("interval", "epoch"), INTERVALS)
+
+
+def check_loggers(loggers: Mapping[str, Any]) -> None:
+    """Refuse a `logger` section with an entry that is none, or that needs a package which is not installed."""
+    for name, node in _entries("logger", loggers):
+        needs = LOGGERS.get(str(node["_target_"]).rpartition(".")[2], ())
+        if needs and not any(map(find_spec, needs)):
+            raise BadInput(f"logger={name}: needs the package {needs[0]}, which is not installed; install it")
+
+
+def check_monitors(plain: Mapping[str, Any]) -> None:
+    """Refuse callbacks that watch validation data where `data.validation` holds none out."""
+    validation = plain["data"].get("validation", 0)
+    for name, node in _entries("callbacks", plain["callbacks"]):
+        monitor = str(node.get("monitor"))
+        if monitor.startswith("validation/") and not validation:
+            raise BadInput(
+                f"callbacks={name}: watches {monitor}, and data.validation=0 holds nothing out; "
+                "change data.validation or leave the callback out"
+            )
+
+
+def _entries(group: str, section: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Entries of a group that are not switched off by null."""
+    found = [(name, node) for name, node in section.items() if node is not None]
+    for name, node in found:
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise BadInput(f"{group}.{name}={node}: expected a node with a _target_, or null to switch it off")
+    return found
+
+
+def _check_run(plain: Mapping[str, Any]) -> None:
+    """`robode.runs.create` refuses the same, when torch is there and the data are loaded."""
+    name, experiment = plain["run"], plain["experiment"]
+    if name is None:
+        return
+    check_name(name)
+    folder = OUTPUTS / experiment / name
+    if folder.exists():
+        raise BadInput(f"run={name}: {folder} is there already; choose another name or resume={name}")
 
 
 def _check_counts(plain: Mapping[str, Any]) -> None:
@@ -80,21 +156,33 @@ def _check_model(plain: Mapping[str, Any]) -> None:
     for key, choices in MODEL_CHOICES.items():
         if key in model:
             _check_choice(f"model.{key}", model[key], choices)
+    _check_shape(model)
     supported = model.get("integrators")
     if supported and integrator not in supported:
         raise BadInput(
             f"integrator={integrator}: makes no sense for model={model['name']}; choose one of: {', '.join(supported)}"
         )
+
+
+def _check_shape(model: Mapping[str, Any]) -> None:
     width = model.get("width")
-    if width is not None and width != "auto" and (not isinstance(width, int) or width <= 0):
+    if width is not None and width != "auto" and (type(width) is not int or width <= 0):
         raise BadInput(f"model.width={width}: expected an integer above 0")
     if model.get("J") == "canonical" and isinstance(width, int) and width % 2:
         raise BadInput(f"model.width={width}: the canonical J needs an even width; change it or model.J")
+    if model.get("J") == "file" and not Path(str(model.get("J_file"))).is_file():
+        raise BadInput(f"model.J_file={model.get('J_file')}: expected the file with the matrix for model.J=file")
+    deviation = model.get("init_std", 0)
+    if deviation != 0 and not _positive(deviation) or isinstance(deviation, bool):
+        raise BadInput(f"model.init_std={deviation}: expected a finite number of at least 0")
+    hidden = model.get("hidden", [])
+    if not isinstance(hidden, list) or not all(type(size) is int and size >= 1 for size in hidden):
+        raise BadInput(f"model.hidden={hidden}: expected a list of integers above 0, for example [64,64]")
 
 
 def _check_choice(key: str, value: Any, choices: Sequence[object]) -> None:
-    if value not in choices:
-        shown = ", ".join(map(str, choices))
+    if not any(type(value) is type(choice) and value == choice for choice in choices):  # 1 == True
+        shown = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
         raise BadInput(f"{key}={value}: choose one of: {shown}")
 
 

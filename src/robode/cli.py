@@ -108,14 +108,13 @@ def _run(request: "Request") -> int:
     # Before torch starts its threads: threads that spin for long while they wait starve each other where another
     # process wants a core (a 2 s epoch took 33 s); short spinning costs a few per cent on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from robode.checks import check
+    from robode.checks import check_jobs
     from robode.composition import compose_jobs, hydra_session
     from robode.jobs import run_jobs
 
     with hydra_session(request.verb) as session, _termination() as received:
         try:
-            for cfg in compose_jobs(session, request):
-                check(request.verb, cfg)
+            check_jobs(request.verb, compose_jobs(session, request))
             return _summary(request, run_jobs(session, request))
         except (KeyboardInterrupt, SystemExit) as stop:
             return _stopped(stop, received)

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from robode.data.module import DataModule
 from robode.instantiate import to_plain
-from robode.measurement import Measurement, build_measurement
+from robode.measurement import Measurement, build_measurement, precision_warnings
 from robode.network import Network, build_network
 from robode.report import records
 from robode.report.draw import draw_figures
@@ -30,6 +30,8 @@ CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
 
 def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
     """Append rows for `cfg.suite` under `cfg.protocol` to results.csv; refresh figures and page.
+
+    `cfg.seed` is that of the noise (column noise_seed; null = the run's own); column seed stays the training's.
 
     Returns:
         run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode and flow_discrete.
@@ -52,7 +54,7 @@ def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
     load_weights(checkpoint, network)
     choices = {key: value for key, value in to_plain(cfg).items() if key in CHOICES and value is not None}
     measurement = build_measurement(to_plain(config), data.facts, **choices)
-    for text in measurement.left_out:
+    for text in [*measurement.left_out, *precision_warnings(measurement.config)]:
         console.print(text, highlight=False, soft_wrap=True)
     rows = measure(measurement, run, network, data, checkpoint, console)
     return report(run, rows, console)

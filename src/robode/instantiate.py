@@ -7,6 +7,7 @@ describe.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -39,8 +40,7 @@ def build(node: Any, drop: Collection[str] = (), **arguments: Any) -> Any:
     if not isinstance(plain, Mapping) or "_target_" not in plain:
         raise BadInput(f"expected a node with a _target_, got {plain!r}")
     plain = {key: value for key, value in plain.items() if key not in drop}
-    for target in _targets(plain):
-        _resolve(target)
+    resolve_targets(plain)
     try:
         return instantiate(plain, _convert_="all", _partial_=True)(**arguments)
     except (InstantiationException, TypeError, ValueError, ImportError) as error:
@@ -50,6 +50,12 @@ def build(node: Any, drop: Collection[str] = (), **arguments: Any) -> Any:
 def build_each(nodes: Mapping[str, Any] | None) -> dict[str, Any]:
     """Builds every entry of a group; entries set to null are left out."""
     return {name: build(node) for name, node in (nodes or {}).items() if node is not None}
+
+
+def resolve_targets(plain: Any) -> None:
+    """Import every class that a plain configuration names. Raises `BadInput` like `build`, and builds nothing."""
+    for target in _targets(plain):
+        _resolve(target)
 
 
 def check_targets(config: Any) -> None:
@@ -140,20 +146,31 @@ def _bases() -> tuple[type, ...]:
 def _import(target: str) -> Any:
     parts = target.split(".")
     for cut in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:cut])
-        try:
-            found: Any = importlib.import_module(module)
-            for name in parts[cut:]:
-                found = getattr(found, name)
-            return found
-        except ModuleNotFoundError as error:
-            if error.name is None or not _inside(module, (error.name,)):
-                raise BadInput(
-                    f"_target_={target}: needs the package '{error.name}', which is not installed"
-                ) from error
-        except AttributeError:
-            break
+        found = _module(".".join(parts[:cut]), target)
+        if found is not None:
+            try:
+                return functools.reduce(getattr, parts[cut:], found)
+            except AttributeError:
+                break
     raise BadInput(f"_target_={target}: no such class")
+
+
+def _module(name: str, target: str) -> Any:
+    """The module, or None where the name is none inside a package that is there."""
+    package = name.split(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            why = f"package '{package}' cannot be imported; install it or set PYTHONPATH"
+        elif error.name is not None and _inside(name, (error.name,)):
+            return None
+        else:
+            why = f"needs the package '{error.name}', which is not installed"
+        raise BadInput(f"_target_={target}: {why}") from error
+    except Exception as error:  # a module of the user's may raise anything
+        why = f"{type(error).__name__}: {_first_line(error)}"
+        raise BadInput(f"_target_={target}: '{name}' cannot be imported ({why})") from error
 
 
 def _explain(target: str, error: Exception) -> Exception:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from robode.data.facts import DataFacts
 from robode.environment import git_state
@@ -30,7 +31,8 @@ ACTIVE_J = 0.05  # exp(-h c gamma) below this: an etd step is a gradient step an
 
 @dataclass(frozen=True)
 class Measurement:
-    """Which perturbations are measured how. seed: of the noise. config: the run's, to describe rows.
+    """Which perturbations are measured how. seed: of the noise. config: the run's, to describe rows (`seed` there
+    is that of the training).
 
     left_out: one line for each perturbation that makes no sense for these data.
     """
@@ -63,6 +65,7 @@ class Measurement:
         about = {
             "run": run.id,
             "checkpoint": checkpoint,
+            "weights": weights_digest(network),
             "experiment": self.config.get("experiment") or "",
             "model": self.config["model"]["name"],
             "data": self.config["data"]["name"],
@@ -70,7 +73,8 @@ class Measurement:
             "depth": self.config["depth"],
             "integrator": self.config["integrator"]["name"],
             "params": network.parameter_count,
-            "seed": self.seed,
+            "seed": self.config["seed"],
+            "noise_seed": self.seed,
             "solver": "",
             "commit": git_state()["commit"],
             **network.flow.certificate(),
@@ -105,6 +109,15 @@ class Measurement:
                 np.savez_compressed(file, **arrays)
 
         write_whole(run.folder / "samples.npz", write)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """12 hexadecimal digits of the SHA-256 of its state dict (names, types, values): the same on every device."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _interval(correct: int, n: int) -> dict[str, float]:
@@ -150,3 +163,9 @@ def warnings_about(network: Network) -> list[str]:
     if decay < ACTIVE_J and isinstance(flow.integrator, ETD):
         found.append(f"J has no effect: exp(-h c gamma) < {ACTIVE_J} in some layer; use step=auto or a smaller step")
     return found
+
+
+def precision_warnings(config: Mapping[str, Any]) -> list[str]:
+    """One line where the numbers are of another arithmetic than the training's: measurements are in float32."""
+    precision = config["trainer"]["precision"]
+    return [] if str(precision) in ("32", "32-true") else [f"trained in {precision}, measured in float32"]

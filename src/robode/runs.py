@@ -93,8 +93,7 @@ def create(config: DictConfig, outputs: Path = OUTPUTS) -> Run:
     """
     plain = to_plain(config)
     name = plain.get("run")
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", str(name)):
-        raise BadInput(f"run: expected a name of letters, digits, '.', '_' and '-', got '{name}'")
+    check_name(name)
     parent = outputs / str(plain.get("experiment") or "default")
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +112,12 @@ def create(config: DictConfig, outputs: Path = OUTPUTS) -> Run:
             raise JobFailed(f"cannot write {run.folder}/J{J.suffix}: {error.strerror}") from error
     run.update(status="running", epoch=0, step=0, warnings=[])
     return run
+
+
+def check_name(name: str | None) -> None:
+    """A run's name becomes a folder's. Raises `BadInput`."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", str(name)):
+        raise BadInput(f"run: expected a name of letters, digits, '.', '_' and '-', got '{name}'")
 
 
 def _J_file(config: Mapping[Any, Any]) -> Path | None:

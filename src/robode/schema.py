@@ -35,7 +35,7 @@ class Train:
     trainer: Any = _group("the machine: cpu, gpu, ddp or ddp_sim; trainer.precision=… too")
     run: str | None = _word("name of the new run folder; null = made from the configuration")
     resume: str | None = _word("continue this run in its own folder")
-    step: Any = _word("step size h; auto = h·c·gamma stays 1 (chnode), the family's own elsewhere; or give horizon")
+    step: Any = _word("step size h, or give horizon; auto: h·c·gamma = 1 (euler, rk4: at most h*) or the family's own")
     horizon: float | None = _word("final time T = depth·step; give this or step, not both")
     repeats: int = _word("noisy copies of the test set for each noise level")
     experiment: str = _word("a recipe from conf/experiment, laid over everything else", default="default")

@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from robode import environment
+from robode.data.module import DataModule
 from robode.evaluate import measure, report
 from robode.instantiate import to_plain
 from robode.job import job
-from robode.measurement import build_measurement, warnings_about
+from robode.measurement import Measurement, build_measurement, precision_warnings, warnings_about
 from robode.network import build_network
 from robode.resume import resumed
 from robode.runs import Run, checkpoint_path, create
@@ -52,18 +53,27 @@ def run_training(cfg: DictConfig, words: Sequence[str] = ()) -> dict[str, Any]:
             run.save_config(config)
             console.print(f"run:     {run.folder}", highlight=False, soft_wrap=True)
             environment.record(run, config, parts.data.digest)
-            _warn(run, [*measurement.left_out, *warnings_about(parts.network)], console)
+            known = [*measurement.left_out, *precision_warnings(config), *warnings_about(parts.network)]
+            _warn(run, known, console)
             workers.start(run, resumed=old is not None)
             parts.module.run = run
             parts.trainer.loggers = build_loggers(config["logger"], run)
             fit(parts.trainer, parts.module, parts.data, old.last if old else None)
-            checkpoint = checkpoint_path(run, "best")
-            network = build_network(cfg, parts.data.facts)  # as `robode evaluate` will see it
-            load_weights(checkpoint, network)
-            _warn(run, warnings_about(network), console)
-            rows = measure(measurement, run, network, parts.data, checkpoint, console)
+            rows = _measure_best(run, cfg, parts.data, measurement, console)
             environment.finish(run, began)
-    return report(run, rows, console)
+            run.update(status="done")  # the page shows it; the job marks the run anew if drawing fails
+            return report(run, rows, console)
+
+
+def _measure_best(
+    run: Run, cfg: DictConfig, data: DataModule, measurement: Measurement, console: Console
+) -> list[dict[str, Any]]:
+    """Measure the network that `robode evaluate` will see."""
+    checkpoint = checkpoint_path(run, "best")
+    network = build_network(cfg, data.facts)
+    load_weights(checkpoint, network)
+    _warn(run, warnings_about(network), console)
+    return measure(measurement, run, network, data, checkpoint, console)
 
 
 def _warn(run: Run, texts: Sequence[str], console: Console) -> None:

@@ -53,11 +53,43 @@ CASES = {
     "integrator=symplectic_euler": "makes no sense for model=chnode; choose one of: etd, imex, euler",
     "model.activation=swish": "choose one of: tanh, relu, leaky_relu, sigmoid, softplus",
     "model.J=j3": "choose one of: canonical, j2, file",
+    "model.J=file": "model.J_file=None: expected the file with the matrix",
+    "model.J=file model.J_file=nowhere.npy": "model.J_file=nowhere.npy: expected the file with the matrix",
+    "model.shared=maybe": "model.shared=maybe: choose one of: true, false",
+    "model.shared=1": "model.shared=1: choose one of: true, false",
+    "model.trainable_L=0": "model.trainable_L=0: choose one of: true, false",
+    "model=hdnn model.separable=some": "model.separable=some: choose one of: true, false",
+    "model.init_std=-1": "model.init_std=-1: expected a finite number of at least 0",
+    "model.init_std=inf": "model.init_std=inf",
+    "model.init_std=nan": "model.init_std=nan",
+    "model.init_std=small": "model.init_std=small",
+    "model.init_std=true": "model.init_std=True",
+    "model.width=true": "model.width=True: expected an integer above 0",
+    "model=node model.hidden=64": "model.hidden=64: expected a list of integers above 0",
+    "model=node model.hidden=[64,0]": "model.hidden=[64, 0]",
+    "model=node model.hidden=[2.5]": "model.hidden=[2.5]",
+    "model=node model.hidden=[true]": "model.hidden=[True]",
+    "logger.csv=5": "logger.csv=5: expected a node with a _target_, or null to switch it off",
+    "+logger.mine.x=5": "logger.mine={'x': 5}: expected a node with a _target_",
+    "callbacks.bsm=off": "callbacks.bsm=off: expected a node with a _target_",
+    "optimizer.interval=foo": "optimizer.interval=foo: choose one of: epoch, step",
+    "data.limit_train=abc": "data.limit_train=abc: expected a whole number of samples above 0, or null",
+    "data.limit_train=2.5": "data.limit_train=2.5: expected a whole number",
+    "data.limit_train=0": "data.limit_train=0: expected a whole number",
+    "data.limit_train=true": "data.limit_train=True: expected a whole number",
+    "callbacks=[default,early_stopping] data.validation=0": "callbacks=early_stopping: watches validation/accuracy, "
+    "and data.validation=0 holds nothing out",
+    "callbacks=[default,early_stopping] data=six_points": "data.validation=0 holds nothing out",
     # sweeps
     "suite.gaussian.var=0.1,0.2": "several values need -m",
     "-m depth=4,0": "depth=0: expected a number above 0",
     "-m model=chnode,foo": "model=foo: unknown model",
+    "-m run=same seed=0,1": "run=same: 2 jobs of this sweep would be the run default/same",
+    "-m run=a,b,a": "run=a: 2 jobs of this sweep",
     # runs
+    "run=a/b": "run: expected a name of letters, digits, '.', '_' and '-', got 'a/b'",
+    "run=.hidden": "got '.hidden'",
+    "run=''": "got ''",
     "resume=nothing": "resume=nothing: expected a run folder",
     "--config-dir nowhere": "nowhere' is not a folder",
 }
@@ -125,6 +157,54 @@ def test_truncated_file(robode: Callable[..., Answer], folder: Path) -> None:
     assert "1016 bytes where 47040016 were expected" in answer.line
     assert answer.code == 2
     assert [path.name for path in folder.iterdir()] == ["MNIST"]
+
+
+def test_a_taken_run_name(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
+    (folder / "outputs" / "default" / "mine").mkdir(parents=True)
+    answer = robode("train", "-m", "run=yours,mine")
+    assert "run=mine: outputs/default/mine is there already; choose another name or resume=mine" in answer.line
+    assert (answer.code, jobs.configs) == (2, [])
+    assert robode("train", "run=mine", "experiment=smoke").code == 0  # another experiment's folder
+    assert [path.name for path in folder.rglob("*")] == ["outputs", "default", "mine"]
+
+
+def test_runs_of_a_sweep_with_names_of_their_own(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    (folder / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\n# mine\ndepth: 2\n")
+    assert robode("train", "-m", "run=a,b", "seed=0").code == 0
+    assert robode("train", "-m", "run=same", "experiment=smoke,mine").code == 0
+    assert [cfg.run for cfg in jobs.configs] == ["a", "b", "same", "same"]
+
+
+@pytest.mark.parametrize("installed", [(), ("tensorboard",), ("tensorboardX",)], ids=str)
+def test_a_logger_needs_its_package(
+    installed: tuple[str, ...],
+    robode: Callable[..., Answer],
+    folder: Path,
+    jobs: Jobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("robode.checks.find_spec", lambda name: True if name in installed else None)
+    answer = robode("train", "logger=[csv,tensorboard]")
+    if installed:
+        assert (answer.code, answer.err, len(jobs.configs)) == (0, "", 1)
+        return
+    assert answer.line.startswith("logger=tensorboard: needs the package tensorboard, which is not installed")
+    assert (answer.code, jobs.configs) == (2, [])
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_not_refused(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
+    (folder / "J.npy").touch()
+    for words in (
+        "model.init_std=0 model.shared=true model.J=file model.J_file=J.npy data.limit_train=null",
+        "model=node model.hidden=[]",
+        "logger.csv=null callbacks.bsm=null",
+        "optimizer.interval=step data.limit_train=7 model.init_std=2",
+        "callbacks=[default,early_stopping] callbacks.early_stopping.monitor=train/loss data.validation=0",
+        "callbacks=[default,early_stopping] data.validation=0.1",
+    ):
+        assert robode("train", *words.split()).code == 0, words
 
 
 def test_traceback_only_on_request(robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_impossible_validation_is_bad_input(validation):
         DataModule(Numbers(), 10, 0, validation).prepare()
 
 
-@pytest.mark.parametrize("limit", [0, -3, 101])
+@pytest.mark.parametrize("limit", [0, -3, 101, 2.5, True, "abc"])
 def test_impossible_limit_is_bad_input(limit):
     with pytest.raises(BadInput, match=r"data\.limit_train"):
         DataModule(Numbers(), 10, 0, limit_train=limit).prepare()

@@ -203,16 +203,37 @@ def test_zero_weights_at_the_start_are_one_line_not_a_traceback() -> None:
     assert CHNode(4, 1, ETD(), init_std=0.0, kappa=0.1).certificate()["flow_discrete"] < 1
 
 
-@pytest.mark.parametrize("integrator", [Euler(), RK4()])
-@pytest.mark.parametrize("options", [{"J": "j2", "gamma": "script_mnist"}, {"gamma": "script_2d", "kappa": 40.0}])
-def test_auto_step_never_freezes_the_flow(integrator: Euler, options: dict[str, Any]) -> None:
+BELOW_GAMMA_MIN = [{"J": "j2", "gamma": "script_mnist"}, {"gamma": "script_2d", "kappa": 40.0}]
+
+
+@pytest.mark.parametrize("integrator", [Euler(), RK4()], ids=lambda i: i.name)
+@pytest.mark.parametrize("options", BELOW_GAMMA_MIN)
+def test_auto_step_never_freezes_the_flow(integrator: Integrator, options: dict[str, Any]) -> None:
     """The scripts' rules may stay below gamma_min; h* is 0 there, and a step of 0 would be a network without a flow."""
     torch.manual_seed(0)
-    try:
-        flow = CHNode(4, 1, integrator, **options)
-    except (BadInput, JobFailed):
-        return
-    assert float(flow.h) > 0
+    with pytest.raises(BadInput, match=f"step: .*integrator={integrator.name} and model.gamma={options['gamma']}"):
+        CHNode(4, 1, integrator, **options)
+    torch.manual_seed(0)
+    assert CHNode(4, 1, integrator, **options, step=0.1).properties()["h_star"] == 0
+
+
+@pytest.mark.parametrize("integrator", [ETD(), IMEX(), Dopri5(1e-9, 1e-9)], ids=lambda i: i.name)
+@pytest.mark.parametrize("options", BELOW_GAMMA_MIN)
+def test_auto_step_needs_no_h_star_where_the_integrator_sets_no_limit(
+    integrator: Integrator, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    flow = CHNode(4, 1, integrator, **options)
+    assert flow.properties()["h_star"] == 0
+    assert flow.properties()["hcgamma_max"] == pytest.approx(1) and float(flow.h) > 0
+
+
+@pytest.mark.parametrize("integrator", [Euler(), RK4()], ids=lambda i: i.name)
+@pytest.mark.parametrize("options", [{}, {"gamma": "script_mnist"}, {"gamma": "script_mnist", "kappa": 40.0}])
+def test_auto_step_stays_below_h_star(integrator: Integrator, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    flow = CHNode(4, 1, integrator, **options)
+    assert 0 < float(flow.h) < flow.properties()["h_star"]
 
 
 def test_weights_that_are_not_finite_fail_in_one_line() -> None:

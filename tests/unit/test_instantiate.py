@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from robode.errors import BadInput
-from robode.instantiate import build, check_targets
+from robode.instantiate import build, check_targets, resolve_targets
 
 HOSTILE = [
     "torch.utils.collect_env.run",  # runs a shell
@@ -114,3 +114,38 @@ def test_user_package_needs_trust(user_package, monkeypatch):
     assert build(node).k == 3
     with pytest.raises(BadInput, match="a class"):
         build({"_target_": "my_noise.run"})
+
+
+def test_a_trusted_package_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("ROBODE_TRUST", "no_such_package")
+    with pytest.raises(BadInput, match="package 'no_such_package' cannot be imported; install it or set PYTHONPATH"):
+        build({"_target_": "no_such_package.inner.Blur"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import no_such_package\n", "needs the package 'no_such_package', which is not installed"),
+        ("import robode.nothing\n", "needs the package 'robode.nothing', which is not installed"),
+        ("1 / 0\n", "'broken' cannot be imported (ZeroDivisionError: division by zero)"),
+        ("def (:\n", "'broken' cannot be imported (SyntaxError: "),
+        ("", "no such class"),
+    ],
+)
+def test_a_trusted_package_that_is_broken(text, expected, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("ROBODE_TRUST", "broken")
+    try:
+        with pytest.raises(BadInput) as refusal:
+            build({"_target_": "broken.Blur"})
+    finally:
+        sys.modules.pop("broken", None)
+    assert expected in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_resolving_builds_nothing_and_looks_at_every_target(user_package, monkeypatch):
+    monkeypatch.setenv("ROBODE_TRUST", user_package)
+    resolve_targets({"a": {"_target_": "my_noise.Blur"}})  # without the k that it needs
+    with pytest.raises(BadInput, match="no such class"):
+        resolve_targets({"a": None, "b": {"_target_": "my_noise.Blur", "c": [{"_target_": "my_noise.Missing"}]}})

@@ -70,13 +70,13 @@ def test_values_that_are_not_finite_are_left_out():
     assert labels(panel(figure, "Lipschitz")) == {"network (flow_discrete)"}
 
 
-def bsm(layers: int, exact: bool) -> pd.DataFrame:
-    rows = [(s, j, 0.9, 1.2, 0.7, 0.9, 1.0, exact) for s in (0, 50) for j in range(1, layers + 1)]
+def bsm(layers: int) -> pd.DataFrame:
+    rows = [(s, j, 0.9, 1.2, 0.7, 0.9, 1.0) for s in (0, 50) for j in range(1, layers + 1)]
     return pd.DataFrame(rows, columns=list(records.BSM_COLUMNS))
 
 
 def test_bsm_shows_median_largest_and_norm_of_mean_and_the_line_at_one():
-    figure = bsm_norms(bsm(4, exact=True))
+    figure = bsm_norms(bsm(4))
     lines = figure.axes[0].get_lines()
     assert {line.get_linestyle(): line.get_ydata()[0] for line in lines[:12]} == {
         "-": 0.9,
@@ -87,9 +87,8 @@ def test_bsm_shows_median_largest_and_norm_of_mean_and_the_line_at_one():
     assert figure.legends[0].get_title().get_text() == ""
 
 
-def test_an_estimate_is_called_one_and_hidden_layers_are_counted():
-    note = bsm_norms(bsm(16, exact=False)).legends[0].get_title().get_text()
-    assert "lower estimate" in note and "6 of 16 layers" in note
+def test_hidden_layers_are_counted():
+    assert bsm_norms(bsm(16)).legends[0].get_title().get_text() == "6 of 16 layers shown"
 
 
 def test_noise_levels_start_at_the_clean_accuracy_and_carry_intervals():
@@ -104,17 +103,23 @@ def test_noise_levels_start_at_the_clean_accuracy_and_carry_intervals():
 
 
 def test_protocols_are_separate_lines_and_the_clip_alone_is_marked():
-    legacy = summary(
-        [("clean", 0, 0.9), ("clip_only", 0, 0.7), ("gaussian", 0.2, 0.4)], protocol="chnode_2022"
-    )
+    legacy = summary([("clean", 0, 0.9), ("clip_only", 0, 0.7), ("gaussian", 0.2, 0.4)], protocol="chnode_2022")
     figure = accuracy_against_noise(pd.concat([summary([("gaussian", 0.2, 0.6)]), legacy], ignore_index=True))
     assert labels(figure.axes[0]) == {"sound", "chnode_2022", "clip only, no noise"}
 
 
+def test_seeds_of_the_noise_are_separate_lines_and_weights_are_named_only_where_needed():
+    levels = [("clean", 0, 0.9), ("gaussian", 0.2, 0.6)]
+    best, last = (summary(levels, checkpoint=name, weights=name[0] * 12, noise_seed=0) for name in ("best", "last"))
+    other = summary(levels, checkpoint="last", weights="l" * 12, noise_seed=5)
+    figure = accuracy_against_noise(pd.concat([best, last, other], ignore_index=True))
+    assert labels(figure.axes[0]) == {"best · 0", "last · 0", "last · 5"}
+    two = pd.concat([best, best.assign(weights="f" * 12)], ignore_index=True)
+    assert labels(accuracy_against_noise(two).axes[0]) == {"b" * 12, "f" * 12}
+
+
 def test_the_sweep_draws_clean_and_every_level_over_completed_epochs():
-    epochs = [
-        summary([("clean", 0, 0.8), ("gaussian", 0.1, 0.5), ("gaussian", 0.2, 0.3)], epoch=e) for e in (1, 0)
-    ]
+    epochs = [summary([("clean", 0, 0.8), ("gaussian", 0.1, 0.5), ("gaussian", 0.2, 0.3)], epoch=e) for e in (1, 0)]
     ax = accuracy_by_epoch(pd.concat(epochs, ignore_index=True)).axes[0]
     assert labels(ax) == {"clean", "0.1", "0.2"}
     assert all(list(line.get_xdata()) == [1, 2] for line in ax.get_lines())
@@ -147,9 +152,7 @@ def test_the_grid_refuses_shapes_that_do_not_fit():
 
 
 def test_save_writes_png_and_pdf_and_nothing_else(tmp_path):
-    png, pdf = style.save(
-        training_curves(metrics(("train/loss", [2.0, 1.0]))), tmp_path / "figures", "training"
-    )
+    png, pdf = style.save(training_curves(metrics(("train/loss", [2.0, 1.0]))), tmp_path / "figures", "training")
     assert sorted(path.name for path in png.parent.iterdir()) == ["training.pdf", "training.png"]
     assert png.read_bytes()[:4] == b"\x89PNG" and pdf.read_bytes()[:4] == b"%PDF"
 

@@ -18,7 +18,8 @@ from robode.report.page import write_page
 def row(**changes):
     measured = {"perturbation": "gaussian", "severity": 0.05, "severity_unit": "variance", "n": 100}
     claims = {"protocol": "sound", "split": "test", "flow_ode": 0.9, "flow_discrete": float("inf")}
-    return dict.fromkeys(records.COLUMNS) | measured | claims | {"checkpoint": "best.ckpt"} | changes
+    network = {"checkpoint": "best", "weights": "0a1b2c3d4e5f", "seed": 3, "noise_seed": 3}
+    return dict.fromkeys(records.COLUMNS) | measured | claims | network | changes
 
 
 def fill(folder):
@@ -30,16 +31,12 @@ def fill(folder):
     ]
     clean = row(perturbation="clean", severity_unit="none", severity=0.0, correct=97)
     records.append_rows(folder / "results.csv", [clean, *noisy])
-    records.append_rows(
-        folder / "robustness_sweep.csv", [r | {"epoch": 0, "split": "validation"} for r in noisy]
-    )
+    records.append_rows(folder / "robustness_sweep.csv", [r | {"epoch": 0, "split": "validation"} for r in noisy])
     losses = [{"epoch": 0, "step": step, "name": "train/loss", "value": 1 / step} for step in (1, 2, 3)]
     journal.append(folder / "metrics.csv", records.METRIC_COLUMNS, losses)
-    norms = {name: 0.9 for name in records.BSM_COLUMNS} | {"step": 0, "layer": 1, "exact": True}
+    norms = {name: 0.9 for name in records.BSM_COLUMNS} | {"step": 0, "layer": 1}
     journal.append(folder / "bsm.csv", records.BSM_COLUMNS, [norms])
-    np.savez(
-        folder / "samples.npz", x=np.zeros((1, 2, 4, 4)), labels=[0, 1], predictions=[[0, 0]], names=["clean"]
-    )
+    np.savez(folder / "samples.npz", x=np.zeros((1, 2, 4, 4)), labels=[0, 1], predictions=[[0, 0]], names=["clean"])
     config = {"model": {"name": "chnode"}, "data": {"name": "mnist5k"}, "depth": 8, "seed": 3}
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"protocol": {"name": "sound"}}))
     (folder / "status.json").write_text(json.dumps({"status": "done", "warnings": ["hcγ is <b>large</b>"]}))
@@ -128,12 +125,32 @@ def test_damaged_files_are_named_and_cost_their_section_only(tmp_path, caplog):
 def test_the_verdict_keeps_to_the_runs_own_protocol_and_the_test_split(tmp_path):
     fill(tmp_path)
     other = row(perturbation="clean", severity_unit="none", severity=0.0, correct=11)
-    records.append_rows(
-        tmp_path / "results.csv", [other | {"protocol": "chnode_2022"}, other | {"split": "train"}]
-    )
+    records.append_rows(tmp_path / "results.csv", [other | {"protocol": "chnode_2022"}, other | {"split": "train"}])
     page = write_page(tmp_path).read_text()
     assert re.search(r'class="number">97.0 %<', page)
     assert "<th>protocol</th>" in page and "<th>split</th>" in page
+
+
+def test_the_verdict_keeps_to_the_runs_own_noise(tmp_path):
+    fill(tmp_path)
+    records.append_rows(tmp_path / "results.csv", [row(noise_seed=5, severity=0.2, correct=13)])
+    page = write_page(tmp_path).read_text()
+    assert "13.0 %" in page.split("<h2>Results")[1] and "13.0 %" not in page.split("<h2>Results")[0]
+    assert "<th>noise_seed</th>" in page and "<th>weights</th>" not in page
+
+
+def test_rows_of_weights_that_are_gone_are_not_shown(tmp_path):
+    fill(tmp_path)
+    records.append_rows(tmp_path / "results.csv", [row(weights="new", severity=0.2, correct=13, flow_discrete=0.5)])
+    page = write_page(tmp_path).read_text()
+    assert "13.0 %" in page and not {text for text in ("97.0 %", "81.0 %", "51.0 %", "no certificate") if text in page}
+
+
+def test_results_of_two_networks_in_one_are_not_shown(tmp_path):
+    fill(tmp_path)
+    records.append_rows(tmp_path / "results.csv", [row(repeat=9, correct=13, flow_discrete=0.5)])
+    page = write_page(tmp_path).read_text()
+    assert "results.csv could not be read" in page and "81.0 %" not in page
 
 
 def test_an_interrupted_run_says_so(tmp_path):

@@ -14,8 +14,9 @@ from robode.report import journal, records
 
 def row(**changes: Any) -> dict[str, Any]:
     base = {
-        "run": "r1", "checkpoint": "best.ckpt", "experiment": None, "model": "chnode", "data": "mnist5k",
-        "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound",
+        "run": "r1", "checkpoint": "best", "weights": "0a1b2c3d4e5f", "experiment": None, "model": "chnode",
+        "data": "mnist5k",
+        "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
         "suite": "noise", "perturbation": "gaussian", "norm": "none", "severity": 0.05,
         "severity_unit": "variance", "space": "data", "solver": None, "repeat": 0, "n": 100, "correct": 80,
         "flow_ode": 0.9, "flow_discrete": float("inf"), "seconds": 0.1, "commit": "abc",
@@ -66,9 +67,10 @@ def test_a_row_that_contradicts_itself_is_refused_and_nothing_written(tmp_path, 
     assert not path.exists()
 
 
-def test_a_row_without_its_seed_is_refused(tmp_path):
-    incomplete = {name: value for name, value in row().items() if name != "seed"}
-    with pytest.raises(ValueError, match="lacks .*seed"):
+@pytest.mark.parametrize("name", ["seed", "noise_seed", "weights"])
+def test_a_row_without_its_seeds_or_weights_is_refused(tmp_path, name):
+    incomplete = {key: value for key, value in row().items() if key != name}
+    with pytest.raises(ValueError, match=f"lacks .*'{name}'"):
         records.append_rows(tmp_path / "results.csv", [incomplete])
 
 
@@ -78,6 +80,45 @@ def test_the_last_row_of_a_key_wins(tmp_path):
     records.append_rows(path, [row(correct=30, commit="later", seconds=9.0)])
     assert path.read_text().count("\n") == 4  # nothing is rewritten
     assert dict(records.read_rows(path)[["repeat", "correct"]].values) == {0: 30, 1: 20}
+
+
+@pytest.mark.parametrize("change", [{"weights": "ffffffffffff"}, {"seed": 1}, {"noise_seed": 1}])
+def test_weights_and_both_seeds_tell_rows_apart(tmp_path, change):
+    path = tmp_path / "results.csv"
+    records.append_rows(path, [row(correct=10), row(correct=30, **change)])
+    rows = records.read_rows(path)
+    assert rows["correct"].tolist() == [10, 30]
+    assert records.summarise(rows)["accuracy"].tolist() == [0.1, 0.3]
+
+
+def test_the_newest_weights_of_a_checkpoint_name_replace_the_older_ones(tmp_path):
+    path = tmp_path / "results.csv"
+    records.append_rows(path, [row(repeat=repeat, correct=10) for repeat in range(3)])
+    records.append_rows(path, [row(checkpoint="last", weights="last", correct=20)])
+    records.append_rows(path, [row(weights="new", correct=30, flow_discrete=0.5)])
+    rows = records.read_rows(path)
+    assert records.newest(rows)["weights"].tolist() == ["last", "new"]
+    records.append_rows(path, [row(repeat=repeat, correct=10) for repeat in range(3)])  # the old ones put back
+    assert records.newest(records.read_rows(path))["correct"].tolist() == [20, 10, 10, 10]
+    assert records.newest(rows.iloc[:0]).empty
+
+
+def test_each_epoch_of_a_sweep_keeps_its_weights(tmp_path):
+    path = tmp_path / "robustness_sweep.csv"
+    sweep = [(0, "a"), (1, "cut off"), (1, "b")]
+    records.append_rows(path, [row(epoch=epoch, weights=weights) for epoch, weights in sweep])
+    assert records.newest(records.read_rows(path))["weights"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(("other", "fits"), [(0.9000001, True), (0.91, False), (float("inf"), False)])
+def test_copies_of_one_measurement_have_one_certificate(tmp_path, other, fits):
+    path = tmp_path / "results.csv"
+    records.append_rows(path, [row(flow_discrete=0.9), row(repeat=1, flow_discrete=other)])
+    if fits:
+        assert records.summarise(records.read_rows(path))["repeats"].tolist() == [2]
+    else:
+        with pytest.raises(ValueError, match="several networks"):
+            records.summarise(records.read_rows(path))
 
 
 def test_epochs_tell_sweep_rows_apart(tmp_path):
@@ -152,9 +193,7 @@ def test_a_resumed_log_keeps_the_last_value_of_a_step(tmp_path):
         (0, 2, "train/loss", 0.5),
         (0, 1, "gamma", 3.0),
     ]
-    journal.append(
-        path, records.METRIC_COLUMNS, [dict(zip(records.METRIC_COLUMNS, r, strict=True)) for r in log]
-    )
+    journal.append(path, records.METRIC_COLUMNS, [dict(zip(records.METRIC_COLUMNS, r, strict=True)) for r in log])
     frame = records.read_metrics(path)
     assert frame[frame["name"] == "train/loss"]["value"].tolist() == [2.0, 0.5]
     assert len(frame) == 3

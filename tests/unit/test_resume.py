@@ -1,6 +1,7 @@
 """A run that was stopped and continued is the run that was never stopped."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -8,8 +9,12 @@ from omegaconf import OmegaConf
 from small_runs import train
 
 from robode.errors import BadInput, JobFailed
-from robode.report.records import read_metrics, read_rows
+from robode.report.records import newest, read_metrics, read_rows, summarise
+from robode.report.tables import percent
+from robode.resume import _lengths
 from robode.runs import find
+from robode.training import checkpoints
+from robode.training.checkpoints import read_checkpoint, replace_by_copy
 from robode.training.module import Classifier
 
 
@@ -116,6 +121,67 @@ def test_resume_refuses_another_model():
     run = train("epochs=1")
     with pytest.raises(BadInput, match="depth"):
         train(f"resume={run.id}", "depth=3")
+
+
+def test_resume_refuses_fewer_epochs_than_were_done():
+    run = train("epochs=2")
+    with pytest.raises(BadInput, match="has done 2 already") as refusal:
+        train(f"resume={run.id}", "epochs=1")
+    assert "\n" not in str(refusal.value)
+    assert run.config().epochs == 2 and run.status()["status"] == "done"
+
+
+def test_resume_refuses_to_stretch_a_schedule_made_for_the_epochs():
+    run = train("epochs=2", "optimizer=sgd")
+    with pytest.raises(BadInput, match=r"laid out for 2 epochs \(optimizer.scheduler.T_max\)"):
+        train(f"resume={run.id}", "epochs=3")
+    train(f"resume={run.id}", "epochs=2")
+    assert run.config().epochs == 2
+
+
+def test_a_schedule_inside_another_is_found():
+    inner = [{"_target_": "LinearLR", "total_iters": 5}, {"_target_": "OneCycleLR", "total_steps": 90}]
+    assert _lengths({"_target_": "SequentialLR", "schedulers": inner, "milestones": [5]}) == ["total_steps"]
+    assert _lengths(None) == _lengths({"_target_": "ExponentialLR", "gamma": 0.8}) == []
+
+
+def test_the_report_of_a_resumed_run_is_of_the_resumed_network():
+    words = ("data.validation=0", "suite=[noise,clean]")
+    run = train("epochs=1", "repeats=3", *words)
+    old = set(read_rows(run.folder / "results.csv")["weights"])
+    train(f"resume={run.id}", "epochs=3", "repeats=1")
+    rows = read_rows(run.folder / "results.csv")
+    (new,) = set(rows["weights"]) - old
+    mine = rows[rows["weights"] == new]
+    assert len(old) == 1 and len(rows) == 3 * (len(mine) - 1) + 1 + len(mine)
+    shown = summarise(newest(rows))
+    assert shown["accuracy"].tolist() == mine["accuracy"].tolist() and set(shown["repeats"]) == {1}
+    table = (run.folder / "report.html").read_text().split("<h2>Results")[1].split("</table>")[0]
+    assert re.findall(r">([\d.]+ %)<", table) == [percent(value) for value in mine["accuracy"]]
+
+
+@pytest.mark.parametrize("fatal", [1, 2])
+def test_best_checkpoint_lost_between_two_writes_is_made_again(monkeypatch, fatal):
+    """The disk refuses best.ckpt when last.ckpt already knows of it."""
+    whole = train("epochs=5", "run=whole")
+    calls = []
+
+    def refuse(source, target):
+        calls.append(target)
+        if len(calls) == fatal:
+            raise JobFailed(f"cannot write {target}")
+        return replace_by_copy(source, target)
+
+    monkeypatch.setattr(checkpoints, "replace_by_copy", refuse)
+    with pytest.raises(JobFailed, match="best.ckpt"):
+        train("epochs=5", "run=cut")
+    cut, _ = find("cut")
+    assert cut.best.exists() == (fatal > 1)
+    lost = read_checkpoint(cut.last)["global_step"]
+    monkeypatch.setattr(Classifier, "validation_step", lambda *args: None)  # nothing better comes
+    train("resume=cut")
+    assert read_checkpoint(cut.best)["global_step"] == lost < read_checkpoint(cut.last)["global_step"]
+    assert_same(whole.last, cut.last)
 
 
 def test_resume_keeps_the_runs_own_configuration():

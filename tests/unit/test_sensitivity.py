@@ -59,7 +59,7 @@ def test_norms_are_those_of_autograds_jacobians_on_vectors(name: str) -> None:
     y = torch.randn(4, 4, dtype=torch.float64)
     y[3] = y[1]  # equal columns are treated once
     bsm = bsm_norms(flow, y)
-    assert bsm.exact and bsm.norms.shape == bsm.step_norms.shape == (flow.depth, 4)
+    assert bsm.norms.shape == bsm.step_norms.shape == (flow.depth, 4)
     for j, expected in enumerate(autograd_bsms(flow, y)):
         torch.testing.assert_close(bsm.norms[j], torch.linalg.svdvals(expected)[:, 0], rtol=1e-6, atol=1e-9)
         mean = torch.linalg.svdvals(expected.mean(0))[0]

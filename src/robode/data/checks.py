@@ -16,8 +16,9 @@ NETWORK_TIMEOUT = 3.0
 
 
 def check_data(data: Mapping[str, Any]) -> None:
-    """Refuse a `data` section with a bad `validation`, truncated files, or missing ones and no network."""
+    """Refuse a `data` section with bad numbers, truncated files, or missing ones and no network."""
     check_validation(data.get("validation", 0))
+    check_limit(data.get("limit_train"))
     source = data.get("source") or {}
     files = source.get("files") or ()
     missing = missing_files(source.get("root", "."), files)
@@ -30,6 +31,12 @@ def check_validation(validation: float) -> None:
     number = isinstance(validation, (int, float)) and not isinstance(validation, bool)
     if not number or not math.isfinite(validation) or validation < 0 or validation % 1 and validation > 1:
         raise BadInput(f"data.validation={validation}: expected 0 (none), a share below 1 or a number of samples")
+
+
+def check_limit(limit_train: object) -> None:
+    """None (all) or a whole number of samples >= 1, else BadInput."""
+    if limit_train is not None and (type(limit_train) is not int or limit_train < 1):
+        raise BadInput(f"data.limit_train={limit_train}: expected a whole number of samples above 0, or null (all)")
 
 
 def missing_files(root: str | Path, files: Sequence[str]) -> list[str]:

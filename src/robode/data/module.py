@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robode.data.batches import EpochOrder, TensorBatches
-from robode.data.checks import check_validation
+from robode.data.checks import check_limit, check_validation
 from robode.data.facts import DataFacts, Samples, Source
 from robode.errors import BadInput
 
@@ -51,6 +51,7 @@ class DataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         check_validation(validation)
+        check_limit(limit_train)
         if batch_size < 1:
             raise BadInput(f"batch_size={batch_size}: expected at least 1")
         if validation and source.train_is_test:
@@ -137,7 +138,7 @@ class DataModule(lightning.LightningDataModule):
     def _limited(self, train: Samples) -> Samples:
         if self.limit_train is None:
             return train
-        if not 1 <= self.limit_train <= len(train.labels):
+        if self.limit_train > len(train.labels):
             raise BadInput(f"data.limit_train={self.limit_train}: expected 1 to {len(train.labels)}, or null")
         chosen = stratified(train.labels, self.limit_train)
         return Samples(train.x[chosen], train.labels[chosen])

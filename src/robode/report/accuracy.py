@@ -7,27 +7,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from robode.report.style import INK, MARKERS, PALETTE, panels, shades, styled
+from robode.report.tables import varying
 
 # what makes two rows points of different lines, and of different panels
-_SERIES = ["run", "checkpoint", "model", "depth", "data", "split", "protocol"]
+_SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "protocol", "noise_seed"]
 _PANEL = ["perturbation", "norm", "severity_unit", "space"]
 
 
 def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
     """Accuracy over noise level, one panel per perturbation, the clean test set as level 0.
 
-    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints or protocols
-    in the frame become several lines. A hollow mark at 0 is the legacy protocol's clipping without noise.
+    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols or
+    seeds of the noise in the frame become several lines. A hollow mark at 0 is the legacy protocol's clipping
+    without noise.
     """
     noisy = summary[~summary["perturbation"].isin(("clean", "clip_only"))]
     kinds = noisy[_PANEL].drop_duplicates().astype(str).to_dict("records")
-    varying = [name for name in _SERIES if summary[name].nunique(dropna=False) > 1]
+    named = varying(summary, _SERIES)
     with styled():
         figure, axes = panels(len(kinds), columns=3, height=3.0)
         for ax, kind in zip(axes, kinds, strict=True):
             here = noisy[(noisy[_PANEL] == pd.Series(kind)).all(axis=1)]
             for index, (_, rows) in enumerate(summary.groupby(_SERIES, sort=False, dropna=False)):
-                label = " · ".join(str(rows[name].iloc[0]) for name in varying) or None
+                label = " · ".join(str(rows[name].iloc[0]) for name in named) or None
                 _line(ax, rows, here.loc[here.index.intersection(rows.index)], label, index)
             norm = kind["norm"] if kind["norm"] != "none" else ""
             ax.set_title(f"{kind['perturbation'].replace('_', ' ')} {norm}".strip())

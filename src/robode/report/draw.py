@@ -44,13 +44,13 @@ def _training_curves(path: Path) -> Figure | None:
 
 
 def _accuracy_against_noise(path: Path) -> Figure | None:
-    rows = records.read_rows(path)
+    rows = records.newest(records.read_rows(path))
     noisy = ~rows["perturbation"].isin(("clean", "clip_only"))
     return accuracy.accuracy_against_noise(records.summarise(rows)) if noisy.any() else None
 
 
 def _accuracy_by_epoch(path: Path) -> Figure | None:
-    rows = records.read_rows(path)
+    rows = records.newest(records.read_rows(path))
     return accuracy.accuracy_by_epoch(records.summarise(rows)) if len(rows) else None
 
 

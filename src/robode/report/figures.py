@@ -144,23 +144,21 @@ def bsm_norms(bsm: pd.DataFrame, most_layers: int = 6) -> Figure:
             ax.axhline(1.0, color=MUTED, linewidth=1.0)
             ax.set(xlabel="optimiser step", ylabel="norm")
             log_where_decades(ax, bsm.filter(regex=f"^{prefix}").to_numpy(float).ravel())
-        _bsm_legend(figure, colors, len(layers), bool(bsm["exact"].all()))
+        _bsm_legend(figure, colors, len(layers))
     return figure
 
 
-def _bsm_legend(figure: Figure, colors: dict[int, str], layers: int, exact: bool) -> None:
+def _bsm_legend(figure: Figure, colors: dict[int, str], layers: int) -> None:
     handles = [Line2D([], [], color=color, label=f"layer {layer}") for layer, color in colors.items()]
     handles += [
         Line2D([], [], color=INK, linestyle="-", label="median"),
         Line2D([], [], color=INK, linestyle="--", label="largest sample"),
         Line2D([], [], color=INK, linestyle=":", label="norm of the mean"),
     ]
-    notes = [f"{len(colors)} of {layers} layers shown"] if len(colors) < layers else []
-    notes += [] if exact else ["lower estimate (power iteration): the true norms may be larger"]
     figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=min(5, len(handles)),
-        title=" · ".join(notes) or None,
+        title=f"{len(colors)} of {layers} layers shown" if len(colors) < layers else None,
         title_fontsize=8.0,
     )

@@ -68,7 +68,7 @@ def write_page(folder: Path | str) -> Path:
     config = _mapping(folder / "config.yaml", yaml.safe_load, warnings)
     status = _mapping(folder / "status.json", json.loads, warnings)
     environment = _mapping(folder / "environment.json", json.loads, warnings)
-    summary = records.summarise(_frame(folder / "results.csv", records.read_rows, warnings))
+    summary = _frame(folder / "results.csv", _newest_summary, warnings)
     metrics = _frame(folder / "metrics.csv", records.read_metrics, warnings)
     facts = _facts(config, summary)
     evaluation = _evaluation(summary, facts.pop("protocol", ""))
@@ -110,10 +110,14 @@ def _mapping(path: Path, parse: Callable[[str], Any], warnings: list[str]) -> di
     return content
 
 
+def _newest_summary(path: Path) -> pd.DataFrame:
+    return records.summarise(records.newest(records.read_rows(path)))
+
+
 def _frame(path: Path, read: Callable[[Path], pd.DataFrame], warnings: list[str]) -> pd.DataFrame:
     try:
         return read(path)
-    except JobFailed:
+    except (JobFailed, ValueError):
         warnings.append(f"{path.name} could not be read; its section is left out")
         return read(path.with_name("no such file"))
 
@@ -133,13 +137,14 @@ def _facts(config: Mapping[str, Any], summary: pd.DataFrame) -> dict[str, str]:
 
 
 def _evaluation(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """Rows of one evaluation: the last written, but rather on the test split and by the run's protocol."""
+    """Rows of one evaluation: the last, but rather on the test split, by the run's protocol and with its own noise."""
     rows = summary
-    for wanted in (rows["split"] == "test", rows["protocol"] == protocol):
+    own_noise = (rows["noise_seed"] == rows["seed"]).fillna(False)
+    for wanted in (rows["split"] == "test", rows["protocol"] == protocol, own_noise):
         better = rows[wanted.reindex(rows.index)]
         rows = better if len(better) else rows
-    last = rows[list(tables.EVALUATION)].tail(1).squeeze(axis=0)
-    return rows[(rows[list(tables.EVALUATION)] == last).all(axis=1)] if len(rows) else rows
+    about = rows[list(tables.EVALUATION)].astype(str)
+    return rows[(about == about.iloc[-1]).all(axis=1)] if len(rows) else rows
 
 
 def _verdict(rows: pd.DataFrame) -> dict[str, Any] | None:
@@ -170,8 +175,7 @@ def _cells(row: pd.Series) -> dict[str, Any]:
 
 def _table(summary: pd.DataFrame) -> dict[str, Any]:
     """Every measurement, with a column for what varies between evaluations."""
-    varying = [name for name in tables.EVALUATION if summary[name].nunique(dropna=False) > 1]
-    return {"varying": varying, "rows": [_cells(row) for _, row in summary.iterrows()]}
+    return {"varying": tables.varying(summary), "rows": [_cells(row) for _, row in summary.iterrows()]}
 
 
 def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, str]]:

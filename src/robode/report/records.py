@@ -7,20 +7,20 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from robode.report import journal
 
+# weights: a hash of what the checkpoint held (it is written anew when a run goes on); seed: of the training
 COLUMNS = (
-    "run", "checkpoint", "experiment", "model", "data", "split", "depth", "integrator", "params", "seed",
-    "protocol", "suite", "perturbation", "norm", "severity", "severity_unit", "space", "solver", "repeat",
-    "n", "correct", "accuracy", "accuracy_low", "accuracy_high", "flow_ode", "flow_discrete", "seconds",
-    "commit",
+    "run", "checkpoint", "weights", "experiment", "model", "data", "split", "depth", "integrator", "params",
+    "seed", "protocol", "noise_seed", "suite", "perturbation", "norm", "severity", "severity_unit", "space",
+    "solver", "repeat", "n", "correct", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
+    "flow_discrete", "seconds", "commit",
 )  # fmt: skip
 METRIC_COLUMNS = ("epoch", "step", "name", "value")
-BSM_COLUMNS = (
-    "step", "layer", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max", "exact",
-)  # fmt: skip
+BSM_COLUMNS = ("step", "layer", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max")
 
 # What was found, as opposed to what was asked: two rows that differ only here are one measurement repeated.
 FINDINGS = (
@@ -32,11 +32,12 @@ MAY_BE_MISSING = frozenset(
     ("experiment", "norm", "solver", "commit", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
      "flow_discrete")
 )  # fmt: skip
-_WHOLE = ("depth", "params", "seed", "repeat", "n", "correct", "epoch", "step", "layer")
+_WHOLE = ("depth", "params", "seed", "noise_seed", "repeat", "n", "correct", "epoch", "step", "layer")
 _REAL = (
     "severity", "accuracy", "accuracy_low", "accuracy_high", "flow_ode", "flow_discrete", "seconds", "value",
     "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max",
 )  # fmt: skip
+ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that differ by less
 
 
 def wilson(correct: float, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -117,7 +118,6 @@ def read_metrics(path: Path | str) -> pd.DataFrame:
 def read_bsm(path: Path | str) -> pd.DataFrame:
     """The backward sensitivity log, BSM_COLUMNS sorted by step and layer; the last row of a pair wins."""
     frame = _typed(journal.read(Path(path)), BSM_COLUMNS)
-    frame["exact"] = frame["exact"].str.lower().isin(("true", "1"))
     frame = frame.drop_duplicates(["step", "layer"], keep="last")
     return frame.sort_values(["step", "layer"], kind="stable", ignore_index=True)
 
@@ -136,6 +136,16 @@ def _typed(text: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     return frame
 
 
+def newest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the weights that each checkpoint name of a run (at each epoch, in a sweep) stood for last.
+
+    A run that goes on replaces best.ckpt and last.ckpt; what was measured before describes weights that are gone.
+    """
+    name = [column for column in ("run", "checkpoint", "epoch") if column in rows]
+    last = rows.groupby(name, dropna=False, sort=False)["weights"].transform("last")
+    return rows[rows["weights"] == last].reset_index(drop=True)
+
+
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per measurement: the mean over repeats (noisy copies of the same images), in file order.
 
@@ -144,11 +154,19 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     their counts are not independent and pooling them would make the interval too narrow. For the mean over
     R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so this interval errs to the wide side. It
     covers the choice of test images and of the noise; it does not cover the training seed.
+
+    Raises:
+        ValueError: copies of one measurement have different `flow_discrete`: they are of different networks.
     """
     key = [name for name in rows.columns if name not in FINDINGS and name != "repeat"]
     summaries = []
     for _, group in rows.groupby(key, sort=False, dropna=False):
         last = group.iloc[-1].to_dict()
+        bounds = group["flow_discrete"].to_numpy(float)
+        if not np.allclose(bounds, bounds[0], rtol=ROUNDING, atol=0.0, equal_nan=True):
+            raise ValueError(
+                f"one measurement of {last['run']} has flow_discrete {sorted(set(bounds))}: several networks"
+            )
         n = int(group["n"].min())
         accuracy = float(group["correct"].sum() / group["n"].sum())
         low, high = wilson(accuracy * n, n)

@@ -1,12 +1,22 @@
 """Results as text for the terminal, and the wording that the terminal and the page share."""
 
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-EVALUATION = ("checkpoint", "split", "protocol")  # what tells one evaluation of a run from another
+# what tells one evaluation of a run from another
+EVALUATION = ("checkpoint", "weights", "split", "protocol", "noise_seed")
+
+
+def varying(summary: pd.DataFrame, names: Iterable[str] = EVALUATION) -> list[str]:
+    """Those of the columns that must be shown to tell evaluations apart; weights only where the checkpoint does not."""
+    found = [name for name in names if summary[name].nunique(dropna=False) > 1]
+    if "weights" in found and summary.groupby(["run", "checkpoint"], dropna=False)["weights"].nunique().max() == 1:
+        found.remove("weights")
+    return found
 
 
 def percent(fraction: float) -> str:
@@ -51,11 +61,11 @@ def certificates_line(flow_ode: float, flow_discrete: float) -> str:
 def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
     """One line per perturbation and level: mean accuracy over repeats, interval, images, repeats.
 
-    summary: records.summarise(rows). Checkpoint, split and protocol get a column where they vary.
+    summary: records.summarise(rows). What tells evaluations apart gets a column where it varies.
     """
-    varying = [name for name in EVALUATION if summary[name].nunique(dropna=False) > 1]
+    shown = varying(summary)
     table = Table(title=title, title_justify="left", header_style="bold")
-    for name in varying:
+    for name in shown:
         table.add_column(name)
     table.add_column("perturbation")
     table.add_column("level")
@@ -63,7 +73,7 @@ def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
         table.add_column(name, justify="right")
     for _, row in summary.iterrows():
         table.add_row(
-            *(escape(str(row[name])) for name in varying),
+            *(escape(str(row[name])) for name in shown),
             escape(str(row["perturbation"]).replace("_", " ")),
             escape(level(row)),
             percent(row["accuracy"]),

@@ -10,8 +10,9 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from robode.checks import check_loggers, check_monitors
 from robode.data.module import DataModule
-from robode.instantiate import build, build_each, to_plain
+from robode.instantiate import build, build_each, resolve_targets, to_plain
 from robode.network import Network, build_network
 from robode.runs import Run
 from robode.training.callbacks import ProjectConstraints
@@ -41,6 +42,9 @@ def assemble(config: DictConfig, console: Console | None = None, threads: int | 
         BadInput: whatever in the configuration cannot work.
     """
     plain = to_plain(config)
+    check_monitors(plain)  # a resumed run has its own data and the command line's callbacks
+    check_loggers(plain["logger"])
+    resolve_targets(plain["logger"])  # loggers are built when they have a folder to write to
     prepare_machine(plain["trainer"], threads)
     torch.manual_seed(plain["seed"])
     data = build_data(config)

@@ -76,20 +76,33 @@ class Checkpoints(Checkpoint):
 
     Without validation data there is no best.ckpt. Lightning calls checkpoint callbacks last, so what they
     save includes everything that the others did in this epoch. status.json follows.
+
+    last.ckpt knows the step that was best. A job may end between last.ckpt and best.ckpt; if the best step is
+    last.ckpt's own, a resumed run copies it again.
     """
 
     def __init__(self) -> None:
-        self.best = -1.0
+        self.best, self.best_step = -1.0, -1
+        self._last_step: int | None = None  # of the last.ckpt that the run is resumed from
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+
+    def on_load_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+        self._last_step = checkpoint["global_step"]
+
+    def on_fit_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        if self.best_step == self._last_step and trainer.is_global_zero:
+            replace_by_copy(module.run.last, module.run.best)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         score = float(trainer.callback_metrics.get("validation/accuracy", -1.0))
-        is_best, self.best = score > self.best, max(score, self.best)
+        is_best = score > self.best
+        if is_best:
+            self.best, self.best_step = score, trainer.global_step
         trainer.save_checkpoint(module.run.last)  # on every process: Lightning synchronises here
         if not trainer.is_global_zero:
             return

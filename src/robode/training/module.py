@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from robode.checks import check_optimizer
 from robode.errors import BadInput
 from robode.instantiate import build
 from robode.network import Network
@@ -61,6 +62,7 @@ class Classifier(lightning.LightningModule):
     def __init__(self, network: Network, objectives: Mapping[str, Objective], optimizer: Any, config: Any):
         super().__init__()
         self.network, self.objectives, self.config = network, objectives, config
+        check_optimizer(optimizer)
         self.optimizer = build(optimizer["optimizer"], params=network.parameters())
         scheduler = optimizer.get("scheduler")
         self.scheduler = build(scheduler, optimizer=self.optimizer) if scheduler else None
