@@ -9,7 +9,6 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from robode.errors import BadInput
 from robode.fields.gamma import check_rule, gamma_of
@@ -100,7 +99,6 @@ class CHNode(HamiltonianFlow):
         """c1, c2 -> gamma (and h, c): the paper's update, here in float64. Idempotent: depends on the weights alone."""
         with torch.no_grad():
             rates = self._rates(self.differentiable)
-            for name, value in (("gamma", rates.gamma), ("h", rates.h), ("c", rates.c)):
-                buffer: Tensor = getattr(self, name)
-                buffer.copy_(torch.as_tensor(value, dtype=torch.float64))
+            for buffer, rate in ((self.gamma, rates.gamma), (self.h, rates.h), (self.c, rates.c)):
+                buffer.copy_(torch.as_tensor(rate, dtype=torch.float64))
         return {"gamma": float(self.gamma), "h": float(self.h)}

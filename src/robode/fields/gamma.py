@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robode.errors import BadInput, JobFailed
-from robode.ode.bounds import Scalar, h_star, value
+from robode.ode.bounds import Scalar, gamma_min, h_star, value
 
 RULES = ("theorem1", "differentiable", "script_mnist", "script_2d")
 SCRIPT_EPSILON = {"script_mnist": 1e-6, "script_2d": 1e-9}
@@ -73,6 +73,7 @@ class Contraction:
             "c1": self.c1,
             "c2": self.c2,
             "gamma": self.gamma,
+            "gamma_min": gamma_min(self.c1, self.c2, self.norm_J),
             "alpha": self.alpha,
             "epsilon": self.epsilon,
             "rho": self.rho,

@@ -56,8 +56,7 @@ class Flow(nn.Module, ABC):
             key = "step" if horizon is None else "horizon"
             raise BadInput(f"{key}: expected a positive number, got {step if horizon is None else horizon}")
         self.width, self.depth, self.integrator = width, depth, integrator
-        value = math.nan if self.auto else float(h)
-        self.register_buffer("h", torch.tensor(value, dtype=torch.float64))
+        self.register_buffer("h", torch.tensor(math.nan if self.auto else float(h), dtype=torch.float64))
 
     @abstractmethod
     def bind(self, dtype: torch.dtype | None = None) -> tuple[Sequence[VectorField], Scalar]:

@@ -28,7 +28,6 @@ class Integrator(ABC):
 
     name: str
     order: int
-
     needs = "any field"
 
     def suits(self, field: VectorField) -> bool:
@@ -126,11 +125,13 @@ class Euler(GainIntegrator):
         return [layer] if layer else []
 
     def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
-        return super().step(field, t, h, y) if self.layers(field, h) else y + h * field(t, y, u)
+        layers = self.layers(field, h)
+        return layers[0](y) if layers else y + h * field(t, y, u)
 
     def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
-        if self.layers(field, h):
-            return super().jacobian(field, t, h, y)
+        layers = self.layers(field, h)
+        if layers:
+            return layers[0].jacobian(y)
         return torch.eye(y.shape[0], dtype=y.dtype, device=y.device) + h * field.jacobian(t, y)
 
     def lipschitz(self, field: VectorField, h: float) -> float:
