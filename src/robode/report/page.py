@@ -44,7 +44,7 @@ _CERTIFICATES = {
     "flow_ode": {
         "title": "Certificate of the ODE",
         "covers": "Covers the differential equation: over [0, T] two of its solutions move apart by at "
-        "most this factor (Theorems 1 and 2). Says nothing about the discrete network.",
+        "most this factor (for chnode: Theorems 1 and 2). Says nothing about the discrete network.",
     },
     "flow_discrete": {
         "title": "Certificate of the network's flow",
