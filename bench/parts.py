@@ -28,7 +28,7 @@ from robode.ode.sensitivity import bsm_norms
 from robode.robustness.corruptions import Clean
 from robode.robustness.protocols import ChNode2022
 from robode.robustness.suite import evaluate_suite
-from robode.runs import create
+from robode.runs import Run, create
 from robode.training.assembly import Parts, assemble, build_loggers
 from robode.training.callbacks import BSMLogger, constrained
 from robode.training.trainer import fit
@@ -107,7 +107,7 @@ def trained(setting: Setting, clock: Callback) -> Parts:
     config = setting.config()
     parts = assemble(config, Console(file=io.StringIO()))
     with TemporaryDirectory() as folder:
-        parts.module.run = create(config, outputs=Path(folder))
+        parts.module.run = create(Run(Path(folder) / "run"), config)
         parts.trainer.loggers = build_loggers(config.logger, parts.module.run)
         parts.trainer.callbacks.append(clock)  # type: ignore[attr-defined]
         fit(parts.trainer, parts.module, parts.data)

@@ -15,7 +15,8 @@ from robode.data.checks import check_data
 from robode.errors import BadInput
 from robode.instantiate import check_targets, to_plain
 from robode.robustness.levels import check_suite
-from robode.runs import OUTPUTS, check_name, find
+from robode.runs import OUTPUTS, check_free, check_name, find
+from robode.seeds import chosen
 
 POSITIVE = ("depth", "epochs", "batch_size", "lr", "repeats")
 # model.<key> → the words it may be; the classes in robode.ode and robode.fields know the same ones.
@@ -25,10 +26,11 @@ MODEL_CHOICES: dict[str, tuple[object, ...]] = {
     "activation": ("tanh", "relu", "leaky_relu", "sigmoid", "softplus"),
     "J": ("canonical", "j2", "file"),
     "trainable_L": (True, False),
-    "gamma": ("theorem1", "script_mnist", "script_2d", "differentiable"),
+    "gamma": ("theorem1", "script_mnist", "script_2d", "differentiable", "factor"),
     "gamma_start": ("rule", "zero"),
 }
 CHECKPOINTS = ("best", "last")
+SPLITS = ("test", "validation", "train")
 INTERVALS = ("epoch", "step")
 # Loggers of Lightning's that are importable without the package they write with: any one of these will do.
 LOGGERS = {"TensorBoardLogger": ("tensorboard", "tensorboardX")}
@@ -72,6 +74,7 @@ def check(verb: str, cfg: DictConfig) -> None:
         check_optimizer(plain["optimizer"])
         check_loggers(plain["logger"])
         check_data(plain["data"])
+        _check_seeds(plain)
         if plain["resume"] is not None:
             find(plain["resume"], key="resume")
         else:
@@ -82,6 +85,7 @@ def check(verb: str, cfg: DictConfig) -> None:
             raise BadInput("run: expected the run to evaluate, for example run=outputs/default/NAME")
         if plain["checkpoint"] not in CHECKPOINTS:
             raise BadInput(f"checkpoint={plain['checkpoint']}: choose one of: {', '.join(CHECKPOINTS)}")
+        _check_choice("split", plain["split"], SPLITS)
         find(plain["run"])
     check_targets(plain)
 
@@ -120,15 +124,23 @@ def _entries(group: str, section: Mapping[str, Any]) -> list[tuple[str, Mapping[
     return found
 
 
-def _check_run(plain: Mapping[str, Any]) -> None:
-    """`robode.runs.create` refuses the same, when torch is there and the data are loaded."""
-    name, experiment = plain["run"], plain["experiment"]
-    if name is None:
+def _check_seeds(plain: Mapping[str, Any]) -> None:
+    if plain.get("seeds") is None:
         return
-    check_name(name)
-    folder = OUTPUTS / experiment / name
-    if folder.exists():
-        raise BadInput(f"run={name}: {folder} is there already; choose another name or resume={name}")
+    chosen(plain["seeds"])
+    for key in ("run", "resume"):
+        if plain[key] is not None:
+            raise BadInput(
+                f"{key}={plain[key]}: names one run, and seeds={plain['seeds']} asks for several; leave one out"
+            )
+
+
+def _check_run(plain: Mapping[str, Any]) -> None:
+    """A chosen name may be that of a run which is there already, if it is the same training."""
+    name, experiment = plain["run"], plain["experiment"]
+    if name is not None:
+        check_name(name)
+        check_free(OUTPUTS / experiment / name, plain)
 
 
 def _check_counts(plain: Mapping[str, Any]) -> None:

@@ -24,7 +24,9 @@ usage: robode <verb> [key=value ...]
 
   train       train a network, evaluate it under noise, write figures and a report
   evaluate    evaluate a trained run again, without training: robode evaluate run=RUN suite=noise
-  list        what can be chosen: models, data, suites, integrators, experiments, protocols, trainers
+  reproduce   a table or figure of a paper, beside the print: robode reproduce chnode_2022/table1 size=smoke
+  report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
+  list        what can be chosen: models, data, suites, integrators, experiments, papers, protocols, trainers
   completion  print the completion script of a shell: bash, zsh or fish
 
   robode <verb> --help explains a verb;  robode --version prints the version
@@ -65,7 +67,9 @@ def _dispatch(words: list[str]) -> int:
         return run_completion(rest)
     if verb in ("train", "evaluate"):
         return _run_verb(verb, rest)
-    raise BadInput(f"unknown verb '{verb}': choose train, evaluate, list or completion")
+    if verb in ("reproduce", "report"):
+        return _run_paper_verb(verb, rest)
+    raise BadInput(f"unknown verb '{verb}': choose train, evaluate, reproduce, report, list or completion")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,6 +82,7 @@ def _run_verb(verb: str, words: list[str]) -> int:
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--config-dir", action="append", default=[])
     parser.add_argument("--cfg", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_intermixed_args(words)
@@ -90,7 +95,37 @@ def _run_verb(verb: str, words: list[str]) -> int:
 
     folders = tuple(os.path.abspath(folder) for folder in given.config_dir)
     request = Request(verb, tuple(given.overrides), given.multirun, folders)
+    if given.dry_run:
+        return _dry_run(request)
     return _show(request) if given.cfg else _run(request)
+
+
+def _run_paper_verb(verb: str, words: list[str]) -> int:
+    parser = _Parser(prog=f"robode {verb}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", action="append", default=[])
+    parser.add_argument("-h", "--help", action="store_true")
+    if verb == "reproduce":
+        parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("words", nargs="*")
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        from robode.paper.usage import usage
+
+        print(usage(verb, given.config_dir))
+        return 0
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see _run
+    folders = tuple(os.path.abspath(folder) for folder in given.config_dir)
+    with _termination() as received:
+        try:
+            if verb == "report":
+                from robode.reporting import run_report
+
+                return run_report(given.words, folders)
+            from robode.reproduce import run_reproduce
+
+            return run_reproduce(given.words, folders, given.dry_run)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            return _stopped(stop, received)
 
 
 def _show(request: "Request") -> int:
@@ -100,6 +135,20 @@ def _show(request: "Request") -> int:
 
     with hydra_session(request.verb) as session:
         print("---\n".join(OmegaConf.to_yaml(cfg) for cfg in compose_jobs(session, request)), end="")
+    return 0
+
+
+def _dry_run(request: "Request") -> int:
+    """What would be done: every job with its run, its state and what it will cost; nothing is written."""
+    from robode.checks import check_jobs
+    from robode.composition import compose_jobs, hydra_session
+
+    with hydra_session(request.verb) as session:
+        configs = compose_jobs(session, request)
+        check_jobs(request.verb, configs)
+    from robode.forecast import forecast, show
+
+    show(forecast(request.verb, configs))
     return 0
 
 
@@ -114,7 +163,12 @@ def _run(request: "Request") -> int:
 
     with hydra_session(request.verb) as session, _termination() as received:
         try:
-            check_jobs(request.verb, compose_jobs(session, request))
+            configs = compose_jobs(session, request)
+            check_jobs(request.verb, configs)
+            if request.verb == "train" and len(configs) > 1:
+                from robode.forecast import queue
+
+                queue(configs)
             return _summary(request, run_jobs(session, request))
         except (KeyboardInterrupt, SystemExit) as stop:
             return _stopped(stop, received)
@@ -154,11 +208,13 @@ def _stopped(stop: BaseException, received: list[int]) -> int:
 
 
 def _summary(request: "Request", outcomes: "list[Outcome]") -> int:
-    """Say which jobs failed. Exit code: the job's own, or 1 for a sweep with failures."""
+    """Say how the jobs ended. Exit code: the job's own, or 1 for a sweep with failures."""
     failed = [(number, outcome) for number, outcome in enumerate(outcomes) if outcome.code]
     if not request.multirun or len(outcomes) == 1:
         return _complain(failed[0][1].error, failed[0][1].code) if failed else 0
-    print(f"sweep: {len(outcomes)} jobs, {len(failed)} failed")
+    from robode.outcome import summary
+
+    summary(outcomes)
     for number, outcome in failed:
         _complain(f"job {number} ({' '.join(outcome.overrides)}): {outcome.error}", 1)
     return 1 if failed else 0

@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 from robode.errors import BadInput
 from robode.listing import GROUPS
 
-VERBS = ("train", "evaluate", "list", "completion", "--help", "--version")
+VERBS = ("train", "evaluate", "reproduce", "report", "list", "completion", "--help", "--version")
 
 BASH = """\
 _robode_completion() {
@@ -64,7 +64,22 @@ def candidates(line: str) -> list[str]:
     verb = before[0]
     if verb in ("list", "completion"):
         return sorted(word for word in (GROUPS if verb == "list" else SCRIPTS) if word.startswith(last))
+    if verb in ("reproduce", "report"):
+        return _paper_candidates(before[1:], last)
     return _hydra_candidates(verb, " ".join([*before[1:], last])) if verb in ("train", "evaluate") else []
+
+
+def _paper_candidates(before: Sequence[str], last: str) -> list[str]:
+    """PAPER/ITEM first, then the words that it knows."""
+    from robode.paper.reading import items
+    from robode.paths import user_conf_dirs
+
+    known = items(user_conf_dirs())
+    item = next((known[word] for word in before if word in known), None)
+    if item is None:
+        return sorted(name for name in known if name.startswith(last))
+    words = [f"size={size}" for size in item.sizes] + [f"variant={name}" for name in item.variants if name]
+    return sorted(word for word in [*words, "seeds=", "rows="] if word.startswith(last))
 
 
 def _hydra_candidates(verb: str, rest: str) -> list[str]:

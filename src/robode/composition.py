@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 NO_EXPERIMENT = "default"
 # Groups of which several options can be merged.
 ADD_UP = ("suite", "callbacks", "logger", "objective")
+_OUR_NODES: "WeakKeyDictionary[Hydra, dict[Any, dict[str, Any]]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def compose_jobs(session: "Hydra", request: Request) -> list[DictConfig]:
         parsed = OverridesParser.create().parse_overrides(list(request.overrides))
         allowed = safety.check_overrides(parsed)
         _check_choices(request, parsed)
-        ours = _hydra_node(_compose(session, request, allowed))
+        ours = _our_hydra_node(session, request, allowed)
         if not request.multirun:
             jobs = [list(request.overrides)]
         else:
@@ -182,6 +184,14 @@ def _known_keys(session: "Hydra", request: Request) -> list[str]:
 def _compose(session: "Hydra", request: Request, words: Sequence[str]) -> DictConfig:
     overrides = request.for_hydra(words)
     return session.compose_config(config_name=request.verb, overrides=overrides, run_mode=RunMode.RUN)
+
+
+def _our_hydra_node(session: "Hydra", request: Request, allowed: Sequence[str]) -> dict[str, Any]:
+    """The `hydra` node without the user's choices; a session composes it once, however many jobs it looks at."""
+    known, key = _OUR_NODES.setdefault(session, {}), (request.verb, request.config_dirs, tuple(allowed))
+    if key not in known:
+        known[key] = _hydra_node(_compose(session, request, allowed))
+    return known[key]
 
 
 def _hydra_node(cfg: DictConfig) -> dict[str, Any]:

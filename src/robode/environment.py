@@ -9,13 +9,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from robode.runs import Run, config_hash, read_json, write_json
+from robode.files import read_json, write_json
+from robode.identity import config_hash
+from robode.runs import Run
 
 FILE = "environment.json"
+# What the numbers in a run folder depend on; tables, figures and the command line are not among it.
+DECISIVE = ("data", "fields", "objectives", "ode", "robustness", "training", "network.py", "measurement.py")
 PACKAGES = ("robode", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "torchdiffeq")
 
 
@@ -45,6 +50,7 @@ def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
         "wall_seconds": None,
         "argv": relative_argv(sys.argv),
         **git_state(),
+        "code": code_digest(),
         "versions": {"python": platform.python_version(), **_versions()},
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
@@ -57,7 +63,7 @@ def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
 
 
 def finish(run: Run, began: float) -> None:
-    """Write down the wall time. began: time.monotonic() at the start."""
+    """Write down how long this session has trained. began: time.monotonic() at the start."""
     path = run.folder / FILE
     write_json(path, read_json(path) | {"wall_seconds": round(time.monotonic() - began, 3)})
 
@@ -70,6 +76,22 @@ def relative_argv(argv: Sequence[str]) -> list[str]:
 def _relative(word: str) -> str:
     key, separator, value = word.rpartition("=")
     return f"{key}{separator}{os.path.relpath(value)}" if os.path.isabs(value) else word
+
+
+@cache
+def code_digest() -> str:
+    """12 hexadecimal digits of the sources that decide a result: equal for runs that the same code has made."""
+    package = Path(__file__).parent
+    digest = sha256()
+    for folder in DECISIVE:
+        for path in sorted((package / folder).rglob("*.py")) or [package / folder]:
+            digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def other_code(run: Run) -> bool:
+    """Whether other sources than these trained the run; a commit that only touches figures does not count."""
+    return bool(read_json(run.folder / FILE).get("code") != code_digest())
 
 
 @cache

@@ -8,3 +8,7 @@ class BadInput(Exception):
 
 class JobFailed(Exception):
     """The request was fine, the job was not (NaN loss, full disk): one line. Exit code 1."""
+
+
+class Busy(BadInput):
+    """Another process has this run; the job can be done later, or by waiting."""

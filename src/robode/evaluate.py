@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from robode.data.module import DataModule
 from robode.instantiate import to_plain
 from robode.measurement import Measurement, build_measurement, precision_warnings
 from robode.network import Network, build_network
-from robode.report import records
+from robode.report import journal, records
 from robode.report.draw import draw_figures
 from robode.report.page import write_page
+from robode.report.store import Store
 from robode.report.tables import certificates_line, results_table
 from robode.runs import Run, checkpoint_path, find
 from robode.training.assembly import build_data
@@ -29,7 +31,7 @@ CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
 
 
 def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
-    """Append rows for `cfg.suite` under `cfg.protocol` to results.csv; refresh figures and page.
+    """Append what results.csv lacks of `cfg.suite` under `cfg.protocol` on `cfg.split`; refresh figures and page.
 
     `cfg.seed` is that of the noise (column noise_seed; null = the run's own); column seed stays the training's.
 
@@ -37,10 +39,19 @@ def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
         run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode and flow_discrete.
 
     Raises:
-        BadInput: no such run or checkpoint, damaged files, or a suite that does not fit the data.
+        BadInput: no such run, checkpoint or split, damaged files, or a suite that does not fit the data.
         JobFailed: the disk refuses.
     """
     console = Console()
+    return report(*evaluated(cfg, console), console)
+
+
+def evaluated(cfg: DictConfig, console: Console) -> tuple[Run, list[dict[str, Any]]]:
+    """The run and its rows, as `run_evaluation` measures them; figures and page stay as they are.
+
+    Raises:
+        BadInput, JobFailed: like `run_evaluation`.
+    """
     run, named = find(cfg.run)
     checkpoint = checkpoint_path(run, named or cfg.checkpoint)
     config = run.config()
@@ -56,23 +67,66 @@ def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
     measurement = build_measurement(to_plain(config), data.facts, **choices)
     for text in [*measurement.left_out, *precision_warnings(measurement.config)]:
         console.print(text, highlight=False, soft_wrap=True)
-    rows = measure(measurement, run, network, data, checkpoint, console)
-    return report(run, rows, console)
+    return run, measure(measurement, run, network, data, checkpoint, console, cfg.split)
 
 
 def measure(
-    measurement: Measurement, run: Run, network: Network, data: DataModule, checkpoint: Path, console: Console
+    measurement: Measurement,
+    run: Run,
+    network: Network,
+    data: DataModule,
+    checkpoint: Path,
+    console: Console,
+    split: str = "test",
 ) -> list[dict[str, Any]]:
-    """Measure a network on the test set, append to results.csv, save samples for the grid figure."""
+    """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
+
+    They are appended after each noisy copy of the split, with the samples that were right (report.correct), so a
+    kill costs one copy at most. Another process that measures the same run is waited for, and its rows are known
+    then. Samples for the grid figure are of the test set. Quantities of the suite go to numbers.csv.
+
+    Raises:
+        BadInput: the data have no such split.
+        JobFailed: the disk refuses.
+    """
     network.to(_device(measurement.config))
-    x, labels = data.split("test")
+    x, labels = data.split(split)
     if measurement.config["trainer"]["fast_dev_run"]:
         x, labels = x[: data.batch_size], labels[: data.batch_size]
-    with counted(console, "evaluation") as progress:
-        rows = measurement.rows(run, network, x, labels, split="test", checkpoint=checkpoint.stem, progress=progress)
-    records.append_rows(run.folder / "results.csv", rows)
-    measurement.save_samples(run, network, x, labels)
-    return rows
+    about = measurement.about(run, network, split=split, checkpoint=checkpoint.stem, digest=data.digest)
+    asked = measurement.asked(about, len(labels))
+    with _held(run, console):
+        store = Store(run.folder)
+        missing = [row for row in asked if row not in store]
+        _say(console, len(asked), len(missing))
+        if split == "test" and (missing or not (run.folder / "samples.npz").is_file()):
+            measurement.save_samples(run, network, x, labels)
+        if missing:
+            with counted(console, "evaluation") as progress:
+                measurement.rows(
+                    about, network, x, labels, progress=progress, known=store.__contains__, finished=store.add
+                )
+        rows = store.rows(asked)
+        for row in measurement.numbers(about, run, network, data):
+            console.print(f"{row['quantity']}: {row['value']:.4g} ({row['kind']})", highlight=False, soft_wrap=True)
+        return rows
+
+
+def _held(run: Run, console: Console) -> AbstractContextManager[None]:
+    """One process at a time measures a run."""
+    line = f"waiting for the process that evaluates {run.id}"
+    return journal.held(run.folder / ".evaluation.lock", lambda: console.print(line, highlight=False, soft_wrap=True))
+
+
+def _say(console: Console, asked: int, missing: int) -> None:
+    """What need not be measured any more."""
+    if not missing:
+        line = f"nothing to evaluate: results.csv has what was asked for ({asked} {'row' if asked == 1 else 'rows'})"
+    elif missing < asked:
+        line = f"evaluation: results.csv has {asked - missing} of {asked} rows"
+    else:
+        return
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, Any]:
@@ -85,7 +139,8 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
     console.print(results_table(summary, title=escape(run.id)))
     bounds = {name: float(rows[0][name]) for name in ("flow_ode", "flow_discrete")}
     console.print(certificates_line(**bounds), highlight=False, soft_wrap=True)
-    with console.status("drawing figures"):
+    # under the lock, or one process could draw while another measures and replace the newer page by the older
+    with _held(run, console), console.status("drawing figures"):
         figures = draw_figures(run.folder)
         page = write_page(run.folder)
     if figures:

@@ -20,7 +20,7 @@ from robode.errors import BadInput, JobFailed
 
 PACKAGES = ("robode", "torch.nn", "torch.optim", "lightning", "torchmetrics")
 # Where robode keeps the classes that YAML files describe; its other modules hold machinery.
-NOUNS = ("robode.data", "robode.fields", "robode.objectives", "robode.ode", "robode.robustness")
+NOUNS = ("robode.data", "robode.fields", "robode.objectives", "robode.ode", "robode.report", "robode.robustness")
 TRUST = "ROBODE_TRUST"
 
 

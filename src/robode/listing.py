@@ -14,6 +14,7 @@ GROUPS = {
     "suites": "suite",
     "integrators": "integrator",
     "experiments": "experiment",
+    "papers": "paper",
     "protocols": "protocol",
     "trainers": "trainer",
 }
@@ -22,6 +23,7 @@ FLAGS = """\
   -m, --multirun     a sweep: every combination of values separated by commas, depth=4,8 seed=range(0,5)
   --config-dir DIR   more YAML files, in folders as in conf/ (also ./conf and $ROBODE_CONFIG_PATH)
   --cfg              print the composed configuration and stop
+  --dry-run          every job with its run, its state and an estimate of its cost; nothing is done
   --help             this text
 
 Keys inside a group are reached with a dot: model.width=16. `robode {verb} --cfg` shows all of them."""
@@ -45,6 +47,17 @@ def options(group: str, user_dirs: Sequence[Path] = ()) -> list[str]:
     return list(entries(group, user_dirs))
 
 
+def paper_items(user_dirs: Sequence[Path] = ()) -> dict[str, str]:
+    """Papers with their descriptions, each followed by its items as PAPER/ITEM with their titles."""
+    from robode.paper.reading import load
+
+    found: dict[str, str] = {}
+    for name, about in entries("paper", user_dirs).items():
+        items = load(name, user_dirs).items
+        found |= {name: about} | {f"{name}/{item.name}": item.title for item in items.values()}
+    return found
+
+
 def description(file: Path) -> str:
     """The comment that a YAML file begins with (after Hydra's ``# @package`` line, if any), or nothing."""
     with file.open(encoding="utf-8") as lines:
@@ -64,6 +77,7 @@ def run_list(arguments: Sequence[str]) -> int:
     if unknown:
         raise BadInput(f"robode list {unknown[0]}: choose from {', '.join(GROUPS)}")
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -72,11 +86,12 @@ def run_list(arguments: Sequence[str]) -> int:
     user_dirs = user_conf_dirs()
     for title in arguments or GROUPS:
         group = GROUPS[title]
-        table = Table(title=f"{title}  ({group}=…)", title_justify="left", box=None, show_header=False)
+        how = "robode reproduce PAPER/ITEM" if group == "paper" else f"{group}=…"
+        table = Table(title=f"{title}  ({how})", title_justify="left", box=None, show_header=False)
         table.add_column(no_wrap=True, style="bold")
         table.add_column()
-        for name, about in entries(group, user_dirs).items():
-            table.add_row(name, about)
+        for name, about in (paper_items(user_dirs) if group == "paper" else entries(group, user_dirs)).items():
+            table.add_row(escape(name), escape(about))
         console.print(table)
         console.print()
     return 0

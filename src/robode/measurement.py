@@ -12,16 +12,18 @@ import numpy as np
 from torch import Tensor, nn
 
 from robode.data.facts import DataFacts
+from robode.data.module import DataModule
 from robode.environment import git_state
 from robode.errors import BadInput
 from robode.instantiate import build, build_each
 from robode.network import Network
-from robode.ode.integrators import ETD
-from robode.report.records import wilson
+from robode.ode.integrators import ETD, MAX_SUBSTEPS
+from robode.report.records import append_numbers, wilson
 from robode.report.style import write_whole
 from robode.robustness.corruptions import Perturbation
 from robode.robustness.protocols import EvaluationProtocol
-from robode.robustness.suite import evaluate_suite, sample_grid
+from robode.robustness.quantities import Quantity
+from robode.robustness.suite import Known, Progress, evaluate_suite, plan, sample_grid
 from robode.runs import Run
 
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
@@ -30,56 +32,99 @@ ACTIVE_J = 0.05  # exp(-h c gamma) below this: an etd step is a gradient step an
 
 
 @dataclass(frozen=True)
+class About:
+    """The data that rows are about, and the columns that they have in common."""
+
+    data_digest: str
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Measurement:
     """Which perturbations are measured how. seed: of the noise. config: the run's, to describe rows (`seed` there
     is that of the training).
 
-    left_out: one line for each perturbation that makes no sense for these data.
+    quantities: the entries of the suite that give numbers and not accuracies.
+    left_out: one line for each perturbation or quantity that makes no sense for these data.
     """
 
     config: Mapping[str, Any]
     facts: DataFacts
     suite: Mapping[str, Perturbation]
+    quantities: Mapping[str, Quantity]
     left_out: list[str]
     protocol: EvaluationProtocol
     repeats: int
     seed: int
     batch_size: int
 
+    def about(self, run: Run, network: Network, *, split: str, checkpoint: str, digest: str) -> About:
+        """What all rows of a network have in common. digest: of the data (`DataModule.digest`)."""
+        return About(
+            digest,
+            {
+                "run": run.id,
+                "checkpoint": checkpoint,
+                "weights": weights_digest(network),
+                "experiment": self.config.get("experiment") or "",
+                "model": self.config["model"]["name"],
+                "data": self.config["data"]["name"],
+                "split": split,
+                "depth": self.config["depth"],
+                "integrator": self.config["integrator"]["name"],
+                "seed": self.config["seed"],
+                "noise_seed": self.seed,
+                "solver": "",
+            },
+        )
+
+    def asked(self, about: About, n: int) -> list[dict[str, Any]]:
+        """The rows that are asked for, without what is found, in the order of the suite. n: samples of the split."""
+        rows = plan(self.suite, self.protocol, self.facts, self.repeats, about.data_digest)
+        return [about.columns | row | {"n": n} for _, row in rows]
+
     def rows(
         self,
-        run: Run,
+        about: About,
         network: Network,
         x: Tensor,
         labels: Tensor,
         *,
-        split: str,
-        checkpoint: str,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = lambda done, total: None,
+        known: Known = lambda row: False,
+        finished: Callable[[list[dict[str, Any]], list[np.ndarray]], None] = lambda rows, right: None,
     ) -> list[dict[str, Any]]:
-        """Rows with every column of records.COLUMNS. x: (n, *shape), uint8 or data units; labels: (n,)."""
+        """Rows with every column of records.COLUMNS. x: (n, *shape), uint8 or data units; labels: (n,).
+
+        known: rows that `asked` gives and that are not wanted again. finished: gets rows as soon as a noisy copy of the
+        data is done, and which samples were right, (n,) bool for each row.
+        """
+        same = about.columns | {
+            "params": network.parameter_count, "commit": git_state()["commit"], **network.flow.certificate()
+        }  # fmt: skip
+
+        def complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [same | row | _interval(row["correct"], row["n"]) for row in rows]
+
         found = evaluate_suite(
-            network, x, labels, suite=self.suite, protocol=self.protocol, facts=self.facts,
-            repeats=self.repeats, seed=self.seed, batch_size=self.batch_size, progress=progress,
+            network, x, labels, suite=self.suite, protocol=self.protocol, facts=self.facts, repeats=self.repeats,
+            seed=self.seed, data_digest=about.data_digest, batch_size=self.batch_size, progress=progress,
+            known=lambda row: known(about.columns | row | {"n": len(labels)}),
+            finished=lambda rows, right: finished(complete(rows), [each.numpy() for each in right]),
         )  # fmt: skip
-        about = {
-            "run": run.id,
-            "checkpoint": checkpoint,
-            "weights": weights_digest(network),
-            "experiment": self.config.get("experiment") or "",
-            "model": self.config["model"]["name"],
-            "data": self.config["data"]["name"],
-            "split": split,
-            "depth": self.config["depth"],
-            "integrator": self.config["integrator"]["name"],
-            "params": network.parameter_count,
-            "seed": self.config["seed"],
-            "noise_seed": self.seed,
-            "solver": "",
-            "commit": git_state()["commit"],
-            **network.flow.certificate(),
-        }
-        return [about | row | _interval(row["correct"], row["n"]) for row in found]
+        return complete(found)
+
+    def numbers(self, about: About, run: Run, network: Network, data: DataModule) -> list[dict[str, Any]]:
+        """Append the quantities that numbers.csv lacks for this network; the new rows."""
+        found = []
+        for quantity in self.quantities.values():
+            if not quantity.known(run.folder, about.columns["weights"]):
+                same = {name: about.columns[name] for name in ("run", "checkpoint", "weights", "seed")}
+                same["commit"] = git_state()["commit"]
+                found += [same | row for row in quantity.measure(network, data, run.folder)]
+        if found:
+            append_numbers(run.folder / "numbers.csv", found)
+        return found
 
     def save_samples(self, run: Run, network: Network, x: Tensor, labels: Tensor) -> None:
         """samples.npz: a few samples under every perturbation with the predictions, for the grid figure.
@@ -133,14 +178,20 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     """
     chosen = {key: choices.get(key, config[key]) for key in ("suite", "protocol", "repeats", "seed")}
     protocol = build(chosen["protocol"], drop=("name",))
-    suite = build_each(chosen["suite"])
+    built = build_each(chosen["suite"])
+    quantities = {name: each for name, each in built.items() if isinstance(each, Quantity)}
+    suite = {name: each for name, each in built.items() if name not in quantities}
+    if not suite:
+        raise BadInput("suite: expected something to count right answers under, for example suite=[clean,eps_r]")
     refusals = {name: each.refusal(protocol.bounds(facts)) for name, each in suite.items()}
-    if all(refusals.values()):
+    refusals |= {name: each.refusal(facts) for name, each in quantities.items()}
+    if all(refusals[name] for name in suite):
         raise BadInput(f"suite: nothing in it fits these data ({', '.join(map(str, refusals.values()))})")
     return Measurement(
         config=config,
         facts=facts,
         suite={name: each for name, each in suite.items() if not refusals[name]},
+        quantities={name: each for name, each in quantities.items() if not refusals[name]},
         left_out=[f"{name} is left out: {refusal}" for name, refusal in refusals.items() if refusal],
         protocol=protocol,
         repeats=chosen["repeats"],
@@ -154,12 +205,18 @@ def warnings_about(network: Network) -> list[str]:
     flow = network.flow
     bounds = flow.certificate()
     found = []
-    if bounds["flow_ode"] <= 1 < bounds["flow_discrete"]:
+    properties = flow.properties()
+    if properties.get("substeps") == MAX_SUBSTEPS and properties["h"] > MAX_SUBSTEPS * properties["h_star"]:
+        found.append(
+            f"integrator.substeps=auto: even {MAX_SUBSTEPS} substeps, the most, are longer than h_star; whether the "
+            "network that runs contracts is certified by flow_discrete alone"
+        )
+    elif bounds["flow_ode"] <= 1 < bounds["flow_discrete"]:
         found.append(
             "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to "
             "(flow_discrete > 1): use integrator=etd, or a step of at most h_star"
         )
-    decay = math.exp(-flow.properties().get("hcgamma_max", 0.0))
+    decay = math.exp(-properties.get("hcgamma_max", 0.0))
     if decay < ACTIVE_J and isinstance(flow.integrator, ETD):
         found.append(f"J has no effect: exp(-h c gamma) < {ACTIVE_J} in some layer; use step=auto or a smaller step")
     return found

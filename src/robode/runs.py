@@ -6,15 +6,13 @@ outputs/<experiment>/<run>/{config.yaml, status.json, environment.json, best.ckp
 
 from __future__ import annotations
 
-import copy
 import glob
-import hashlib
-import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from robode.errors import BadInput, JobFailed
+from robode.files import read_json, write_json, write_text
+from robode.identity import differences, run_id
 from robode.instantiate import check_targets, to_plain
 
 OUTPUTS = Path("outputs")
-# Keys that do not change what is computed: where files are, what the run is called, who listens.
-VOLATILE = ("run", "resume", "logger")
+REPLACED = ".replaced"  # where `force=true` moves what it trains anew
+SILENCE = 60.0  # seconds without a heartbeat after which a run that says "running" is not
+_changing = threading.RLock()  # the heartbeat changes status.json from a thread of its own
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,27 @@ class Run:
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
 
     def status(self) -> dict[str, Any]:
-        """status.json: status (running, done, failed, interrupted), epoch, step, warnings, error."""
+        """status.json: status (queued, running, done, failed, interrupted), trained, epoch, step, warnings, error;
+        heartbeat (seconds since 1970) and owner of the process that has it."""
         return read_json(self.folder / "status.json")
+
+    @property
+    def state(self) -> str:
+        """status, as far as it can be believed: a killed process cannot say any more that it was interrupted."""
+        status = self.status()
+        if status.get("status") == "running" and time.time() - status.get("heartbeat", 0) > SILENCE:
+            return "interrupted"
+        return str(status.get("status", "not started"))
+
+    @property
+    def trained(self) -> bool:
+        """Whether the training has come to its end; what is still missing then are measurements."""
+        return bool(self.status().get("trained")) and self.last.is_file()
 
     def update(self, **changes: Any) -> None:
         """Change entries of status.json. Raises `JobFailed` if the disk refuses."""
-        write_json(self.folder / "status.json", {**self.status(), **changes})
+        with _changing:
+            write_json(self.folder / "status.json", {**self.status(), **changes})
 
     def warn(self, text: str) -> bool:
         """Remember a warning; False if it was there already."""
@@ -84,34 +100,85 @@ class Run:
         return True
 
 
-def create(config: DictConfig, outputs: Path = OUTPUTS) -> Run:
-    """A new run folder with config.yaml and status.json; no other job can get the same one.
+def locate(config: Any, data_digest: str, outputs: Path = OUTPUTS) -> Run:
+    """The folder that this training has or will have; nothing is written.
+
+    A folder of the right name may hold another training, because `resume=RUN epochs=…` changes what a run is.
+    Such folders are passed over, except where the user chose the name.
 
     Raises:
-        BadInput: the name in `run` is taken or is no name.
-        JobFailed: the folder cannot be written.
+        BadInput: the name in `run` is none, or belongs to another training.
     """
     plain = to_plain(config)
     name = plain.get("run")
     check_name(name)
     parent = outputs / str(plain.get("experiment") or "default")
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        run = Run(_claim(parent, str(name)) if name is not None else _claim_free(parent, run_id(plain)))
-    except FileExistsError:
+    if name is not None:
+        check_free(parent / str(name), plain)
+        return Run(parent / str(name))
+    names = _numbered(run_id(plain, data_digest))
+    return next(Run(parent / each) for each in names if not _difference(parent / each, plain))
+
+
+def check_free(folder: Path, plain: Mapping[str, Any]) -> None:
+    """Raises `BadInput` if the folder holds another training than `plain` describes."""
+    if differing := _difference(folder, plain):
+        key, there, asked = differing[0]
         raise BadInput(
-            f"run={name}: {parent / str(name)} is there already; choose another name or resume={name}"
-        ) from None
+            f"run={folder.name}: {folder} is there already and has {key}={there}, not {asked}; "
+            f"choose another name or resume={folder.name}"
+        )
+
+
+def _difference(folder: Path, plain: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    if not (folder / "config.yaml").is_file():
+        return []
+    return differences(to_plain(Run(folder).config()), plain)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def create(run: Run, config: Any) -> Run:
+    """The run's folder with config.yaml, if it is not there yet: queued, nothing done.
+
+    Raises:
+        JobFailed: the folder cannot be written.
+    """
+    plain = to_plain(config)
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if (J := _J_file(plain)) and J.is_file():  # the original may move or change
+            _copy(J, run.folder / f"J{J.suffix}")
     except OSError as error:
-        raise JobFailed(f"cannot write {error.filename or parent}: {error.strerror}") from error
-    run.save_config(plain)
-    if J := _J_file(plain):  # the original may move or change
-        try:
-            shutil.copyfile(J, run.folder / f"J{J.suffix}")
-        except OSError as error:
-            raise JobFailed(f"cannot write {run.folder}/J{J.suffix}: {error.strerror}") from error
-    run.update(status="running", epoch=0, step=0, warnings=[])
+        raise JobFailed(f"cannot write {error.filename or run.folder}: {error.strerror}") from error
+    if not (run.folder / "config.yaml").is_file():
+        run.update(status="queued", trained=False, epoch=0, step=0, warnings=[])
+        run.save_config(plain)  # last: a folder with this file is a run
     return run
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not target.exists():
+        shutil.copyfile(source, target)
+
+
+def set_aside(run: Run) -> None:
+    """Empty a run's folder for `force=true`: what was in it moves below REPLACED. Raises `JobFailed`."""
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime())
+    shelf = run.folder.parent / REPLACED / f"{run.id}_{stamp}_{os.getpid()}"
+    try:
+        shelf.mkdir(parents=True)
+        for path in run.folder.iterdir():
+            if path.name != ".lock":  # it is held
+                path.rename(shelf / path.name)
+    except OSError as error:
+        raise JobFailed(f"cannot move {run.folder} aside: {error.strerror}") from error
 
 
 def check_name(name: str | None) -> None:
@@ -124,33 +191,6 @@ def _J_file(config: Mapping[Any, Any]) -> Path | None:
     """The file that model.J_file names, if it does."""
     name = (config.get("model") or {}).get("J_file")
     return Path(name) if name else None
-
-
-def _claim(parent: Path, name: str) -> Path:
-    (parent / name).mkdir()  # fails if another job was first
-    return parent / name
-
-
-def _claim_free(parent: Path, name: str) -> Path:
-    number = 1
-    while True:
-        try:
-            return _claim(parent, name if number == 1 else f"{name}-{number}")
-        except FileExistsError:
-            number += 1
-
-
-def run_id(plain: Mapping[str, Any]) -> str:
-    """<model>-N<depth>-s<seed>-<hash of the configuration>, the name of a run that was given none."""
-    return f"{plain['model']['name']}-N{plain['depth']}-s{plain['seed']}-{config_hash(plain)[:8]}"
-
-
-def config_hash(plain: Mapping[str, Any]) -> str:
-    """SHA-256 of a plain configuration without the keys that do not change what is computed."""
-    kept = {key: copy.deepcopy(value) for key, value in plain.items() if key not in VOLATILE}
-    if isinstance(kept.get("data"), dict):
-        kept["data"].pop("root", None)
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[Run, str | None]:
@@ -173,7 +213,7 @@ def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[
 
 def _search(name: str, key: str, outputs: Path) -> Path:
     known = outputs.glob(f"**/{glob.escape(name)}/config.yaml") if re.fullmatch(r"[\w.\-/]+", name) else ()
-    matches = sorted(path.parent for path in known)
+    matches = sorted(path.parent for path in known if REPLACED not in path.parts)
     if not matches:
         raise BadInput(f"{key}={name}: expected a run folder, the name of a run under {outputs}/ or a .ckpt file")
     if len(matches) > 1:
@@ -194,28 +234,3 @@ def checkpoint_path(run: Run, name: str) -> Path:
         saved = ", ".join(sorted(p.name for p in run.folder.glob("*.ckpt"))) or "none yet: finish its first epoch"
         raise BadInput(f"checkpoint={name}: run {run.id} has no such checkpoint (it has {saved})")
     return path
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file; empty if there is no file or it is damaged."""
-    with suppress(OSError, ValueError):
-        content = json.loads(path.read_text())
-        if isinstance(content, dict):
-            return content
-    return {}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new, never half. Raises `JobFailed`."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text)
-        os.replace(draft, path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise JobFailed(f"cannot write {path}: {error.strerror}") from error

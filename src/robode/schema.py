@@ -26,6 +26,7 @@ class Train:
     data: Any = _group("the data set; data.root=FOLDER says where its files are")
     depth: int = _word("layers N, each one integrator step")
     seed: int = _word("of the weights, the batch order and the noise")
+    seeds: Any = _word("these seeds together in one process, each its own run: how many (1, 2, …) or which: [1,5]")
     protocol: Any = _group("how noise is measured: its space, clipping and units")
     integrator: Any = _group("the one-step method that makes a layer out of the field")
     suite: Any = _group("perturbations to evaluate; several: suite=[noise,clean]")
@@ -35,6 +36,8 @@ class Train:
     trainer: Any = _group("the machine: cpu, gpu, ddp or ddp_sim; trainer.precision=… too")
     run: str | None = _word("name of the new run folder; null = made from the configuration")
     resume: str | None = _word("continue this run in its own folder")
+    force: bool = _word("true = train again what is done already; the old run is kept in .replaced")
+    fail_fast: bool = _word("true = a sweep stops at the first job that fails")
     step: Any = _word("step size h, or give horizon; auto: h·c·gamma = 1 (euler, rk4: at most h*) or the family's own")
     horizon: float | None = _word("final time T = depth·step; give this or step, not both")
     repeats: int = _word("noisy copies of the test set for each noise level")
@@ -51,12 +54,14 @@ class Evaluate:
 
     run: str = _word("the trained run: its folder, its name, or a checkpoint in it")
     checkpoint: str = _word("best or last")
+    split: str = _word("the samples: test, validation or train", default="test")
     data: Any = _group("data.root=FOLDER where the files have moved since training")
     seed: int | None = _word("of the noise; null = the run's own")
     protocol: Any = _group("how noise is measured: its space, clipping and units")
     suite: Any = _group("perturbations to evaluate; several: suite=[noise,clean]")
     repeats: int = _word("noisy copies of the test set for each noise level")
     batch_size: int = _word("samples at a time")
+    fail_fast: bool = _word("true = a sweep stops at the first job that fails")
 
 
 SCHEMAS: dict[str, type] = {"train": Train, "evaluate": Evaluate}

@@ -1,9 +1,10 @@
-"""`robode train`: seed, data, network, fit, suites, figures, page."""
+"""`robode train`: find the run or make it, fit what is missing, measure what is missing, draw the page."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig
@@ -11,58 +12,115 @@ from rich.console import Console
 
 from robode import environment
 from robode.data.module import DataModule
+from robode.errors import BadInput, JobFailed
 from robode.evaluate import measure, report
 from robode.instantiate import to_plain
-from robode.job import job
+from robode.job import job, turn
 from robode.measurement import Measurement, build_measurement, precision_warnings, warnings_about
 from robode.network import build_network
 from robode.resume import resumed
-from robode.runs import Run, checkpoint_path, create
-from robode.training.assembly import assemble, build_loggers
+from robode.runs import Run, checkpoint_path, create, locate, set_aside
+from robode.seeds import one_each
+from robode.together import train_together
+from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.checkpoints import load_weights
-from robode.training.processes import together
+from robode.training.processes import Workers, together
 from robode.training.trainer import fit, processes
 
 
-def run_training(cfg: DictConfig, words: Sequence[str] = ()) -> dict[str, Any]:
+def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) -> dict[str, Any]:
     """Train the network of `cfg`, or continue the run `cfg.resume`, then measure it and write its report.
 
+    Nothing is done twice: a run that was trained before is only measured, and only where rows are missing; one
+    that was cut off goes on from its last epoch; one that another process has is waited for.
+
     words: the `key=value` that the user typed; a resumed run takes its configuration from its folder and only
-    these from the command line.
+    these from the command line. wait: false = raise `Busy` where another process has the run.
 
     Returns:
-        run (the folder), report (the page), rows, accuracy (clean), flow_ode and flow_discrete.
+        run (the folder), report (the page), rows, accuracy (clean), flow_ode, flow_discrete, trained (False where
+        an earlier training was reused) and other_code (whether that was made by other sources).
 
     Raises:
         BadInput: before anything is written.
         JobFailed: NaN, disk.
         KeyboardInterrupt: the run is marked interrupted and can be resumed.
     """
-    console, began = Console(), time.monotonic()
-    old: Run | None = None
-    if cfg.resume is not None:
-        cfg, old = resumed(cfg, words)
+    if cfg.get("seeds") is not None:
+        return _run_together(cfg, words, wait)
+    console, run = Console(), None
+    if continued := cfg.resume is not None:
+        cfg, run = resumed(cfg, words)
     config = to_plain(cfg)
+    data = build_data(cfg)
+    run = run or locate(config, data.digest)
     with together(processes(config["trainer"])) as workers:
-        parts = assemble(cfg, console, environment.threads_of(old) if old else None)
-        measurement = build_measurement(config, parts.data.facts, **_reduced(config))
-        if old:
-            load_weights(old.last, parts.network)  # says in one line what does not fit
-        run = old or create(cfg)
-        with job(run, console):
-            run.save_config(config)
-            console.print(f"run:     {run.folder}", highlight=False, soft_wrap=True)
-            environment.record(run, config, parts.data.digest)
-            known = [*measurement.left_out, *precision_warnings(config), *warnings_about(parts.network)]
-            _warn(run, known, console)
-            workers.start(run, resumed=old is not None)
-            parts.module.run = run
-            parts.trainer.loggers = build_loggers(config["logger"], run)
-            fit(parts.trainer, parts.module, parts.data, old.last if old else None)
-            rows = _measure_best(run, cfg, parts.data, measurement, console)
-            environment.finish(run, began)
-            run.update(status="done")  # the page shows it; the job marks the run anew if drawing fails
-            return report(run, rows, console)
+        with _refused(run):
+            parts = assemble(cfg, console, environment.threads_of(run), data)
+            measurement = build_measurement(config, parts.data.facts, **_reduced(config))
+        with turn(run, console, wait):
+            run = run if continued else _prepared(run, cfg)
+            unfinished = continued or not run.trained
+            with job(run, console):
+                console.print(f"run:     {run.folder}", highlight=False, soft_wrap=True)
+                if unfinished:
+                    _train(run, config, parts, measurement, workers, console)
+                rows = _measure_best(run, cfg, parts.data, measurement, console)
+                run.update(status="done")  # the page shows it; the job marks the run anew if drawing fails
+                result = report(run, rows, console)
+    return result | {"trained": unfinished, "other_code": environment.other_code(run)}
+
+
+def _run_together(cfg: DictConfig, words: Sequence[str], wait: bool) -> dict[str, Any]:
+    """Train the seeds in one batch, then measure each run. Raises `JobFailed` at the end if some seed failed."""
+    configs = one_each(cfg)
+    failures = train_together(configs, Console(), wait)
+    for each in configs:
+        each.force = False  # that is done
+    good = [each for each, failure in zip(configs, failures, strict=True) if failure is None]
+    results = [run_training(each, words, wait) for each in good]
+    if len(good) < len(configs):
+        raise JobFailed("; ".join(f"seed {c.seed}: {f}" for c, f in zip(configs, failures, strict=True) if f))
+    return results[-1] | {"trained": True, "runs": [result["run"] for result in results]}
+
+
+@contextmanager
+def _refused(run: Run) -> Iterator[None]:
+    """A job that was queued and turns out to be impossible does not stay queued."""
+    try:
+        yield
+    except BadInput as error:
+        if run.state == "queued":
+            run.update(status="failed", error=str(error))
+        raise
+
+
+def _prepared(run: Run, cfg: DictConfig) -> Run:
+    """The run's folder, emptied where the user wants it trained anew."""
+    if cfg.force and (run.folder / "config.yaml").is_file():
+        set_aside(run)
+    return create(run, cfg)
+
+
+def _train(
+    run: Run, config: Mapping[str, Any], parts: Parts, measurement: Measurement, workers: Workers, console: Console
+) -> None:
+    """Fit from the beginning, or from last.ckpt if there is one."""
+    began, checkpoint = time.monotonic(), run.last if run.last.is_file() else None
+    if checkpoint:
+        load_weights(checkpoint, parts.network)  # says in one line what does not fit
+        console.print(f"goes on after epoch {run.status().get('epoch', 0)}", highlight=False)
+    run.save_config(config)
+    run.update(trained=False)
+    environment.record(run, config, parts.data.digest)
+    known = [*measurement.left_out, *precision_warnings(config), *warnings_about(parts.network)]
+    _warn(run, known, console)
+    workers.start(run, resumed=checkpoint is not None)
+    parts.module.run = run
+    parts.trainer.loggers = build_loggers(config["logger"], run)
+    fit(parts.trainer, parts.module, parts.data, checkpoint)
+    environment.finish(run, began)
+    run.update(trained=True)
 
 
 def _measure_best(

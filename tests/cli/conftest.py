@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     seen = Jobs()
 
-    def stand_in(cfg: DictConfig, words: Sequence[str] = ()) -> dict[str, Any]:
+    def stand_in(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) -> dict[str, Any]:
         seen.configs.append(cfg)
         seen.argv.append(list(sys.argv))
         seen.effect(cfg)
@@ -35,6 +35,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
         fake = ModuleType(f"robode.{module}")
         setattr(fake, function, stand_in)
         monkeypatch.setitem(sys.modules, f"robode.{module}", fake)
+    monkeypatch.setattr("robode.forecast.queue", lambda configs: None)
     return seen
 
 

@@ -112,6 +112,7 @@ def test_train_refuses(words: str, robode: Callable[..., Answer], folder: Path, 
         ("run=nothing", "run=nothing: expected a run folder"),
         ("run=.", "there is no config.yaml"),
         ("run=. checkpoint=newest", "choose one of: best, last"),
+        ("run=. split=all", "split=all: choose one of: test, validation, train"),
         ("run=. model=chnode", "unknown key 'model'"),
         ("run=. suite.gaussian.var=-1", "expected a number"),
     ],
@@ -160,12 +161,15 @@ def test_truncated_file(robode: Callable[..., Answer], folder: Path) -> None:
 
 
 def test_a_taken_run_name(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
-    (folder / "outputs" / "default" / "mine").mkdir(parents=True)
+    mine = folder / "outputs" / "default" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "config.yaml").write_text(robode("train", "--cfg", "depth=3").out)
     answer = robode("train", "-m", "run=yours,mine")
-    assert "run=mine: outputs/default/mine is there already; choose another name or resume=mine" in answer.line
+    assert "run=mine: outputs/default/mine is there already and has depth=3, not 8" in answer.line
     assert (answer.code, jobs.configs) == (2, [])
+    assert robode("train", "run=mine", "depth=3", "repeats=2").code == 0  # the same training, measured again
     assert robode("train", "run=mine", "experiment=smoke").code == 0  # another experiment's folder
-    assert [path.name for path in folder.rglob("*")] == ["outputs", "default", "mine"]
+    assert [path.name for path in folder.rglob("*")] == ["outputs", "default", "mine", "config.yaml"]
 
 
 def test_runs_of_a_sweep_with_names_of_their_own(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:

@@ -14,7 +14,7 @@ from robode.paths import conf_dir
 
 def test_help_and_version(robode: Callable[..., Answer]) -> None:
     assert robode().out == robode("--help").out
-    for verb in ("train", "evaluate", "list", "completion"):
+    for verb in ("train", "evaluate", "reproduce", "report", "list", "completion"):
         assert f"\n  {verb} " in robode("--help").out
     assert robode("--version").out == f"robode {__version__}\n"
 
@@ -25,7 +25,7 @@ def test_verb_help_lists_words_and_groups(verb: str, robode: Callable[..., Answe
     for word, about in schema.words(verb).items():
         assert f"  {word}" in out
         assert about in out
-    for group in GROUPS.values() if verb == "train" else ("suite", "protocol"):
+    for group in set(GROUPS.values()) - {"paper"} if verb == "train" else ("suite", "protocol"):
         for name in entries(group):
             assert name in out
     if verb == "train":
@@ -36,7 +36,8 @@ def test_verb_help_lists_words_and_groups(verb: str, robode: Callable[..., Answe
 def test_lists(robode: Callable[..., Answer]) -> None:
     out = robode("list").out
     for title, group in GROUPS.items():
-        assert f"{title}  ({group}=…)" in out
+        how = "robode reproduce PAPER/ITEM" if group == "paper" else f"{group}=…"
+        assert f"{title}  ({how})" in out
         for name, about in entries(group).items():
             assert f" {name} " in out
             assert about in out
@@ -63,6 +64,7 @@ def test_lists_show_the_users_files(robode: Callable[..., Answer], folder: Path)
     ("line", "expected"),
     [
         ("robode tr", ["train"]),
+        ("robode rep", ["report", "reproduce"]),
         ("robode list mo", ["models"]),
         ("robode completion ", ["bash", "fish", "zsh"]),
         ("robode train dep", ["depth="]),

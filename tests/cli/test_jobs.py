@@ -11,7 +11,7 @@ from command_line import Answer, Jobs
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from robode.errors import BadInput, JobFailed
+from robode.errors import BadInput, Busy, JobFailed
 
 
 def test_defaults(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
@@ -52,7 +52,7 @@ def test_a_job_sees_its_own_command_line_and_no_hydra(robode: Callable[..., Answ
 def test_sweep_over_noise_levels_leaves_one_record(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     answer = robode("train", "-m", "model=chnode", "suite.gaussian.var=0.05,0.2")
     assert [cfg.suite.gaussian.var for cfg in jobs.configs] == [0.05, 0.2]
-    assert "sweep: 2 jobs, 0 failed" in answer.out
+    assert "sweep: 2 jobs, 0 reused, 0 failed" in answer.out
     assert answer.code == 0
     files = [path.name for path in folder.rglob("*") if path.is_file()]
     assert files == ["multirun.yaml"]
@@ -66,9 +66,36 @@ def test_a_failing_job_does_not_stop_the_others(robode: Callable[..., Answer], j
     jobs.effect = fail
     answer = robode("train", "-m", "depth=1,2,3")
     assert [cfg.depth for cfg in jobs.configs] == [1, 2, 3]
-    assert "sweep: 3 jobs, 1 failed" in answer.out
+    assert "sweep: 3 jobs, 0 reused, 1 failed" in answer.out
     assert answer.line == "job 1 (depth=2): NaN loss at step 3"
     assert answer.code == 1
+
+
+def test_fail_fast_runs_nothing_after_a_failure(robode: Callable[..., Answer], jobs: Jobs) -> None:
+    def fail(cfg: DictConfig) -> None:
+        if cfg.depth == 2:
+            raise JobFailed("NaN loss")
+
+    jobs.effect = fail
+    answer = robode("train", "-m", "depth=1,2,3,4", "fail_fast=true")
+    assert [cfg.depth for cfg in jobs.configs] == [1, 2]
+    assert answer.code == 1 and "job 1 (depth=2 fail_fast=true): NaN loss" in answer.err
+    assert [line.split(" (")[0] for line in answer.err.splitlines()[1:]] == ["robode: job 2", "robode: job 3"]
+    assert answer.err.count("not run, because a job before it failed") == 2
+
+
+def test_a_job_that_another_process_has_is_done_at_the_end(robode: Callable[..., Answer], jobs: Jobs) -> None:
+    tried: list[int] = []
+
+    def busy_at_first(cfg: DictConfig) -> None:
+        tried.append(cfg.depth)
+        if cfg.depth == 1 and tried.count(1) == 1:
+            raise Busy("run 1 is being trained by another process")
+
+    jobs.effect = busy_at_first
+    answer = robode("train", "-m", "depth=1,2")
+    assert tried == [1, 2, 1]
+    assert (answer.code, answer.err) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,24 +23,36 @@ from robode.report.records import COLUMNS
 from robode.robustness.corruptions import Batch, Perturbation
 from robode.robustness.noise import base_noise
 from robode.robustness.protocols import EvaluationProtocol
-from robode.robustness.suite import evaluate_suite, levels
+from robode.robustness.quantities import Quantity
+from robode.robustness.suite import evaluate_suite, levels, plan
 
 CONF = Path(__file__).parents[2] / "conf"
-SUITES = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
+ALL = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 FACTS = {
     "grey": DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c")),
     "colour": DataFacts((3, 4, 4), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (0.0, 1.0), ("a", "b", "c")),
     "vectors": DataFacts((2,), 3, (0.0, 0.0), (1.0, 1.0), None, ("a", "b", "c")),
 }
-PROMISED = "perturbation suite norm severity severity_unit space protocol repeat n correct accuracy seconds".split()
+PROMISED = (
+    "perturbation suite norm severity severity_unit space protocol evaluation repeat n correct accuracy seconds".split()
+)
 N, REPEATS, SEED = 117, 3, 5
 CUTS = (0, 1, 50, 73, N)  # on and beside the edges of the noise blocks
 
 
+@functools.cache
 def composed(group: str, name: str):
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
         return compose(overrides=[f"+{group}={name}"])[group]
+
+
+def perturbations_of(name: str) -> dict[str, Perturbation]:
+    """The entries of a suite but the quantities, which have nothing to do with these contracts."""
+    return {key: each for key, each in build_each(composed("suite", name)).items() if not isinstance(each, Quantity)}
+
+
+SUITES = [name for name in ALL if name == "clean" or set(perturbations_of(name)) != {"clean"}]
 
 
 class Case:
@@ -47,7 +60,7 @@ class Case:
 
     def __init__(self, suite: str, protocol: str, kind: str) -> None:
         self.facts = FACTS[kind]
-        self.suite: dict[str, Perturbation] = build_each(composed("suite", suite))
+        self.suite = perturbations_of(suite)
         self.protocol: EvaluationProtocol = build(composed("protocol", protocol))
         generator = torch.Generator().manual_seed(3)
         shape = (N, *self.facts.shape)
@@ -141,6 +154,47 @@ def test_the_split_into_batches_changes_no_row(case):
         return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
     assert known(case.rows(batch_size=1)) == known(case.rows(batch_size=1000))
+
+
+def test_rows_computed_in_pieces_are_the_rows_computed_at_once(case):
+    def key(row):
+        return row["perturbation"], row["severity"], row["repeat"]
+
+    def known(rows):
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+    at_once: dict[tuple, Tensor] = {}
+    whole = case.rows(finished=lambda rows, right: at_once.update(zip(map(key, rows), right, strict=True)))
+    pieces, bits = [], {}
+    for turn in range(3):  # every third row, then every third of the others …
+        wanted = {key(row) for row in whole[turn::3]}
+
+        def keep(rows, right):
+            assert [int(each.sum()) for each in right] == [row["correct"] for row in rows]
+            bits.update(zip(map(key, rows), right, strict=True))
+
+        pieces += case.rows(known=lambda row: key(row) not in wanted, finished=keep)  # noqa: B023 - called at once
+    place = {key(row): index for index, row in enumerate(whole)}
+    assert known(sorted(pieces, key=lambda row: place[key(row)])) == known(whole)
+    assert bits.keys() == at_once.keys() and all(torch.equal(bits[each], at_once[each]) for each in bits)
+
+
+def test_a_perturbation_set_up_otherwise_is_another_evaluation_and_its_levels_are_not(case):
+    def evaluation(perturbation):
+        (found,) = {row["evaluation"] for level, row in asked(case, perturbation) if level.perturbation is perturbation}
+        return found
+
+    for perturbation in {perturbation for perturbation, _ in case.perturbations()} - set(case.protocol.extras):
+        other, fewer = copy.copy(perturbation), copy.copy(perturbation)
+        other.suite, fewer.severities = "mine", (0.125,)
+        assert evaluation(fewer) == evaluation(perturbation) != evaluation(other)
+    assert len({row["evaluation"] for row in case.rows()}) == len({row["perturbation"] for row in case.rows()})
+    here, elsewhere = ({row["evaluation"] for row in case.rows(data_digest=digest)} for digest in "ab")
+    assert here.isdisjoint(elsewhere)
+
+
+def asked(case, perturbation):
+    return plan({perturbation.name: perturbation}, case.protocol, case.facts, 1)
 
 
 @pytest.mark.parametrize("training", [True, False])

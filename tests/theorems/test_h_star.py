@@ -4,10 +4,14 @@ import math
 from fractions import Fraction
 
 import pytest
+import torch
 from problems import KINDS, eye, field_with_hessian, norm2, skew_matrix, smallest_gamma, worst_hessian
 
+from robode.errors import BadInput
+from robode.fields.chnode import CHNode
 from robode.ode import bounds
-from robode.ode.integrators import Euler
+from robode.ode.integrators import ETD, Euler
+from robode.ode.runge_kutta import RK4
 
 CLASSES = [(0.2, 2.0), (4e-4, 1.0)]
 
@@ -84,3 +88,48 @@ def test_the_published_settings_are_far_beyond_h_star() -> None:
     assert bounds.h_star(m, M, gamma, 1.0) == pytest.approx(1.8e-4, rel=0.1)
     gains = [complex(-0.5 * gamma, 0.5)]
     assert bounds.one_step_lipschitz(m, M, gains) == pytest.approx(11.5, rel=0.02)
+
+
+@pytest.mark.parametrize("J", ["canonical", "j2"])
+def test_factor_sqrt_3_with_an_automatic_step_runs_just_inside_h_star(J: str) -> None:
+    """model.gamma=factor model.factor=1.732 step=auto: T = N h*, after any change of the weights, from both sides."""
+    torch.manual_seed(2)
+    flow = CHNode(4, 3, Euler(), kappa=0.05, gamma="factor", factor=math.sqrt(3), J=J)
+    for scale in (1.0, 2.5, 0.6):
+        with torch.no_grad():
+            flow.K.mul_(scale)
+        flow.project_()
+        p = flow.properties()
+        assert p["gamma"] == pytest.approx(math.sqrt(3) * p["gamma_min"], rel=1e-6)
+        assert 0.99 * p["h_star"] < p["h"] < p["h_star"] and flow.certificate()["flow_discrete"] <= 1
+        F = flow.skew.J - p["gamma"] * eye(4)
+        for h, expands in ((p["h"], False), (1.001 * p["h_star"], True)):
+            S = worst_hessian(p["c1"], p["c2"], h * F)
+            assert (norm2(eye(4) + h * F @ S) > 1) == expands
+
+
+@pytest.mark.parametrize("ratio", [26, 1e3, 1e6])
+def test_sqrt_3_gives_euler_its_longest_steps(ratio: float) -> None:
+    """Within 1 % of the best factor for M/m >= 26; the published rules (just above gamma_min) give far shorter ones."""
+    m, M, omega = 0.3, 0.3 * ratio, 1.7
+
+    def longest(s: float) -> float:
+        return float(bounds.h_star(m, M, s * bounds.gamma_min(m, M, omega), omega))
+
+    best = max(longest(1 + 0.01 * k) for k in range(1, 500))
+    assert longest(math.sqrt(3)) >= 0.99 * best
+    assert max(longest(1.1), longest(6.0)) < 0.5 * best
+
+
+@pytest.mark.parametrize("J", ["canonical", "j2"])
+def test_factor_1_is_gamma_min_itself(J: str) -> None:
+    """etd does not expand there, whatever rounding does to kappa; explicit methods have h* = 0, hence no auto step."""
+    torch.manual_seed(0)
+    for kappa in (4e-4, 0.1, 0.3):
+        flow = CHNode(4, 3, ETD(), gamma="factor", factor=1, kappa=kappa, J=J, step=0.2)
+        p = flow.properties()
+        assert p["gamma"] == pytest.approx(p["gamma_min"], rel=2e-7) and p["gamma"] > p["gamma_min"]
+        assert flow.certificate()["flow_discrete"] <= 1 and flow.certificate()["flow_ode"] <= 1
+    for integrator in (Euler(), Euler("auto"), RK4()):
+        with pytest.raises(BadInput, match="step: .*model.gamma=factor"):
+            CHNode(4, 3, integrator, gamma="factor", factor=1, J=J)

@@ -88,10 +88,10 @@ def test_published_start_at_gamma_zero() -> None:
     assert float(flow.gamma) > 0
 
 
-@pytest.mark.parametrize("rule", ["theorem1", "differentiable", "script_mnist"])
+@pytest.mark.parametrize("rule", ["theorem1", "differentiable", "script_mnist", "factor"])
 @pytest.mark.parametrize("integrator", [ETD(), Euler(), IMEX()])
 def test_projection_is_idempotent_and_depends_on_the_weights_alone(rule: str, integrator: ETD) -> None:
-    flow = CHNode(4, 3, integrator, gamma=rule, trainable_L=True)
+    flow = CHNode(4, 3, integrator, gamma=rule, factor=1.3 if rule == "factor" else None, trainable_L=True)
     with torch.no_grad():
         flow.K.add_(0.7)
     flow.project_()
@@ -190,7 +190,9 @@ def test_kappa_must_be_positive_and_finite(kappa: float | str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"gamma": "magic"}, {"eta": 0.0}, {"eta": 1.0}, {"gamma_start": "one"},
-                                     {"gamma_start": "zero"}, {"activation": "gelu"}])  # fmt: skip
+                                     {"gamma_start": "zero"}, {"activation": "gelu"}, {"gamma": "factor"},
+                                     {"gamma": "factor", "factor": 0.9}, {"gamma": "factor", "factor": "auto"},
+                                     {"factor": 2.0}, {"gamma": "factor", "factor": math.inf}])  # fmt: skip
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         CHNode(4, 1, ETD(), **options)

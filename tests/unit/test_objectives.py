@@ -3,10 +3,20 @@
 import pytest
 import torch
 from small_runs import SMALL, composed, train
+from torch.nn import functional
 
+from robode.data.facts import DataFacts
+from robode.errors import BadInput
+from robode.fields.resnet import ResNet
+from robode.instantiate import build_each
+from robode.network import Network
+from robode.objectives.noisy_cross_entropy import NoisyCrossEntropy
 from robode.objectives.weight_smoothness import WeightSmoothness
+from robode.ode.integrators import Euler
 from robode.report.records import read_metrics
+from robode.robustness.protocols import ChNode2022, Sound
 from robode.training.assembly import assemble
+from robode.training.checkpoints import read_checkpoint
 
 
 def test_smoothness_is_the_published_sum():
@@ -30,3 +40,59 @@ def test_loss_terms_are_logged_and_summed(tmp_path, monkeypatch):
              ("loss", "cross_entropy", "weight_smoothness")}  # fmt: skip
     assert value["weight_smoothness"] > 0
     assert value["loss"] == pytest.approx(value["cross_entropy"] + value["weight_smoothness"], rel=1e-5)
+
+
+GREY = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
+NOISY = ("objective=[noisy_cross_entropy,weight_smoothness]", "objective.noisy_cross_entropy.var=0.3")
+
+
+def test_noisy_inputs_are_those_of_the_protocol_drawn_anew():
+    torch.manual_seed(0)
+    network, x, labels = Network(GREY, ResNet(4, 2, Euler())), torch.rand(20, 1, 4, 4), torch.arange(20) % 3
+    before = x.clone()
+
+    def by_hand(protocol):
+        z = torch.randn(20, 1, 4, 4)
+        if protocol is Sound:
+            noisy = (x + 0.3**0.5 * z).clamp(0, 1)
+        else:  # on the normalised image, clipped to [-1, 1] there
+            noisy = 0.1307 + 0.3081 * ((x - 0.1307) / 0.3081 + 0.3**0.5 * z).clamp(-1, 1)
+        return functional.cross_entropy(network(noisy), labels).item()
+
+    for protocol in (Sound, ChNode2022):
+        objective = NoisyCrossEntropy(protocol(), var=0.3)
+        torch.manual_seed(5)
+        first, second = (objective(network, x, labels)["noisy_cross_entropy"].item() for _ in range(2))
+        torch.manual_seed(5)
+        assert [first, second] == pytest.approx([by_hand(protocol), by_hand(protocol)], rel=1e-5)
+        assert first != second and torch.equal(x, before)
+    NoisyCrossEntropy(Sound(), var=0.3)(network, x, labels)["noisy_cross_entropy"].backward()
+    assert all(bool(p.grad.isfinite().all()) for p in network.parameters())
+
+
+@pytest.mark.parametrize("var", [-0.1, "much", [0.1, 0.2], float("nan")])
+def test_noise_levels_that_make_no_sense(var):
+    with pytest.raises(BadInput, match=r"objective.noisy_cross_entropy.var"):
+        NoisyCrossEntropy(Sound(), var=var)
+
+
+def test_training_on_noise_resumes_with_the_draws_it_would_have_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    whole = train("epochs=2", "run=whole", *NOISY)
+    train("epochs=1", "run=parted", *NOISY)
+    parted = train("resume=parted", "epochs=2")
+    one, two = (read_checkpoint(run.last)["state_dict"] for run in (whole, parted))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    clean = train("epochs=2", "run=clean", "objective=[cross_entropy,weight_smoothness]")
+    assert not torch.equal(read_checkpoint(clean.last)["state_dict"]["network.readout.weight"],
+                           one["network.readout.weight"])  # fmt: skip
+
+
+def test_the_noise_of_the_training_is_that_of_the_chosen_protocol():
+    words = ("experiment=chnode_2022/table1", "model=resnet", NOISY[0])
+    for extra, protocol, var in (((), ChNode2022, 0.05), (("protocol=sound", NOISY[1]), Sound, 0.3)):
+        objective = build_each(composed(*words, *extra).objective)
+        assert isinstance(objective["noisy_cross_entropy"].protocol, protocol)
+        assert objective["noisy_cross_entropy"].noise.severities == (var,)
+        assert objective["weight_smoothness"].alpha == 1e-3 and objective["weight_smoothness"].count == "script"

@@ -118,6 +118,18 @@ def test_seeds_of_the_noise_are_separate_lines_and_weights_are_named_only_where_
     assert labels(accuracy_against_noise(two).axes[0]) == {"b" * 12, "f" * 12}
 
 
+def test_levels_of_one_setting_are_one_line_and_another_setting_is_another_whose_name_is_its_hash():
+    clean = summary([("clean", 0, 0.9)], evaluation="c")
+    first, later = (summary([("gaussian", level, 0.6)], evaluation="aaaaaaaa") for level in (0.2, 0.1))
+    ax = accuracy_against_noise(pd.concat([clean, first, later], ignore_index=True)).axes[0]
+    (line,) = (container[0] for container in ax.containers)
+    assert list(line.get_xdata()) == [0, 0.1, 0.2] and labels(ax) == set()
+    attack, stronger = (summary([("pgd", 0.1, x)], evaluation=str(x)) for x in (0.5, 0.4))
+    figure = accuracy_against_noise(pd.concat([clean, first, attack, stronger], ignore_index=True))
+    assert [labels(ax) for ax in figure.axes] == [set(), {"0.5", "0.4"}]
+    assert [list(c[0].get_ydata()) for c in figure.axes[1].containers] == [[0.9, 0.5], [0.9, 0.4]]
+
+
 def test_the_sweep_draws_clean_and_every_level_over_completed_epochs():
     epochs = [summary([("clean", 0, 0.8), ("gaussian", 0.1, 0.5), ("gaussian", 0.2, 0.3)], epoch=e) for e in (1, 0)]
     ax = accuracy_by_epoch(pd.concat(epochs, ignore_index=True)).axes[0]

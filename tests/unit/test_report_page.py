@@ -139,6 +139,28 @@ def test_the_verdict_keeps_to_the_runs_own_noise(tmp_path):
     assert "<th>noise_seed</th>" in page and "<th>weights</th>" not in page
 
 
+def results_of(page):
+    table = page.split("<h2>Results")[1].split("</table>")[0]
+    return re.findall(r"variance ([\d.]+)", table)
+
+
+def test_levels_measured_later_stand_between_the_others_without_another_column(tmp_path):
+    fill(tmp_path)
+    later = [row(severity=0.1, repeat=repeat, correct=70) for repeat in (0, 1)]
+    clean = row(perturbation="clean", severity_unit="none", severity=0.0, correct=98, split="train", evaluation="c")
+    records.append_rows(tmp_path / "results.csv", [*later, clean])
+    page = write_page(tmp_path).read_text()
+    assert results_of(page) == ["0.05", "0.1", "0.2"] and "<th>evaluation</th>" not in page
+    assert "70.0 %" in page.split("<h2>Results")[0], "the verdict has it too"
+
+
+def test_a_perturbation_set_up_in_two_ways_is_told_apart_by_the_hash(tmp_path):
+    fill(tmp_path)
+    records.append_rows(tmp_path / "results.csv", [row(severity=0.2, correct=13, evaluation="0badcafe")])
+    page = write_page(tmp_path).read_text()
+    assert "<th>evaluation</th>" in page and "0badcafe" in page and results_of(page) == ["0.05", "0.2", "0.2"]
+
+
 def test_rows_of_weights_that_are_gone_are_not_shown(tmp_path):
     fill(tmp_path)
     records.append_rows(tmp_path / "results.csv", [row(weights="new", severity=0.2, correct=13, flow_discrete=0.5)])

@@ -17,7 +17,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "run": "r1", "checkpoint": "best", "weights": "0a1b2c3d4e5f", "experiment": None, "model": "chnode",
         "data": "mnist5k",
         "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
-        "suite": "noise", "perturbation": "gaussian", "norm": "none", "severity": 0.05,
+        "evaluation": "89abcdef", "suite": "noise", "perturbation": "gaussian", "norm": "none", "severity": 0.05,
         "severity_unit": "variance", "space": "data", "solver": None, "repeat": 0, "n": 100, "correct": 80,
         "flow_ode": 0.9, "flow_discrete": float("inf"), "seconds": 0.1, "commit": "abc",
     }  # fmt: skip
@@ -67,8 +67,8 @@ def test_a_row_that_contradicts_itself_is_refused_and_nothing_written(tmp_path, 
     assert not path.exists()
 
 
-@pytest.mark.parametrize("name", ["seed", "noise_seed", "weights"])
-def test_a_row_without_its_seeds_or_weights_is_refused(tmp_path, name):
+@pytest.mark.parametrize("name", ["seed", "noise_seed", "weights", "evaluation"])
+def test_a_row_without_its_seeds_weights_or_evaluation_is_refused(tmp_path, name):
     incomplete = {key: value for key, value in row().items() if key != name}
     with pytest.raises(ValueError, match=f"lacks .*'{name}'"):
         records.append_rows(tmp_path / "results.csv", [incomplete])
@@ -82,13 +82,62 @@ def test_the_last_row_of_a_key_wins(tmp_path):
     assert dict(records.read_rows(path)[["repeat", "correct"]].values) == {0: 30, 1: 20}
 
 
-@pytest.mark.parametrize("change", [{"weights": "ffffffffffff"}, {"seed": 1}, {"noise_seed": 1}])
-def test_weights_and_both_seeds_tell_rows_apart(tmp_path, change):
+@pytest.mark.parametrize("name", [*(name for name in records.IDENTITY if name != "repeat"), "checkpoint"])
+def test_whatever_is_part_of_the_identity_or_the_checkpoints_name_tells_rows_apart(tmp_path, name):
     path = tmp_path / "results.csv"
-    records.append_rows(path, [row(correct=10), row(correct=30, **change)])
+    other = {"noise_seed": 1, "severity": 0.3}.get(name, "other")
+    records.append_rows(path, [row(correct=10), row(correct=30, **{name: other})])
     rows = records.read_rows(path)
     assert rows["correct"].tolist() == [10, 30]
     assert records.summarise(rows)["accuracy"].tolist() == [0.1, 0.3]
+
+
+def test_what_was_found_tells_no_rows_apart(tmp_path):
+    path = tmp_path / "results.csv"
+    found = {"correct": 30, "seconds": 9.0, "commit": "later", "params": 11, "experiment": "other", "solver": "x"}
+    records.append_rows(path, [row(correct=10), row(**found)])
+    assert records.read_rows(path)["correct"].tolist() == [30]
+
+
+def test_levels_measured_later_stand_beside_the_others(tmp_path):
+    path = tmp_path / "results.csv"
+    first = [row(severity=level, repeat=repeat) for repeat in (0, 1) for level in (0.3, 0.1)]
+    records.append_rows(path, [row(perturbation="clean", severity=0.0, evaluation="c"), *first])
+    records.append_rows(path, [row(perturbation="blur", severity=0.5, evaluation="b"), row(split="train")])
+    records.append_rows(path, [row(severity=0.2)])
+    summary = records.summarise(records.read_rows(path))
+    shown = [summary[name] for name in ("split", "perturbation", "severity", "repeats")]
+    assert list(zip(*shown, strict=True)) == [
+        ("test", "clean", 0.0, 1), ("test", "gaussian", 0.1, 2), ("test", "gaussian", 0.2, 1),
+        ("test", "gaussian", 0.3, 2), ("test", "blur", 0.5, 1), ("train", "gaussian", 0.05, 1),
+    ]  # fmt: skip
+
+
+def number(**changes: Any) -> dict[str, Any]:
+    base = {"run": "r1", "checkpoint": "best", "weights": "w", "seed": 0, "quantity": "eps_r", "value": 0.21}
+    return base | {"kind": "certified_lower", "commit": "abc"} | changes
+
+
+def test_numbers_come_back_with_types_and_the_last_of_a_quantity_wins(tmp_path):
+    path = tmp_path / "numbers.csv"
+    about_the_training = {"run": "r1", "quantity": "bsm_max", "value": 1.0, "kind": "measured"}
+    records.append_numbers(path, [number(value=9), number(kind="attack_upper", value=0.7), about_the_training])
+    records.append_numbers(path, [number(low=0.2, high=0.22)])
+    frame = records.read_numbers(path)
+    assert list(frame.columns) == list(records.NUMBER_COLUMNS)
+    assert frame["value"].tolist() == [0.7, 1.0, 0.21] and frame["low"].tolist()[2] == 0.2
+    assert frame["weights"].tolist() == ["w", "", "w"] and np.isnan(frame["low"][0])
+    assert records.read_numbers(tmp_path / "none.csv").empty
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"kind": "guess"}, "expected one of exact,"), ({"value": None}, "lacks .*value"), ({"epsilon": 1}, "unknown")],
+)
+def test_numbers_that_do_not_say_what_they_are_are_refused(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        records.append_numbers(tmp_path / "numbers.csv", [number(), number(**changes)])
+    assert not (tmp_path / "numbers.csv").exists()
 
 
 def test_the_newest_weights_of_a_checkpoint_name_replace_the_older_ones(tmp_path):

@@ -68,7 +68,8 @@ def test_resumed_run_is_bit_identical(cut):
     assert (whole.folder / "bsm.csv").read_text().splitlines()[-2:] == (
         parted.folder / "bsm.csv"
     ).read_text().splitlines()[-2:]
-    assert parted.status() == {"status": "done", "epoch": 4, "step": 12, "warnings": [], "error": None}
+    ended = {"status": "done", "trained": True, "epoch": 4, "step": 12, "warnings": [], "error": None}
+    assert ended.items() <= parted.status().items()
 
 
 def interrupt_at(monkeypatch, step, error):
@@ -107,6 +108,35 @@ def test_interrupted_before_first_checkpoint_cannot_be_resumed(monkeypatch):
         train("run=cut")
     with pytest.raises(BadInput, match="first epoch"):
         train("resume=cut")
+
+
+def test_the_same_command_trains_once_and_measures_what_is_missing():
+    """Three noise levels, one training: evaluations are no part of what a run is."""
+    first = train("epochs=2", "suite=[clean,noise]", "suite.gaussian.var=0.1", "~suite.salt_and_pepper")
+    saved, stamp = first.last.read_bytes(), first.last.stat().st_mtime_ns
+    for var in (0.2, 0.1):
+        again = train("epochs=2", "suite=[clean,noise]", f"suite.gaussian.var={var}", "~suite.salt_and_pepper")
+        assert again == first
+    assert (first.last.read_bytes(), first.last.stat().st_mtime_ns) == (saved, stamp)
+    rows = (first.folder / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3, "clean, 0.1 and 0.2 once each"
+
+
+def test_the_same_command_goes_on_where_it_was_cut_off(monkeypatch):
+    whole = train("epochs=3", "run=whole", "optimizer=adam_decay")
+    interrupt_at(monkeypatch, 7, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        train("epochs=3", "optimizer=adam_decay")
+    cut = train("epochs=3", "optimizer=adam_decay")
+    assert_same(whole.last, cut.last)
+    assert cut.trained and cut.status()["status"] == "done"
+
+
+def test_force_trains_anew_and_keeps_the_old_run():
+    first = train("epochs=1")
+    stamp = first.last.stat().st_mtime_ns
+    assert train("epochs=1", "force=true") == first and first.last.stat().st_mtime_ns > stamp
+    assert len(list((first.folder.parent / ".replaced").glob("*/last.ckpt"))) == 1
 
 
 def test_resume_of_a_finished_run_only_evaluates():
@@ -208,7 +238,7 @@ def test_crash_leaves_a_whole_checkpoint(monkeypatch):
         train(f"resume={run.id}", "epochs=2")
     assert run.last.read_bytes() == saved
     assert run.status()["status"] == "failed"
-    assert not [path for path in run.folder.glob(".*") if path.name != ".lock"]
+    assert not [path for path in run.folder.glob(".*") if not path.name.endswith("lock")]
 
 
 def test_damaged_checkpoint_is_one_line():

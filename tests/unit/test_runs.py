@@ -2,15 +2,18 @@
 
 import json
 import os
+import time
 
 import pytest
 from omegaconf import OmegaConf
 
 from robode.environment import relative_argv
 from robode.errors import BadInput, JobFailed
-from robode.job import job
-from robode.runs import Run, checkpoint_path, config_hash, create, find, run_id, write_json
+from robode.files import write_json
+from robode.identity import run_id
+from robode.runs import Run, check_name, checkpoint_path, create, find, locate, set_aside
 
+DATA = "0123456789ab"
 CONFIG = {
     "model": {"name": "chnode"}, "depth": 8, "seed": 3, "lr": 0.1, "run": None, "resume": None, "logger": None,
     "experiment": "default", "data": {"name": "mnist5k", "root": "data"},
@@ -26,38 +29,62 @@ def config(**changes):
     return OmegaConf.create({**CONFIG, **changes})
 
 
-def test_name_says_model_depth_seed_and_configuration():
-    assert run_id(CONFIG) == f"chnode-N8-s3-{config_hash(CONFIG)[:8]}"
-    assert config_hash({**CONFIG, "lr": 0.2}) != config_hash(CONFIG)
+def made(**changes):
+    cfg = config(**changes)
+    return create(locate(cfg, DATA), cfg)
 
 
-def test_hash_ignores_what_does_not_change_the_result():
-    moved = {**CONFIG, "run": "x", "logger": {"csv": {}}, "data": {"name": "mnist5k", "root": "elsewhere"}}
-    assert config_hash(moved) == config_hash(CONFIG)
-    assert moved["data"]["root"] == "elsewhere", "hashing must not change the configuration"
+def test_one_training_has_one_folder_and_another_has_another():
+    first = made()
+    assert first.folder.name == run_id(CONFIG, DATA) and made() == first
+    assert made(lr=0.2) != first and create(locate(config(), "other data"), config()) != first
+    assert first.status()["status"] == "queued" and not first.trained
+    assert OmegaConf.load(first.folder / "config.yaml").depth == 8
 
 
-def test_each_job_gets_its_own_folder():
-    folders = [create(config()).folder for _ in range(3)]
-    assert [folder.name for folder in folders] == [run_id(CONFIG) + end for end in ("", "-2", "-3")]
-    assert all(OmegaConf.load(folder / "config.yaml").depth == 8 for folder in folders)
+def test_a_run_that_was_extended_gives_its_first_training_another_folder():
+    """resume=RUN epochs=20 leaves a run whose name says 10 epochs: it is not the run of 10 epochs any more."""
+    first = made()
+    first.save_config({**CONFIG, "epochs": 20})
+    second = made()
+    assert second.folder.name == f"{first.folder.name}-2" and locate(config(), DATA) == second
 
 
-def test_named_run_is_not_overwritten():
-    create(config(run="mine"))
-    with pytest.raises(BadInput, match="resume=mine"):
-        create(config(run="mine"))
+def test_a_chosen_name_belongs_to_one_training():
+    assert made(run="mine") == made(run="mine", suite={"clean": {}})
+    with pytest.raises(BadInput, match="has lr=0.1, not 0.2; choose another name or resume=mine"):
+        made(run="mine", lr=0.2)
     with pytest.raises(BadInput, match="letters"):
-        create(config(run="../mine"))
+        check_name("../mine")
+
+
+def test_what_is_set_aside_is_kept_and_not_found_any_more():
+    run = made()
+    run.update(trained=True)
+    set_aside(run)
+    assert list(run.folder.iterdir()) == []
+    (shelf,) = (run.folder.parent / ".replaced").iterdir()
+    assert Run(shelf).status()["trained"]
+    again = made()
+    assert again == run and find(run.id)[0] == run and not again.status()["trained"]
+
+
+def test_a_killed_run_does_not_count_as_running():
+    run = made()
+    run.update(status="running", heartbeat=time.time())
+    assert run.state == "running"
+    run.update(heartbeat=time.time() - 3600)
+    assert run.state == "interrupted"
+    assert Run(run.folder / "nowhere").state == "not started"
 
 
 def test_stored_configuration_is_resolved():
-    run = create(config(twice="${depth}", run="mine"))
+    run = made(twice="${depth}", run="mine")
     assert "${" not in (run.folder / "config.yaml").read_text()
 
 
 def test_find_by_folder_name_and_checkpoint(tmp_path):
-    run = create(config(experiment="chnode_2022/table1"))
+    run = made(experiment="chnode_2022/table1")
     (run.folder / "epoch3.ckpt").write_bytes(b"")
     assert str(run.folder).startswith("outputs/chnode_2022/table1/")
     assert find(run.folder) == (run, None)
@@ -68,21 +95,21 @@ def test_find_by_folder_name_and_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("where", ["nothing", "no/such/folder", ".", "*", "[", "../..", "/"])
 def test_what_is_not_a_run_is_refused_in_one_line(where):
-    create(config())
+    made()
     with pytest.raises(BadInput) as refusal:
         find(where, key="resume")
     assert str(refusal.value).startswith(f"resume={where}")
 
 
 def test_two_runs_of_one_name_are_told_apart():
-    first, second = (create(config(run="mine", experiment=e)) for e in ("a", "b"))
+    first, second = (made(run="mine", experiment=e) for e in ("a", "b"))
     with pytest.raises(BadInput, match="several"):
         find("mine")
     assert find(second.folder)[0] == second != first
 
 
 def test_best_falls_back_to_last():
-    run = create(config())
+    run = made()
     with pytest.raises(BadInput, match="first epoch"):
         checkpoint_path(run, "best")
     run.last.touch()
@@ -94,7 +121,7 @@ def test_best_falls_back_to_last():
 
 
 def test_damaged_or_hostile_configuration_is_refused():
-    run = create(config())
+    run = made()
     for text in ("a: [", "- 1", "model: {_target_: os.system}", "hydra: {callbacks: {}}"):
         (run.folder / "config.yaml").write_text(text)
         with pytest.raises(BadInput) as refusal:
@@ -106,13 +133,13 @@ def test_damaged_or_hostile_configuration_is_refused():
 def test_read_only_disk_by_permission(tmp_path):
     (tmp_path / "outputs").mkdir(mode=0o500)
     with pytest.raises(JobFailed, match="cannot write"):
-        create(config())
+        made()
 
 
 def test_disk_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "outputs").write_text("a file where the folder should be")
     with pytest.raises(JobFailed, match="cannot write"):
-        create(config())
+        made()
 
 
 def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
@@ -129,35 +156,8 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "seen"),
-    [
-        (KeyboardInterrupt(), "interrupted", KeyboardInterrupt),
-        (SystemExit(143), "interrupted", SystemExit),
-        (JobFailed("loss is nan"), "failed", JobFailed),
-        (OSError(28, "No space left on device"), "failed", JobFailed),
-        (KeyError("bug"), "failed", KeyError),
-    ],
-)
-def test_status_tells_how_a_job_ended(error, status, seen):
-    run = create(config())
-    with pytest.raises(seen), job(run):
-        assert run.status()["status"] == "running"
-        raise error
-    assert run.status()["status"] == status
-    with job(run):
-        pass
-    assert run.status() == {"status": "done", "epoch": 0, "step": 0, "warnings": [], "error": None}
-
-
-def test_one_job_at_a_time():
-    run = create(config())
-    with job(run), pytest.raises(BadInput, match="another process"), job(Run(run.folder)):
-        pass
-
-
 def test_warning_is_kept_once():
-    run = create(config())
+    run = made()
     assert run.warn("J has no effect")
     assert not run.warn("J has no effect")
     assert run.status()["warnings"] == ["J has no effect"]

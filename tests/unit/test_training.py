@@ -46,9 +46,9 @@ def test_run_folder_is_complete(finished):
     names = {path.name for path in finished.folder.iterdir() if not path.name.startswith(".")}
     assert names == {
         "config.yaml", "status.json", "environment.json", "best.ckpt", "last.ckpt", "metrics.csv", "bsm.csv",
-        "results.csv", "robustness_sweep.csv", "samples.npz", "figures", "report.html",
+        "results.csv", "correct", "robustness_sweep.csv", "samples.npz", "figures", "report.html",
     }  # fmt: skip
-    assert not [path for path in finished.folder.glob(".*") if path.name != ".lock"]
+    assert not [path for path in finished.folder.glob(".*") if not path.name.endswith("lock")]
     assert {path.name for path in (finished.folder / "figures").glob("*.png")} >= {
         "training_curves.png", "bsm_norms.png", "accuracy_against_noise.png", "noise_grid.png", "accuracy_by_epoch.png",
     }  # fmt: skip

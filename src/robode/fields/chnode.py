@@ -6,14 +6,17 @@ Zakwan, Xu, Ferrari-Trecate: Robust classification using contractive Hamiltonian
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from robode.errors import BadInput
 from robode.fields.gamma import check_rule, gamma_of
-from robode.fields.hamiltonian import HamiltonianFlow, Rates, centre
+from robode.fields.hamiltonian import Bounds, HamiltonianFlow, Rates, centre
 from robode.ode.bounds import Scalar, value
+from robode.ode.integrators import Euler, Integrator
 from robode.ode.norms import largest_eigenvalue
 
 AUTO_KAPPA = 0.1
@@ -24,14 +27,16 @@ class CHNode(HamiltonianFlow):
 
     kappa: a number, or "auto" = 0.1 S max_j ||K_j||^2 at initialisation (then fixed): the regime in which J matters.
     gamma: "theorem1" (after every optimiser step), "differentiable" (a function of the weights inside the forward pass,
-      so that the guarantee holds at every iterate), or the published scripts' "script_mnist", "script_2d".
+      so that the guarantee holds at every iterate), "factor" (factor * gamma_min after every optimiser step; sqrt(3)
+      lets explicit Euler take its longest steps), or the published scripts' "script_mnist", "script_2d".
     gamma_start: "rule", or "zero" as in the published scripts (first forward pass with gamma = 0).
     eta: epsilon = eta (1 - alpha^2). step="auto": h c gamma = 1 with c = (c1 + c2)/2, following the weights; with euler
-      and rk4, which expand beyond h*, the smaller of that and h*.
+      and rk4, which expand beyond h*, the smaller of that and h* (64 h* with integrator.substeps=auto).
     Property: `project_` leaves gamma >= gamma_min, so the ODE contracts (Theorem 1); with etd and imex so do the steps.
     """
 
     claim = "contractive"
+    substeps: Tensor
 
     def __init__(
         self,
@@ -40,20 +45,23 @@ class CHNode(HamiltonianFlow):
         gamma: str = "theorem1",
         gamma_start: str = "rule",
         eta: float = 0.1,
+        factor: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        check_rule(gamma, eta)
+        check_rule(gamma, eta, factor)
         if gamma_start not in ("rule", "zero"):
             raise BadInput(f"model.gamma_start: expected rule or zero, got '{gamma_start}'")
         if gamma_start == "zero" and gamma == "differentiable":
             raise BadInput("model.gamma_start: expected rule with model.gamma=differentiable, got zero")
         if self.auto and gamma_start == "zero":
             raise BadInput("step: expected a number with model.gamma_start=zero (auto divides by gamma), got auto")
-        self.rule, self.eta = gamma, eta
+        self.rule, self.eta, self.factor = gamma, eta, factor
         self.differentiable = gamma == "differentiable"
         self.kappa.fill_(self._kappa(kappa))
-        self.integrator.check(self.bind()[0][0])
+        if self.adaptive:
+            self.register_buffer("substeps", torch.ones((), dtype=torch.int64))
+        self.method.check(self.bind()[0][0])
         self.project_at_start = gamma_start == "rule"
         if self.project_at_start:
             self.project_()
@@ -71,20 +79,22 @@ class CHNode(HamiltonianFlow):
             raise BadInput(f"model.kappa: expected auto or a number > 0 (c1 = kappa must be positive), got {kappa}")
         return float(kappa)
 
-    def _rates(self, differentiable: bool) -> Rates:
-        m, M = self.hessian_bounds(differentiable)
+    def _rates(self, differentiable: bool, bounds: Bounds | None = None) -> Rates:
+        m, M = bounds or self.hessian_bounds(differentiable)
         c1: Scalar = m.min() if differentiable else float(m.min())
         c2: Scalar = M.max() if differentiable else float(M.max())
-        gamma = gamma_of(self.rule, c1, c2, self.skew.norm, self.eta)
+        gamma = gamma_of(self.rule, c1, c2, self.skew.norm, self.eta, self.factor)
         h: Scalar = float(self.h)
         if self.auto:
             h = self._auto_step(c1, c2, gamma)
-        return Rates(gamma, h, centre(m, M))
+        limit = Euler().step_limit(c1, c2, gamma, self.skew.norm) if self.adaptive else math.inf
+        return Rates(gamma, h, centre(m, M), Euler.enough(value(h), value(limit)))
 
     def _auto_step(self, c1: Scalar, c2: Scalar, gamma: Scalar) -> Scalar:
         """h c gamma = 1, or the integrator's limit. Raises `BadInput` where gamma <= gamma_min leaves no step."""
         limit = self.integrator.step_limit(c1, c2, gamma, self.skew.norm)
-        if value(limit) <= 0:
+        at_the_edge = self.factor == 1 and value(limit) < math.inf  # h* is 0 there but for rounding
+        if value(limit) <= 0 or at_the_edge or value(gamma) == 0:
             raise BadInput(
                 f"step: expected a number with integrator={self.integrator.name} and model.gamma={self.rule}, whose "
                 "gamma leaves no contractive step (h* = 0), got auto"
@@ -93,12 +103,30 @@ class CHNode(HamiltonianFlow):
         return h if value(h) <= value(limit) else limit
 
     def rates(self) -> Rates:
-        return self._rates(differentiable=True) if self.differentiable else super().rates()
+        if self.differentiable:
+            return self._rates(differentiable=True)
+        return replace(super().rates(), substeps=int(self.substeps)) if self.adaptive else super().rates()
 
-    def project_(self) -> dict[str, float]:
+    @property
+    def adaptive(self) -> bool:
+        """Whether the number of Euler's substeps follows the weights; it is then in the state dict."""
+        return isinstance(self.integrator, Euler) and self.integrator.adaptive
+
+    @property
+    def method(self) -> Integrator:
+        return Euler(self.rates().substeps) if self.adaptive else self.integrator
+
+    def properties(self) -> dict[str, float]:
+        values = super().properties()
+        return values | {"substeps": float(self.rates().substeps)} if self.adaptive else values
+
+    def project_(self, bounds: Bounds | None = None) -> dict[str, float]:
         """c1, c2 -> gamma (and h, c): the paper's update, here in float64. Idempotent: depends on the weights alone."""
+        self.confine_()
         with torch.no_grad():
-            rates = self._rates(self.differentiable)
+            rates = self._rates(self.differentiable, bounds)
             for buffer, rate in ((self.gamma, rates.gamma), (self.h, rates.h), (self.c, rates.c)):
                 buffer.copy_(torch.as_tensor(rate, dtype=torch.float64))
+            if self.adaptive:
+                self.substeps.fill_(rates.substeps)
         return {"gamma": float(self.gamma), "h": float(self.h)}

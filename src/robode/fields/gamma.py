@@ -6,13 +6,15 @@ loses every digit once c2/c1 passes 1e8.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from robode.errors import BadInput, JobFailed
 from robode.ode.bounds import Scalar, gamma_min, h_star, value
 
-RULES = ("theorem1", "differentiable", "script_mnist", "script_2d")
+RULES = ("theorem1", "differentiable", "factor", "script_mnist", "script_2d")
 SCRIPT_EPSILON = {"script_mnist": 1e-6, "script_2d": 1e-9}
+FLOAT32_KAPPA = 1 + 1e-7  # layers hold kappa in float32; gamma_min of the rounded one is larger by up to 3e-8
 
 
 def one_minus_alpha_squared(c1: Scalar, c2: Scalar) -> Scalar:
@@ -20,10 +22,11 @@ def one_minus_alpha_squared(c1: Scalar, c2: Scalar) -> Scalar:
     return 4 * c1 * c2 / (c1 + c2) ** 2
 
 
-def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float) -> Scalar:
+def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float, factor: float | None = None) -> Scalar:
     """gamma by the named rule.
 
     theorem1, differentiable: Eq. (11) with equality and epsilon = eta (1 - alpha^2), 0 < eta < 1.
+    factor: `factor` times gamma_min, the smallest gamma of Theorem 1 (1e-7 above, for rounding).
     script_mnist, script_2d: what the published scripts compute, with their fixed epsilons; not Eq. (11).
     Raises `JobFailed` where a script's rule has no solution (its fixed epsilon exceeds 1 - alpha^2).
     """
@@ -31,6 +34,9 @@ def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float) -> Sc
     if rule in ("theorem1", "differentiable"):
         q = (1 - eta) * room
         return norm_J * ((1 - q) / q) ** 0.5
+    if rule == "factor":
+        assert factor is not None
+        return factor * gamma_min(value(c1), value(c2), norm_J) * FLOAT32_KAPPA
     epsilon = SCRIPT_EPSILON[rule]
     if value(room) <= epsilon or (rule == "script_2d" and value(room) >= 1 - epsilon):
         raise JobFailed(
@@ -81,9 +87,14 @@ class Contraction:
         }
 
 
-def check_rule(rule: str, eta: float) -> None:
-    """Raises `BadInput` for an unknown rule or eta outside (0, 1)."""
+def check_rule(rule: str, eta: float, factor: float | None = None) -> None:
+    """Raises `BadInput` for an unknown rule, eta outside (0, 1), or a factor below 1, missing or without its rule."""
     if rule not in RULES:
         raise BadInput(f"model.gamma: expected one of {', '.join(RULES)}, got '{rule}'")
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if rule == "factor" and not (number and 1 <= factor < math.inf):  # type: ignore[operator]
+        raise BadInput(f"model.factor: expected a number >= 1 with model.gamma=factor (euler: 1.732), got {factor}")
+    if rule != "factor" and factor is not None:
+        raise BadInput(f"model.factor: expected null unless model.gamma=factor, got {factor} with model.gamma={rule}")
     if not 0 < eta < 1:
         raise BadInput(f"model.eta: expected a number strictly between 0 and 1, got {eta}")

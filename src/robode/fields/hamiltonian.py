@@ -27,11 +27,16 @@ def centre(m: Tensor, M: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rates:
-    """The scalars that follow the weights: gamma, h and the centres c (one per layer set); tensors carry gradients."""
+    """What follows the weights: gamma, h, the centres c (one per layer set) and, for euler with substeps=auto, their
+    number; tensors carry gradients."""
 
     gamma: Scalar
     h: Scalar
     c: Tensor
+    substeps: int = 1
+
+
+Bounds = tuple[Tensor, Tensor]  # what hessian_bounds returns
 
 
 class HamiltonianFlow(LayeredFlow):
@@ -56,10 +61,12 @@ class HamiltonianFlow(LayeredFlow):
         J: str = "canonical",
         J_file: str | None = None,
         trainable_L: bool = False,
+        norm_bound: float | None = None,
     ):
         super().__init__(
-            width, depth, integrator, step, horizon, activation=activation, shared=shared, init_std=init_std
-        )
+            width, depth, integrator, step, horizon,
+            activation=activation, shared=shared, init_std=init_std, norm_bound=norm_bound,
+        )  # fmt: skip
         self.skew = skew(J, width, J_file)
         sets = self.K.shape[0]
         self.L = nn.Parameter(0.1 * init_std * torch.randn(sets, width, width)) if trainable_L else None
@@ -82,6 +89,12 @@ class HamiltonianFlow(LayeredFlow):
             m = m if differentiable else m + smallest_eigenvalue(self.L)
         return m, M
 
+    def quadratic(self) -> Tensor:
+        """Q_j = L_j^T L_j + kappa I, (sets, n, n)."""
+        eye = torch.eye(self.width, dtype=self.K.dtype, device=self.K.device).expand_as(self.K)
+        Q = self.kappa.to(self.K.dtype)[..., None, None] * eye
+        return Q if self.L is None else Q + self.L.mT @ self.L
+
     def rates(self) -> Rates:
         """gamma, h and c for the next forward pass: the stored ones."""
         return Rates(float(self.gamma), float(self.h), self.c)
@@ -89,9 +102,7 @@ class HamiltonianFlow(LayeredFlow):
     def bind(self, dtype: torch.dtype | None = None) -> tuple[list[GradientField], Scalar]:
         rates = self.rates()
         K, b = self.weights(), self.biases()
-        Q = self.kappa.to(K.dtype) * torch.eye(self.width, dtype=K.dtype, device=K.device).expand_as(K)
-        if self.L is not None:
-            Q = Q + self.L.mT @ self.L
+        Q = self.quadratic()
         gamma, h, c = rates.gamma, rates.h, rates.c
         if dtype is not None:
             K, b, Q, c = (t.detach().to(dtype) for t in (K, b, Q, c))
@@ -103,10 +114,14 @@ class HamiltonianFlow(LayeredFlow):
         ]
         return fields * (self.depth if self.shared else 1), h
 
-    def project_(self) -> dict[str, float]:
-        """Re-centres etd and imex on the current Hessian bounds; subclasses also choose gamma and h. Idempotent."""
+    def project_(self, bounds: Bounds | None = None) -> dict[str, float]:
+        """Re-centres etd and imex on the current Hessian bounds; subclasses also choose gamma and h. Idempotent.
+
+        bounds: what `hessian_bounds` returns now, where several networks have had theirs computed together.
+        """
+        self.confine_()
         with torch.no_grad():
-            m, M = self.hessian_bounds()
+            m, M = bounds or self.hessian_bounds()
             self.c.copy_(centre(m, M))
         return {"gamma": float(self.gamma)}
 

@@ -39,6 +39,6 @@ class HDNN(HamiltonianFlow):
             return self.K
         half = self.width // 2
         mask = torch.zeros_like(self.K[:1])
-        mask[:, :half, :half] = 1
-        mask[:, half:, half:] = 1
+        mask[..., :half, :half] = 1
+        mask[..., half:, half:] = 1
         return self.K * mask

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from robode.errors import BadInput
 from robode.ode.activations import named_activation
 from robode.ode.flow import Flow
 from robode.ode.integrators import Integrator
+from robode.ode.norms import clipped
 
 
 class LayeredFlow(Flow):
-    """K (N, n, n) and b (N, n, 1) ~ init_std * N(0, 1); N = 1 if shared (time-invariant, as in Fig. 1)."""
+    """K (N, n, n) and b (N, n, 1) ~ init_std * N(0, 1); N = 1 if shared (time-invariant, as in Fig. 1).
+
+    norm_bound: `project_` keeps ||K_j||_2 <= norm_bound, from the start on, by clipping singular values (the nearest
+    such matrix). b and a trainable L stay free.
+    """
 
     def __init__(
         self,
@@ -24,13 +32,30 @@ class LayeredFlow(Flow):
         activation: str = "tanh",
         shared: bool = False,
         init_std: float = 1.0,
+        norm_bound: float | None = None,
     ):
         super().__init__(width, depth, integrator, step, horizon)
+        number = isinstance(norm_bound, int | float) and not isinstance(norm_bound, bool)
+        if norm_bound is not None and not (number and 0 < norm_bound < math.inf):
+            raise BadInput(f"model.norm_bound: expected a number > 0 or null, got {norm_bound}")
         self.activation = named_activation(activation)
         self.shared = shared
         sets = 1 if shared else depth
         self.K = nn.Parameter(init_std * torch.randn(sets, width, width))
         self.b = nn.Parameter(init_std * torch.randn(sets, width, 1))
+        self.norm_bound = norm_bound
+        self.confine_()
+
+    @torch.no_grad()
+    def confine_(self) -> None:
+        """Puts weights beyond norm_bound back onto it; leaves the others as they are, bit by bit."""
+        if self.norm_bound is not None:
+            self.K.copy_(clipped(self.weights(), self.norm_bound))
+
+    def project_(self) -> dict[str, float]:
+        """Confines the weights; subclasses also renew what follows the weights. Idempotent."""
+        self.confine_()
+        return {}
 
     def weights(self) -> Tensor:
         """K as the fields use it, (N, n, n) or (1, n, n) if shared."""

@@ -15,6 +15,7 @@ from robode.ode.activations import Activation, named_activation
 from robode.ode.bounds import Scalar
 from robode.ode.flow import Flow
 from robode.ode.integrators import Integrator
+from robode.ode.layer import affine
 from robode.ode.norms import largest_eigenvalue
 from robode.ode.vector_field import OneLayerField, VectorField
 
@@ -29,16 +30,16 @@ class MLPField(VectorField):
 
     def __call__(self, t: float, y: Tensor, u: Tensor | None = None) -> Tensor:
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            y = self.activation(torch.addmm(b, W, y))
-        return torch.addmm(self.biases[-1], self.weights[-1], y)
+            y = self.activation(affine(b, W, y))
+        return affine(self.biases[-1], self.weights[-1], y)
 
     def jacobian(self, t: float, y: Tensor) -> Tensor:
-        product = torch.eye(y.shape[0], dtype=y.dtype, device=y.device).expand(y.shape[1], -1, -1)
+        product = torch.eye(y.shape[-2], dtype=y.dtype, device=y.device).expand(y.shape[-1], -1, -1)
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            z = torch.addmm(b, W, y)
-            product = self.activation.derivative(z).T[:, :, None] * (W @ product)
+            z = affine(b, W, y)
+            product = self.activation.derivative(z).mT[..., None] * (W[..., None, :, :] @ product)
             y = self.activation(z)
-        return self.weights[-1] @ product
+        return self.weights[-1][..., None, :, :] @ product
 
     def lipschitz(self) -> float:
         """S^(k-1) prod ||W_i||, certified and loose."""

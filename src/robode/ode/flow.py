@@ -66,6 +66,11 @@ class Flow(nn.Module, ABC):
     def layer_parameters(self) -> tuple[Tensor, Tensor] | None:
         """Stacked K (N, n, n) and b (N, n, 1) for regularisers across layers; None if shared or not of that form."""
 
+    @property
+    def method(self) -> Integrator:
+        """The integrator that runs; flows whose substeps follow the weights fill in their number."""
+        return self.integrator
+
     def properties(self) -> dict[str, float]:
         """What the family logs about itself besides the certificates."""
         return {"h": float(self.h), "horizon": self.horizon}
@@ -76,38 +81,38 @@ class Flow(nn.Module, ABC):
 
     def forward(self, y: Tensor) -> Tensor:
         """(B, n) -> (B, n), or (B, n, H, W) -> (B, n, H, W)."""
-        fields, h = self.bind()
+        (fields, h), method = self.bind(), self.method
         z = to_columns(y)
         for j, field in enumerate(fields):
-            z = self.integrator.step(field, j * value(h), h, z)
+            z = method.step(field, j * value(h), h, z)
         return from_columns(z, y.shape)
 
     def states(self, y: Tensor) -> list[Tensor]:
         """The N + 1 states along the trajectory, each shaped like y."""
-        fields, h = self.bind()
+        (fields, h), method = self.bind(), self.method
         columns = [to_columns(y)]
         for j, field in enumerate(fields):
-            columns.append(self.integrator.step(field, j * value(h), h, columns[-1]))
+            columns.append(method.step(field, j * value(h), h, columns[-1]))
         return [from_columns(z, y.shape) for z in columns]
 
     def step_jacobians(self, y: Tensor) -> list[Tensor]:
         """Exact one-step Jacobians d phi_j / d y_(j-1) along the trajectory: N tensors (M, n, n), M states."""
-        fields, h = self.bind()
+        (fields, h), method = self.bind(), self.method
         z = to_columns(y)
         jacobians = []
         for j, field in enumerate(fields):
-            jacobians.append(self.integrator.jacobian(field, j * value(h), h, z))
-            z = self.integrator.step(field, j * value(h), h, z)
+            jacobians.append(method.jacobian(field, j * value(h), h, z))
+            z = method.step(field, j * value(h), h, z)
         return jacobians
 
     def step_bounds(self) -> list[tuple[float, float]]:
         """Per layer the certified Lipschitz bound of the ODE over one step, and of the integrator step that runs."""
-        fields, h = self.bind(torch.float64)
+        (fields, h), method = self.bind(torch.float64), self.method
         size = float(h)
         known: dict[int, tuple[float, float]] = {}
         for field in fields:
             if id(field) not in known:
-                known[id(field)] = (_exp(size * field.lognorm()), self.integrator.lipschitz(field, size))
+                known[id(field)] = (_exp(size * field.lognorm()), method.lipschitz(field, size))
         return [known[id(field)] for field in fields]
 
     def certificate(self) -> dict[str, float]:

@@ -22,6 +22,8 @@ from robode.ode.vector_field import GradientField, VectorField
 
 Gains = list[tuple[Scalar, Scalar]]
 
+MAX_SUBSTEPS = 64
+
 
 class Integrator(ABC):
     """One step of size h of a fixed numerical method. States are columns, y: (n, M)."""
@@ -104,38 +106,70 @@ class GainIntegrator(LayerIntegrator):
 
 
 class Euler(GainIntegrator):
-    """Explicit Euler, order 1. Nonexpansive on the class of potentials iff h <= h* (bounds.h_star)."""
+    """Explicit Euler, order 1. Nonexpansive on the class of potentials iff h <= h* (bounds.h_star).
+
+    substeps: a layer is that many Euler steps of h/substeps through its field. "auto": as few as h* needs, at most
+    `MAX_SUBSTEPS`; the flow works them out, as it does gamma, and runs the method with that number.
+    """
 
     name, order = "euler", 1
+
+    def __init__(self, substeps: int | str = 1):
+        if substeps != "auto" and not (type(substeps) is int and substeps >= 1):
+            raise BadInput(f"integrator.substeps: expected auto or a whole number >= 1, got {substeps}")
+        self.adaptive = substeps == "auto"
+        self.substeps = MAX_SUBSTEPS if isinstance(substeps, str) else substeps
 
     def suits(self, field: VectorField) -> bool:
         return True
 
+    def check(self, field: VectorField) -> None:
+        if self.adaptive:
+            raise BadInput("integrator.substeps: expected a whole number (auto needs chnode and its h*), got auto")
+
     def step_limit(self, m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
-        """Just inside h*: on the edge itself rounding would decide."""
-        return 0.999 * bounds.h_star(m, M, gamma, omega)
+        """Just inside h* with every substep: on the edge itself rounding would decide."""
+        return self.substeps * 0.999 * bounds.h_star(m, M, gamma, omega)
 
     def gains(self, field: GradientField, h: Scalar) -> Gains:
         return [(-h * field.gamma, h * omega) for omega in field.skew.omegas]
 
     def layers(self, field: VectorField, h: Scalar) -> list[Layer]:
+        """The same layer `substeps` times."""
         if isinstance(field, GradientField):
-            return super().layers(field, h)
-        layer = field.euler_layer(h)  # type: ignore[arg-type]
-        return [layer] if layer else []
+            return super().layers(field, h / self.substeps) * self.substeps
+        layer = field.euler_layer(h / self.substeps)  # type: ignore[arg-type]
+        return [layer] * self.substeps if layer else []
 
     def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
         layers = self.layers(field, h)
-        return layers[0](y) if layers else y + h * field(t, y, u)
+        for layer in layers:
+            y = layer(y)
+        size = h / self.substeps
+        for i in range(0 if layers else self.substeps):
+            y = y + size * field(t + i * bounds.value(size), y, u)
+        return y
 
     def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
-        layers = self.layers(field, h)
-        if layers:
-            return layers[0].jacobian(y)
-        return torch.eye(y.shape[0], dtype=y.dtype, device=y.device) + h * field.jacobian(t, y)
+        if self.layers(field, h):
+            return super().jacobian(field, t, h, y)
+        size = h / self.substeps
+        product = eye = torch.eye(y.shape[-2], dtype=y.dtype, device=y.device)
+        for i in range(self.substeps):
+            product = (eye + size * field.jacobian(t + i * bounds.value(size), y)) @ product
+            y = y + size * field(t + i * bounds.value(size), y)
+        return product
 
     def lipschitz(self, field: VectorField, h: float) -> float:
-        return super().lipschitz(field, h) if isinstance(field, GradientField) else field.euler_lipschitz(h)
+        """The product of the substeps' certified constants."""
+        if self.substeps == 1 and isinstance(field, GradientField):
+            return super().lipschitz(field, h)
+        return math.prod([field.euler_lipschitz(h / self.substeps)] * self.substeps)
+
+    @staticmethod
+    def enough(h: float, limit: float) -> int:
+        """The fewest substeps of h within `limit`, the `step_limit` of one; `MAX_SUBSTEPS` where those do not do."""
+        return MAX_SUBSTEPS if h >= MAX_SUBSTEPS * limit else max(math.ceil(h / limit), 1)
 
 
 class ETD(GainIntegrator):
@@ -190,6 +224,6 @@ class SymplecticEuler(LayerIntegrator):
         assert isinstance(field, GradientField)
         G = h * field.F
         upper = torch.zeros_like(G)
-        half = G.shape[0] // 2
-        upper[:half] = G[:half]
+        half = G.shape[-1] // 2
+        upper[..., :half, :] = G[..., :half, :]
         return [field.layer(upper), field.layer(G - upper)]

@@ -19,6 +19,11 @@ from robode.ode.norms import ROUNDING, spectral_norms
 VERTEX_WIDTH = 10
 
 
+def affine(b: Tensor, K: Tensor, y: Tensor) -> Tensor:
+    """K y + b. K: (k, n), b: (k, 1), y: (n, M), or all with one leading dimension for networks side by side."""
+    return torch.addmm(b, K, y) if y.dim() == 2 else torch.baddbmm(b, K, y)
+
+
 @dataclass(frozen=True)
 class Layer:
     """y -> A y + B sigma(K y + b) on columns. A, B, K: (n, n); b: (n, 1)."""
@@ -30,15 +35,24 @@ class Layer:
     activation: Activation
 
     def __call__(self, y: Tensor) -> Tensor:
-        """y: (n, M) -> (n, M): B sigma(z) = p B s(a z) + q B 1, so the kernel's constants cost nothing per state."""
+        """y: (n, M) -> (n, M)."""
+        b, K, q, A, B = self.folded()
+        s = self.activation.kernel.s(affine(b, K, y))
+        z = affine(q, A, y)
+        return z.addmm_(B, s) if y.dim() == 2 else z.baddbmm_(B, s)
+
+    def folded(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """(a b, a K, q B 1, A, p B): B sigma(z) = p B s(a z) + q B 1, so the kernel's constants cost nothing per state.
+
+        The tensors of the layer may have leading dimensions: many layers at once, or those of networks side by side.
+        """
         k = self.activation.kernel
-        s = k.s(torch.addmm(k.a * self.b, k.a * self.K, y))
-        return torch.addmm(k.q * self.B.sum(1, keepdim=True), self.A, y).addmm_(k.p * self.B, s)
+        return k.a * self.b, k.a * self.K, k.q * self.B.sum(-1, keepdim=True), self.A, k.p * self.B
 
     def jacobian(self, y: Tensor) -> Tensor:
         """Exact Jacobian of the step at each column. y: (n, M) -> (M, n, n)."""
-        D = self.activation.derivative(torch.addmm(self.b, self.K, y))
-        return self.A + weighted_products(self.B, D, self.K)
+        D = self.activation.derivative(affine(self.b, self.K, y))
+        return self.A[..., None, :, :] + weighted_products(self.B, D, self.K)
 
     def lipschitz(self) -> float:
         """Certified Lipschitz constant of the layer over all y (2-norm).
@@ -60,8 +74,9 @@ def weighted_products(B: Tensor, D: Tensor, K: Tensor) -> Tensor:
 
     B: (n, k), D: (k, M), K: (k, n) -> (M, n, n).
     """
-    outer = B.T[:, :, None] * K[:, None, :]
-    return (D.T @ outer.flatten(1)).reshape(-1, B.shape[0], K.shape[1])
+    outer = B.mT[..., None] * K[..., None, :]
+    products = D.mT @ outer.flatten(-2)
+    return products.reshape(*products.shape[:-1], B.shape[-2], K.shape[-1])
 
 
 def vertices(n: int, device: torch.device | None = None) -> Tensor:

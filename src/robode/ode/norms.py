@@ -57,6 +57,24 @@ def gram_norm_squared(K: Tensor, iterations: int = 8) -> Tensor:
     return (log_scale + log_norm).exp() * ROUNDING
 
 
+def clipped(K: Tensor, bound: float) -> Tensor:
+    """Each matrix with ||K|| > bound replaced by the nearest one (Frobenius) with ||K|| <= bound: its singular values
+    are clipped. K: (..., n, n), any float type -> the same; the others come back bit by bit.
+
+    Clips a little below the bound, so that rounding to K's precision cannot lift `largest_eigenvalue` above bound^2;
+    a second call therefore changes nothing. Raises `JobFailed` for weights that are not finite.
+    """
+    outside = largest_eigenvalue(K) > bound**2
+    if not bool(outside.any()):
+        return K
+    U, s, Vh = torch.linalg.svd(_finite(K)[outside])
+    # rounding each entry moves K by at most eps ||K||_F / 2 <= eps sqrt(n) bound / 2
+    reach = bound * (1 - K.shape[-1] ** 0.5 * torch.finfo(K.dtype).eps - (ROUNDING - 1))
+    result = K.detach().clone()
+    result[outside] = (U * s.clamp_max(reach)[..., None, :] @ Vh).to(K.dtype)
+    return result
+
+
 def spectral_norms(A: Tensor) -> Tensor:
     """Exact 2-norms of a batch of matrices. A: (..., n, m) -> (...), in the precision of A."""
     return torch.linalg.svdvals(A)[..., 0]

@@ -38,7 +38,7 @@ class ExplicitRungeKutta(Integrator):
 
     def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
         """The chain rule through the stages: K_i = A_i (I + h sum_j a_ij K_j), A_i = df/dy at stage i."""
-        eye = torch.eye(y.shape[0], dtype=y.dtype, device=y.device)
+        eye = torch.eye(y.shape[-2], dtype=y.dtype, device=y.device)
         slopes: list[Tensor] = []
         products: list[Tensor] = []
         for row in self.a:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robode.ode.flow import Flow, to_columns
-from robode.ode.norms import spectral_norms
+from robode.ode.singular import largest_singular_values
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,30 @@ def bsm_norms(flow: Flow, y: Tensor) -> BSM:
     Columns that start equal stay equal (an image's background, mostly), so each distinct column is treated once.
     """
     distinct, where = torch.unique(to_columns(y), dim=1, return_inverse=True)
-    jacobians = flow.step_jacobians(distinct.T)
+    (bsm,) = bsm_of_steps(torch.stack(flow.step_jacobians(distinct.T)), where[None], y.shape[0])
+    return bsm
 
-    def largest(A: Tensor) -> Tensor:
-        return norms_or_inf(A)[where].reshape(y.shape[0], -1).amax(1)
 
-    norms, means = [], []
-    product = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
-    for step in reversed(jacobians):
-        product = product @ step
-        norms.append(largest(product))
-        mean = product[where].reshape(y.shape[0], -1, *step.shape[1:]).mean(0)
-        means.append(norms_or_inf(mean).max())
-    return BSM(torch.stack(norms[::-1]), torch.stack(means[::-1]), torch.stack([largest(step) for step in jacobians]))
+def bsm_of_steps(steps: Tensor, where: Tensor, samples: int) -> list[BSM]:
+    """The norms for each of G networks from the Jacobians of their steps, (N, M, n, n) for all columns of all networks.
+
+    where: (G, columns of one network) says which of the M belong to its samples, in their order.
+    """
+    products = [steps[-1]]
+    for step in reversed(steps[:-1].unbind()):
+        products.append(products[-1] @ step)
+    both = torch.stack([torch.stack(products[::-1]), steps])
+    shape = len(steps), len(where), samples, -1
+    norms = norms_or_inf(both)[..., where].view(2, *shape).amax(-1)
+    means = norms_or_inf(both[0][:, where].view(*shape, *steps.shape[2:]).mean(2)).amax(-1)
+    return [BSM(norms[0, :, g], means[:, g], norms[1, :, g]) for g in range(len(where))]
 
 
 def norms_or_inf(A: Tensor) -> Tensor:
-    """2-norms of a batch of matrices (M, n, n) -> (M,); inf where states have overflowed."""
-    finite = A.isfinite().all(-1).all(-1)
-    norms = A.new_full(A.shape[:1], torch.inf)
-    norms[finite] = spectral_norms(A[finite])
+    """2-norms of a batch of matrices (..., n, n) -> (...); inf where states have overflowed."""
+    finite = A.isfinite().flatten(-2).all(-1)
+    if bool(finite.all()):
+        return largest_singular_values(A)
+    norms = A.new_full(A.shape[:-2], torch.inf)
+    norms[finite] = largest_singular_values(A[finite])
     return norms

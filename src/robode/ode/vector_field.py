@@ -15,7 +15,7 @@ from torch import Tensor
 from robode.ode import bounds
 from robode.ode.activations import Activation
 from robode.ode.bounds import Scalar
-from robode.ode.layer import VERTEX_WIDTH, Layer, vertices, weighted_products
+from robode.ode.layer import VERTEX_WIDTH, Layer, affine, vertices, weighted_products
 from robode.ode.norms import ROUNDING, largest_eigenvalue, spectral_norms
 from robode.ode.skew import Skew
 
@@ -58,14 +58,14 @@ class OneLayerField(VectorField):
     activation: Activation
 
     def __call__(self, t: float, y: Tensor, u: Tensor | None = None) -> Tensor:
-        return self.activation(torch.addmm(self.b, self.K, y))
+        return self.activation(affine(self.b, self.K, y))
 
     def jacobian(self, t: float, y: Tensor) -> Tensor:
-        D = self.activation.derivative(torch.addmm(self.b, self.K, y))
-        return D.T[:, :, None] * self.K
+        D = self.activation.derivative(affine(self.b, self.K, y))
+        return D.mT[..., None] * self.K[..., None, :, :]
 
     def euler_layer(self, h: float) -> Layer:
-        eye = torch.eye(self.K.shape[0], dtype=self.K.dtype, device=self.K.device)
+        eye = torch.eye(self.K.shape[-1], dtype=self.K.dtype, device=self.K.device)
         return Layer(eye, h * eye, self.K, self.b, self.activation)
 
     def lognorm(self) -> float:
@@ -99,18 +99,18 @@ class GradientField(VectorField):
 
     def gradient(self, y: Tensor) -> Tensor:
         """grad V. y: (n, M) -> (n, M)."""
-        return torch.addmm(self.Q @ y, self.K.mT, self.activation(torch.addmm(self.b, self.K, y)))
+        return affine(self.Q @ y, self.K.mT, self.activation(affine(self.b, self.K, y)))
 
     def hessian(self, y: Tensor) -> Tensor:
         """Hess V at each column. y: (n, M) -> (M, n, n)."""
-        D = self.activation.derivative(torch.addmm(self.b, self.K, y))
-        return weighted_products(self.K.T, D, self.K) + self.Q
+        D = self.activation.derivative(affine(self.b, self.K, y))
+        return weighted_products(self.K.mT, D, self.K) + self.Q[..., None, :, :]
 
     def __call__(self, t: float, y: Tensor, u: Tensor | None = None) -> Tensor:
         return self.F @ self.gradient(y)
 
     def jacobian(self, t: float, y: Tensor) -> Tensor:
-        return self.F @ self.hessian(y)
+        return self.F[..., None, :, :] @ self.hessian(y)
 
     @property
     def F(self) -> Tensor:
@@ -119,7 +119,7 @@ class GradientField(VectorField):
 
     def layer(self, G: Tensor) -> Layer:
         """y + G grad V(y) as a layer, for any gain matrix G (n, n)."""
-        eye = torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)
+        eye = torch.eye(self.K.shape[-1], dtype=self.K.dtype, device=self.K.device)
         return Layer(eye + G @ self.Q, G @ self.K.mT, self.K, self.b, self.activation)
 
     def euler_layer(self, h: float) -> Layer:

@@ -17,20 +17,24 @@ _PANEL = ["perturbation", "norm", "severity_unit", "space"]
 def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
     """Accuracy over noise level, one panel per perturbation, the clean test set as level 0.
 
-    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols or
-    seeds of the noise in the frame become several lines. A hollow mark at 0 is the legacy protocol's clipping
-    without noise.
+    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds of
+    the noise or settings of a perturbation in the frame become several lines; levels that were measured later
+    belong to the line of the others. A hollow mark at 0 is the legacy protocol's clipping without noise.
     """
     noisy = summary[~summary["perturbation"].isin(("clean", "clip_only"))]
     kinds = noisy[_PANEL].drop_duplicates().astype(str).to_dict("records")
-    named = varying(summary, _SERIES)
+    named = [name for name in varying(noisy, _SERIES) if name != "evaluation"]
+    network = summary.groupby(_SERIES, sort=False, dropna=False).ngroup()
+    looks: dict[str | None, int] = {}
     with styled():
         figure, axes = panels(len(kinds), columns=3, height=3.0)
         for ax, kind in zip(axes, kinds, strict=True):
             here = noisy[(noisy[_PANEL] == pd.Series(kind)).all(axis=1)]
-            for index, (_, rows) in enumerate(summary.groupby(_SERIES, sort=False, dropna=False)):
-                label = " · ".join(str(rows[name].iloc[0]) for name in named) or None
-                _line(ax, rows, here.loc[here.index.intersection(rows.index)], label, index)
+            names = [*named, *(name for name in varying(here, _SERIES) if name == "evaluation")]
+            for _, levels in here.groupby([network[here.index], "evaluation"], sort=False, dropna=False):
+                label = " · ".join(str(levels[name].iloc[0]) for name in names) or None
+                look = looks.setdefault(label, len(looks))
+                _line(ax, summary[network == network[levels.index[0]]], levels, label, look)
             norm = kind["norm"] if kind["norm"] != "none" else ""
             ax.set_title(f"{kind['perturbation'].replace('_', ' ')} {norm}".strip())
             ax.set(xlabel=_unit_label(kind["severity_unit"], kind["space"]), ylim=(0, 1.02))
@@ -44,8 +48,6 @@ def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
 
 def _line(ax: Axes, series: pd.DataFrame, levels: pd.DataFrame, label: str | None, index: int) -> None:
     """One network's levels of one perturbation, from its clean accuracy on."""
-    if levels.empty:
-        return
     clean = series[series["perturbation"] == "clean"].assign(severity=0.0)
     clipped = series[series["perturbation"] == "clip_only"].assign(severity=0.0)
     points = pd.concat([clean, levels]).drop_duplicates("severity", keep="last").sort_values("severity")

@@ -1,13 +1,16 @@
 """Append-only CSV files that survive a kill in mid-write.
 
 One row is one line, so a file cut at any byte has at most one torn line and it is the last one. Readers
-ignore that line and the next append removes it. Values must not contain line breaks."""
+ignore that line and the next append removes it. Values must not contain line breaks. Also the lock for those
+who must read such a file, think, and append to it."""
 
 import csv
 import io
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +19,53 @@ from robode.errors import JobFailed
 
 if sys.platform != "win32":
     import fcntl
+
+POLL = 0.2  # seconds between looks at a lock that another process holds
+
+
+@contextmanager
+def held(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
+    """Hold the lock that the file at path stands for; the kernel gives it back when the process ends, however it ends.
+
+    waiting: called once if another process holds it; then it is waited for.
+
+    Raises:
+        JobFailed: the file cannot be made.
+    """
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise JobFailed(f"cannot write {path}: {error.strerror or error}") from error
+    with file:
+        if not _lock(file):
+            waiting()
+            while not _lock(file):
+                time.sleep(POLL)
+        yield
+
+
+def _lock(file: io.IOBase) -> bool:
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def check(path: Path, columns: Sequence[str]) -> None:
+    """Refuse early what `append` would refuse.
+
+    Raises:
+        JobFailed: the file has another header, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            _check_header(path, file.readline(), columns)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise JobFailed(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def append(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
@@ -88,9 +138,15 @@ def _repair(descriptor: int, path: Path, columns: Sequence[str]) -> int:
         end = _end_of_last_line(file)
     if end != os.fstat(descriptor).st_size:
         os.ftruncate(descriptor, end)
-    if end and header != _encode_header(columns):
-        raise JobFailed(f"{path} has other columns than this version of robode writes; move it away first")
+    if end:
+        _check_header(path, header, columns)
     return end
+
+
+def _check_header(path: Path, header: bytes, columns: Sequence[str]) -> None:
+    """A header without a line break is a torn one."""
+    if header.endswith(b"\n") and header != _encode_header(columns):
+        raise JobFailed(f"{path} has other columns than this version of robode writes; move it away first")
 
 
 def _end_of_last_line(file: io.BufferedReader, block: int = 65536) -> int:

@@ -1,6 +1,5 @@
 """One self-contained HTML page per run, made from the files in the run folder."""
 
-import base64
 import json
 import math
 import shlex
@@ -8,13 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import yaml
 
 from robode.errors import JobFailed
 from robode.report import records, tables
-from robode.report.style import DOTS_PER_INCH, write_whole
+from robode.report.html import picture, write_html
 
 # stem of a figure → its title and what to read off it; the page keeps this order
 _CAPTIONS = {
@@ -74,11 +72,9 @@ def write_page(folder: Path | str) -> Path:
     evaluation = _evaluation(summary, facts.pop("protocol", ""))
     recorded = status.get("warnings")
     warnings = [str(line) for line in recorded] + warnings if isinstance(recorded, list) else warnings
-    loader = jinja2.PackageLoader("robode", "report")
-    template = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).get_template("page.html.j2")
-    html = template.render(
+    return write_html(
+        folder / "report.html",
+        "page.html.j2",
         run=folder.resolve().name,
         facts=facts,
         status=status,
@@ -91,9 +87,6 @@ def write_page(folder: Path | str) -> Path:
         environment=_flat(environment),
         command=_command(environment),
     )
-    path = folder / "report.html"
-    write_whole(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
-    return path
 
 
 def _mapping(path: Path, parse: Callable[[str], Any], warnings: list[str]) -> dict[str, Any]:
@@ -170,7 +163,7 @@ def _cells(row: pd.Series) -> dict[str, Any]:
         "high": 100 * row["accuracy_high"],
         "n": row["n"],
         "repeats": row["repeats"],
-    } | {name: row[name] for name in tables.EVALUATION}
+    } | {name: row[name] for name in (*tables.EVALUATION, "evaluation")}
 
 
 def _table(summary: pd.DataFrame) -> dict[str, Any]:
@@ -197,14 +190,7 @@ def _figures(folder: Path) -> list[dict[str, str]]:
     """Every PNG of the folder as a data URI, the known ones first and with their caption."""
     paths = {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
     order = [stem for stem in _CAPTIONS if stem in paths] + [stem for stem in paths if stem not in _CAPTIONS]
-    figures = []
-    for stem in order:
-        title, caption = _CAPTIONS.get(stem, (stem.replace("_", " "), ""))
-        content = paths[stem].read_bytes()
-        source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-        width = int.from_bytes(content[16:20], "big")  # pixels, from the PNG header
-        figures.append({"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}"})
-    return figures
+    return [picture(paths[stem], *_CAPTIONS.get(stem, (stem.replace("_", " "), ""))) for stem in order]
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

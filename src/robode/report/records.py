@@ -1,5 +1,5 @@
-"""The rows of results.csv, robustness_sweep.csv, metrics.csv and bsm.csv: what a row must hold, how it is
-written, read and summarised."""
+"""The rows of results.csv, robustness_sweep.csv, numbers.csv, metrics.csv and bsm.csv: what a row must hold,
+how it is written, read and summarised."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,21 +12,27 @@ import pandas as pd
 
 from robode.report import journal
 
-# weights: a hash of what the checkpoint held (it is written anew when a run goes on); seed: of the training
+# weights: a hash of what the checkpoint held (it is written anew when a run goes on); seed: of the training;
+# evaluation: a hash of the perturbation without its severities, the protocol and the data (robustness.evaluation)
 COLUMNS = (
     "run", "checkpoint", "weights", "experiment", "model", "data", "split", "depth", "integrator", "params",
-    "seed", "protocol", "noise_seed", "suite", "perturbation", "norm", "severity", "severity_unit", "space",
-    "solver", "repeat", "n", "correct", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
+    "seed", "protocol", "noise_seed", "evaluation", "suite", "perturbation", "norm", "severity", "severity_unit",
+    "space", "solver", "repeat", "n", "correct", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
     "flow_discrete", "seconds", "commit",
 )  # fmt: skip
 METRIC_COLUMNS = ("epoch", "step", "name", "value")
 BSM_COLUMNS = ("step", "layer", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max")
 
-# What was found, as opposed to what was asked: two rows that differ only here are one measurement repeated.
-FINDINGS = (
-    "params", "n", "correct", "accuracy", "accuracy_low", "accuracy_high", "flow_ode", "flow_discrete",
-    "seconds", "commit",
+# What was measured: rows that agree here are one measurement, which is never made twice. The name of the checkpoint
+# is no part of it: best.ckpt and last.ckpt may hold the same weights.
+IDENTITY = (
+    "run", "weights", "split", "evaluation", "protocol", "noise_seed", "suite", "perturbation", "norm", "severity",
+    "repeat",
 )  # fmt: skip
+NUMBER_COLUMNS = (
+    "run", "checkpoint", "weights", "seed", "quantity", "value", "low", "high", "kind", "commit",
+)  # fmt: skip
+NUMBER_KINDS = ("exact", "certified_lower", "certified_upper", "attack_upper", "measured")
 # A perturbation without a norm, a flow without a certificate … ; everything else must be said.
 MAY_BE_MISSING = frozenset(
     ("experiment", "norm", "solver", "commit", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
@@ -35,7 +41,7 @@ MAY_BE_MISSING = frozenset(
 _WHOLE = ("depth", "params", "seed", "noise_seed", "repeat", "n", "correct", "epoch", "step", "layer")
 _REAL = (
     "severity", "accuracy", "accuracy_low", "accuracy_high", "flow_ode", "flow_discrete", "seconds", "value",
-    "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max",
+    "low", "high", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max",
 )  # fmt: skip
 ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that differ by less
 
@@ -78,6 +84,11 @@ def append_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     journal.append(Path(path), columns, complete)
 
 
+def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells the measurement of a row from others, in the order of IDENTITY; None and "" are the same."""
+    return tuple("" if row[name] is None else row[name] for name in IDENTITY)
+
+
 def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
     """A checked copy of the row with accuracy, accuracy_low and accuracy_high."""
     unknown = [name for name in row if name not in COLUMNS and name != "epoch"]
@@ -95,7 +106,7 @@ def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_rows(path: Path | str) -> pd.DataFrame:
-    """Rows of results.csv or robustness_sweep.csv, one per key (all columns but FINDINGS): the last wins.
+    """Rows of results.csv or robustness_sweep.csv, one for each measurement and checkpoint name: the last wins.
 
     Text columns hold str ("" = not given), whole numbers Int64, the rest float. No file: an empty frame.
 
@@ -104,7 +115,43 @@ def read_rows(path: Path | str) -> pd.DataFrame:
     """
     frame = _typed(journal.read(Path(path)), COLUMNS)
     frame["severity"] = frame["severity"].fillna(0.0)  # the clean set has no severity
-    key = [name for name in frame.columns if name not in FINDINGS]
+    return frame.drop_duplicates(_key(frame), keep="last", ignore_index=True)
+
+
+def _key(rows: pd.DataFrame) -> list[str]:
+    return [*IDENTITY, "checkpoint", *(["epoch"] if "epoch" in rows else [])]
+
+
+def append_numbers(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append numbers that are no accuracies (keys: NUMBER_COLUMNS) to numbers.csv in a run folder.
+
+    quantity: its name, with its unit where it has one. kind: one of NUMBER_KINDS, what `value` is to the true
+    quantity. low, high: an interval around `value`, where there is one. checkpoint and weights: where it belongs
+    to one network; a number about a whole training leaves them out.
+
+    Raises:
+        ValueError: a row that lacks run, quantity, value or kind, has an unknown column or an unknown kind.
+        JobFailed: the file cannot be written.
+    """
+    rows = list(rows)
+    for row in rows:
+        unknown = [name for name in row if name not in NUMBER_COLUMNS]
+        missing = [name for name in ("run", "quantity", "value", "kind") if row.get(name) in (None, "")]
+        if unknown or missing:
+            raise ValueError(f"a row of numbers has unknown columns {unknown} and lacks {missing}")
+        if row["kind"] not in NUMBER_KINDS:
+            raise ValueError(f"kind: expected one of {', '.join(NUMBER_KINDS)}, got {row['kind']!r}")
+    journal.append(Path(path), NUMBER_COLUMNS, rows)
+
+
+def read_numbers(path: Path | str) -> pd.DataFrame:
+    """Numbers that are no accuracies, NUMBER_COLUMNS; the last of a (run, checkpoint, weights, quantity, kind) wins.
+
+    Raises:
+        JobFailed: the file exists but cannot be read.
+    """
+    frame = _typed(journal.read(Path(path)), NUMBER_COLUMNS)
+    key = ["run", "checkpoint", "weights", "quantity", "kind"]
     return frame.drop_duplicates(key, keep="last", ignore_index=True)
 
 
@@ -147,7 +194,10 @@ def newest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per measurement: the mean over repeats (noisy copies of the same images), in file order.
+    """One row per measurement: the mean over repeats (noisy copies of the same images).
+
+    In the order of the file, but with the levels of a perturbation side by side and ascending: some may have been
+    measured later.
 
     Adds `repeats` and `accuracy_std` (spread between noisy copies, NaN for one copy). The interval is
     Wilson's at n = the number of distinct images, not n × repeats: the repeats look at the same images, so
@@ -158,7 +208,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: copies of one measurement have different `flow_discrete`: they are of different networks.
     """
-    key = [name for name in rows.columns if name not in FINDINGS and name != "repeat"]
+    key = [name for name in _key(rows) if name != "repeat"]
     summaries = []
     for _, group in rows.groupby(key, sort=False, dropna=False):
         last = group.iloc[-1].to_dict()
@@ -178,4 +228,11 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         del last["repeat"], last["correct"]
         summaries.append(last)
     columns = [name for name in rows.columns if name not in ("repeat", "correct")]
-    return pd.DataFrame(summaries, columns=[*columns, "repeats", "accuracy_std"])
+    return _in_order(pd.DataFrame(summaries, columns=[*columns, "repeats", "accuracy_std"]))
+
+
+def _in_order(summary: pd.DataFrame) -> pd.DataFrame:
+    kind = ["evaluation", "perturbation", "norm"]
+    where = [name for name in _key(summary) if name not in (*kind, "suite", "severity", "repeat")]
+    seen = [summary.groupby(names, sort=False, dropna=False).ngroup() for names in (where, kind)]
+    return summary.iloc[np.lexsort((summary["severity"], seen[1], seen[0]))].reset_index(drop=True)

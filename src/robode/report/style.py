@@ -136,3 +136,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A whole UTF-8 file or none. Raises `JobFailed` as `write_whole` does."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -12,10 +12,18 @@ EVALUATION = ("checkpoint", "weights", "split", "protocol", "noise_seed")
 
 
 def varying(summary: pd.DataFrame, names: Iterable[str] = EVALUATION) -> list[str]:
-    """Those of the columns that must be shown to tell evaluations apart; weights only where the checkpoint does not."""
+    """Those of the columns that must be shown to tell evaluations apart; weights only where the checkpoint does not.
+
+    Also `evaluation`, but only where a perturbation of the same name was set up in several ways: each perturbation
+    has a hash of its own.
+    """
+    names = list(names)
     found = [name for name in names if summary[name].nunique(dropna=False) > 1]
     if "weights" in found and summary.groupby(["run", "checkpoint"], dropna=False)["weights"].nunique().max() == 1:
         found.remove("weights")
+    named = ["run", *(name for name in names if name != "run"), "perturbation", "norm", "severity_unit", "space"]
+    if summary.groupby(named, dropna=False)["evaluation"].nunique().max() > 1:
+        found.append("evaluation")
     return found
 
 

@@ -59,6 +59,11 @@ class Perturbation(ABC):
     def perturb(self, network: nn.Module, batch: Batch, severity: float) -> Tensor:
         """x' like batch.x, which stays as it is."""
 
+    def right(self, network: nn.Module, x: Tensor, labels: Tensor, severity: float) -> Tensor:
+        """Which samples count as right, (B,) bool. x: what `perturb` made, (B, *shape) in data units; labels: (B,)."""
+        logits = network(x)
+        return (logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)
+
 
 def clip(x: Tensor, bounds: Bounds | None) -> Tensor:
     """x (any shape) clipped to bounds, in place; as it is without bounds. Not for a differentiated path."""

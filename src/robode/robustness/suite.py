@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robode.data.batches import in_units
 from robode.data.facts import DataFacts
-from robode.robustness.corruptions import Batch, Perturbation
+from robode.robustness.copies import Copies, Level, batches, evaluating
+from robode.robustness.corruptions import Perturbation
+from robode.robustness.evaluation import evaluation_digest
 from robode.robustness.levels import check_repeats
-from robode.robustness.noise import BLOCK, Kind, base_noise
 from robode.robustness.protocols import EvaluationProtocol
 
 logger = logging.getLogger(__name__)
 
 Suite = Mapping[str, Perturbation]
 Progress = Callable[[int, int], None]
-
-
-@dataclass
-class Level:
-    """A perturbation at one severity, and the tally of one copy of the data."""
-
-    perturbation: Perturbation
-    severity: float
-    correct: int = 0
-    seconds: float = 0.0
-
-    @property
-    def title(self) -> str:
-        """For people: "gaussian 0.05", "clean"."""
-        unit = self.perturbation.severity_unit
-        return self.perturbation.name if unit == "none" else f"{self.perturbation.name} {self.severity:g}"
-
-    def runs_in(self, repeat: int) -> bool:
-        """Always if it is random; once is enough if it is not."""
-        return self.perturbation.stochastic or repeat == 0
+Known = Callable[[dict[str, Any]], bool]
+Finished = Callable[[list[dict[str, Any]], list[Tensor]], None]
 
 
 def evaluate_suite(
@@ -55,35 +34,49 @@ def evaluate_suite(
     facts: DataFacts,
     repeats: int,
     seed: int,
+    data_digest: str = "",
     batch_size: int = 500,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
+    known: Known = lambda row: False,
+    finished: Finished = lambda rows, right: None,
 ) -> list[dict[str, Any]]:
     """Accuracy of `network` on perturbed copies of x (n, *shape; uint8 images or data units), labels (n,).
 
     Noise is a function of (seed, repeat, image index), shared by all severities: rows of different networks
     or severities are paired, and `batch_size` (rounded up to whole noise blocks) does not change it. The
     network is in eval mode for the time being and left as it was. Logits that are not finite count as wrong.
-    `progress(done, total)` counts images. Perturbations that make no sense for these data are left out with
-    a warning. Raises BadInput for repeats < 1 and for data that the protocol does not speak of.
+
+    data_digest: of the data (`DataModule.digest`), part of each row's `evaluation`.
+    progress: gets (images done, images to do). known: rows of `plan` for which it is true are left out, which
+    changes nothing about the others. finished: gets the rows of a repeat as soon as they are complete, and which
+    images were right, (n,) bool on the CPU for each row.
+
+    Returns:
+        The rows that were computed, in the order of `plan`.
+
+    Raises:
+        BadInput: repeats < 1, or data that the protocol does not speak of.
     """
-    check_repeats(repeats)
-    for name, reason in refusals(suite, protocol, facts).items():
-        logger.warning("%s is left out: %s", name, reason)
-    plan = levels(suite, protocol, facts)
-    total = len(labels) * sum(level.runs_in(repeat) for level in plan for repeat in range(repeats))
-    copy = _Copy(network, protocol, facts, seed)
-    rows, done = [], 0
-    with _evaluating(network):
-        for repeat in range(repeats):
-            tally = [Level(level.perturbation, level.severity) for level in plan if level.runs_in(repeat)]
-            for part, batch, targets in _batches(network, x, labels, batch_size):
-                copy.count(tally, repeat, part, batch, targets)
-                done += len(targets) * len(tally)
-                if progress is not None:
-                    progress(done, total)
-            rows += [_row(level, protocol, repeat, len(labels)) for level in tally]
-    place = {(level.perturbation.name, level.severity): i for i, level in enumerate(plan)}
-    return sorted(rows, key=lambda row: (place[row["perturbation"], row["severity"]], row["repeat"]))
+    asked = plan(suite, protocol, facts, repeats, data_digest)
+    missing = [place for place, (_, row) in enumerate(asked) if not known(row)]
+    copies, total, done = Copies(network, protocol, facts, seed), len(labels) * len(missing), 0
+
+    def counted(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, total)
+
+    found: dict[int, dict[str, Any]] = {}
+    with evaluating(network):
+        for repeat in sorted({asked[place][1]["repeat"] for place in missing}):
+            places = [place for place in missing if asked[place][1]["repeat"] == repeat]
+            tally = [asked[place][0] for place in places]
+            copies.count(tally, repeat, x, labels, batch_size, counted)
+            right = [torch.cat(level.right) for level in tally]
+            for place, level, each in zip(places, tally, right, strict=True):
+                found[place] = asked[place][1] | _answer(level, each)
+            finished([found[place] for place in places], right)
+    return [found[place] for place in missing]
 
 
 def sample_grid(
@@ -98,13 +91,13 @@ def sample_grid(
 ) -> list[tuple[str, Tensor, Tensor]]:
     """(title, x', predictions) per level for x (k, *shape), the first k images that `evaluate_suite` gets,
     with the noise of its repeat 0. x' (k, *shape) float32 in data units, predictions (k,); on the CPU."""
-    copy = _Copy(network, protocol, facts, seed)
+    copies = Copies(network, protocol, facts, seed)
     found = []
-    with _evaluating(network):
-        for part, batch, targets in _batches(network, x, labels, len(labels)):
-            noise = copy.noise(0, part, batch.device)
+    with evaluating(network):
+        for part, batch, targets in batches(network, x, labels, len(labels)):
+            noise = copies.noise(0, part, batch.device)
             for level in levels(suite, protocol, facts):
-                moved = copy.perturbed(level, batch, targets, noise)
+                moved = copies.perturbed(level, batch, targets, noise)
                 with torch.inference_mode():
                     found.append((level.title, moved.cpu(), network(moved).argmax(dim=1).cpu()))
     return found
@@ -128,57 +121,25 @@ def levels(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> list
     return [Level(perturbation, severity) for perturbation in chosen for severity in perturbation.severities]
 
 
-class _Noise:
-    """The base noise of one batch, drawn on first use and kept for the other severities."""
+def plan(
+    suite: Suite, protocol: EvaluationProtocol, facts: DataFacts, repeats: int, data_digest: str = ""
+) -> list[tuple[Level, dict[str, Any]]]:
+    """Every row without its answer, and an empty tally for it; ordered by perturbation, severity and repeat.
 
-    def __init__(self, words: tuple[int, int, int, int, tuple[int, ...]], device: torch.device) -> None:
-        self.words = words
-        self.device = device
-        self.drawn: dict[Kind, Tensor] = {}
-
-    def of(self, kind: Kind | None) -> Tensor | None:
-        if kind is None:
-            return None
-        if kind not in self.drawn:
-            self.drawn[kind] = base_noise(kind, *self.words).to(self.device)
-        return self.drawn[kind]
-
-
-@dataclass
-class _Copy:
-    """How perturbed copies are made and counted."""
-
-    network: nn.Module
-    protocol: EvaluationProtocol
-    facts: DataFacts
-    seed: int
-
-    def noise(self, repeat: int, part: range, device: torch.device) -> _Noise:
-        return _Noise((self.seed, repeat, part.start, part.stop, self.facts.shape), device)
-
-    def perturbed(self, level: Level, x: Tensor, labels: Tensor, noise: _Noise) -> Tensor:
-        """x (B, *shape) float32 in data units, perturbed: a new tensor, or x itself where it stays clean."""
-        perturbation, facts = level.perturbation, self.facts
-        if not perturbation.corrupts:
-            return x
-        inside = self.protocol.encode(x, facts)
-        batch = Batch(inside, labels, noise.of(perturbation.noise), self.protocol.bounds(facts))
-        return self.protocol.decode(perturbation.perturb(self.network, batch, level.severity), facts)
-
-    def count(self, tally: list[Level], repeat: int, part: range, x: Tensor, labels: Tensor) -> None:
-        """Add the correct answers on one batch, and the time they took, to every level."""
-        noise = self.noise(repeat, part, x.device)
-        for level in tally:
-            begin = time.perf_counter()
-            moved = self.perturbed(level, x, labels, noise)
-            with torch.inference_mode():
-                logits = self.network(moved)
-                right = (logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)
-                level.correct += int(right.sum())
-            level.seconds += time.perf_counter() - begin
+    Perturbations that make no sense for these data are left out with a warning. Raises BadInput for repeats < 1
+    and for data that the protocol does not speak of."""
+    check_repeats(repeats)
+    for name, reason in refusals(suite, protocol, facts).items():
+        logger.warning("%s is left out: %s", name, reason)
+    return [
+        (Level(level.perturbation, level.severity), _question(level, protocol, repeat, data_digest))
+        for level in levels(suite, protocol, facts)
+        for repeat in range(repeats)
+        if level.runs_in(repeat)
+    ]
 
 
-def _row(level: Level, protocol: EvaluationProtocol, repeat: int, n: int) -> dict[str, Any]:
+def _question(level: Level, protocol: EvaluationProtocol, repeat: int, data_digest: str) -> dict[str, Any]:
     perturbation = level.perturbation
     return {
         "perturbation": perturbation.name,
@@ -188,31 +149,11 @@ def _row(level: Level, protocol: EvaluationProtocol, repeat: int, n: int) -> dic
         "severity_unit": perturbation.severity_unit,
         "space": protocol.space if perturbation.corrupts else "data",
         "protocol": protocol.name,
+        "evaluation": evaluation_digest(perturbation, protocol, data_digest),
         "repeat": repeat,
-        "n": n,
-        "correct": level.correct,
-        "accuracy": level.correct / n,
-        "seconds": level.seconds,
     }
 
 
-def _batches(network: nn.Module, x: Tensor, labels: Tensor, batch_size: int) -> Iterator[tuple[range, Tensor, Tensor]]:
-    """(image indices, x in data units, labels) on the device of the network, cut at whole noise blocks."""
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    size = -(-batch_size // BLOCK) * BLOCK
-    for start in range(0, len(labels), size):
-        part = range(start, min(start + size, len(labels)))
-        rows = slice(part.start, part.stop)
-        yield part, in_units(x[rows].to(device)), labels[rows].to(device)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode, and afterwards every submodule in the mode it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def _answer(level: Level, right: Tensor) -> dict[str, Any]:
+    n, correct = len(right), int(right.sum())
+    return {"n": n, "correct": correct, "accuracy": correct / n, "seconds": level.seconds}

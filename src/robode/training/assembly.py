@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
 from robode.training.trainer import build_trainer, prepare_machine
 
+_digests: dict[str, str] = {}
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -33,10 +36,13 @@ class Parts:
     trainer: lightning.Trainer
 
 
-def assemble(config: DictConfig, console: Console | None = None, threads: int | None = None) -> Parts:
+def assemble(
+    config: DictConfig, console: Console | None = None, threads: int | None = None, data: DataModule | None = None
+) -> Parts:
     """Load the data, build network, objectives, callbacks and trainer. Reads files, writes none.
 
-    threads: what to use where trainer.threads is null. The initial weights depend on `seed` alone.
+    threads: what to use where trainer.threads is null. data: already built. The initial weights depend on `seed`
+    alone.
 
     Raises:
         BadInput: whatever in the configuration cannot work.
@@ -47,7 +53,7 @@ def assemble(config: DictConfig, console: Console | None = None, threads: int | 
     resolve_targets(plain["logger"])  # loggers are built when they have a folder to write to
     prepare_machine(plain["trainer"], threads)
     torch.manual_seed(plain["seed"])
-    data = build_data(config)
+    data = data or build_data(config)
     data.prepare()
     network = build_network(config, data.facts)
     module = Classifier(network, build_each(plain["objective"]), plain["optimizer"], plain)
@@ -67,6 +73,15 @@ def build_data(config: DictConfig) -> DataModule:
         limit_train=node.get("limit_train"),
         name=node.name,
     )
+
+
+def data_digest(config: DictConfig) -> str:
+    """`DataModule.digest` of the `data` section; each section is read once a process. Raises `BadInput`."""
+    plain = to_plain(config.data)
+    key = json.dumps(plain, sort_keys=True, default=str)
+    if key not in _digests:
+        _digests[key] = build_data(config).digest
+    return _digests[key]
 
 
 def build_loggers(nodes: Any, run: Run) -> list[Any]:

@@ -12,9 +12,10 @@ from torch import nn
 from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
 from robode.ode.flow import Constrained
-from robode.ode.sensitivity import bsm_norms
+from robode.ode.sensitivity import BSM, bsm_norms
 from robode.report import journal
 from robode.report.records import BSM_COLUMNS
+from robode.runs import Run
 from robode.training.module import Classifier
 
 
@@ -50,9 +51,9 @@ class ProjectConstraints(Callback):
 class BSMLogger(Callback):
     """Backward sensitivity norms of each layer to bsm.csv, every `every` optimiser steps.
 
-    samples: how many training samples, the first ones of the split, always the same, probe the flow. The
-    median and the largest over samples and the norm of the mean Jacobian are logged; only the last is in the
-    published figure.
+    samples: how many training samples, evenly spaced over the split (toy sets lie class by class) and always the
+    same, probe the flow. The median and the largest over samples and the norm of the mean Jacobian are logged;
+    only the last is in the published figure.
     """
 
     def __init__(self, every: int = 50, samples: int = 8):
@@ -60,24 +61,36 @@ class BSMLogger(Callback):
             if value < 1:
                 raise BadInput(f"callbacks.bsm.{key}: expected a whole number >= 1, got {value}")
         self.every, self.samples = every, samples
+        self._waiting: list[dict[str, Any]] = []
 
     def on_fit_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
-        x = trainer.datamodule.split("train").x[: self.samples]  # type: ignore[attr-defined]
-        self._probe = in_units(x).to(module.device)
+        x = trainer.datamodule.split("train").x  # type: ignore[attr-defined]
+        chosen = torch.linspace(0, len(x) - 1, min(self.samples, len(x))).round().long()
+        self.probe = in_units(x[chosen]).to(module.device)
 
     def on_train_batch_start(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
             self._log(trainer.global_step, module)
 
+    def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+        self.write(module.run)
+
     def on_train_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         self._log(trainer.global_step, module)
+        self.write(module.run)
+
+    def on_exception(self, trainer: Trainer, module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+        self.write(module.run)
 
     @rank_zero_only
     def _log(self, step: int, module: Classifier) -> None:
         network = module.network
         with torch.no_grad():
-            y = network.embed(self._probe.to(next(network.parameters()).dtype))
-            bsm = bsm_norms(network.flow, y)
+            y = network.embed(self.probe.to(next(network.parameters()).dtype))
+            self.add(step, bsm_norms(network.flow, y))
+
+    def add(self, step: int, bsm: BSM) -> None:
+        """Rows for one step; they wait for `write`, which an epoch calls once."""
         columns = {
             "bsm_median": bsm.norms.median(1).values,
             "bsm_max": bsm.norms.amax(1),
@@ -86,12 +99,12 @@ class BSMLogger(Callback):
             "step_max": bsm.step_norms.amax(1),
         }
         lists = {name: values.tolist() for name, values in columns.items()}
-        rows = [
-            {
-                "step": step,
-                "layer": layer + 1,
-                **{name: lists[name][layer] for name in lists},
-            }
-            for layer in range(network.flow.depth)
+        self._waiting += [
+            {"step": step, "layer": layer + 1, **{name: lists[name][layer] for name in lists}}
+            for layer in range(len(bsm.norms))
         ]
-        journal.append(module.run.folder / "bsm.csv", BSM_COLUMNS, rows)
+
+    def write(self, run: Run) -> None:
+        """Append the waiting rows to bsm.csv. Raises `JobFailed`."""
+        rows, self._waiting = self._waiting, []
+        journal.append(run.folder / "bsm.csv", BSM_COLUMNS, rows)

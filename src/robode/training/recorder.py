@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
+from robode.ode.flow import Flow
 from robode.training.module import Classifier
 
 
@@ -22,11 +23,11 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         if trainer.global_step == 0:
-            _send(trainer, 0, _flow(module, certificates=True))
+            _send(trainer, 0, flow_values(module.network.flow, certificates=True))
 
     def on_train_batch_end(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
-            _send(trainer, trainer.current_epoch, self._step_values(trainer, module) | _flow(module))
+            _send(trainer, trainer.current_epoch, self._step_values(trainer, module) | flow_values(module.network.flow))
 
     def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         means = module.whole_epoch.means(trainer)
@@ -34,7 +35,7 @@ class Recorder(Callback):
             return
         module.epoch_means = means
         validation = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
-        values = self._step_values(trainer, module) | validation | _flow(module, certificates=True)
+        values = self._step_values(trainer, module) | validation | flow_values(module.network.flow, certificates=True)
         _send(trainer, trainer.current_epoch, values)
         for logger in trainer.loggers:
             logger.save()
@@ -44,8 +45,8 @@ class Recorder(Callback):
         return values | {"lr": module.optimizer.param_groups[0]["lr"]}
 
 
-def _flow(module: Classifier, certificates: bool = False) -> dict[str, float]:
-    flow = module.network.flow
+def flow_values(flow: Flow, certificates: bool = False) -> dict[str, float]:
+    """What is logged of a flow: flow/<property>, and its certificates and their factors."""
     values = flow.properties() | (flow.certificate_table() if certificates else {})
     return {f"flow/{name}": value for name, value in values.items()}
 

@@ -32,5 +32,8 @@ class RobustnessSweep(Callback):
             return
         measurement = build_measurement(module.config, data.facts, repeats=self.repeats)
         x, labels = data.split("validation")
-        rows = measurement.rows(module.run, module.network, x, labels, split="validation", checkpoint="training")
+        about = measurement.about(
+            module.run, module.network, split="validation", checkpoint="training", digest=data.digest
+        )
+        rows = measurement.rows(about, module.network, x, labels)
         append_rows(module.run.folder / "robustness_sweep.csv", [{**row, "epoch": epoch} for row in rows])

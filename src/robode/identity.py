@@ -1,0 +1,75 @@
+"""What makes two trainings the same: the configuration without what cannot change the weights, and the data."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Where files are, what the run is called, who listens, how jobs are handled; how many threads compute (last bits) …
+VOLATILE = (
+    "run", "resume", "force", "fail_fast", "seeds", "logger", "experiment", "data.root", "data.source.root",
+    "trainer.threads",
+)  # fmt: skip
+# … and what is measured afterwards: one training serves any number of evaluations.
+EVALUATION = ("suite", "protocol", "repeats")
+RESULT_SCHEMA = 2
+"""Version of what a run folder holds. A run of another version is another run."""
+
+_ABSENT = object()
+
+
+def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a plain resolved configuration that decides the weights; `plain` stays as it is.
+
+    A file with a matrix J counts by its content.
+    """
+    kept = {key: copy.deepcopy(value) for key, value in plain.items()}
+    for dotted in (*VOLATILE, *EVALUATION):
+        *path, last = dotted.split(".")
+        node: Any = kept
+        for key in path:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(last, None)
+    model = kept.get("model")
+    if isinstance(model, dict) and model.get("J_file") and Path(model["J_file"]).is_file():
+        model["J_file"] = hashlib.sha256(Path(model["J_file"]).read_bytes()).hexdigest()[:12]
+    return kept
+
+
+def config_hash(plain: Mapping[str, Any]) -> str:
+    """SHA-256 of the training configuration."""
+    return _digest(training_config(plain))
+
+
+def run_id(plain: Mapping[str, Any], data_digest: str) -> str:
+    """<model>-N<depth>-s<seed>-<hash8>: the name of a run that was given none.
+
+    data_digest: of the samples (`DataModule.digest`); the same configuration on other files is another run.
+    """
+    unique = _digest([training_config(plain), data_digest, RESULT_SCHEMA])[:8]
+    return f"{plain['model']['name']}-N{plain['depth']}-s{plain['seed']}-{unique}"
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted key, value in a, value in b) wherever two trainings differ; None for a key that one lacks."""
+    one, two = dict(_flat(training_config(a))), dict(_flat(training_config(b)))
+    keys = dict.fromkeys([*one, *two])
+    differing = [key for key in keys if one.get(key, _ABSENT) != two.get(key, _ABSENT)]
+    return [(key, one.get(key), two.get(key)) for key in differing]
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

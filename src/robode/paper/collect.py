@@ -1,0 +1,213 @@
+"""From run folders to the values of a table's cells. Reads files only: no data, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robode.environment import FILE, other_code
+from robode.errors import BadInput
+from robode.files import read_json
+from robode.identity import config_hash, run_id
+from robode.instantiate import to_plain
+from robode.paper.plan import Job
+from robode.paper.spec import Column, Item
+from robode.report import records
+from robode.runs import OUTPUTS, Run
+
+CELL = ("row", "label", "group", "column", "seed")
+VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind")
+RUNS = (
+    "row", "label", "group", "seed", "run", "folder", "status", "params", "train_seconds", "flow_ode",
+    "flow_discrete", "error", "mark",
+)  # fmt: skip
+ROWS = (
+    *CELL, "checkpoint", "weights", "split", "protocol", "noise_seed", "evaluation", "suite", "perturbation", "norm",
+    "severity", "repeat", "n", "correct",
+)  # fmt: skip
+NUMBERS = (*CELL, "checkpoint", "weights", "quantity", "kind", "value", "low", "high")
+NOT_STARTED = "not started"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the runs of an item have found so far.
+
+    values: one line per (row, column, seed) that was measured: value (a fraction for accuracies, the mean over
+    `repeats` noisy copies with standard deviation `spread`), low and high (numbers that are known from two sides),
+    n samples. runs: one line per (row, seed), also where nothing was done yet. rows, numbers: the lines of
+    results.csv and numbers.csv that the values are made of.
+    """
+
+    values: pd.DataFrame
+    runs: pd.DataFrame
+    rows: pd.DataFrame
+    numbers: pd.DataFrame
+
+
+@dataclass
+class Shelf:
+    """The runs in outputs/<experiment>/ by what they are, and what was read of their configurations."""
+
+    outputs: Path = OUTPUTS
+    _read: dict[Path, tuple[int, str]] = field(default_factory=dict)
+
+    def find(self, job: Job) -> Run | None:
+        """The job's run, if it was begun: rather a trained one, and rather one with the name that it would get."""
+        parent = self.outputs / str(job.plain.get("experiment") or "default")
+        runs = [Run(path.parent) for path in parent.glob("*/config.yaml") if self._hash(path) == job.hash]
+        return max(runs, key=lambda run: (run.trained, _has_own_name(run, job), run.id), default=None)
+
+    def _hash(self, path: Path) -> str:
+        try:
+            changed = path.stat().st_mtime_ns
+            if self._read.get(path, (0, ""))[0] != changed:
+                self._read[path] = (changed, config_hash(to_plain(Run(path.parent).config())))
+        except (BadInput, OSError):  # damaged, or just moved away
+            return ""
+        return self._read[path][1]
+
+
+def _has_own_name(run: Run, job: Job) -> bool:
+    return run.id == run_id(job.plain, str(read_json(run.folder / FILE).get("data_digest")))
+
+
+def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Collected:
+    """What is there of these jobs.
+
+    shelf: give the same one again where the same jobs are collected repeatedly.
+
+    Raises:
+        BadInput: runs that saw different data, or a column that several measurements fit.
+        JobFailed: a file cannot be read.
+    """
+    shelf = shelf or Shelf()
+    digests: dict[str, tuple[str, str]] = {}
+    runs: list[dict[str, Any]] = []
+    rows: list[pd.DataFrame] = []
+    numbers: list[pd.DataFrame] = []
+    for job in jobs:
+        about: dict[str, Any] = {"row": job.number, "label": job.row.label, "group": job.row.group, "seed": job.seed}
+        run = shelf.find(job)
+        measured = newest(records.read_rows(run.folder / "results.csv")) if run else pd.DataFrame()
+        runs.append(about | (_facts(run, measured) if run else {"status": NOT_STARTED, "mark": False}))
+        if run is None or not run.trained:
+            continue
+        _check_data(job, run, digests)
+        known = newest(records.read_numbers(run.folder / "numbers.csv"), measured)
+        for column in item.columns.values():
+            cell: dict[str, Any] = about | {"column": column.name}
+            if column.quantity:
+                numbers.append(known[_fits(known, column, ("quantity", "kind"))].assign(**cell))
+            else:
+                rows.append(_accuracy_rows(column, measured, job).assign(**cell))
+    return combine(_frame(runs, RUNS), _joined(rows, ROWS), _joined(numbers, NUMBERS))
+
+
+def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Collected:
+    """The values that rows and numbers add up to; `collect` has the three from runs, `published.read` from files."""
+    about: dict[Any, Any] = {(line.row, line.seed): line for line in runs.itertuples()}
+    values = []
+    for frame, merge in ((rows, _accuracy), (numbers, _number)):
+        for key, group in frame.groupby(["row", "column", "seed"], sort=False):
+            number, _, seed = key
+            run = about[number, seed]
+            cell = {name: group[name].iloc[0] for name in CELL}
+            values.append(cell | {"run": run.run, "folder": run.folder, "mark": run.mark} | merge(group))
+    return Collected(_frame(values, VALUES), runs, rows, numbers)
+
+
+def _facts(run: Run, measured: pd.DataFrame) -> dict[str, Any]:
+    """What is said of a run in one line."""
+    environment, status = read_json(run.folder / FILE), run.status()
+    facts = {name: measured[name].iloc[-1] for name in ("params", "flow_ode", "flow_discrete") if len(measured)}
+    return facts | {
+        "run": run.id,
+        "folder": run.folder.as_posix(),
+        "status": run.state,
+        "train_seconds": environment.get("train_seconds") or environment.get("wall_seconds"),
+        "error": status.get("error") or "",
+        "mark": run.trained and other_code(run),
+    }
+
+
+def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Of best.ckpt, or of last.ckpt where there is no best; and of the weights that it holds now.
+
+    measured: the newest rows of results.csv, where `found` are numbers; those about no checkpoint all stay.
+    """
+    names = set(found["checkpoint"])
+    of_one = found[found["checkpoint"].isin(["best" if "best" in names else "last", ""])]
+    if measured is None:
+        return records.newest(of_one)
+    weights = {*measured["weights"], ""} if len(measured) else set(of_one["weights"])
+    return of_one[of_one["weights"].isin(weights)]
+
+
+def _accuracy_rows(column: Column, measured: pd.DataFrame, job: Job) -> pd.DataFrame:
+    """The noisy copies of one measurement: rather with the run's own noise, and rather the one with most copies."""
+    found = measured[_fits(measured, column, ("split", "perturbation", "protocol", "severity"))]
+    for name in ("severity", "norm"):
+        if found[name].nunique() > 1:
+            raise BadInput(
+                f"columns.{column.name}: several measurements of {job.row.name} fit, with {name} "
+                f"{', '.join(sorted(map(str, found[name].unique())))}; say which one"
+            )
+    copies = [group for _, group in found.groupby(["protocol", "evaluation", "noise_seed", "suite"], sort=False)]
+    own = [(int(group["noise_seed"].iloc[0]) == job.seed, len(group), i) for i, group in enumerate(copies)]
+    return copies[max(own)[2]] if own else found
+
+
+def _fits(frame: pd.DataFrame, column: Column, names: Iterable[str]) -> pd.Series:
+    """Which rows have what the column asks for."""
+    fits = pd.Series(True, index=frame.index)
+    for name in names:
+        wanted = getattr(column, name)
+        if wanted is not None:
+            fits &= (frame[name] - wanted).abs() < 1e-9 if name == "severity" else frame[name] == wanted
+    return fits
+
+
+def _accuracy(group: pd.DataFrame) -> dict[str, Any]:
+    shares = group["correct"].astype(float) / group["n"].astype(float)
+    return {
+        "value": float(shares.mean()),
+        "n": int(group["n"].min()),
+        "repeats": len(group),
+        "spread": float(shares.std()),
+        "kind": "accuracy",
+    }
+
+
+def _number(group: pd.DataFrame) -> dict[str, Any]:
+    """One number, or what is certified and what was attacked as its two ends; the value is the certified end then."""
+    of = {kind: lines.iloc[-1] for kind, lines in group.groupby("kind", sort=False)}
+    known = next((of[kind] for kind in ("exact", "measured") if kind in of), None)
+    if known is not None:
+        return {name: float(known[name]) for name in ("value", "low", "high")} | {"kind": known["kind"]}
+    low = float(of["certified_lower"]["value"]) if "certified_lower" in of else -math.inf
+    high = min([float(of[kind]["value"]) for kind in ("certified_upper", "attack_upper") if kind in of] or [math.inf])
+    return {"value": low if math.isfinite(low) else high, "low": low, "high": high, "kind": "bounds"}
+
+
+def _check_data(job: Job, run: Run, digests: dict[str, tuple[str, str]]) -> None:
+    """Runs of one item on one data set must have seen the same samples."""
+    data = {key: value for key, value in job.plain["data"].items() if key not in ("root", "source")}
+    digest = str(read_json(run.folder / FILE).get("data_digest"))
+    other, before = digests.setdefault(repr(data), (run.id, digest))
+    if before != digest:
+        raise BadInput(f"data: runs {other} and {run.id} saw different files; train one of them again")
+
+
+def _frame(lines: list[Mapping[str, Any]] | list[dict[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
+    return pd.DataFrame(lines, columns=list(columns))
+
+
+def _joined(frames: list[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
+    full = [frame for frame in frames if len(frame)]
+    return pd.concat(full, ignore_index=True)[list(columns)] if full else pd.DataFrame(columns=list(columns))

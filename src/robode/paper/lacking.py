@@ -1,0 +1,59 @@
+"""Which measurements of a trained run are still missing. Needs torch, but neither data nor network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from robode.composition import Request, compose_jobs, hydra_session
+from robode.environment import FILE
+from robode.files import read_json
+from robode.instantiate import build, to_plain
+from robode.paper.collect import newest
+from robode.paper.selection import Selection
+from robode.report import records
+from robode.runs import Run
+
+CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
+
+
+def evaluations(selection: Selection) -> list[DictConfig]:
+    """The configuration of every evaluation that follows a training; `run` is still missing.
+
+    Raises:
+        BadInput: words that `robode evaluate` does not understand.
+    """
+    found = []
+    with hydra_session("evaluate") as session:
+        for words in selection.evaluations():
+            found += compose_jobs(session, Request("evaluate", words, False, selection.config_dirs))
+    return found
+
+
+def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) -> int:
+    """How many rows and quantities the run lacks of what the training (`config`) and the evaluations (`asked`) measure.
+
+    Raises:
+        BadInput: a suite that does not fit the data.
+        JobFailed: results.csv or numbers.csv cannot be read.
+    """
+    from robode.measurement import build_measurement
+    from robode.robustness.suite import plan
+
+    facts = build(config["data"]["source"]).facts
+    digest = str(read_json(run.folder / FILE).get("data_digest"))
+    rows = newest(records.read_rows(run.folder / "results.csv"))
+    weights = rows["weights"].iloc[-1] if len(rows) else ""
+    known = {records.identity({str(name): value for name, value in row.items()}) for row in rows.to_dict("records")}
+    missing = 0
+    for each in ({"split": "test"}, *map(to_plain, asked)):
+        choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
+        measurement = build_measurement(config, facts, **choices)
+        same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
+        wanted = plan(measurement.suite, measurement.protocol, facts, measurement.repeats, digest)
+        missing += sum(records.identity(same | row) not in known for _, row in wanted)
+        missing += sum(not quantity.known(run.folder, weights) for quantity in measurement.quantities.values())
+        missing += sum(not each.known(run.folder, weights) for each in measurement.quantities.values())
+    return missing

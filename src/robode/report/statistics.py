@@ -1,0 +1,213 @@
+"""Statistics of a table's cells: pure functions of arrays.
+
+The unit of replication is the training seed. Noisy copies of the test images and the images themselves are shared by
+the seeds, so they are averaged first; their spread is reported beside the interval and never enters it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import bdtr, stdtrit
+
+from robode.errors import BadInput
+from robode.identity import differences
+
+LEVEL = 0.95
+WIDEST = 10.0
+"""Percentage points: a prediction interval of a larger half-width decides nothing."""
+SMALLEST_P = 1e-12
+"""What the Fourier transform behind a p-value of several copies can resolve."""
+
+Verdict = Literal["agrees", "higher", "lower", "undecided", "not run"]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What n independent values say; all in the values' unit, NaN where n is too small.
+
+    std: with n - 1. t_low, t_high: 95 % interval of the mean. pi_low, pi_high: 95 % prediction interval, which
+    contains one further value of the same (normal) distribution in 95 of 100 cases.
+    """
+
+    n: int
+    mean: float
+    std: float
+    t_low: float
+    t_high: float
+    pi_low: float
+    pi_high: float
+
+
+def estimate(values: npt.ArrayLike, level: float = LEVEL) -> Estimate:
+    """Mean, standard deviation, t-interval and prediction interval of independent values (n,)."""
+    array = _one_dimensional(values)
+    n = array.size
+    mean = float(array.mean()) if n else math.nan
+    with np.errstate(invalid="ignore"):  # an infinite value has no spread
+        std = float(array.std(ddof=1)) if n > 1 else math.nan
+    of_mean, of_next = (half * std for half in half_widths(n, level))
+    return Estimate(n, mean, std, mean - of_mean, mean + of_mean, mean - of_next, mean + of_next)
+
+
+def half_widths(n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Half-widths, in standard deviations, of the t-interval of the mean and of the prediction interval.
+
+    t·√(1/n) and t·√(1 + 1/n) with t the (1 + level)/2 quantile of Student's t with n - 1 degrees of freedom
+    (Hahn and Meeker, Statistical Intervals, 1991, §4.2 and §4.7). NaN for n < 2.
+    """
+    if n < 2:
+        return math.nan, math.nan
+    t = float(stdtrit(n - 1, (1 + level) / 2))
+    return t * math.sqrt(1 / n), t * math.sqrt(1 + 1 / n)
+
+
+def verdict(
+    printed: float, values: npt.ArrayLike, *, upper: npt.ArrayLike | None = None, widest: float = WIDEST
+) -> Verdict:
+    """Whether one printed number could be a further one of ours.
+
+    values (n,): one per seed, in the unit of `printed`. upper (n,): where a number is known only from below and above,
+    its upper ends (`values` are the lower ones); ±inf for an end that nobody knows.
+
+    Returns:
+        "not run" without values; "undecided" for one value, for a half-width over `widest`, and where the print lies
+        between bounds that are further apart than 2·widest; "agrees" if the prediction interval contains the print;
+        "higher" if OURS is higher, that is the print lies below the interval; "lower" if ours is lower. The print is
+        rounded: half a unit of its last digit never makes a difference.
+    """
+    low = _one_dimensional(values)
+    high = low if upper is None else _one_dimensional(upper)
+    if low.size != high.size:
+        raise ValueError(f"expected as many upper ends as lower ends, got {high.size} and {low.size}")
+    if not low.size:
+        return "not run"
+    below, above = estimate(low), estimate(high)
+    halves = [each.pi_high - each.mean for each in (below, above) if math.isfinite(each.mean)]
+    if not halves or not max(halves) <= widest:  # a NaN is no small half-width
+        return "undecided"
+    start = below.pi_low if math.isfinite(below.mean) else -math.inf
+    end = above.pi_high if math.isfinite(above.mean) else math.inf
+    slack = rounding(printed) + 1e-9 * max(1.0, abs(printed))  # a print on the edge of the interval is inside
+    if printed + slack < start:
+        return "higher"
+    if printed - slack > end:
+        return "lower"
+    return "agrees" if (end - start) / 2 <= widest else "undecided"
+
+
+def rounding(printed: float) -> float:
+    """Half a unit of the last printed digit, of the second decimal at least: YAML keeps 63.00 as 63.0."""
+    digits = np.format_float_positional(printed, trim="-").partition(".")[2]
+    return 0.5 * 10.0 ** -max(2, len(digits))
+
+
+def repeat_spread(spreads: Sequence[float], repeats: Sequence[int]) -> float:
+    """Standard deviation between noisy copies within a seed, pooled over seeds; NaN if no seed has two copies.
+
+    spreads: per seed, over its `repeats` copies, with repeats - 1.
+    """
+    pairs = [(s, r - 1) for s, r in zip(spreads, repeats, strict=True) if r > 1 and math.isfinite(s)]
+    weight = sum(freedom for _, freedom in pairs)
+    return math.sqrt(sum(s * s * freedom for s, freedom in pairs) / weight) if weight else math.nan
+
+
+def pooled(runs: Iterable[tuple[str, Mapping[str, Any], npt.ArrayLike]]) -> Floats:
+    """The values of several runs (name, plain configuration, values) in one array, if they may be pooled.
+
+    Raises:
+        BadInput: two runs differ in more than the seed, or have the same seed: then they are no independent copies
+            of one thing. An empty configuration is not checked.
+    """
+    runs = list(runs)
+    known = [(name, config) for name, config, _ in runs if config]
+    seeds: dict[Any, str] = {}
+    for name, config in known:
+        first, reference = known[0]
+        for key, here, there in differences(reference, config):
+            if key != "seed":
+                raise BadInput(
+                    f"{key}: expected one value in the runs to pool, got {here} in {first}, {there} in {name}"
+                )
+        seed = config.get("seed")
+        if seed in seeds:
+            raise BadInput(f"seed: expected another one in each run to pool, got {seed} in {seeds[seed]} and {name}")
+        seeds[seed] = name
+    return np.concatenate([np.empty(0), *(np.asarray(values, float).ravel() for _, _, values in runs)])
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two networks on the same samples. only_a, only_b: samples that only one of them gets right, mean over copies;
+    difference: accuracy of a minus accuracy of b (fraction); p: two-sided, of `mcnemar`."""
+
+    samples: int
+    copies: int
+    only_a: float
+    only_b: float
+    difference: float
+    p: float
+
+
+def mcnemar(a: npt.ArrayLike, b: npt.ArrayLike) -> Paired:
+    """Exact test of whether two networks are equally often right; a, b: bits (n,) or, for noisy copies, (copies, n).
+
+    One copy: McNemar's test in its exact form, the two-sided binomial test of the discordant samples (McNemar,
+    Psychometrika 12, 1947; it never rejects too often, unlike the mid-p of Fagerland et al., 2013).
+
+    Several copies of the same images are not independent, so their counts must not be added up. The images are
+    independent: per image the copies are added to one difference d_i, and under the null hypothesis that the networks
+    are exchangeable on every image each d_i may change its sign. p = P(|Σ ±d_i| ≥ |Σ d_i|) over all sign patterns
+    (Fisher 1935, Pitman 1937), computed exactly by a Fourier transform. With one copy this is McNemar's test; unlike a
+    majority vote it uses all copies, its direction is that of the accuracies, and the largest p over copies would
+    throw away what the copies have in common. p below SMALLEST_P is given as SMALLEST_P.
+
+    Raises:
+        ValueError: not the same samples.
+    """
+    right_a, right_b = (np.atleast_2d(np.asarray(each)).astype(np.int64) for each in (a, b))
+    if right_a.shape != right_b.shape or right_a.ndim != 2 or not right_a.size:
+        raise ValueError(f"expected bits of the same samples, got shapes {right_a.shape} and {right_b.shape}")
+    copies, samples = right_a.shape
+    per_image = (right_a - right_b).sum(axis=0)
+    return Paired(
+        samples,
+        copies,
+        float((right_a > right_b).sum() / copies),
+        float((right_b > right_a).sum() / copies),
+        float(per_image.sum() / (copies * samples)),
+        _sign_flips(per_image),
+    )
+
+
+def _sign_flips(differences: npt.NDArray[np.int64]) -> float:
+    """P(|Σ ±d_i| ≥ |Σ d_i|) for fair independent signs."""
+    observed = int(abs(differences.sum()))
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    if observed == 0:
+        return 1.0
+    if sizes.size == 1:  # a binomial distribution: exact for every n
+        flips = int(counts[0])
+        return min(1.0, 2.0 * float(bdtr((flips - observed // int(sizes[0])) // 2, flips, 0.5)))
+    # Hoeffding: P(|sum| >= reach) <= 2 exp(-reach^2 / (2 sum d^2)) = SMALLEST_P, so that what wraps around is nothing
+    reach = math.sqrt(2 * math.log(2 / SMALLEST_P) * float(sizes**2 @ counts))
+    if observed >= reach:
+        return SMALLEST_P
+    length = 1 << (2 * math.ceil(reach)).bit_length()
+    angles = 2 * np.pi * np.arange(length // 2 + 1) / length
+    spectrum = np.ones_like(angles)
+    for size, count in zip(sizes, counts, strict=True):
+        spectrum *= np.cos(size * angles) ** int(count)  # characteristic function of ±size, `count` times
+    probabilities = np.fft.irfft(spectrum, length)
+    return float(np.clip(probabilities[observed : length - observed + 1].sum(), SMALLEST_P, 1.0))
+
+
+def _one_dimensional(values: npt.ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"expected values (n,), got shape {array.shape}")
+    return array

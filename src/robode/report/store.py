@@ -1,0 +1,64 @@
+"""The measurements of one run: results.csv and the bits beside it. What is there is never measured again."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robode.report import journal, records
+from robode.report.correct import FOLDER, correct_path, write_correct
+
+
+class Store:
+    """What a run folder knew when this was made, and what has been added since.
+
+    Only one process at a time may have a store that it adds to; see `journal.held`.
+
+    Raises:
+        JobFailed: results.csv is damaged, or of another version of robode.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder, self.path = Path(folder), Path(folder) / "results.csv"
+        journal.check(self.path, records.COLUMNS)
+        for draft in (self.folder / FOLDER).glob(".*"):  # of a process that was killed: nobody else writes here now
+            draft.unlink(missing_ok=True)
+        rows = records.read_rows(self.path)
+        self._rows = {records.identity(row): row for row in _plain(rows)}
+        self._newest = {(row["checkpoint"], *records.identity(row)) for row in _plain(records.newest(rows))}
+
+    def __contains__(self, asked: Mapping[str, Any]) -> bool:
+        """Whether a row (the columns of records.IDENTITY and n) has been measured, under any checkpoint's name, and
+        its right answers are there too."""
+        known = self._rows.get(records.identity(asked))
+        return known is not None and bool(known["n"] == asked["n"]) and correct_path(self.folder, asked).is_file()
+
+    def add(self, rows: Sequence[Mapping[str, Any]], right: Sequence[np.ndarray]) -> None:
+        """Put complete rows and their right answers, (n,) bool each, onto the disk: after a kill all bits of a row
+        are there, or the row is not.
+
+        Raises:
+            JobFailed: the disk refuses.
+        """
+        for row, each in zip(rows, right, strict=True):
+            write_correct(self.folder, row, each)
+        records.append_rows(self.path, rows)
+        for row in rows:
+            self._rows[records.identity(row)] = dict(row)
+            self._newest.add((row["checkpoint"], *records.identity(row)))
+
+    def rows(self, asked: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The rows asked for, in that order, each under the checkpoint's name that was asked for.
+
+        Where it stands in the file under another name only (best.ckpt and last.ckpt may hold the same weights), or
+        other weights have had the name since, a copy is appended: readers of the file take the last weights of a name.
+        """
+        found = [{**self._rows[records.identity(each)], "checkpoint": each["checkpoint"]} for each in asked]
+        stale = [row for row in found if (row["checkpoint"], *records.identity(row)) not in self._newest]
+        records.append_rows(self.path, stale)
+        return found
+
+
+def _plain(rows: Any) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]

@@ -1,0 +1,126 @@
+"""Noisy copies of the data, batch by batch, and who gets them right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from robode.data.batches import in_units
+from robode.data.facts import DataFacts
+from robode.robustness.corruptions import Batch, Perturbation
+from robode.robustness.noise import BLOCK, Kind, base_noise
+from robode.robustness.protocols import EvaluationProtocol
+
+
+@dataclass
+class Level:
+    """A perturbation at one severity, and the tally of one copy of the data.
+
+    right: for each batch which samples were right, (B,) bool on the CPU.
+    """
+
+    perturbation: Perturbation
+    severity: float
+    right: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """For people: "gaussian 0.05", "clean"."""
+        unit = self.perturbation.severity_unit
+        return self.perturbation.name if unit == "none" else f"{self.perturbation.name} {self.severity:g}"
+
+    def runs_in(self, repeat: int) -> bool:
+        """Always if it is random; once is enough if it is not."""
+        return self.perturbation.stochastic or repeat == 0
+
+
+class Noise:
+    """The base noise of one batch, drawn on first use and kept for the other severities."""
+
+    def __init__(self, words: tuple[int, int, int, int, tuple[int, ...]], device: torch.device) -> None:
+        self.words = words
+        self.device = device
+        self.drawn: dict[Kind, Tensor] = {}
+
+    def of(self, kind: Kind | None) -> Tensor | None:
+        """Base noise like the batch; None for None."""
+        if kind is None:
+            return None
+        if kind not in self.drawn:
+            self.drawn[kind] = base_noise(kind, *self.words).to(self.device)
+        return self.drawn[kind]
+
+
+@dataclass
+class Copies:
+    """How perturbed copies are made and counted."""
+
+    network: nn.Module
+    protocol: EvaluationProtocol
+    facts: DataFacts
+    seed: int
+
+    def noise(self, repeat: int, part: range, device: torch.device) -> Noise:
+        """Of the images `part`."""
+        return Noise((self.seed, repeat, part.start, part.stop, self.facts.shape), device)
+
+    def perturbed(self, level: Level, x: Tensor, labels: Tensor, noise: Noise) -> Tensor:
+        """x (B, *shape) float32 in data units, perturbed: a new tensor, or x itself where it stays clean."""
+        perturbation, facts = level.perturbation, self.facts
+        if not perturbation.corrupts:
+            return x
+        inside = self.protocol.encode(x, facts)
+        batch = Batch(inside, labels, noise.of(perturbation.noise), self.protocol.bounds(facts))
+        return self.protocol.decode(perturbation.perturb(self.network, batch, level.severity), facts)
+
+    def count(
+        self,
+        tally: list[Level],
+        repeat: int,
+        x: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        counted: Callable[[int], object],
+    ) -> None:
+        """Go through one copy of x (n, *shape) and add the right answers, and the time they took, to every level.
+
+        counted: told how many images a batch had, over all levels.
+        """
+        for part, batch, targets in batches(self.network, x, labels, batch_size):
+            noise = self.noise(repeat, part, batch.device)
+            for level in tally:
+                begin = time.perf_counter()
+                moved = self.perturbed(level, batch, targets, noise)
+                with torch.inference_mode():
+                    right = level.perturbation.right(self.network, moved, targets, level.severity)
+                    level.right.append(right.cpu())
+                level.seconds += time.perf_counter() - begin
+            counted(len(targets) * len(tally))
+
+
+def batches(network: nn.Module, x: Tensor, labels: Tensor, batch_size: int) -> Iterator[tuple[range, Tensor, Tensor]]:
+    """(image indices, x in data units, labels) on the device of the network, cut at whole noise blocks."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    size = -(-batch_size // BLOCK) * BLOCK
+    for start in range(0, len(labels), size):
+        part = range(start, min(start + size, len(labels)))
+        rows = slice(part.start, part.stop)
+        yield part, in_units(x[rows].to(device)), labels[rows].to(device)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode, and afterwards every submodule in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

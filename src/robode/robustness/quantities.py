@@ -1,0 +1,103 @@
+"""Numbers about a trained network that are no accuracies: entries of a suite, rows of numbers.csv."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from robode.data.batches import in_units
+from robode.data.facts import DataFacts
+from robode.data.module import DataModule
+from robode.errors import BadInput
+from robode.network import Network
+from robode.report import records
+from robode.report.style import write_whole
+from robode.robustness.radius import BUDGET, GAP, Radii, radii
+
+
+class Quantity(ABC):
+    """Something that is measured once for each network, beside the perturbations of a suite.
+
+    name: as the user knows it; gives: the names of its rows in numbers.csv. An entry of a suite may be one.
+    """
+
+    name: ClassVar[str]
+    gives: ClassVar[tuple[str, ...]]
+
+    def refusal(self, facts: DataFacts) -> str | None:
+        """Why it makes no sense for these data, in one line; None where it does."""
+        return None
+
+    def known(self, folder: Path, weights: str) -> bool:
+        """Whether the run's folder has it already for the network with this digest."""
+        numbers = records.read_numbers(folder / "numbers.csv")
+        return set(self.gives) <= set(numbers[numbers["weights"] == weights]["quantity"])
+
+    @abstractmethod
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        """Rows with quantity, value and kind (one of records.NUMBER_KINDS), maybe low and high.
+
+        Raises:
+            BadInput: a network, or files in the run's folder, that it cannot speak of.
+            JobFailed: the folder cannot be read or written.
+        """
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """A compressed .npz file, whole or not at all. Raises `JobFailed` if the disk refuses."""
+
+    def write(draft: Path) -> None:
+        with draft.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    write_whole(path, write)
+
+
+def row(quantity: str, value: float, kind: str = "measured", **ends: float) -> dict[str, Any]:
+    """A row of numbers.csv without what all rows of a run have in common."""
+    return {"quantity": quantity, "value": value, "kind": kind, **ends}
+
+
+class EpsR(Quantity):
+    """eps_r of the CH-NODE paper's Fig. 1: the largest r for which every ball of radius r around a training point keeps
+    that point's class, in data units; 0 if a training point is classified wrongly.
+
+    Two rows: certified_lower, a proof, and attack_upper, the distance to a point of another class. The radii of the
+    single points go to eps_r.npz (points, labels, lower, upper, nearest). gap: relative, between the two rows;
+    budget: boxes a point that the proof may take before it is left as it is.
+    """
+
+    name = "eps_r"
+    gives = ("eps_r",)
+
+    def __init__(self, gap: float = GAP, budget: int = BUDGET):
+        if not 0 < gap < 1:
+            raise BadInput(f"suite.eps_r.gap: expected a number strictly between 0 and 1, got {gap}")
+        if budget < 1:
+            raise BadInput(f"suite.eps_r.budget: expected a whole number >= 1, got {budget}")
+        self.gap, self.budget = gap, budget
+
+    def refusal(self, facts: DataFacts) -> str | None:
+        return None if facts.shape == (2,) else f"suite=eps_r: is for points of the plane, not for shape {facts.shape}"
+
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        x, labels = data.split("train")
+        points = in_units(x)
+        # beyond the whole set's extent nothing is asked any more
+        reach = float((points.amax(0) - points.amin(0)).norm())
+        found = radii(network, points, labels, reach=reach, gap=self.gap, budget=self.budget)
+        write_arrays(folder / "eps_r.npz", _arrays(points, labels, found))
+        return [
+            row("eps_r", float(found.lower.min()), "certified_lower"),
+            row("eps_r", float(found.upper.min()), "attack_upper"),
+        ]
+
+
+def _arrays(points: torch.Tensor, labels: torch.Tensor, found: Radii) -> Mapping[str, np.ndarray]:
+    tensors = {"points": points.double(), "labels": labels, "lower": found.lower, "upper": found.upper}
+    return {name: each.numpy() for name, each in {**tensors, "nearest": found.nearest}.items()}

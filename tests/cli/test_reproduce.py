@@ -1,0 +1,299 @@
+"""`robode reproduce` and `robode report`: which jobs, in which order, and what a night leaves behind."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Answer
+from omegaconf import DictConfig
+
+from robode.checks import check
+from robode.cli import main
+from robode.completion import candidates
+from robode.composition import Request, compose_jobs, hydra_session
+from robode.errors import JobFailed
+from robode.outcome import Outcome, failure
+from robode.paper.lacking import evaluations
+from robode.paper.plan import Job, plan
+from robode.paper.preview import preview
+from robode.paper.reading import items
+from robode.paper.selection import select
+from robode.reproduce import Reproduction
+from robode.runs import Run, create
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "own_paper.md"
+ITEM = "moons_2026/table2"
+
+
+def write_own_paper(folder: Path) -> Path:
+    """The files that docs/own_paper.md shows."""
+    blocks = re.findall(r"```yaml\n# (conf/\S+)\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.S)
+    assert len(blocks) == 2
+    for name, text in blocks:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def own_paper(folder: Path) -> Path:
+    return write_own_paper(folder)
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reproduction]:
+    """The documented item with two seeds, composed once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(write_own_paper(tmp_path_factory.mktemp("own_paper")))
+        selection = select(ITEM, ["seeds=2"])
+        yield Reproduction(selection, plan(selection), evaluations(selection))
+
+
+class Night:
+    """A reproduction whose trainings and measurements are stand-ins; `done` says in which order they were called.
+
+    effect: called with each job before its training; what it raises is how the job ends.
+    """
+
+    def __init__(self, work: Reproduction, patch: pytest.MonkeyPatch) -> None:
+        self.work = replace(work, failures={})
+        self.done: list[str] = []
+        self.reports = 0
+        self.effect: Callable[[Job], object] = lambda job: None
+        patch.setattr("robode.reproduce.run_all", self.run_all)
+        patch.setattr("robode.reproduce.publish", self.publish)
+        patch.setattr("robode.reproduce.lacking", lambda run, *_: f"measure {run.id}" not in " ".join(self.done))
+        patch.setattr("robode.evaluate.evaluated", self.evaluated)
+        patch.setattr("robode.evaluate.report", lambda *_: None)
+
+    def run_all(self, verb: str, words: Sequence[Sequence[str]], after: Any, **given: Any) -> None:
+        """Like `jobs.run_all`."""
+        assert (verb, given) == ("train", {"config_dirs": (), "fail_fast": False})
+        of = {job.words: job for job in self.work.jobs}
+        for number, each in enumerate(words):
+            after(number, self.train(of[tuple(each)]))
+
+    def train(self, job: Job) -> Outcome:
+        try:
+            self.effect(job)
+        except JobFailed as error:
+            return failure(error)
+        run = create(Run(Path("outputs") / job.plain["experiment"] / f"{job.cfg.model.name}-{job.seed}"), job.plain)
+        run.last.write_text("")
+        run.update(status="done", trained=True)
+        self.done.append(f"train {run.id}")
+        return Outcome(result={"run": str(run.folder)})
+
+    def evaluated(self, cfg: DictConfig, console: object) -> tuple[Run, list[dict[str, Any]]]:
+        self.done.append(f"measure {Path(cfg.run).name} {cfg.split} {' '.join(cfg.suite)}")
+        return Run(Path(cfg.run)), [{}]
+
+    def publish(self, *_: object) -> Path:
+        self.reports += 1
+        return Path("report.html")
+
+    @property
+    def trained(self) -> list[str]:
+        return [line.removeprefix("train ") for line in self.done if line.startswith("train")]
+
+
+@pytest.fixture
+def night(folder: Path, composed: Reproduction, monkeypatch: pytest.MonkeyPatch) -> Night:
+    return Night(composed, monkeypatch)
+
+
+def test_seed_by_seed_and_measured_at_once(night: Night) -> None:
+    assert night.work.run() == 0
+    assert night.trained == ["chnode-1", "hdnn-1", "chnode-2", "hdnn-2"]
+    measured = ["measure chnode-1 train clean", "measure chnode-1 test clean gaussian salt_and_pepper"]
+    assert night.done[:4] == ["train chnode-1", *measured, "train hdnn-1"]
+    assert night.reports >= 2  # one before anything is there, one at the end
+
+
+def test_what_is_complete_is_not_done_again(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
+    night.train(night.work.jobs[0])
+    night.done.append("measure chnode-1")
+    assert night.work.run() == 0
+    assert night.trained[1:] == ["hdnn-1", "chnode-2", "hdnn-2"]
+    assert "4 jobs, 1 of them complete" in capsys.readouterr().out
+    before = list(night.done)
+    assert night.work.run() == 0 and night.done == before
+
+
+def test_a_training_that_was_never_measured_is_measured(night: Night) -> None:
+    for job in night.work.jobs:
+        night.train(job)
+    night.work.run()
+    assert sum(line.startswith("measure") for line in night.done) == 8
+
+
+def test_a_failed_job_is_named_and_the_others_go_on(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(job: Job) -> None:
+        if job.seed == 1:
+            raise JobFailed("NaN loss at step 3")
+
+    night.effect = fail
+    assert night.work.run() == 1
+    assert night.trained == ["chnode-2", "hdnn-2"]
+    assert capsys.readouterr().err == "robode: N = 4 CH-NODE, seed 1; N = 4 H-DNN, seed 1: NaN loss at step 3\n"
+
+
+def test_a_failed_measurement_is_named_too(
+    night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(cfg: DictConfig, console: object) -> Any:
+        raise JobFailed("the disk is full")
+
+    monkeypatch.setattr("robode.evaluate.evaluated", fail)
+    assert night.work.run() == 1
+    assert len(night.trained) == 4
+    assert capsys.readouterr().err.endswith("N = 4 CH-NODE, seed 2 and 1 more: the disk is full\n")
+
+
+def test_what_another_process_has_is_left_to_it_for_now(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
+    """`jobs.run_all` comes back to it; a busy job is neither measured nor a failure."""
+    train = night.train
+    night.train = lambda job: Outcome(code=2, error="busy", state="busy") if job.seed == 1 else train(job)  # type: ignore[method-assign]
+    assert night.work.run() == 0
+    assert night.trained == ["chnode-2", "hdnn-2"]
+    assert "N = 4 H-DNN, seed 1: another process has it, put off" in capsys.readouterr().out
+
+
+def test_a_report_that_fails_costs_no_training(
+    night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> Path:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("robode.reproduce.publish", fail)
+    assert night.work.run() == 1
+    assert len(night.trained) == 4
+    assert capsys.readouterr().err.startswith("robode: no report: unexpected ZeroDivisionError")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "expected one PAPER/ITEM, got none; choose one of: chnode_2022/table1"),
+        (("table2",), "paper=table2: unknown paper"),
+        ((ITEM, "size=smol"), "size=smol: did you mean 'smoke'? choose one of: full, smoke"),
+        ((ITEM, "epoch=2"), "unknown key 'epoch': did you mean 'epochs'? (row 'N = 4 CH-NODE' of moons_2026/table2)"),
+        ((ITEM, "epochs=1,2"), "several values need -m"),
+        ((ITEM, "--dry"), "robode reproduce: unrecognized arguments: --dry"),
+    ],
+)
+def test_bad_input_starts_nothing(
+    words: tuple[str, ...], expected: str, own_paper: Path, robode: Callable[..., Answer]
+) -> None:
+    answer = robode("reproduce", *words)
+    assert expected in answer.line and answer.code == 2
+    assert [path.name for path in own_paper.iterdir()] == ["conf"]
+
+
+def test_words_reach_every_training_and_its_evaluations(own_paper: Path) -> None:
+    selection = select(ITEM, ["size=smoke", "lr=0.5", "repeats=4", "rows=h-dnn", "force=true"])
+    jobs = plan(selection)
+    assert [(job.wanted, job.cfg.lr, job.cfg.epochs, job.cfg.repeats, job.cfg.data.limit_train) for job in jobs] == [
+        (False, 0.5, 1, 4, 100), (True, 0.5, 1, 4, 100),
+    ]  # fmt: skip
+    assert "force=true" in jobs[1].words and [cfg.repeats for cfg in evaluations(selection)] == [4, 4]
+
+
+def test_a_seed_is_a_value_in_every_job_of_a_row(composed: Reproduction, own_paper: Path) -> None:
+    """Rows are composed once; composing a seed by its words must give the same."""
+    job = composed.jobs[-1]
+    with hydra_session("train") as session:
+        (cfg,) = compose_jobs(session, Request("train", job.words))
+    assert job.cfg == cfg and cfg.seed == 3 and len({each.hash for each in composed.jobs}) == 6
+
+
+def test_the_documented_example_really_runs(
+    own_paper: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run, a reproduction that is complete then, and its report from its own tables alone."""
+    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])  # pages of single runs: tested elsewhere
+    monkeypatch.setattr("robode.evaluate.write_page", lambda folder: folder / "report.html")
+    selection = select(ITEM, ["size=smoke", "trainer.threads=1", "rows=H-DNN"])
+    work = Reproduction(selection, plan(selection), evaluations(selection))
+    job = work.jobs[1]
+    preview(selection, [job], work.asked)
+    assert re.search(
+        r"N = 4 H-DNN +1 +outputs/moons_2026/table2/hdnn-N4-s1-\w+ +not started +all", capsys.readouterr().out
+    )
+    assert not Path("outputs").exists()
+    assert work.run() == 0
+    assert work._complete(job)
+    report = own_paper / "outputs/reports/moons_2026/table2-smoke"
+    table = (report / "table.md").read_text(encoding="utf-8")
+    assert "smoke: 100 points, 1 epoch, 1 seed" in table and "3 not run" not in table and r"97.10 \|" in table
+    (run,) = Path("outputs/moons_2026/table2").glob("hdnn*")
+    results = (run / "results.csv").read_text().splitlines(keepends=True)
+    (run / "results.csv").write_text("".join(results[:-1]))
+    assert not work._complete(job)
+    (run / "config.yaml").unlink()
+    assert main(["report", f"from={report}", "to=again"]) == 0
+    assert Path("again/table.md").read_text(encoding="utf-8") == table
+
+
+def compose_all(asked: set[tuple[str, tuple[str, ...]]]) -> None:
+    with hydra_session("train") as session:
+        for experiment, words in sorted(asked):
+            (cfg,) = compose_jobs(session, Request("train", (f"experiment={experiment}", *words, "seed=1")))
+            check("train", cfg)
+            assert cfg.experiment == experiment
+
+
+def test_every_kind_of_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of each item for each set of words, numbers apart, at every variant; and every size once."""
+    monkeypatch.setattr("robode.checks.check_data", lambda data: None)  # needs the files
+    asked = set()
+    sizes = {}
+    for item in items().values():
+        kinds = {re.sub(r"[\d.]+", "", " ".join(row.words)): row.words for row in item.rows}
+        asked |= {(experiment, words) for experiment in item.variants.values() for words in kinds.values()}
+        sizes |= {size.words: (next(iter(item.variants.values())), item.rows[0].words) for size in item.sizes.values()}
+    compose_all(asked | {(experiment, (*words, *more)) for more, (experiment, words) in sizes.items()})
+
+
+@pytest.mark.slow
+def test_every_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robode.checks.check_data", lambda data: None)
+    compose_all({
+        (experiment, (*row.words, *size.words))
+        for item in items().values()
+        for experiment in item.variants.values()
+        for row in item.rows
+        for size in item.sizes.values()
+    })  # fmt: skip
+
+
+def test_our_evaluations_compose(folder: Path) -> None:
+    words = {
+        (*each, *size.evaluate)
+        for item in items().values()
+        for each in item.evaluations
+        for size in item.sizes.values()
+    }
+    with hydra_session("evaluate") as session:
+        for each in sorted(words):
+            compose_jobs(session, Request("evaluate", each))
+
+
+def test_lists_help_and_completion_know_papers(own_paper: Path, robode: Callable[..., Answer]) -> None:
+    assert re.search(r"moons_2026/table2 +Table 2: accuracy on two moons", robode("list", "papers").out)
+    for verb in ("reproduce", "report"):
+        out = robode(verb, "--help").out
+        assert out.startswith(f"usage: robode {verb}") and ITEM in out and "size=full|smoke" in out
+    assert candidates("robode reproduce moo") == [ITEM]
+    assert candidates(f"robode reproduce {ITEM} size=s") == ["size=smoke"]
+    assert candidates("robode report chnode_2022/table1 variant=") == ["variant=script", "variant=text"]
+
+
+def test_report_says_what_it_cannot_find(own_paper: Path, robode: Callable[..., Answer]) -> None:
+    assert "run=nothing: expected a run folder" in robode("report", "nothing").line
+    assert "there are none under outputs/" in robode("report").line
+    assert "from=conf: expected the folder of a report" in robode("report", "from=conf").line
+    assert "depth=3: makes no sense beside runs" in robode("report", "depth=3").line

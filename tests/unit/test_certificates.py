@@ -1,0 +1,190 @@
+"""Certified constants of lift and readout against dense matrices, and the suite `certified`."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from problems import norm2, randn
+from torch.nn import functional
+
+from robode.data.facts import DataFacts
+from robode.errors import BadInput
+from robode.fields.chnode import CHNode
+from robode.fields.resnet import ResNet
+from robode.network import Network, Normalise
+from robode.ode.integrators import ETD, Euler
+from robode.robustness.certificates import (
+    Certified,
+    certified_radii,
+    conv_lipschitz,
+    embed_lipschitz,
+    logit_lipschitz,
+    normalise_lipschitz,
+    pair_lipschitz,
+)
+from robode.robustness.corruptions import Clean
+from robode.robustness.protocols import ChNode2022, Sound
+from robode.robustness.suite import evaluate_suite
+
+GREY = DataFacts((1, 5, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), tuple("abc"))
+COLOUR = DataFacts((3, 4, 4), 4, (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), tuple("abcd"))
+VECTORS = DataFacts((2,), 3, (0.0, 0.0), (0.5, 2.0), None, tuple("abc"))
+
+
+def dense(kernel: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The zero-padded convolution as a matrix."""
+    inputs = kernel.shape[1] * height * width
+    basis = torch.eye(inputs, dtype=torch.float64).reshape(inputs, kernel.shape[1], height, width)
+    p = (kernel.shape[2] // 2, kernel.shape[3] // 2)
+    return functional.conv2d(basis, kernel, padding=p).flatten(1).T
+
+
+def test_the_fourier_bound_is_above_every_dense_norm_and_close_to_it() -> None:
+    ratios = []
+    for seed in range(60):
+        out, ins = 1 + seed % 4, 1 + seed % 3
+        kernel = randn(out, ins, 3, 3, seed=seed)
+        height, width = 3 + seed % 6, 2 + seed % 5
+        ratios.append(conv_lipschitz(kernel, height, width) / norm2(dense(kernel, height, width)))
+    assert min(ratios) >= 1
+    assert sum(ratios) / len(ratios) < 1.25 and max(ratios) < 1.7  # tiny images; it tends to 1
+    kernel = randn(2, 1, 3, 3, seed=1)
+    assert conv_lipschitz(kernel, 20, 20) <= 1.02 * norm2(dense(kernel, 20, 20))
+
+
+def test_other_kernel_sizes_and_the_averaging_kernel() -> None:
+    for size in ((1, 1), (5, 3)):
+        kernel = randn(2, 2, *size, seed=3)
+        assert conv_lipschitz(kernel, 6, 5) >= norm2(dense(kernel, 6, 5))
+    ones = torch.ones(1, 1, 3, 3)
+    assert conv_lipschitz(ones, 28, 28) == pytest.approx(9, rel=1e-9)  # the constant image, at frequency 0
+
+
+def test_the_torus_of_the_images_own_size_would_be_wrong() -> None:
+    """Why (N + p) points: three points do not see the frequency pi, at which this kernel is largest."""
+    laplace = torch.tensor([-1.0, 2.0, -1.0], dtype=torch.float64)
+    kernel = torch.outer(laplace, laplace)[None, None]
+    wrong = float(torch.fft.fft2(kernel, s=(3, 3)).abs().max())
+    true = norm2(dense(kernel, 3, 3))
+    assert wrong == pytest.approx(9) and true == pytest.approx((2 + math.sqrt(2)) ** 2)
+    assert wrong < true <= conv_lipschitz(kernel, 3, 3) == pytest.approx(16)
+
+
+@pytest.mark.parametrize("facts", [GREY, COLOUR, VECTORS], ids=["grey", "colour", "vectors"])
+def test_the_embedding_constant_bounds_the_jacobian_of_normalise_and_lift(facts: DataFacts) -> None:
+    torch.manual_seed(0)
+    network = Network(facts, CHNode(4, 1, ETD())).double()
+    J = torch.autograd.functional.jacobian(lambda x: network.embed(x).flatten(), torch.zeros(1, *facts.shape).double())
+    true = norm2(J.flatten(1))
+    assert true <= embed_lipschitz(network) <= 1.3 * true
+    assert normalise_lipschitz(network.normalise) == pytest.approx(1 / min(facts.std), rel=1e-6)
+
+
+def test_division_by_std_inside_the_kernel_is_never_worse_than_beside_it() -> None:
+    torch.manual_seed(0)
+    network = Network(COLOUR, CHNode(4, 1, ETD()))
+    beside = normalise_lipschitz(Normalise((0.0,) * 3, COLOUR.std, 3)) * conv_lipschitz(network.lift.weight, 4, 4)
+    assert embed_lipschitz(network) < 0.9 * beside
+
+
+def test_pairwise_radii_are_never_below_the_product_certificates() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        readout = torch.nn.Linear(6, 5)
+        W = readout.weight.detach().double()
+        pairs = logit_lipschitz(readout)
+        assert float(pairs.max()) <= math.sqrt(2) * norm2(W) * (1 + 1e-9)
+        expected = torch.stack([torch.stack([(a - b).norm() for b in W]) for a in W])
+        torch.testing.assert_close(pairs, expected, rtol=1e-9, atol=0)
+
+
+def case(facts: DataFacts = GREY, n: int = 120) -> tuple[Network, torch.Tensor, torch.Tensor]:
+    """A network, samples, and labels of which it gets three quarters right."""
+    torch.manual_seed(1)
+    network = Network(facts, CHNode(4, 2, ETD()))
+    x = torch.rand(n, *facts.shape)
+    with torch.no_grad():
+        network.readout.bias -= network(x).mean(0)
+        labels = network(x).argmax(1)
+    labels[::4] = (labels[::4] + 1) % facts.classes
+    return network, x, labels
+
+
+def rows_of(network: Network, x: torch.Tensor, labels: torch.Tensor, suite: Certified, protocol=None, **options):
+    perturbations = {"clean": Clean(), "certified": suite}
+    found = evaluate_suite(
+        network, x, labels, suite=perturbations, protocol=protocol or Sound(), facts=network.facts, repeats=2, seed=0,
+        **options,
+    )  # fmt: skip
+    return {(row["perturbation"], row["severity"]): row for row in found}
+
+
+def test_rows_count_right_answers_with_a_large_enough_radius() -> None:
+    network, x, labels = case()
+    radii = certified_radii(network, x, labels)
+    right = network(x).argmax(1) == labels
+    assert 0.5 < float(right.float().mean()) < 0.9 and torch.equal(radii > 0, right)
+    levels = [0.0, *radii[right].quantile(torch.tensor([0.2, 0.7], dtype=torch.float64)).tolist(), 1e9]
+    rows = rows_of(network, x, labels, Certified(levels), batch_size=50)
+    clean = rows["clean", 0.0]["correct"]
+    found = [rows["certified", level]["correct"] for level in levels]
+    assert found == [int((right & (radii >= level)).sum()) for level in levels]
+    assert found[0] == clean > found[1] > found[2] > found[3] == 0
+    for level in levels:
+        row = rows["certified", level]
+        assert (row["norm"], row["severity_unit"], row["space"], row["repeat"]) == ("l2", "radius", "data", 0)
+
+
+def test_certified_rows_are_the_same_under_every_protocol() -> None:
+    network, x, labels = case()
+    one, two = (rows_of(network, x, labels, Certified([0.01, 0.1]), p) for p in (Sound(), ChNode2022()))
+    for level in (0.01, 0.1):
+        assert one["certified", level]["correct"] == two["certified", level]["correct"] > 0
+
+
+def test_constants_are_renewed_when_the_weights_change_and_not_between_batches(monkeypatch) -> None:
+    network, x, labels = case()
+    calls = []
+    monkeypatch.setattr("robode.robustness.certificates.pair_lipschitz", lambda n: calls.append(1) or pair_lipschitz(n))
+    suite = Certified([0.01, 0.05])
+    before = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["correct"]
+    assert len(calls) == 1 and before > 0
+    with torch.no_grad():
+        network.readout.weight.mul_(0.1)
+        network.readout.bias.mul_(0.1)
+        network.lift.weight.data.mul_(10)  # not even through autograd's counters
+    after = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["correct"]
+    assert len(calls) == 2 and after != before
+
+
+def test_where_nothing_is_certified_every_radius_is_zero() -> None:
+    network, x, labels = case()
+    network.flow = ResNet(4, 4, Euler()).double()
+    with torch.no_grad():
+        network.flow.K.mul_(1e100)
+    pairs = pair_lipschitz(network)
+    assert bool(pairs.isinf().any()) and not bool(pairs.isnan().any())
+    radii = certified_radii(Network(GREY, CHNode(4, 2, ETD())), x, labels, pairs)
+    assert float(radii.abs().max()) == 0
+
+
+def test_two_equal_rows_of_the_readout_are_never_exchanged() -> None:
+    network, x, labels = case()
+    with torch.no_grad():
+        network.readout.weight[1] = network.readout.weight[0]
+        network.readout.weight[2] = 0
+        network.readout.bias.copy_(torch.tensor([2.0, 1.0, -1e4]))
+    radii = certified_radii(network, x, torch.zeros_like(labels))
+    assert bool((radii > 1).all()) and bool(radii.isfinite().all())  # only class 2 can take over, far away
+    assert bool((certified_radii(network, x, torch.ones_like(labels)) == -math.inf).all())
+
+
+def test_other_networks_and_levels_are_bad_input() -> None:
+    _, x, labels = case()
+    with pytest.raises(BadInput, match="suite=certified"):
+        Certified([0.1]).right(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3)), x, labels, 0.1)
+    for radii in (-0.1, [0.1, math.nan], []):
+        with pytest.raises(BadInput, match="suite.certified.radii"):
+            Certified(radii)

@@ -1,0 +1,57 @@
+"""Which two trainings are the same one."""
+
+import pytest
+
+from robode.identity import config_hash, differences, run_id, training_config
+
+CONFIG = {
+    "model": {"name": "chnode", "width": 8}, "depth": 8, "seed": 3, "lr": 0.1, "run": None, "resume": None,
+    "force": False, "fail_fast": False, "logger": None, "experiment": "default", "suite": {"clean": {}},
+    "protocol": {"name": "sound"}, "repeats": 10, "trainer": {"name": "cpu", "threads": None},
+    "data": {"name": "mnist5k", "root": "data", "source": {"root": "data"}},
+}  # fmt: skip
+VOLATILE = {
+    "run": "x", "resume": "y", "force": True, "fail_fast": True, "logger": {"csv": {}}, "experiment": "mine",
+    "suite": {"noise": {"var": 0.1}}, "protocol": {"name": "other"}, "repeats": 1,
+    "trainer": {"name": "cpu", "threads": 2}, "data": {"name": "mnist5k", "root": "b", "source": {"root": "b"}},
+}  # fmt: skip
+
+
+def test_name_says_model_depth_seed_and_configuration():
+    name = run_id(CONFIG, "0123")
+    assert name.startswith("chnode-N8-s3-") and len(name) == len("chnode-N8-s3-") + 8
+    assert name != run_id(CONFIG, "4567"), "other data, another run"
+
+
+@pytest.mark.parametrize("key", VOLATILE)
+def test_what_cannot_change_the_weights_does_not_change_the_name(key):
+    changed = {**CONFIG, key: VOLATILE[key]}
+    assert changed != CONFIG
+    assert config_hash(changed) == config_hash(CONFIG) and run_id(changed, "") == run_id(CONFIG, "")
+    assert differences(CONFIG, changed) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("depth", 4), ("seed", 0), ("lr", 0.2), ("trainer", {"name": "gpu"}), ("data", {"name": "mnist"})],
+)
+def test_what_can_change_them_does(key, value):
+    assert run_id({**CONFIG, key: value}, "") != run_id(CONFIG, "")
+
+
+def test_hashing_does_not_change_the_configuration():
+    before = repr(CONFIG)
+    training_config(CONFIG)
+    assert repr(CONFIG) == before
+
+
+def test_differences_name_the_key_and_both_values():
+    other = {**CONFIG, "model": {"name": "chnode", "width": 4}, "epochs": 3}
+    assert differences(CONFIG, other) == [("model.width", 8, 4), ("epochs", None, 3)]
+
+
+def test_J_counts_by_its_content(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = ({**CONFIG, "model": {"name": "chnode", "J_file": str(tmp_path / x)}} for x in "abc")
+    assert config_hash(a) == config_hash(b) != config_hash(c)

@@ -1,0 +1,195 @@
+"""From run folders to values: which rows feed a cell, and what is said of runs that are not done."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from robode.environment import FILE, code_digest
+from robode.errors import BadInput
+from robode.files import write_json
+from robode.paper.collect import Shelf, collect
+from robode.paper.plan import Job
+from robode.paper.published import restore
+from robode.paper.spec import About, Column, Item, Row
+from robode.report import records
+from robode.runs import Run, create
+
+COLUMNS = {
+    "train": Column("train", split="train", perturbation="clean"),
+    "noise": Column("noise", perturbation="gaussian", severity=0.2, protocol="chnode_2022"),
+    "r": Column("r", quantity="eps_r", unit=""),
+    "settled": Column("settled", quantity="gamma_settled", kind="exact", unit=""),
+}
+ROW = Row("CH-NODE", "N = 4", ("model=chnode",), (1, 2), {"noise": 77.69})
+ITEM = Item(About("p", "P", "", ()), "one", "One", {"": "p/one"}, COLUMNS, (ROW,), {})
+JOBS = [
+    Job(0, ROW, seed, (), OmegaConf.create({
+        "experiment": "p/one", "model": {"name": "chnode"}, "depth": 4, "seed": seed,
+        "data": {"name": "d", "root": "x"}, "run": None, "suite": {}, "protocol": {}, "repeats": 10,
+    }))
+    for seed in (1, 2)
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run_of(job: Job, name: str = "", digest: str = "d", trained: bool = True, **changes: Any) -> Run:
+    """A run folder as training leaves it."""
+    config = {**job.plain, "data": {"name": "d", "root": "elsewhere"}, "repeats": 2, **changes}
+    run = create(Run(Path("outputs/p/one") / (name or f"run-{job.seed}")), config)
+    write_json(run.folder / FILE, {"data_digest": digest, "train_seconds": 12.5, "code": code_digest()})
+    if trained:
+        run.last.write_text("")
+        run.update(status="done", trained=True)
+    return run
+
+
+def measured(run: Run, *rows: dict[str, Any], seed: int = 1) -> Run:
+    """Rows of results.csv; n = 10, and every column that a row does not give."""
+    usual = dict.fromkeys(records.COLUMNS, "") | {
+        "run": run.id, "checkpoint": "last", "weights": "w", "split": "test", "depth": 4,
+        "params": 63, "seed": seed, "protocol": "chnode_2022",
+        "noise_seed": seed, "evaluation": "e", "suite": "noise", "severity": 0.0, "repeat": 0,
+        "n": 10, "flow_ode": 0.9, "flow_discrete": 2.0, "seconds": 1,
+    }  # fmt: skip
+    usual |= {"accuracy": None}
+    records.append_rows(run.folder / "results.csv", [usual | row for row in rows])
+    return run
+
+
+NOISE = {"perturbation": "gaussian", "severity": 0.2}
+
+
+def value(column: str, seed: int = 1) -> pd.Series:
+    values = collect(ITEM, JOBS).values
+    found = values[(values["column"] == column) & (values["seed"] == seed)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_nothing_is_there_yet() -> None:
+    found = collect(ITEM, JOBS)
+    assert (
+        found.values.empty and list(found.runs["status"]) == ["not started"] * 2 and list(found.runs["seed"]) == [1, 2]
+    )
+
+
+def test_a_run_belongs_to_a_job_by_its_training_configuration_alone() -> None:
+    """Not by its name; places and evaluations may differ, the training may not."""
+    measured(run_of(JOBS[0], name="by-hand"), {**NOISE, "correct": 7})
+    measured(run_of(JOBS[1], depth=5), {**NOISE, "correct": 9}, seed=2)
+    found = collect(ITEM, JOBS)
+    assert list(found.runs["run"].fillna("")) == ["by-hand", ""]
+    facts = found.runs.iloc[0]
+    assert (facts["status"], facts["params"], facts["train_seconds"], facts["mark"]) == ("done", 63, 12.5, False)
+    assert (facts["flow_ode"], facts["flow_discrete"]) == (0.9, 2.0)
+    assert len(found.values) == 1
+
+
+def test_copies_are_averaged_and_counted() -> None:
+    copies = [{**NOISE, "repeat": i, "correct": correct} for i, correct in enumerate((6, 8, 7))]
+    measured(run_of(JOBS[0]), *copies)
+    cell = value("noise")
+    assert (cell["value"], cell["n"], cell["repeats"], cell["kind"]) == (pytest.approx(0.7), 10, 3, "accuracy")
+    assert cell["spread"] == pytest.approx(0.1) and math.isnan(cell["low"])
+
+
+def test_a_column_takes_only_what_it_asks_for() -> None:
+    others = [{"severity": 0.05}, {"protocol": "sound"}, {"split": "train"}, {"perturbation": "clip_only"}]
+    rows = [{**NOISE, "correct": 1, **other} for other in others]
+    measured(run_of(JOBS[0]), *rows, {**NOISE, "correct": 7}, {"perturbation": "clean", "split": "train", "correct": 9})
+    assert (value("noise")["value"], value("train")["value"]) == (0.7, 0.9)
+
+
+def test_the_runs_own_noise_goes_first_and_then_the_most_copies() -> None:
+    run = measured(run_of(JOBS[0]), *({**NOISE, "noise_seed": 5, "correct": 1, "repeat": i} for i in range(3)))
+    assert value("noise")["repeats"] == 3
+    measured(run, {**NOISE, "correct": 7})
+    assert value("noise")["value"] == 0.7
+    measured(run, *({**NOISE, "evaluation": "f", "correct": 4, "repeat": i} for i in range(2)))
+    assert value("noise")["value"] == 0.4
+
+
+def test_rows_of_weights_that_are_gone_do_not_count() -> None:
+    run = measured(run_of(JOBS[0]), {**NOISE, "correct": 1, "weights": "old"}, {**NOISE, "correct": 7})
+    assert value("noise")["value"] == 0.7
+    measured(run, {**NOISE, "correct": 5, "checkpoint": "best", "weights": "chosen"})
+    assert value("noise")["value"] == 0.5
+
+
+def test_numbers_are_known_exactly_or_from_two_sides() -> None:
+    run = measured(run_of(JOBS[0]), {**NOISE, "correct": 7})
+    about = {"run": run.id, "checkpoint": "last", "weights": "w"}
+    bounds = [("eps_r", "certified_lower", 0.6), ("eps_r", "attack_upper", 0.7), ("gamma_settled", "exact", 1)]
+    rows = [about | {"quantity": name, "kind": kind, "value": number} for name, kind, number in bounds]
+    records.append_numbers(run.folder / "numbers.csv", [*rows, rows[0] | {"weights": "old", "value": 0.9}])
+    radius, settled = value("r"), value("settled")
+    assert (radius["low"], radius["high"], radius["value"], radius["kind"]) == (0.6, 0.7, 0.6, "bounds")
+    assert (settled["value"], settled["kind"]) == (1, "exact")
+
+
+def test_an_unfinished_run_is_shown_without_values() -> None:
+    run = run_of(JOBS[0], trained=False)
+    measured(run, {**NOISE, "correct": 7})
+    run.update(status="failed", error="NaN loss")
+    found = collect(ITEM, JOBS)
+    assert found.values.empty and tuple(found.runs.loc[0, ["status", "error"]]) == ("failed", "NaN loss")
+
+
+def test_a_run_of_other_code_is_marked() -> None:
+    run = measured(run_of(JOBS[0]), {**NOISE, "correct": 7})
+    write_json(run.folder / FILE, {"data_digest": "d", "code": "other"})
+    assert value("noise")["mark"] and collect(ITEM, JOBS).runs["mark"].tolist() == [True, False]
+
+
+def test_runs_that_saw_other_data_are_not_mixed() -> None:
+    measured(run_of(JOBS[0]), {**NOISE, "correct": 7})
+    measured(run_of(JOBS[1], digest="other"), {**NOISE, "correct": 7}, seed=2)
+    with pytest.raises(BadInput, match="data: runs run-1 and run-2 saw different files"):
+        collect(ITEM, JOBS)
+
+
+def test_a_column_must_mean_one_measurement() -> None:
+    item = Item(ITEM.paper, "one", "One", {"": ""}, {"noise": Column("noise", perturbation="gaussian")}, (ROW,), {})
+    measured(run_of(JOBS[0]), {**NOISE, "correct": 7}, {**NOISE, "severity": 0.05, "correct": 8})
+    with pytest.raises(
+        BadInput, match="columns.noise: several measurements of N = 4 CH-NODE fit, with severity 0.05, 0.2"
+    ):
+        collect(item, JOBS)
+
+
+def test_what_was_read_is_read_again_only_where_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, shelf, reads = run_of(JOBS[0]), Shelf(), []
+    config = Run.config
+    monkeypatch.setattr(Run, "config", lambda self: reads.append(self.id) or config(self))
+    for _ in range(3):
+        assert shelf.find(JOBS[0]) == run and shelf.find(JOBS[1]) is None
+    assert reads == ["run-1"]
+    (run.folder / "config.yaml").write_text("damaged: [")
+    assert shelf.find(JOBS[0]) is None
+
+
+def test_tables_beside_a_report_hold_everything(tmp_path: Path) -> None:
+    run = measured(run_of(JOBS[0]), *({**NOISE, "correct": 6 + i, "repeat": i} for i in range(2)))
+    bound = {"run": run.id, "checkpoint": "last", "weights": "w", "quantity": "eps_r"}
+    kinds = (("certified_lower", 0.6), ("attack_upper", 0.7))
+    records.append_numbers(run.folder / "numbers.csv", [bound | {"kind": kind, "value": x} for kind, x in kinds])
+    found = collect(ITEM, JOBS)
+    published = tmp_path / "published"
+    published.mkdir()
+    runs = found.runs.assign(folder=found.runs["folder"].str.removeprefix("outputs/"))  # as report.paper_page writes it
+    for name, frame in (("rows", found.rows), ("numbers", found.numbers), ("runs", runs)):
+        frame.to_csv(published / f"{name}.csv", index=False)
+    again = restore(published, ITEM)
+    pd.testing.assert_frame_equal(again.values, found.values, check_dtype=False)
+    assert list(again.runs["status"]) == ["done", "not started"]
+    (published / "rows.csv").unlink()
+    with pytest.raises(BadInput, match="rows.csv: expected the table of a report"):
+        restore(published, ITEM)

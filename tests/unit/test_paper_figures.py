@@ -1,0 +1,131 @@
+"""The paper's figures show what the files of the runs say, and do without what is not there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.patches import Circle
+
+from robode.instantiate import build
+from robode.paper.collect import RUNS, VALUES
+from robode.paper.reading import load
+from robode.report import journal
+from robode.report.fig1 import Regions
+from robode.report.fig2 import Corrupted
+from robode.report.fig3 import Sensitivities
+from robode.report.records import BSM_COLUMNS, METRIC_COLUMNS
+from robode.report.settling import Settling
+from robode.report.tradeoff import Tradeoff
+
+FIGURES = (Regions(), Corrupted(), Sensitivities(), Settling(), Tradeoff({"κ": "model.kappa", "T": "horizon"}))
+
+
+def collected(runs=(), values=(), numbers=()):
+    """What `paper.collect` gives; runs are done."""
+    lines = [{"row": row, "label": label, "group": "", "seed": seed, "folder": str(folder), "status": "done"}
+             for row, label, seed, folder in runs]  # fmt: skip
+    return SimpleNamespace(
+        runs=pd.DataFrame(lines, columns=list(RUNS)),
+        values=pd.DataFrame(list(values), columns=list(VALUES)),
+        numbers=pd.DataFrame(list(numbers), columns=["row", "label", "seed", "quantity", "kind", "value"]),
+    )
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: type(figure).__name__)
+def test_runs_that_are_not_there_or_have_no_files_cost_their_figure_only(figure, tmp_path):
+    assert figure.draw(collected()) == []
+    assert figure.draw(collected([(0, "A", 1, tmp_path)])) == []
+
+
+def test_every_figure_of_the_papers_can_be_built():
+    items = load("chnode_2022", []).items.values()
+    drawn = [build(dict(node)) for item in items for node in item.figures]
+    assert {type(each).__name__ for each in drawn} == {type(each).__name__ for each in FIGURES}
+
+
+def test_fig1_draws_the_proven_balls_and_names_both_bounds(tmp_path):
+    grid = np.linspace(-1, 1, 5)
+    states = np.array([[[0.0, 0.0], [0.5, 0.5]], [[0.1, 0.0], [0.6, 0.5]]])
+    np.savez(
+        tmp_path / "field_2d.npz", x=grid, y=grid, classes=np.eye(5, dtype=np.uint8), margin=np.add.outer(grid, grid),
+        at=np.zeros((2, 2, 2)), field=np.ones((2, 2, 2)), states=states, labels=np.array([0, 1]),
+        circles=np.repeat(states[:, :, None], 4, axis=2), W=np.eye(2), b=np.zeros(2), radius=0.3,
+    )  # fmt: skip
+    np.savez(
+        tmp_path / "eps_r.npz", points=states[0], labels=np.array([0, 1]), lower=np.array([0.25, 0.125]),
+        upper=np.array([0.3, 0.13]), nearest=np.array([[0.2, 0.2], [np.nan, np.nan]]),
+    )  # fmt: skip
+    numbers = [(0, "A", 1, "eps_r", "certified_lower", 0.125), (0, "A", 1, "eps_r", "attack_upper", 0.13)]
+    both = Regions(seed=1, printed={"A": 0.21}).draw(collected([(0, "A", 1, tmp_path)], numbers=[dict(zip(
+        ("row", "label", "seed", "quantity", "kind", "value"), line, strict=True)) for line in numbers]))  # fmt: skip
+    (_, figure, _, _), (_, seeds, _, _) = both
+    left = figure.axes[0]
+    assert "[0.1250, 0.1300]" in left.get_title("left") and "print: 0.21" in left.get_title("left")
+    radii = sorted(patch.radius for patch in left.patches if isinstance(patch, Circle))
+    assert radii == [0.125, 0.125, 0.125, 0.25], "each point's own ball, and the smallest around all"
+    shown = [tuple(line.get_ydata()) for line in seeds.axes[0].lines]
+    assert (0.125,) in shown and (0.21,) in shown
+
+
+def test_fig2_scales_every_row_alike(tmp_path):
+    x = np.zeros((2, 1, 4, 4, 1))
+    x[1, 0, 0, 0] = -0.25
+    np.savez(
+        tmp_path / "noise_samples.npz",
+        labels=np.array([7]),
+        **{"x/chnode_2022": x, "names/chnode_2022": np.array(["clean", "s"]), "predictions/chnode_2022": [[7], [1]]},
+    )
+    ((stem, figure, _, caption),) = Corrupted().draw(collected([(0, "A", 2, tmp_path)]))
+    clean, noisy = (ax.images[0].get_array() for ax in figure.axes)
+    assert stem == "fig2_chnode_2022" and "black is -0.25" in caption and "A, seed 2" in caption
+    assert clean.min() == clean.max() == 0.2 and noisy.min() == 0.0
+
+
+def test_fig3_names_the_extremes_over_all_seeds(tmp_path):
+    for seed, norm in ((1, 0.4), (2, 3.0)):
+        row = dict.fromkeys(BSM_COLUMNS, 1.0) | {"bsm_norm_of_mean": norm, "bsm_max": 9.0}
+        rows = [row | {"step": step, "layer": layer} for step in (0, 1) for layer in (1, 2)]
+        journal.append(tmp_path / str(seed) / "bsm.csv", BSM_COLUMNS, rows)
+    runs = [(0, "A", seed, tmp_path / str(seed)) for seed in (1, 2)]
+    ((_, figure, _, caption),) = Sensitivities(low=0.3214, high=1.0).draw(collected(runs))
+    assert "A: norm of the mean in [0.4, 3], single samples up to 9" in caption
+    assert len(figure.axes) == 3 and len(figure.axes[0].lines) == 2 * 2 + 2
+
+
+def test_settling_counts_the_seeds_whose_gamma_is_flat(tmp_path):
+    for seed, slope in ((1, 0.0), (2, 1.0)):
+        rows = [{"epoch": i, "step": i + 1, "name": "flow/gamma", "value": 3 + slope * i} for i in range(20)]
+        journal.append(tmp_path / str(seed) / "metrics.csv", METRIC_COLUMNS, rows)
+    runs = [(0, "A", seed, tmp_path / str(seed)) for seed in (1, 2)]
+    ((_, figure, _, caption),) = Settling().draw(collected(runs))
+    assert figure.axes[0].get_title("left") == "A\n1 of 2 settled" and "1 of 2 trainings settle" in caption
+
+
+def test_tradeoff_puts_a_row_at_the_centre_into_every_panel(tmp_path):
+    values, settings = [], [(1.0, 0.3), (3.0, 0.3), (1.0, 3.0)]  # κ, T
+    for row, (kappa, horizon) in enumerate(settings):
+        folder = tmp_path / str(row)
+        folder.mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"kappa": kappa}, "horizon": horizon}))
+        values += [
+            {"row": row, "column": "test", "seed": seed, "value": 0.5 + 0.1 * row + 0.01 * seed, "kind": "accuracy",
+             "folder": str(folder)}
+            for seed in (1, 2, 3)
+        ]  # fmt: skip
+    ((_, figure, _, caption),) = FIGURES[-1].draw(collected(values=values))
+    drawn = {}
+    for ax in figure.axes:
+        (line, _, (bars,)) = ax.containers[0]
+        x, y = line.get_xydata().T
+        drawn[ax.get_xlabel()] = (x.tolist(), y.tolist())
+        half = np.diff([segment[:, 1] for segment in bars.get_segments()])[:, 0] / 2
+        assert half == pytest.approx([4.302653 * 0.01 / 3**0.5] * 2, rel=1e-5), "95 % t-interval of three seeds"
+    assert drawn == {
+        "κ": ([1.0, 3.0], [pytest.approx(0.52), pytest.approx(0.62)]),
+        "T": ([0.3, 3.0], [pytest.approx(0.52), pytest.approx(0.72)]),
+    }
+    assert "κ = 1, T = 0.3" in caption and "3 seeds with 95 % t-intervals" in caption

@@ -1,0 +1,218 @@
+"""The report of a table: cells, verdicts, text, page, and the way back to the runs."""
+
+import dataclasses
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from small_tables import COLUMNS, DIFFERENCES, ITEM, SEEDS, collected, run_folder
+
+from robode.errors import BadInput
+from robode.paper.published import restore
+from robode.report import tables_text
+from robode.report.cells import build_table, ours, summary
+from robode.report.compare import CELL_COLUMNS, compare, tally
+from robode.report.html import without_places
+from robode.report.paired import outcomes, paired
+from robode.report.paper_page import SYMBOLS, write_report, write_runs_report
+from robode.report.runs_page import runs_table
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return collected(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def cells(found):
+    return compare(ITEM, found)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """outputs/reports/chnode_2022/table1 beside the runs, one of which has a page."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    there = collected(outputs)
+    (outputs / "chnode_2022" / "table1" / "run-0-s1" / "report.html").touch()
+    context = {
+        "size": "quick", "variant": "script", "label": "quick: <i>not comparable</i>", "commit": "9e6a183",
+        "command": "robode reproduce chnode_2022/table1 data.root=/home/someone/data", "versions": {"torch": "2.11"},
+        "configs": {"N = 4 CH-NODE": "data:\n  root: /home/someone/data\n"},
+    }  # fmt: skip
+    return write_report(outputs / "reports" / "chnode_2022" / "table1", ITEM, there, context)
+
+
+def cell(cells, row, column):
+    return cells[(cells["row"] == row) & (cells["column"] == column)].iloc[0]
+
+
+def test_there_is_one_line_per_cell_in_percent_over_seeds(cells):
+    assert list(cells.columns) == list(CELL_COLUMNS) and len(cells) == 9
+    clean = cell(cells, 0, "test")
+    assert clean["mean"] == pytest.approx(97.0) and clean["n"] == 3 and clean["printed"] == 97.01
+    assert clean["t_low"] > clean["pi_low"] and clean["t_high"] < clean["pi_high"]
+    assert clean["runs"] == [f"run-0-s{seed}" for seed in SEEDS] and clean["samples"] == 400
+    noisy = cell(cells, 1, "s&p .2")
+    assert noisy["repeats"] == 2 and noisy["repeat_std"] == pytest.approx(np.std([0.0, 0.5], ddof=1))
+    assert noisy["mark"] and not cell(cells, 0, "s&p .2")["mark"]
+
+
+def test_every_verdict_is_where_it_belongs(cells):
+    assert cell(cells, 0, "test")["verdict"] == "agrees"
+    assert cell(cells, 1, "test")["verdict"] == "higher"
+    assert cell(cells, 1, "s&p .2")["verdict"] == "lower"
+    assert cell(cells, 0, "s&p .2")["verdict"] == "undecided"
+    assert cell(cells, 2, "test")["verdict"] == cell(cells, 2, "s&p .2")["verdict"] == "not run"
+    assert tally(cells) == {"agrees": 1, "higher": 2, "lower": 1, "undecided": 1, "not run": 1}
+    assert summary(cells) == "6 cells: 1 agrees, 2 higher, 1 lower, 1 undecided, 1 not run; 3 without a printed number"
+
+
+def test_bounds_of_a_number_are_shown_as_what_they_are(cells):
+    radius = cell(cells, 0, "ε_r")
+    assert ours(radius, "prediction") == "0.62 … 0.72" and radius["verdict"] == "higher"
+    one_sided = radius.to_dict() | {"mean_high": np.inf, "pi_high": np.inf}
+    assert ours(one_sided, "prediction") == "≥ 0.620 ± 0.050"
+
+
+def test_runs_of_one_row_that_differ_are_refused_with_the_key(tmp_path):
+    there = collected(tmp_path, with_bits=False)
+    config = tmp_path / "chnode_2022" / "table1" / "run-1-s2" / "config.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"depth": 5}))
+    with pytest.raises(BadInput, match="^depth: expected one value .* 4 in run-1-s1, 5 in run-1-s2$"):
+        compare(ITEM, there)
+
+
+def test_markdown_has_the_same_columns_in_every_line(cells, found):
+    text = tables_text.markdown(build_table(ITEM, cells, found.runs, "quick: not comparable"))
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {len(COLUMNS) + 4}
+    assert r"97.01 \| 97.0 ± 1.2 \| agrees" in text and r"42.02 \| 50.2 ± 49.7 \| undecided" in text
+    assert r"89.01 \| – \| not run" in text and r"99.90 \| 60.2 ± 1.2 † \| lower" in text
+    assert "**quick: not comparable**" in text and r"ResNet\_1 & co" in text and "- † some" in text
+
+
+def test_every_line_of_a_latex_table_fills_its_columns(cells, found):
+    text = tables_text.latex(build_table(ITEM, cells, found.runs, "100 % of γ_min, 日"))
+    tables = re.findall(r"\\begin{tabular}{(.*?)}\n(.*?)\\end{tabular}", text, re.DOTALL)
+    assert len(tables) == 2  # three columns of the paper do not fit beside each other
+    for kinds, body in tables:
+        width = len(re.sub(r"@{.*?}", "", kinds))
+        lines = [line for line in body.splitlines() if line.endswith(r" \\")]
+        for line in lines:
+            spans = sum(int(n) - 1 for n in re.findall(r"\\multicolumn{(\d+)}", line))
+            assert len(re.findall(r"(?<!\\)&", line)) + 1 + spans == width
+    assert r"ResNet\_1 \& co" in text and r"100 \% of $\gamma$\_min" in text and r"$\varepsilon$\_r" in text
+    assert text.isascii() and text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+def test_the_csv_has_every_cell(cells):
+    again = pd.read_csv(io.StringIO(tables_text.csv(cells)), keep_default_na=False, na_values=[""])
+    assert list(again.columns) == list(CELL_COLUMNS)
+    assert again["mean"].to_numpy() == pytest.approx(cells["mean"].to_numpy(), rel=1e-5, nan_ok=True)
+    assert again["runs"].fillna("").tolist() == [" ".join(names) for names in cells["runs"]]
+
+
+def test_networks_are_paired_by_seed_on_the_copies_that_both_saw(found):
+    warnings = []
+    tests = paired(ITEM, found, warnings)
+    assert len(tests) == 2 * len(SEEDS) and not warnings  # two columns; row 2 has no partner in its group
+    noisy = [test for test in tests if test["column"] == "s&p .2"]
+    assert {(test["copies"], test["samples"]) for test in noisy} == {(2, 400)}
+    assert all(test["only_a"] == 0 or test["only_b"] == 0 for test in noisy)
+    (clean, under_noise) = outcomes(tests)
+    assert (clean["a_better"], clean["b_better"], clean["seeds"]) == (3, 0, 3)
+    assert clean["difference"] == pytest.approx(0.07)
+    assert (under_noise["a_better"], under_noise["b_better"]) == (0, 2)  # in seed 3 they are alike but for one sample
+
+
+def test_other_noise_is_not_paired_and_a_damaged_file_is_named(tmp_path):
+    there = collected(tmp_path)
+    mine = there.rows["row"] == 1
+    moved = dataclasses.replace(there, rows=there.rows.assign(evaluation=there.rows["evaluation"].where(~mine, "e0")))
+    assert paired(ITEM, moved, []) == []
+    damaged = sorted(tmp_path.glob("**/correct/*.npy"))[0]
+    damaged.write_bytes(b"half")
+    warnings = []
+    assert len(paired(ITEM, there, warnings)) == 2 * len(SEEDS) - 1
+    assert len(warnings) == 1 and damaged.name in warnings[0]
+
+
+def test_the_page_says_everything_and_is_self_contained(report):
+    page = report.read_text()
+    for word in ("agrees", "higher", "lower", "undecided", "not run"):
+        assert f"{SYMBOLS[word]} {word}</span>" in page  # never by colour alone
+    for each in DIFFERENCES:
+        for text in (each.about, each.text, each.experiment.replace("<b>", "&lt;b&gt;"), each.here):
+            assert text in page
+    assert "quick: &lt;i&gt;not comparable&lt;/i&gt;" in page and "<i>not" not in page
+    assert page.count('<details class="card" id="row-') == 3 and "not started" in page and "no space" in page
+    assert page.count("data:image/png;base64,") == 1
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    assert not re.findall(r"https?://|<script|<link|@import|url\(", page)
+
+
+def test_the_page_leads_back_to_the_runs(report):
+    page = report.read_text()
+    (link,) = re.findall(r'<a href="([^"]*report.html)">run-0-s1</a>', page)
+    assert (report.parent / link).is_file()
+    assert "in chnode_2022/table1/" in page and "run-1-s2" in page
+
+
+def test_no_file_of_a_report_knows_where_it_was_made(report):
+    outputs = str(report.parents[3])
+    for path in report.parent.glob("*.*"):
+        assert outputs not in path.read_text() and "/home/" not in path.read_text(), path.name
+
+
+def test_a_report_can_be_made_again_from_its_own_tables(report, cells):
+    again = compare(ITEM, restore(report.parent, ITEM))
+    pd.testing.assert_frame_equal(again.drop(columns="mark"), cells.drop(columns="mark"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cannot write /home/a b/c", "cannot write …/a b/c"),
+        ("root: /work/shared/data", "root: …/data"),
+        ("data.root=C:\\users\\x\\data now", "data.root=…/data now"),
+        ("train/loss at 3/4, km/h, 5 / 6", "train/loss at 3/4, km/h, 5 / 6"),
+        ("outputs/a/b ./c/d https://x.org/a/b", "outputs/a/b ./c/d https://x.org/a/b"),
+    ],
+)
+def test_absolute_paths_are_cut_down_to_their_last_name(text, expected):
+    assert without_places(text) == expected
+
+
+def test_runs_are_grouped_by_configuration_without_seed(tmp_path):
+    folders = [run_folder(tmp_path, seed, 80 + seed, lr=lr) for lr in (0.1, 0.01) for seed in (2, 1)]
+    groups = runs_table([*folders, folders[0]])
+    assert [group.label for group in groups] == ["chnode, N = 4, lr=0.1", "chnode, N = 4, lr=0.01"]
+    assert [group.seeds for group in groups] == [(1, 2), (1, 2)]
+    assert [group.settings for group in groups] == [{"lr": 0.1}, {"lr": 0.01}]
+
+
+def test_a_run_that_repeats_a_seed_is_no_further_sample(tmp_path):
+    folders = [run_folder(tmp_path / name, 1, 80) for name in "ab"]
+    warnings = []
+    (group,) = runs_table(folders, warnings)
+    assert len(group.runs) == 1 and "same seed" in warnings[0]
+
+
+def test_any_runs_get_a_table_with_the_interval_of_the_mean(tmp_path):
+    folders = [run_folder(tmp_path / "runs", seed, 80 + seed) for seed in (1, 2, 3)]
+    folders.append(run_folder(tmp_path / "runs", 1, 70, lr=0.5))
+    page = write_runs_report(tmp_path / "report", folders, {"command": "robode report"})
+    text = (page.parent / "table.md").read_text()
+    assert "4 runs, 2 configurations" in text and "| clean | gaussian 0.05 | gaussian 0.2 |" in text
+    assert "| chnode, N = 4, lr=0.1 | 3 | 10 | 95.00 ± 0.00 † | 82.0 ± 2.5 † | 72.0 ± 2.5 † |" in text
+    assert "70.00 (1 seed)" in text and "t-interval" in text and "paper" not in text
+    assert "<td>lr</td><td>0.1</td><td>0.5</td>" in page.read_text()
+
+
+def test_runs_without_a_measurement_get_a_page_too(tmp_path):
+    folder = run_folder(tmp_path, 1, 80)
+    (folder / "results.csv").unlink()
+    assert "nothing measured yet" in write_runs_report(tmp_path / "report", [folder], {}).read_text()

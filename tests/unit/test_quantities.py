@@ -1,0 +1,141 @@
+"""Numbers that are no accuracies: what they write, when they are known, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from robode.data.facts import DataFacts
+from robode.data.module import DataModule
+from robode.data.toy import SixPoints
+from robode.errors import BadInput
+from robode.fields.chnode import CHNode
+from robode.measurement import build_measurement
+from robode.network import Network
+from robode.ode.integrators import Euler
+from robode.report import journal, records
+from robode.report.records import BSM_COLUMNS, METRIC_COLUMNS
+from robode.report.settling import last_change
+from robode.robustness.noise_samples import NoiseSamples
+from robode.robustness.plane import Field2D
+from robode.robustness.quantities import EpsR
+from robode.robustness.training_logs import BSMExtremes, GammaSettles
+from robode.runs import Run
+
+IMAGES, POINTS = DataFacts((1, 4, 4), 10, (0.1,), (0.3,), (0.0, 1.0), None), SixPoints().facts
+
+
+@pytest.fixture
+def six() -> DataModule:
+    return DataModule(SixPoints(), batch_size=6, seed=0)
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network(POINTS, CHNode(2, 3, Euler(), step=0.05, shared=True, kappa=0.1))
+
+
+def log_gamma(folder, values, steps_an_epoch=10):
+    rows = [
+        {"epoch": i // steps_an_epoch, "step": i + 1, "name": name, "value": value}
+        for i, gamma in enumerate(values)
+        for name, value in (("flow/gamma", gamma), ("flow/epsilon", gamma - 1))
+    ]
+    journal.append(folder / "metrics.csv", METRIC_COLUMNS, rows)
+
+
+def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_for_each_network(tmp_path, six, network):
+    suite = {
+        "clean": {"_target_": "robode.robustness.corruptions.Clean", "suite": "clean"},
+        "eps_r": {"_target_": "robode.robustness.quantities.EpsR", "gap": 0.05},
+        "noise_samples": {"_target_": "robode.robustness.noise_samples.NoiseSamples"},
+    }
+    config = {
+        "suite": suite, "protocol": {"_target_": "robode.robustness.protocols.Sound"}, "repeats": 1, "seed": 3,
+        "model": {"name": "chnode"}, "data": {"name": "six_points"}, "integrator": {"name": "euler"}, "depth": 3,
+    }  # fmt: skip
+    measurement = build_measurement(config, six.facts)
+    assert list(measurement.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
+    assert measurement.left_out == ["noise_samples is left out: suite=noise_samples: is for images, not for shape (2,)"]
+    run = Run(tmp_path)
+    about = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
+    assert len(measurement.numbers(about, run, network, six)) == 2
+    assert measurement.numbers(about, run, network, six) == [], "measured twice"
+    numbers = records.read_numbers(tmp_path / "numbers.csv").set_index("kind")
+    assert set(numbers.index) == {"certified_lower", "attack_upper"} and set(numbers["seed"]) == {3}
+    radii = np.load(tmp_path / "eps_r.npz")
+    assert numbers["value"]["certified_lower"] == radii["lower"].min()
+    assert numbers["value"]["attack_upper"] == radii["upper"].min()
+    with torch.no_grad():
+        network.readout.bias.add_(1.0)
+    changed = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
+    assert len(measurement.numbers(changed, run, network, six)) == 2, "another network has numbers of its own"
+    with pytest.raises(BadInput, match=r"suite=\[clean,eps_r\]"):
+        build_measurement({**config, "suite": {"eps_r": suite["eps_r"]}}, six.facts)
+
+
+def test_field_2d_saves_what_the_network_does(tmp_path, six, network):
+    quantity = Field2D(radius=0.5)
+    (row,) = quantity.measure(network, six, tmp_path)
+    arrays = np.load(tmp_path / "field_2d.npz")
+    states, x = arrays["states"], six.split("train").x
+    assert states.shape == (4, 6, 2) and arrays["circles"].shape[:2] == (4, 6)
+    assert row["value"] == pytest.approx(np.linalg.norm(states - states[0], axis=2).max())
+    logits = states[-1] @ arrays["W"].T + arrays["b"]
+    with torch.no_grad():
+        assert np.allclose(logits, network(x).numpy(), atol=1e-5)
+    assert np.allclose(np.linalg.norm(arrays["circles"][0] - states[0][:, None], axis=2), 0.5)
+    i, j = 120, 40  # of the grid: row y, column x
+    with torch.no_grad():
+        at = network.double()(torch.tensor([[arrays["x"][j], arrays["y"][i]]]))[0]
+    assert arrays["classes"][i, j] == int(at.argmax()) and arrays["margin"][i, j] == pytest.approx(float(at[1] - at[0]))
+
+
+def test_bsm_extremes_are_those_of_the_whole_log(tmp_path, six, network):
+    with pytest.raises(BadInput, match="no rows"):
+        BSMExtremes().measure(network, six, tmp_path)
+    low = dict.fromkeys(BSM_COLUMNS, 1.0) | {"step": 0, "layer": 1, "bsm_norm_of_mean": 0.3, "bsm_median": 0.5}
+    high = low | {"step": 4, "layer": 2, "bsm_max": 7.0, "bsm_median": 2.0, "bsm_norm_of_mean": 1.5}
+    journal.append(tmp_path / "bsm.csv", BSM_COLUMNS, [low, high])
+    found = {row["quantity"]: row["value"] for row in BSMExtremes().measure(network, six, tmp_path)}
+    assert list(found.values()) == [0.3, 1.5, 0.5, 2.0, 7.0] and tuple(found) == BSMExtremes.gives
+
+
+@pytest.mark.parametrize(
+    ("values", "change", "settled", "failures"),
+    [
+        ([5.0] * 60 + [2.0] * 40, 0.0, 1, 0),
+        ([2.0 + 0.02 * i for i in range(100)], 0.2 / 3.98, 0, 0),  # 0.5 % a step
+        ([0.9, math.nan] + [2.0] * 98, 0.0, 1, 2),
+    ],
+)
+def test_gamma_settles_where_the_last_tenth_of_the_training_is_flat(
+    tmp_path, six, network, values, change, settled, failures
+):
+    log_gamma(tmp_path, values)
+    found = [row["value"] for row in GammaSettles().measure(network, six, tmp_path)]
+    assert found == [pytest.approx(change, rel=0.15), settled, failures]
+
+
+def test_a_drift_of_half_a_percent_a_step_is_not_settled_although_each_epoch_is_one_step(tmp_path):
+    log_gamma(tmp_path, [1.005**i for i in range(60)], steps_an_epoch=1)
+    gamma = records.read_metrics(tmp_path / "metrics.csv").query("name == 'flow/gamma'")
+    assert last_change(gamma) == pytest.approx(1 - 1.005**-6, rel=0.2)
+
+
+def test_what_they_refuse(tmp_path, six):
+    with pytest.raises(BadInput, match="expected model=chnode"):
+        GammaSettles().measure(None, six, tmp_path)
+    for quantity in (EpsR(), Field2D()):
+        assert "plane" in quantity.refusal(IMAGES) and quantity.refusal(POINTS) is None
+    assert NoiseSamples().refusal(IMAGES) is None
+    wide = Network(POINTS, CHNode(4, 2, Euler(), step=0.05))
+    with pytest.raises(BadInput, match="model.width=2"):
+        Field2D().measure(wide, six, tmp_path)
+    for make in (lambda: EpsR(gap=1.0), lambda: EpsR(budget=0), lambda: Field2D(radius=0), lambda: NoiseSamples(0)):
+        with pytest.raises(BadInput, match="expected"):
+            make()

@@ -1,0 +1,102 @@
+"""Verdicts at their edges, spread over copies, and which runs may be pooled."""
+
+import math
+
+import pytest
+
+from robode.errors import BadInput
+from robode.report.statistics import estimate, mcnemar, pooled, repeat_spread, rounding, verdict
+
+
+def test_one_value_has_a_mean_and_no_interval():
+    found = estimate([81.3])
+    assert (found.n, found.mean) == (1, 81.3)
+    assert all(math.isnan(each) for each in (found.std, found.t_low, found.t_high, found.pi_low, found.pi_high))
+    assert math.isnan(estimate([]).mean)
+    assert verdict(81.3, [81.3]) == "undecided"
+    assert verdict(81.3, []) == "not run"
+
+
+def test_equal_values_have_an_interval_of_width_zero():
+    found = estimate([90.0, 90.0, 90.0])
+    assert found.std == 0 and found.pi_low == found.pi_high == 90.0
+    assert verdict(90.0, [90.0, 90.0]) == "agrees"
+    assert verdict(89.9, [90.0, 90.0]) == "higher"
+    assert verdict(90.1, [90.0, 90.0]) == "lower"
+
+
+def test_higher_means_that_ours_is_higher():
+    assert verdict(60.0, [81.0, 81.5, 80.9]) == "higher"
+    assert verdict(99.0, [81.0, 81.5, 80.9]) == "lower"
+
+
+def test_a_wide_interval_is_undecided_wherever_the_print_lies():
+    values = [30.0, 57.0, 84.0]
+    assert verdict(57.0, values) == verdict(1000.0, values) == "undecided"
+    assert verdict(57.0, values, widest=200.0) == "agrees"
+
+
+def test_the_rounding_of_the_print_decides_nothing():
+    for value in (97.0051, 97.0149):  # both are printed as 97.01
+        assert verdict(97.01, [value, value]) == "agrees"
+    assert verdict(97.01, [97.0151, 97.0151]) == "higher"
+    assert verdict(97.01, [97.0049, 97.0049]) == "lower"
+    assert [rounding(each) for each in (63.0, 97.01, 0.3214, 0.7)] == pytest.approx([0.005, 0.005, 5e-5, 0.005])
+
+
+def test_a_number_known_from_both_sides_agrees_only_where_the_sides_are_close():
+    low, high = [0.60, 0.61, 0.59], [0.70, 0.71, 0.69]
+    assert verdict(0.65, low, upper=high, widest=0.3) == "agrees"
+    assert verdict(0.65, low, upper=high, widest=0.05) == "undecided"
+    assert verdict(0.21, low, upper=high, widest=0.3) == "higher"
+    assert verdict(0.95, low, upper=high, widest=0.3) == "lower"
+
+
+def test_a_number_known_from_one_side_can_be_higher_or_lower_but_not_agree():
+    low, unknown = [0.60, 0.61, 0.59], [math.inf] * 3
+    assert verdict(0.21, low, upper=unknown) == "higher"
+    assert verdict(0.60, low, upper=unknown) == verdict(5.0, low, upper=unknown) == "undecided"
+    below = [-math.inf] * 3
+    assert verdict(5.0, below, upper=low) == "lower"
+    assert verdict(0.21, below, upper=low) == "undecided"
+
+
+def test_the_spread_of_copies_is_pooled_over_seeds_by_their_degrees_of_freedom():
+    assert repeat_spread([1.0, 2.0], [3, 2]) == pytest.approx(math.sqrt((2 * 1 + 1 * 4) / 3))
+    assert repeat_spread([math.nan, 2.0], [1, 2]) == 2.0
+    assert math.isnan(repeat_spread([math.nan], [1]))
+
+
+def config(seed, **changes):
+    return {"model": {"name": "chnode", "kappa": 0.04}, "depth": 4, "seed": seed, "repeats": 10} | changes
+
+
+def test_seeds_of_one_configuration_are_pooled_whatever_was_measured_afterwards():
+    runs = [("a", config(1), [0.9]), ("b", config(2, repeats=2), [0.8]), ("unknown", {}, [0.7])]
+    assert pooled(runs).tolist() == [0.9, 0.8, 0.7]
+    assert pooled([]).size == 0
+
+
+def test_pooling_refuses_another_configuration_and_names_the_key_and_both_values():
+    other = config(2, model={"name": "chnode", "kappa": 0.5})
+    with pytest.raises(BadInput, match=r"^model\.kappa: expected .* 0\.04 in a, 0\.5 in b$"):
+        pooled([("a", config(1), [0.9]), ("b", other, [0.8])])
+
+
+def test_pooling_refuses_the_same_seed_twice():
+    with pytest.raises(BadInput, match="^seed: .* got 1 in a and b$"):
+        pooled([("a", config(1), [0.9]), ("b", config(1), [0.9])])
+
+
+def test_mcnemar_without_a_discordant_sample_says_nothing():
+    found = mcnemar([1, 1, 0], [1, 1, 0])
+    assert (found.p, found.only_a, found.only_b, found.difference) == (1.0, 0, 0, 0)
+    assert (found.samples, found.copies) == (3, 1)
+    opposite = mcnemar([[1, 0], [0, 1]], [[0, 1], [1, 0]])  # each image once for a, once for b
+    assert opposite.p == 1.0 and opposite.only_a == opposite.only_b == 1
+
+
+@pytest.mark.parametrize(("a", "b"), [([1, 0], [1]), ([], []), ([[1], [0]], [[1]])])
+def test_mcnemar_refuses_other_samples(a, b):
+    with pytest.raises(ValueError, match="same samples"):
+        mcnemar(a, b)
