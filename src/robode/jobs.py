@@ -84,9 +84,11 @@ def _run_one(
     session: "Hydra", request: Request, wait: bool, failed: list[bool] | None = None, fail_fast: bool = False
 ) -> Outcome:
     task = functools.partial(_task, request=request, wait=wait, failed=[] if failed is None else failed, fast=fail_fast)
-    words = request.for_hydra(request.overrides)
-    done = session.run(config_name=request.verb, task_function=task, overrides=words)
-    outcome: Outcome = done.return_value
+    try:
+        words = request.for_hydra(request.overrides)
+        outcome: Outcome = session.run(config_name=request.verb, task_function=task, overrides=words).return_value
+    except Exception as error:  # a file of the user's that has changed since all jobs were composed
+        return failure(error, request.overrides)
     return outcome
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from robode.errors import BadInput, JobFailed
 from robode.jobs import run_all
 from robode.outcome import Outcome, failure
 from robode.paper.collect import Shelf, collect
@@ -25,7 +26,7 @@ SHOWN = 3  # jobs that are named where the same thing went wrong in several
 
 
 def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run: bool = False) -> int:
-    """Reproduce PAPER/ITEM, the word without "="; the others: size=, variant=, … (`plan.OWN`), and those for every
+    """Reproduce PAPER/ITEM, the word without "="; the others: size=, variant=, … (`selection.OWN`), and those for every
     training.
 
     What was done before, by this or another process, is not done again; what another one is doing comes last.
@@ -85,11 +86,14 @@ class Reproduction:
         return self._end()
 
     def _complete(self, job: Job) -> bool:
-        """Whether a run has everything that the table needs of it."""
+        """Whether a run has everything that the table needs of it; one that cannot be read will say so when it runs."""
         run = self.shelf.find(job)
         if run is None or not run.trained or run.state in ("running", "failed"):
             return False
-        return not lacking(run, job.plain, self.asked)
+        try:
+            return not lacking(run, job.plain, self.asked)
+        except (BadInput, JobFailed):
+            return False
 
     def _measure(self, job: Job, folder: Path) -> None:
         """Everything besides what the training has measured itself, so that a killed night has complete rows."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from command_line import Answer
 from omegaconf import DictConfig
+from own_paper import ITEM, write_own_paper
 
-from robode.checks import check
 from robode.cli import main
 from robode.completion import candidates
 from robode.composition import Request, compose_jobs, hydra_session
@@ -19,23 +19,9 @@ from robode.outcome import Outcome, failure
 from robode.paper.lacking import evaluations
 from robode.paper.plan import Job, plan
 from robode.paper.preview import preview
-from robode.paper.reading import items
 from robode.paper.selection import select
 from robode.reproduce import Reproduction
 from robode.runs import Run, create
-
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "own_paper.md"
-ITEM = "moons_2026/table2"
-
-
-def write_own_paper(folder: Path) -> Path:
-    """The files that docs/own_paper.md shows."""
-    blocks = re.findall(r"```yaml\n# (conf/\S+)\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.S)
-    assert len(blocks) == 2
-    for name, text in blocks:
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_text(text)
-    return folder
 
 
 @pytest.fixture
@@ -236,50 +222,6 @@ def test_the_documented_example_really_runs(
     (run / "config.yaml").unlink()
     assert main(["report", f"from={report}", "to=again"]) == 0
     assert Path("again/table.md").read_text(encoding="utf-8") == table
-
-
-def compose_all(asked: set[tuple[str, tuple[str, ...]]]) -> None:
-    with hydra_session("train") as session:
-        for experiment, words in sorted(asked):
-            (cfg,) = compose_jobs(session, Request("train", (f"experiment={experiment}", *words, "seed=1")))
-            check("train", cfg)
-            assert cfg.experiment == experiment
-
-
-def test_every_kind_of_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row of each item for each set of words, numbers apart, at every variant; and every size once."""
-    monkeypatch.setattr("robode.checks.check_data", lambda data: None)  # needs the files
-    asked = set()
-    sizes = {}
-    for item in items().values():
-        kinds = {re.sub(r"[\d.]+", "", " ".join(row.words)): row.words for row in item.rows}
-        asked |= {(experiment, words) for experiment in item.variants.values() for words in kinds.values()}
-        sizes |= {size.words: (next(iter(item.variants.values())), item.rows[0].words) for size in item.sizes.values()}
-    compose_all(asked | {(experiment, (*words, *more)) for more, (experiment, words) in sizes.items()})
-
-
-@pytest.mark.slow
-def test_every_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robode.checks.check_data", lambda data: None)
-    compose_all({
-        (experiment, (*row.words, *size.words))
-        for item in items().values()
-        for experiment in item.variants.values()
-        for row in item.rows
-        for size in item.sizes.values()
-    })  # fmt: skip
-
-
-def test_our_evaluations_compose(folder: Path) -> None:
-    words = {
-        (*each, *size.evaluate)
-        for item in items().values()
-        for each in item.evaluations
-        for size in item.sizes.values()
-    }
-    with hydra_session("evaluate") as session:
-        for each in sorted(words):
-            compose_jobs(session, Request("evaluate", each))
 
 
 def test_lists_help_and_completion_know_papers(own_paper: Path, robode: Callable[..., Answer]) -> None:

@@ -41,21 +41,17 @@ def bsm_of_steps(steps: Tensor, where: Tensor, samples: int) -> list[BSM]:
 
     where: (G, columns of one network) says which of the M belong to its samples, in their order.
     """
-    products = [steps[-1]]
+    chain = [steps[-1]]
     for step in reversed(steps[:-1].unbind()):
-        products.append(products[-1] @ step)
-    both = torch.stack([torch.stack(products[::-1]), steps])
+        chain.append(chain[-1] @ step)
+    products = torch.stack(chain[::-1])
     shape = len(steps), len(where), samples, -1
-    norms = norms_or_inf(both)[..., where].view(2, *shape).amax(-1)
-    means = norms_or_inf(both[0][:, where].view(*shape, *steps.shape[2:]).mean(2)).amax(-1)
-    return [BSM(norms[0, :, g], means[:, g], norms[1, :, g]) for g in range(len(where))]
+    norms, step_norms = (norms_or_inf(A)[:, where].view(shape).amax(-1) for A in (products, steps))
+    means = norms_or_inf(products[:, where].view(*shape, *steps.shape[2:]).mean(2)).amax(-1)
+    return [BSM(norms[:, g], means[:, g], step_norms[:, g]) for g in range(len(where))]
 
 
 def norms_or_inf(A: Tensor) -> Tensor:
     """2-norms of a batch of matrices (..., n, n) -> (...); inf where states have overflowed."""
-    finite = A.isfinite().flatten(-2).all(-1)
-    if bool(finite.all()):
-        return largest_singular_values(A)
-    norms = A.new_full(A.shape[:-2], torch.inf)
-    norms[finite] = largest_singular_values(A[finite])
-    return norms
+    norms = largest_singular_values(A)
+    return torch.where(norms.isfinite(), norms, torch.inf)

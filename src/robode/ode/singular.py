@@ -12,20 +12,24 @@ from torch import Tensor
 from robode.ode.norms import spectral_norms
 
 TINY = 1e-150
-CHUNK = 2**17  # matrices whose intermediate results fit into a cache
+CHUNK = 2**13  # matrices whose intermediate results fit into a cache
 
 
 def largest_singular_values(A: Tensor) -> Tensor:
-    """2-norms of a batch of matrices, exact to rounding. A: (..., n, n) finite, float32 or float64 -> (...).
+    """2-norms of a batch of matrices, exact to rounding. A: (..., n, n), float32 or float64 -> (...).
 
     In float32 the closed form of width 4 is evaluated in float64, where it is good to 1e-8; float64 goes to LAPACK.
+    Of a matrix that is not finite the result is not finite either.
     """
     if A.shape[-1] == 2:
         return _width_2(A)
     if A.shape[-1] == 4 and A.dtype == torch.float32:
         parts = torch.split(A.reshape(-1, 4, 4), CHUNK)
         return torch.cat([_width_4(part) for part in parts]).view(A.shape[:-2])
-    return spectral_norms(A)
+    finite = A.isfinite().flatten(-2).all(-1)
+    if bool(finite.all()):
+        return spectral_norms(A)
+    return torch.where(finite, spectral_norms(torch.where(finite[..., None, None], A, 0)), torch.nan)  # LAPACK raises
 
 
 def _width_2(A: Tensor) -> Tensor:

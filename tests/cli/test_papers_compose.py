@@ -1,0 +1,54 @@
+"""Every word in conf/paper is one that `robode train` and `robode evaluate` understand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from robode.checks import check
+from robode.composition import Request, compose_jobs, hydra_session
+from robode.paper.reading import items
+
+
+def compose_all(asked: set[tuple[str, tuple[str, ...]]]) -> None:
+    with hydra_session("train") as session:
+        for experiment, words in sorted(asked):
+            (cfg,) = compose_jobs(session, Request("train", (f"experiment={experiment}", *words, "seed=1")))
+            check("train", cfg)
+            assert cfg.experiment == experiment
+
+
+def test_every_kind_of_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of each item for each set of words, numbers apart, at every variant; and every size once."""
+    monkeypatch.setattr("robode.checks.check_data", lambda data: None)  # needs the files
+    asked = set()
+    sizes = {}
+    for item in items().values():
+        kinds = {re.sub(r"[\d.]+", "", " ".join(row.words)): row.words for row in item.rows}
+        asked |= {(experiment, words) for experiment in item.variants.values() for words in kinds.values()}
+        sizes |= {size.words: (next(iter(item.variants.values())), item.rows[0].words) for size in item.sizes.values()}
+    compose_all(asked | {(experiment, (*words, *more)) for more, (experiment, words) in sizes.items()})
+
+
+@pytest.mark.slow
+def test_every_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robode.checks.check_data", lambda data: None)
+    compose_all({
+        (experiment, (*row.words, *size.words))
+        for item in items().values()
+        for experiment in item.variants.values()
+        for row in item.rows
+        for size in item.sizes.values()
+    })  # fmt: skip
+
+
+def test_our_evaluations_compose(folder: Path) -> None:
+    words = {
+        (*each, *size.evaluate)
+        for item in items().values()
+        for each in item.evaluations
+        for size in item.sizes.values()
+    }
+    with hydra_session("evaluate") as session:
+        for each in sorted(words):
+            compose_jobs(session, Request("evaluate", each))
