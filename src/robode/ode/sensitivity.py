@@ -32,23 +32,25 @@ def bsm_norms(flow: Flow, y: Tensor) -> BSM:
     Columns that start equal stay equal (an image's background, mostly), so each distinct column is treated once.
     """
     distinct, where = torch.unique(to_columns(y), dim=1, return_inverse=True)
-    (bsm,) = bsm_of_steps(torch.stack(flow.step_jacobians(distinct.T)), where[None], y.shape[0])
-    return bsm
+    return bsm_of_steps(torch.stack(flow.step_jacobians(distinct.T)), y.shape[0], where)
 
 
-def bsm_of_steps(steps: Tensor, where: Tensor, samples: int) -> list[BSM]:
-    """The norms for each of G networks from the Jacobians of their steps, (N, M, n, n) for all columns of all networks.
+@torch.no_grad()
+def bsm_of_steps(steps: Tensor, samples: int, where: Tensor | None = None) -> BSM:
+    """The norms from the Jacobians of all steps, (N, ..., M, n, n); leading dimensions of networks come after N.
 
-    where: (G, columns of one network) says which of the M belong to its samples, in their order.
+    where: which of the M columns the samples consist of; by default they are the columns.
     """
-    chain = [steps[-1]]
-    for step in reversed(steps[:-1].unbind()):
-        chain.append(chain[-1] @ step)
-    products = torch.stack(chain[::-1])
-    shape = len(steps), len(where), samples, -1
-    norms, step_norms = (norms_or_inf(A)[:, where].view(shape).amax(-1) for A in (products, steps))
-    means = norms_or_inf(products[:, where].view(*shape, *steps.shape[2:]).mean(2)).amax(-1)
-    return [BSM(norms[:, g], means[:, g], step_norms[:, g]) for g in range(len(where))]
+    products = torch.empty_like(steps)
+    products[-1] = steps[-1]
+    for j in reversed(range(len(steps) - 1)):
+        torch.matmul(products[j + 1], steps[j], out=products[j])
+    norms, step_norms = norms_or_inf(products), norms_or_inf(steps)
+    if where is not None:
+        norms, step_norms, products = norms[..., where], step_norms[..., where], products[..., where, :, :]
+    shape = *steps.shape[:-3], samples, -1
+    means = norms_or_inf(products.view(*shape, *steps.shape[-2:]).mean(-4))
+    return BSM(norms.view(shape).amax(-1), means.amax(-1), step_norms.view(shape).amax(-1))
 
 
 def norms_or_inf(A: Tensor) -> Tensor:

@@ -128,7 +128,10 @@ class SideBySide:
         with torch.no_grad():
             z = self._embed(self.first.normalise(probe.repeat(S, 1)), S, B)
             steps = self.flow.step_jacobians(z)
-            return None if steps is None else bsm_of_steps(steps.flatten(1, 2), torch.arange(S * B).view(S, B), B)
+        if steps is None:
+            return None
+        found = bsm_of_steps(steps, B)
+        return [BSM(found.norms[:, s], found.norm_of_mean[:, s], found.step_norms[:, s]) for s in range(S)]
 
     def _smoothness(self, objective: WeightSmoothness) -> dict[str, Tensor]:
         parameters = self.flow.layer_parameters()
