@@ -82,7 +82,7 @@ def results(folder: Path) -> pd.DataFrame:
     return pd.concat(frames)[["run", *SAME]].sort_values(["run", *SAME], ignore_index=True)
 
 
-def disturb(folder: Path, kills: int, processes: int, rng: random.Random) -> list[str]:
+def disturb(folder: Path, kills: int, processes: int, longest: float, rng: random.Random) -> list[str]:
     """Kill `kills` working processes of the sweep; where it gets done, begin it anew. Returns what was lost."""
     complaints: list[str] = []
     working: list[subprocess.Popen[bytes]] = []
@@ -95,7 +95,7 @@ def disturb(folder: Path, kills: int, processes: int, rng: random.Random) -> lis
             shutil.rmtree(folder / "outputs")
             seen = {}
         working += [start(folder) for _ in range(processes - len(working))]
-        time.sleep(rng.uniform(0.5, 8.0))
+        time.sleep(rng.uniform(0.5, longest))
         victim = rng.choice(working)
         if victim.poll() is not None:
             seen = state(folder)
@@ -107,7 +107,11 @@ def disturb(folder: Path, kills: int, processes: int, rng: random.Random) -> lis
         complaints += lost(seen, now)
         seen = now
         trained = sum(1 for done, _, _ in now.values() if done)
-        print(f"kill {number}: {trained} of {RUNS} runs trained, {len(complaints)} losses", flush=True)
+        epochs, rows = sum(epoch for _, epoch, _ in now.values()), sum(len(found) for _, _, found in now.values())
+        print(
+            f"kill {number}: {trained} runs trained, {epochs} epochs and {rows} rows saved, {len(complaints)} lost",
+            flush=True,
+        )
     for process in working:
         process.wait()
     return complaints
@@ -117,13 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--longest", type=float, default=15.0, help="seconds between two kills, at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         quiet, disturbed = Path(name) / "quiet", Path(name) / "disturbed"
         for folder in (quiet, disturbed):
             folder.mkdir()
-        complaints = disturb(disturbed, given.kills, given.processes, random.Random(given.seed))
+        complaints = disturb(disturbed, given.kills, given.processes, given.longest, random.Random(given.seed))
         finish(disturbed)
         finish(quiet)
         expected, found = results(quiet), results(disturbed)

@@ -39,7 +39,10 @@ def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
             ax.tick_params(axis="y", length=0)
             ax.grid(axis="y", visible=False)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        beside = len(handles) if len(columns) > 1 else 1  # one panel is narrower than four labels side by side
+        figure.legend(handles, labels, loc="outside lower center", ncols=beside)
+        if beside == 1:
+            figure.set_figheight(figure.get_figheight() + 0.18 * len(handles))
     return figure
 
 
