@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
 import torch
 import yaml
+
+import robode.train  # noqa: F401  what a forked process need not import any more
+from robode.cli import main as main_of_robode
 
 SWEEP = (
     "train", "-m", "data=double_moons", "data.limit_train=400", "model.width=4", "depth=2,3", "seed=0,1", "epochs=4",
@@ -31,11 +35,20 @@ RUNS = 4
 SAME = ["weights", "perturbation", "severity", "repeat", "correct", "n"]
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """One process that works on the sweep in `folder`."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "robode", *SWEEP], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+def start(folder: Path) -> BaseProcess:
+    """One process that works on the sweep in `folder`: forked, so that it is killed at work and not while it imports."""
+    process = multiprocessing.get_context("fork").Process(target=work, args=(folder,))
+    process.start()
+    return process
+
+
+def work(folder: Path) -> None:
+    """What `robode train -m …` does in a process of its own. Exits with its code."""
+    os.chdir(folder)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    os._exit(main_of_robode(SWEEP))
 
 
 def runs(folder: Path) -> list[Path]:
@@ -73,8 +86,11 @@ def lost(before: dict, after: dict) -> list[str]:  # type: ignore[type-arg]
 
 
 def finish(folder: Path) -> None:
-    """Let one process end the sweep, undisturbed. Raises CalledProcessError."""
-    subprocess.run([sys.executable, "-m", "robode", *SWEEP], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    """Let one process end the sweep, undisturbed. Raises RuntimeError if it cannot."""
+    process = start(folder)
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the sweep ended with exit code {process.exitcode}")
 
 
 def results(folder: Path) -> pd.DataFrame:
@@ -85,23 +101,23 @@ def results(folder: Path) -> pd.DataFrame:
 def disturb(folder: Path, kills: int, processes: int, longest: float, rng: random.Random) -> list[str]:
     """Kill `kills` working processes of the sweep; where it gets done, begin it anew. Returns what was lost."""
     complaints: list[str] = []
-    working: list[subprocess.Popen[bytes]] = []
+    working: list[BaseProcess] = []
     seen = state(folder)
     number = 0
     while number < kills:
-        working = [process for process in working if process.poll() is None]
+        working = [process for process in working if process.is_alive()]
         if not working and len(seen) == RUNS and all(trained for trained, _, _ in seen.values()):
             finish(folder)  # says so if it cannot
             shutil.rmtree(folder / "outputs")
             seen = {}
         working += [start(folder) for _ in range(processes - len(working))]
-        time.sleep(rng.uniform(0.5, longest))
+        time.sleep(rng.uniform(0.1, longest))
         victim = rng.choice(working)
-        if victim.poll() is not None:
+        if not victim.is_alive():
             seen = state(folder)
             continue
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
+        victim.kill()
+        victim.join()
         number += 1
         now = state(folder)
         complaints += lost(seen, now)
@@ -113,7 +129,7 @@ def disturb(folder: Path, kills: int, processes: int, longest: float, rng: rando
             flush=True,
         )
     for process in working:
-        process.wait()
+        process.join()
     return complaints
 
 
@@ -121,9 +137,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--longest", type=float, default=15.0, help="seconds between two kills, at most")
+    parser.add_argument("--longest", type=float, default=6.0, help="seconds between two kills, at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    torch.set_num_threads(1)  # forked threads would be missing
     with tempfile.TemporaryDirectory() as name:
         quiet, disturbed = Path(name) / "quiet", Path(name) / "disturbed"
         for folder in (quiet, disturbed):

@@ -130,7 +130,8 @@ def _say(console: Console, asked: int, missing: int) -> None:
 
 
 def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, Any]:
-    """Print the table of these rows, draw every figure that the run's files allow, and write the page.
+    """Print the table of these rows; draw every figure that the run's files allow and write the page, unless the page
+    is newer than everything that it shows.
 
     Returns:
         run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode and flow_discrete.
@@ -141,10 +142,10 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
     console.print(certificates_line(**bounds), highlight=False, soft_wrap=True)
     # under the lock, or one process could draw while another measures and replace the newer page by the older
     with _held(run, console), console.status("drawing figures"):
-        figures = draw_figures(run.folder)
-        page = write_page(run.folder)
-    if figures:
-        console.print(f"figures: {figures[0].parent}", highlight=False, soft_wrap=True)
+        page = run.folder / "report.html"
+        if not _is_newest(page):
+            draw_figures(run.folder)
+            page = write_page(run.folder)
     console.print(f"report:  {page}", highlight=False, soft_wrap=True)
     clean = [row["accuracy"] for row in rows if row["perturbation"] == "clean"]
     return {
@@ -154,6 +155,14 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
         "accuracy": clean[0] if clean else None,
         **bounds,
     }
+
+
+def _is_newest(page: Path) -> bool:
+    """Whether nothing that the page shows has changed since it was written."""
+    if not page.is_file():
+        return False
+    shown = [*page.parent.glob("*.csv"), *page.parent.glob("*.npz"), *page.parent.glob("*.ckpt")]
+    return page.stat().st_mtime_ns > max((path.stat().st_mtime_ns for path in shown), default=0)
 
 
 def _device(config: Mapping[str, Any]) -> torch.device:
