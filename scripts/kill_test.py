@@ -36,7 +36,7 @@ SAME = ["weights", "perturbation", "severity", "repeat", "correct", "n"]
 
 
 def start(folder: Path) -> BaseProcess:
-    """One process that works on the sweep in `folder`: forked, so that it is killed at work and not while it imports."""
+    """One process that works on the sweep in `folder`; forked, to be killed at work and not while it imports."""
     process = multiprocessing.get_context("fork").Process(target=work, args=(folder,))
     process.start()
     return process
