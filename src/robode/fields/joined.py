@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +21,9 @@ from robode.fields.hdnn import HDNN
 from robode.fields.layered import LayeredFlow
 from robode.fields.node import MLPField, Node
 from robode.fields.resnet import ResNet
-from robode.ode.bounds import Scalar
-from robode.ode.flow import Constrained, Flow
-from robode.ode.integrators import ETD, IMEX, Euler, LayerIntegrator, SymplecticEuler
+from robode.ode.bounds import Scalar, lognorm, one_step_lipschitz, value
+from robode.ode.flow import Constrained, Flow, exp_or_inf
+from robode.ode.integrators import ETD, IMEX, Euler, GainIntegrator, LayerIntegrator, SymplecticEuler
 from robode.ode.layer import Layer
 from robode.ode.runge_kutta import RK4, Midpoint
 from robode.ode.vector_field import GradientField, OneLayerField, VectorField
@@ -70,8 +71,8 @@ class JoinedFlow:
             z = method.step(_layer_of(field, j), 0.0, size, z)
         return z
 
-    def step_jacobians(self, z: Tensor) -> Tensor | None:
-        """Exact one-step Jacobians (N, S, M, n, n) along the trajectories of z (S, n, M); None where there is no joint
+    def step_jacobians(self, z: Tensor) -> list[Tensor] | None:
+        """Exact one-step Jacobians, N tensors (S, M, n, n), along the trajectories of z (S, n, M); None where there is no joint
         form (rk4 and midpoint on flows whose steps differ)."""
         field, h = self._field()
         method, jacobians = self.first.integrator, []
@@ -91,7 +92,7 @@ class JoinedFlow:
                 z = layer(z)
             assert product is not None
             jacobians.append(product)
-        return torch.stack(jacobians)
+        return jacobians
 
     def layer_parameters(self) -> tuple[Tensor, Tensor] | None:
         """K (S, N, n, n) and b (S, N, n, 1) as `Flow.layer_parameters` gives them for one."""
@@ -113,6 +114,24 @@ class JoinedFlow:
             except JobFailed as error:
                 failures.append(error)
         return failures
+
+    @torch.no_grad()
+    def step_bounds(self) -> list[list[tuple[float, float]]]:
+        """`Flow.step_bounds` of every flow, with the eigenvalue problems of all layers in one."""
+        field, h = self._field()
+        method = self.first.integrator
+        if isinstance(field, GradientField) and isinstance(method, GainIntegrator) and isinstance(h, Tensor):
+            if type(method) is not Euler or method.substeps == 1:
+                return self._of_steps(*_gradient_bounds(_in_float64(field), h, method))
+        if isinstance(field, OneLayerField) and type(method) is Euler and isinstance(h, float):
+            wide = _in_float64(field)
+            discrete = wide.euler_layer(h / method.substeps).lipschitz_each() ** method.substeps
+            return self._of_steps((h * wide.lognorm_each()).exp().tolist(), discrete.tolist())
+        return [flow.step_bounds() for flow in self.flows]
+
+    def _of_steps(self, ode: list[list[float]], discrete: list[list[float]]) -> list[list[tuple[float, float]]]:
+        """From bounds for each set of weights to bounds for each step."""
+        return [[(a[j], b[j]) for j in self._sets()] for a, b in zip(ode, discrete, strict=True)]
 
     def _bounds(self) -> Bounds | None:
         """The Hessian bounds (S, sets) of all flows; None where each has to find its own."""
@@ -169,6 +188,33 @@ def _unbound(layer: Layer) -> list[tuple[Tensor, ...]]:
     """The folded matrices (S, n, n) of each set of weights."""
     lead = layer.K.shape[:2]
     return list(zip(*(t.expand(*lead, *t.shape[-2:]).unbind(1) for t in layer.folded()), strict=True))
+
+
+Field = TypeVar("Field", GradientField, OneLayerField)
+
+
+def _in_float64(field: Field) -> Field:
+    names = ("K", "b", "Q") if isinstance(field, GradientField) else ("K", "b")
+    return replace(field, **{name: getattr(field, name).detach().double() for name in names})
+
+
+def _gradient_bounds(field: GradientField, h: Tensor, method: GainIntegrator) -> tuple[list[list[float]], ...]:
+    """exp(h lognorm) and the Lipschitz constant of the step for stacked fields, K (S, sets, n, n): S lists each."""
+    lower, upper = field.hessian_bounds_each()
+    (layer,) = method.layers(field, h)
+    gains = [[part.expand(*lower.shape, 1, 1) for part in gain] for gain in method.gains(field, h)]  # type: ignore[union-attr]
+    modes = torch.stack([torch.complex(re, im).flatten(-3) for re, im in gains], dim=-1)
+    sizes, gammas = h.flatten().tolist(), torch.as_tensor(field.gamma).flatten().tolist()
+    ode, discrete = [], []
+    tables = (t.tolist() for t in (lower, upper, field.steepest_each(), layer.lipschitz_each(), modes))
+    for size, gamma, *rows in zip(sizes, gammas, *tables, strict=True):
+        each = list(zip(*rows, strict=True))
+        over_class = [value(lognorm(m, M, gamma, field.skew.norm)) for m, M, *_ in each]
+        ode.append(
+            [exp_or_inf(size * min(mu, steep)) for mu, (_, _, steep, _, _) in zip(over_class, each, strict=True)]
+        )
+        discrete.append([min(exact, one_step_lipschitz(m, M, g)) for m, M, _, exact, g in each])
+    return ode, discrete
 
 
 def _of_set(layer: Layer, j: int) -> Layer:

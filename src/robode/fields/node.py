@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -34,15 +35,22 @@ class MLPField(VectorField):
         return affine(self.biases[-1], self.weights[-1], y)
 
     def jacobian(self, t: float, y: Tensor) -> Tensor:
-        product = torch.eye(y.shape[-2], dtype=y.dtype, device=y.device).expand(y.shape[-1], -1, -1)
+        n, M = y.shape[-2:]
+        eye = torch.eye(n, dtype=y.dtype, device=y.device)
+        product = eye[:, None].expand(*y.shape[:-1], M, n).flatten(-2)  # rows of all Jacobians side by side: (n, M n)
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             z = affine(b, W, y)
-            product = self.activation.derivative(z).mT[..., None] * (W[..., None, :, :] @ product)
+            product = self.activation.derivative(z).repeat_interleave(n, -1) * (W @ product)
             y = self.activation(z)
-        return self.weights[-1][..., None, :, :] @ product
+        rows = self.weights[-1] @ product
+        return rows.view(*rows.shape[:-1], M, n).movedim(-3, -2)
 
     def lipschitz(self) -> float:
         """S^(k-1) prod ||W_i||, certified and loose."""
+        return self._lipschitz
+
+    @cached_property
+    def _lipschitz(self) -> float:
         norms = [float(largest_eigenvalue(W).sqrt()) for W in self.weights]
         return self.activation.slope_bound ** (len(norms) - 1) * math.prod(norms)
 

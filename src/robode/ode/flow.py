@@ -112,7 +112,7 @@ class Flow(nn.Module, ABC):
         known: dict[int, tuple[float, float]] = {}
         for field in fields:
             if id(field) not in known:
-                known[id(field)] = (_exp(size * field.lognorm()), method.lipschitz(field, size))
+                known[id(field)] = (exp_or_inf(size * field.lognorm()), method.lipschitz(field, size))
         return [known[id(field)] for field in fields]
 
     def certificate(self) -> dict[str, float]:
@@ -122,18 +122,22 @@ class Flow(nn.Module, ABC):
 
     def certificate_table(self) -> dict[str, float]:
         """The certificate and its factors, named for the training log."""
-        steps = self.step_bounds()
-        table = _products(steps)
-        for j, (ode, discrete) in enumerate(steps, 1):
-            table |= {f"step_ode/{j}": ode, f"step_discrete/{j}": discrete}
-        return table
+        return bounds_table(self.step_bounds())
+
+
+def bounds_table(steps: list[tuple[float, float]]) -> dict[str, float]:
+    """What `Flow.step_bounds` says, named for the training log."""
+    table = _products(steps)
+    for j, (ode, discrete) in enumerate(steps, 1):
+        table |= {f"step_ode/{j}": ode, f"step_discrete/{j}": discrete}
+    return table
 
 
 def _products(steps: list[tuple[float, float]]) -> dict[str, float]:
     return {"flow_ode": math.prod(a for a, _ in steps), "flow_discrete": math.prod(b for _, b in steps)}
 
 
-def _exp(x: float) -> float:
+def exp_or_inf(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
 

@@ -17,6 +17,8 @@ from robode.ode.norms import ROUNDING, spectral_norms
 
 # 2^width matrices are factorised: 1 024 small ones at most. Above it, the class bounds of bounds.py take over.
 VERTEX_WIDTH = 10
+# Many matrices up to this width are faster worked on entry by entry, all of them at once, than one by one.
+SMALL = 4
 
 
 def affine(b: Tensor, K: Tensor, y: Tensor) -> Tensor:
@@ -61,22 +63,30 @@ class Layer:
         convex in D, so its maximum over the box sits at one of the 2^n vertices (specs: step-size theory, 8.2).
         Wider layers get ||A|| + S ||B|| ||K||.
         """
+        return float(self.lipschitz_each())
+
+    def lipschitz_each(self) -> Tensor:
+        """`lipschitz` of each of the layers whose tensors are stacked here: (...) float64 for K (..., n, n)."""
         A, B, K = (t.detach().double() for t in (self.A, self.B, self.K))
         S = self.activation.slope_bound
-        if K.shape[0] > VERTEX_WIDTH:
-            norm = spectral_norms(torch.stack([A, B, K]))
-            return float(norm[0] + S * norm[1] * norm[2]) * ROUNDING
-        return float(spectral_norms(A + (S * B) * vertices(K.shape[0], K.device)[:, None, :] @ K).max()) * ROUNDING
+        if K.shape[-1] > VERTEX_WIDTH:
+            a, b, k = (spectral_norms(t) for t in (A, B, K))
+            return (a + S * b * k) * ROUNDING
+        slopes = vertices(K.shape[-1], K.device)[:, None, :]
+        corners = A[..., None, :, :] + (S * B)[..., None, :, :] * slopes @ K[..., None, :, :]
+        return spectral_norms(corners).amax(-1) * ROUNDING
 
 
 def weighted_products(B: Tensor, D: Tensor, K: Tensor) -> Tensor:
     """B diag(D[:, m]) K for every m: sums of the outer products B_j K_j as one matrix product.
 
-    B: (n, k), D: (k, M), K: (k, n) -> (M, n, n).
+    B: (n, k), D: (k, M), K: (k, n) -> (M, n, n); in memory entry by entry where the matrices are `SMALL`.
     """
-    outer = B.mT[..., None] * K[..., None, :]
-    products = D.mT @ outer.flatten(-2)
-    return products.reshape(*products.shape[:-1], B.shape[-2], K.shape[-1])
+    outer = (B.mT[..., None] * K[..., None, :]).flatten(-2)
+    shape = B.shape[-2], K.shape[-1]
+    if max(shape) <= SMALL:
+        return (outer.mT @ D).unflatten(-2, shape).movedim(-1, -3)  # type: ignore[no-untyped-call]
+    return (D.mT @ outer).unflatten(-1, shape)  # type: ignore[no-untyped-call]
 
 
 def vertices(n: int, device: torch.device | None = None) -> Tensor:

@@ -17,11 +17,12 @@ ROUNDING = 1 + 1e-10
 def largest_eigenvalue(K: Tensor) -> Tensor:
     """lambda_max(K^T K) = ||K||^2 for each matrix of a batch.
 
-    K: (..., n, n), any float type. Returns (...) float64, exact to rounding and never below the true value.
+    K: (..., n, m), any float type. Returns (...) float64, exact to rounding and never below the true value.
     Raises `JobFailed` for weights that are not finite.
     """
     K = _finite(K)
-    return torch.linalg.eigvalsh(K @ K.mT)[..., -1].clamp_min(0) * ROUNDING
+    gram = K @ K.mT if K.shape[-2] <= K.shape[-1] else K.mT @ K
+    return torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0) * ROUNDING
 
 
 def smallest_eigenvalue(L: Tensor) -> Tensor:

@@ -18,16 +18,19 @@ CHUNK = 2**13  # matrices whose intermediate results, vectors of this length, fi
 
 
 def largest_singular_values(A: Tensor) -> Tensor:
-    """2-norms of a batch of matrices, exact to rounding. A: (..., n, n), float32 or float64 -> (...).
+    """2-norms, exact to rounding, of matrices along the last dimension. A: (..., n, n, M), float32 or float64 ->
+    (..., M).
 
     In float32 the closed form of width 4 is evaluated in float64, where it is good to 1e-8; float64 goes to LAPACK.
     Of a matrix that is not finite the result is not finite either.
     """
-    if A.shape[-1] == 2:
+    if A.shape[-2] == 2:
         return _width_2(A)
-    if A.shape[-1] == 4 and A.dtype == torch.float32:
-        parts = torch.split(A.reshape(-1, 16), CHUNK)
-        return torch.cat([_width_4(part) for part in parts]).view(A.shape[:-2])
+    if A.shape[-2] == 4 and A.dtype == torch.float32:
+        rows = max(CHUNK // max(A.shape[-1], 1), 1)
+        parts = torch.split(A.reshape(-1, 4, 4, A.shape[-1]), rows)
+        return torch.cat([_width_4(part) for part in parts]).view(*A.shape[:-3], -1)
+    A = A.movedim(-1, -3)
     finite = A.isfinite().flatten(-2).all(-1)
     if bool(finite.all()):
         return spectral_norms(A)
@@ -36,19 +39,18 @@ def largest_singular_values(A: Tensor) -> Tensor:
 
 def _width_2(A: Tensor) -> Tensor:
     """A = a rotation times p plus a reflection times q; the largest stretch is p + q."""
-    a, b, c, d = A.flatten(-2).unbind(-1)
+    (a, b), (c, d) = (row.unbind(-2) for row in A.unbind(-3))
     return 0.5 * (torch.hypot(a + d, c - b) + torch.hypot(a - d, b + c))
 
 
 def _width_4(A: Tensor) -> Tensor:
-    """A: (M, 16), float32. From the largest eigenvalue of G = A^T A, which is tr G / 4 + s1 + s2 +- s3.
+    """A: (R, 4, 4, M), float32. From the largest eigenvalue of G = A^T A, which is tr G / 4 + s1 + s2 +- s3.
 
     Rotations of R^4 act on the traceless part of G as two rotations of R^3 act, from left and right, on a 3 x 3 matrix
     S; s1 >= s2 >= s3 are the singular values of S and the sign is that of det S (B. K. P. Horn, Closed-form solution of
     absolute orientation using unit quaternions, 1987, where G is his N). Below T = 2 S / tr G.
     """
-    a = [entry.double() for entry in A.unbind(1)]  # row by row
-    columns = [a[j::4] for j in range(4)]
+    columns = [[A[:, i, j].double() for i in range(4)] for j in range(4)]
     G = {(i, j): _dot(columns[i], columns[j]) for i in range(4) for j in range(i, 4)}
     trace = G[0, 0] + G[1, 1] + G[2, 2] + G[3, 3]
     scale = 1 / trace.clamp_min(TINY)

@@ -6,6 +6,7 @@ the gamma of that moment. States are columns, y: (n, M); an image contributes on
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -49,6 +50,12 @@ class VectorField(ABC):
         return layer.lipschitz() if layer else 1 + abs(h) * self.lipschitz()
 
 
+def _largest_symmetric(A: Tensor) -> Tensor:
+    """max over the last batch dimension of lambda_max(sym(A)), rounded upwards. A: (..., vertices, n, n) -> (...)."""
+    largest = torch.linalg.eigvalsh(0.5 * (A + A.mT))[..., -1].amax(-1)
+    return largest + (ROUNDING - 1) * A.abs().amax((-3, -2, -1))
+
+
 @dataclass(frozen=True)
 class OneLayerField(VectorField):
     """f(y) = sigma(K y + b): the ResNet of Table I and the one-layer NODE. K: (n, n), b: (n, 1)."""
@@ -70,11 +77,16 @@ class OneLayerField(VectorField):
 
     def lognorm(self) -> float:
         """max over 0 <= D <= S of lambda_max(sym(D K)): convex in D, hence exact at the vertices for small n."""
+        return float(self.lognorm_each())
+
+    def lognorm_each(self) -> Tensor:
+        """`lognorm` of each of the fields whose matrices are stacked here: (...) float64 for K (..., n, n)."""
         K = self.K.detach().double()
-        if K.shape[0] > VERTEX_WIDTH:
-            return self.lipschitz()
-        DK = self.activation.slope_bound * vertices(K.shape[0], K.device)[:, :, None] * K
-        return float(torch.linalg.eigvalsh(0.5 * (DK + DK.mT))[:, -1].max() + (ROUNDING - 1) * DK.abs().max())
+        if K.shape[-1] > VERTEX_WIDTH:
+            return self.activation.slope_bound * largest_eigenvalue(K).sqrt()
+        return _largest_symmetric(
+            self.activation.slope_bound * vertices(K.shape[-1], K.device)[..., None] * K[..., None, :, :]
+        )
 
     def lipschitz(self) -> float:
         return self.activation.slope_bound * float(largest_eigenvalue(self.K).sqrt())
@@ -131,21 +143,30 @@ class GradientField(VectorField):
 
     def hessian_bounds(self) -> tuple[float, float]:
         """Certified (m, M) with m I <= Hess V <= M I everywhere (Eq. 15)."""
+        m, M = self.hessian_bounds_each()
+        return float(m), float(M)
+
+    def hessian_bounds_each(self) -> tuple[Tensor, Tensor]:
+        """`hessian_bounds` of each of the fields whose matrices are stacked here: (...) float64 for K (..., n, n)."""
         eigenvalues = torch.linalg.eigvalsh(self.Q.detach().double())
-        M = float(eigenvalues[-1] + self.activation.slope_bound * largest_eigenvalue(self.K))
-        return max(float(eigenvalues[0]), 0.0), max(M, 0.0)
+        M = eigenvalues[..., -1] + self.activation.slope_bound * largest_eigenvalue(self.K)
+        return eigenvalues[..., 0].clamp_min(0), M.clamp_min(0)
 
     def lognorm(self) -> float:
         """The better of the sharp bound over the class of potentials (8.1), which is Theorem 1, and of the exact
         maximum over slopes: lambda_max(sym(F Hess)) is convex in D, hence attained at a vertex (small n)."""
         m, M = self.hessian_bounds()
         over_class = bounds.value(bounds.lognorm(m, M, float(self.gamma), self.skew.norm))
-        K, Q, F = (t.detach().double() for t in (self.K, self.Q, self.F))
-        if K.shape[0] > VERTEX_WIDTH:
-            return over_class
-        A = F @ (K.T @ (self.activation.slope_bound * vertices(K.shape[0], K.device)[:, :, None] * K) + Q)
-        over_slopes = float(torch.linalg.eigvalsh(0.5 * (A + A.mT))[:, -1].max())
-        return min(over_class, over_slopes + (ROUNDING - 1) * float(A.abs().max()))
+        return min(over_class, float(self.steepest_each()))
+
+    def steepest_each(self) -> Tensor:
+        """The maximum over slopes in `lognorm` for each of the fields whose matrices are stacked here, (...) float64;
+        inf for wide fields."""
+        K, Q, F = (t.detach().double()[..., None, :, :] for t in (self.K, self.Q, self.F))
+        if K.shape[-1] > VERTEX_WIDTH:
+            return torch.full(K.shape[:-3], math.inf, dtype=torch.float64)
+        slopes = self.activation.slope_bound * vertices(K.shape[-1], K.device)[..., None]
+        return _largest_symmetric(F @ (K.mT @ (slopes * K) + Q))
 
     def lipschitz(self) -> float:
         return float(spectral_norms(self.F.detach().double())) * self.hessian_bounds()[1]

@@ -120,18 +120,16 @@ class SideBySide:
         """As `InTurns.logits`."""
         return self._forward(x.expand(len(self.flow.flows), *x.shape))
 
-    def bsm(self, probe: Tensor) -> list[BSM] | None:
-        """Sensitivity norms of each network on the samples (B, *shape); None where there is no joint form."""
+    def bsm(self, probe: Tensor) -> BSM | None:
+        """Sensitivity norms of all networks on the samples (B, *shape), with a dimension (S) after that of the layers;
+        None where there is no joint form."""
         if not isinstance(self.first.lift, Augment):
             return None
         S, B = len(self.flow.flows), len(probe)
         with torch.no_grad():
             z = self._embed(self.first.normalise(probe.repeat(S, 1)), S, B)
             steps = self.flow.step_jacobians(z)
-        if steps is None:
-            return None
-        found = bsm_of_steps(steps, B)
-        return [BSM(found.norms[:, s], found.norm_of_mean[:, s], found.step_norms[:, s]) for s in range(S)]
+        return None if steps is None else bsm_of_steps(steps, B)
 
     def _smoothness(self, objective: WeightSmoothness) -> dict[str, Tensor]:
         parameters = self.flow.layer_parameters()

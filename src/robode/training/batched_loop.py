@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +16,11 @@ from torch.nn import functional
 
 from robode.data.batches import in_units
 from robode.errors import JobFailed
-from robode.ode.flow import Constrained, Flow
+from robode.ode.flow import Constrained, Flow, bounds_table
 from robode.training.assembly import Parts
 from robode.training.batched_forward import Found, SideBySide, choose
 from robode.training.batched_records import Tallies, Writer, epoch_line, log, log_sensitivities
-from robode.training.batched_seat import Clock, Seat, loops_after
+from robode.training.batched_seat import Clock, Seat, loops_after, snapshot
 from robode.training.batched_weights import Weights
 from robode.training.callbacks import BSMLogger, constrained
 from robode.training.guard import blown_up
@@ -52,6 +53,8 @@ class Batch:
     def _arrange(self) -> None:
         """At the start, and after somebody has left."""
         self.forward = choose(self.seats, self.weights.stacked, min(self.data.batch_size, len(self.labels)))
+        self.constrained = [constrained(seat.network) for seat in self.seats]
+        self.only_flows = all(isinstance(module, Flow) for modules in self.constrained for module in modules)
 
     def train(self, until: int) -> None:
         """Epochs up to number `until`. Raises `JobFailed` if the disk refuses."""
@@ -59,7 +62,7 @@ class Batch:
         if getattr(self.seats[0].network.flow, "project_at_start", True):
             self._project()
         if self.clock.global_step == 0:
-            log(self.seats, self.clock, [{}] * len(self.seats), certificates=True)
+            log(self.seats, self.clock, [{}] * len(self.seats), self._certificates())
         with ExitStack() as stack:
             stack.callback(lambda: self.writer.write(self.seats))  # interrupted: what the last whole epoch left
             shown = stack.enter_context(bar(self.console))
@@ -104,7 +107,7 @@ class Batch:
         self.clock.global_step += 1
         self._project()
         if self.clock.global_step % self.every == 0:
-            log(self.seats, self.clock, self._values(), certificates=False)
+            log(self.seats, self.clock, self._values(), [None] * len(self.seats))
 
     def _gathered(self, k: int) -> tuple[Tensor, Tensor]:
         """Every seat's own batch: x (S, B, *shape) in data units and labels (S, B)."""
@@ -128,12 +131,10 @@ class Batch:
 
     def _project(self) -> None:
         """Restore the constraints of every network (gamma); who cannot keep its own leaves."""
-        modules = [constrained(seat.network) for seat in self.seats]
-        only_flows = all(len(each) == 1 and isinstance(each[0], Flow) for each in modules)
-        if only_flows and isinstance(self.forward, SideBySide):
+        if self.only_flows and isinstance(self.forward, SideBySide):
             found = self.forward.flow.project_()
         else:
-            found = [_projected(each) for each in modules]
+            found = [_projected(each) for each in self.constrained]
         where = f"step {self.clock.global_step} (epoch {self.clock.current_epoch + 1})"
         failures = {s: JobFailed(f"{where}: {error}") for s, error in enumerate(found) if error is not None}
         if failures:
@@ -163,22 +164,30 @@ class Batch:
 
     def _end_of_epoch(self, began: float) -> None:
         held_out, means = self._validate(), self.whole_epoch.means()
-        log(self.seats, self.clock, [a | b for a, b in zip(self._values(), held_out, strict=True)], certificates=True)
+        values = [a | b for a, b in zip(self._values(), held_out, strict=True)]
+        log(self.seats, self.clock, values, self._certificates())
         self._call("on_train_epoch_end", but=BSMLogger)  # its rows are written with the checkpoints
-        epochs = self.clock.current_epoch + 1
-        moves = 0 if self.weights.scheduler is None else self.batches if self.weights.every_step else 1
-        for s, seat in enumerate(self.seats):
-            score = held_out[s].get("validation/accuracy", -1.0)
-            is_best = score > seat.best
-            if is_best:
+        scores = [each.get("validation/accuracy", -1.0) for each in held_out]
+        better = [seat for seat, score in zip(self.seats, scores, strict=True) if score > seat.best]
+        for seat, score in zip(self.seats, scores, strict=True):
+            if seat in better:
                 seat.best, seat.best_step = score, self.clock.global_step
-            loops = loops_after(self.parts.trainer, epochs, self.batches, len(self.held_out), moves)
-            scheduler = self.weights.scheduler.state_dict() if self.weights.scheduler is not None else None
-            seat.content = seat.checkpoint(self.clock, loops, self.weights.optimizer_state(s), scheduler)
-            seat.unwritten = True
-            seat.better = seat.content if is_best else seat.better
+        now = snapshot(self.seats, self.clock, self.weights, partial(self._loops, self.clock.current_epoch + 1))
+        for seat in self.seats:
+            seat.newest = now
+        for seat in better:
+            seat.better = now
         self.writer.epoch_ended(self.seats)
         self.console.print(epoch_line(self.clock, means, held_out, time.perf_counter() - began), highlight=False)
+
+    def _loops(self, epochs: int) -> dict[str, Any]:
+        moves = 0 if self.weights.scheduler is None else self.batches if self.weights.every_step else 1
+        return loops_after(self.parts.trainer, epochs, self.batches, len(self.held_out), moves)
+
+    def _certificates(self) -> list[dict[str, float]]:
+        if isinstance(self.forward, SideBySide):
+            return [bounds_table(steps) for steps in self.forward.flow.step_bounds()]
+        return [seat.network.flow.certificate_table() for seat in self.seats]
 
     @torch.no_grad()
     def _validate(self) -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robode.training.batched_forward import Found, InTurns, SideBySide
 from robode.training.batched_seat import Clock, Seat
-from robode.training.callbacks import BSMLogger
+from robode.training.callbacks import BSMLogger, bsm_columns
 from robode.training.checkpoints import WholeFiles
 from robode.training.recorder import flow_values
 
@@ -44,10 +44,15 @@ class Tallies:
         self.sums = {name: value[chosen] for name, value in self.sums.items()}
 
 
-def log(seats: Sequence[Seat], clock: Clock, values: Sequence[Mapping[str, float]], certificates: bool) -> None:
+def log(
+    seats: Sequence[Seat],
+    clock: Clock,
+    values: Sequence[Mapping[str, float]],
+    certificates: Sequence[Mapping[str, float] | None],
+) -> None:
     """A row for each seed: these values and what its flow says about itself (see `Recorder`)."""
-    for seat, own in zip(seats, values, strict=True):
-        row = {**own, **flow_values(seat.network.flow, certificates), "epoch": clock.current_epoch}
+    for seat, own, table in zip(seats, values, certificates, strict=True):
+        row = {**own, **flow_values(seat.network.flow, table), "epoch": clock.current_epoch}
         for logger in seat.loggers:
             logger.log_metrics(row, clock.global_step)
 
@@ -59,11 +64,12 @@ def log_sensitivities(seats: Sequence[Seat], clock: Clock, forward: InTurns | Si
             continue
         probe = callback.probe.to(next(seats[0].network.parameters()).dtype)
         found = forward.bsm(probe) if isinstance(forward, SideBySide) else None
+        layers = None if found is None else bsm_columns(found).transpose(0, 1).tolist()
         for s, seat in enumerate(seats):
-            if found is None:
+            if layers is None:
                 seat.callbacks[i].on_train_batch_start(clock, seat)
             else:
-                seat.callbacks[i].add(clock.global_step, found[s])
+                seat.callbacks[i].add(clock.global_step, layers[s])
 
 
 class Writer:
@@ -76,7 +82,7 @@ class Writer:
         self.files, self.written = WholeFiles(), time.monotonic()
 
     def epoch_ended(self, seats: Sequence[Seat]) -> None:
-        """Every seat has a new `content`, some are `better`."""
+        """Every seat has a `newest` snapshot, for some it is `better`."""
         if time.monotonic() - self.written > SECONDS_BETWEEN_CHECKPOINTS:
             self.write(seats)
 
@@ -89,11 +95,11 @@ class Writer:
             for logger in seat.loggers:
                 logger.save()
             if seat.better is not None:
-                self.files.save_checkpoint(seat.better, seat.run.best)
+                self.files.save_checkpoint(seat.better.content(seat), seat.run.best)
                 seat.better = None
-            if seat.content is not None and seat.unwritten:
+            if seat.newest is not None:
+                seat.content, seat.newest = seat.newest.content(seat), None
                 self.files.save_checkpoint(seat.content, seat.run.last)
-                seat.unwritten = False
                 seat.run.update(epoch=seat.epochs, step=seat.content["global_step"])
         self.written = time.monotonic()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import lightning
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from robode.data.batches import EpochOrder
 from robode.data.facts import DataFacts
@@ -20,6 +21,7 @@ from robode.objectives.objective import Objective
 from robode.runs import Run
 from robode.training.assembly import build_loggers
 from robode.training.batched_forward import get_rng
+from robode.training.batched_weights import Saved, Weights
 from robode.training.checkpoints import PREFIX, load_weights, read_checkpoint
 
 
@@ -35,11 +37,44 @@ class Clock:
     is_global_zero: bool = True
 
 
-@dataclass
+@dataclass(frozen=True)
+class Snapshot:
+    """A batch at the end of an epoch, kept until checkpoints are made of it. It shares no memory with the training.
+
+    seeds: whom it shows, in the order of the common tensors. buffers, best and rngs: of each of them.
+    """
+
+    epoch: int
+    step: int
+    seeds: list[int]
+    weights: Saved
+    buffers: list[dict[str, Tensor]]
+    best: list[dict[str, Any]]
+    rngs: list[dict[str, Any]]
+    loops: Callable[[], dict[str, Any]]
+
+    def content(self, seat: Seat) -> dict[str, Any]:
+        """What a separate training would have put into last.ckpt."""
+        s = self.seeds.index(seat.config["seed"])
+        parameters = {name: value[s] for name, value in self.weights.parameters.items()}
+        state = {**parameters, **self.buffers[s]}
+        return {
+            "epoch": self.epoch,
+            "global_step": self.step,
+            "pytorch-lightning_version": lightning.__version__,
+            "state_dict": {PREFIX + name: state[name].clone() for name in seat.network.state_dict()},
+            "loops": self.loops(),
+            "callbacks": {"Checkpoints": self.best[s]},
+            "optimizer_states": [self.weights.optimizer_of(s)],
+            "lr_schedulers": self.weights.schedulers,
+            "rng": self.rngs[s],
+        }
+
+
+@dataclass(eq=False)
 class Seat:
-    """network and run are what callbacks ask a Classifier for. content: the newest checkpoint, None before the first
-    epoch has ended; unwritten: whether it is newer than last.ckpt; better: what best.ckpt has to become. failure: why
-    this seed has left the batch."""
+    """network and run are what callbacks ask a Classifier for. content: of last.ckpt, None before there is one;
+    newest: what it has to become, better: what best.ckpt has to become. failure: why this seed has left the batch."""
 
     config: Mapping[str, Any]
     run: Run
@@ -53,13 +88,13 @@ class Seat:
     best: float = -1.0
     best_step: int = -1
     content: dict[str, Any] | None = None
-    unwritten: bool = False
-    better: dict[str, Any] | None = None
+    newest: Snapshot | None = None
+    better: Snapshot | None = None
     failure: JobFailed | None = None
 
     @property
     def epochs(self) -> int:
-        """How many are done."""
+        """How many last.ckpt has."""
         return 0 if self.content is None else self.content["epoch"] + 1
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -71,20 +106,19 @@ class Seat:
         self.best, self.best_step = known["best"], known["best_step"]
         self.rng = content["rng"]
 
-    def checkpoint(self, clock: Clock, loops: Any, optimizer: dict[str, Any], scheduler: Any) -> dict[str, Any]:
-        """The content of last.ckpt at the end of an epoch; shares no memory with the running training."""
-        state = {PREFIX + name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        return {
-            "epoch": clock.current_epoch,
-            "global_step": clock.global_step,
-            "pytorch-lightning_version": lightning.__version__,
-            "state_dict": state,
-            "loops": loops,
-            "callbacks": {"Checkpoints": {"best": self.best, "best_step": self.best_step}},
-            "optimizer_states": [optimizer],
-            "lr_schedulers": [] if scheduler is None else [dict(scheduler)],
-            "rng": self.rng,
-        }
+    def buffers(self) -> dict[str, Tensor]:
+        """Copies of what the state dict holds besides parameters."""
+        own = dict(self.network.named_parameters())
+        return {name: value.clone() for name, value in self.network.state_dict().items() if name not in own}
+
+
+def snapshot(seats: Sequence[Seat], clock: Clock, weights: Weights, loops: Callable[[], dict[str, Any]]) -> Snapshot:
+    """The batch as it is now. loops: makes the state of Lightning's loops (`loops_after`)."""
+    return Snapshot(
+        clock.current_epoch, clock.global_step, [seat.config["seed"] for seat in seats], weights.saved(),
+        [seat.buffers() for seat in seats], [{"best": seat.best, "best_step": seat.best_step} for seat in seats],
+        [seat.rng for seat in seats], loops,
+    )  # fmt: skip
 
 
 def take_seat(config: DictConfig, run: Run, facts: DataFacts, device: torch.device) -> Seat:

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robode.instantiate import build
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Copies of the stacked parameters, of the optimiser's state, and of the schedule's in a list of one or none."""
+
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    schedulers: list[dict[str, Any]]
+
+    def optimizer_of(self, s: int) -> dict[str, Any]:
+        """What a separate optimiser of network s would put into its checkpoint."""
+        shapes = [parameter.shape for parameter in self.parameters.values()]
+        state = {
+            i: {key: _entry(value, shapes[i], s) for key, value in state.items()}
+            for i, state in self.optimizer["state"].items()
+        }
+        return {"state": state, "param_groups": self.optimizer["param_groups"]}
 
 
 class Weights:
@@ -39,20 +58,16 @@ class Weights:
     def lr(self) -> float:
         return self.optimizer.param_groups[0]["lr"]
 
-    def optimizer_state(self, s: int) -> dict[str, Any]:
-        """What a separate optimiser of network s would put into its checkpoint."""
-        whole = self.optimizer.state_dict()
-        shapes = [parameter.shape for parameter in self.stacked.values()]
-        return {
-            "state": {
-                i: {key: _entry(value, shapes[i], s) for key, value in state.items()}
-                for i, state in whole["state"].items()
-            },
-            "param_groups": copy.deepcopy(whole["param_groups"]),
-        }
+    def saved(self) -> Saved:
+        """A copy of everything."""
+        return Saved(
+            {name: parameter.detach().clone() for name, parameter in self.stacked.items()},
+            copy.deepcopy(self.optimizer.state_dict()),
+            [] if self.scheduler is None else [copy.deepcopy(self.scheduler.state_dict())],
+        )
 
     def load(self, optimizers: Sequence[Mapping[str, Any]], schedulers: Sequence[Any]) -> None:
-        """Continue from S separate states of the same step, as `optimizer_state` returns them."""
+        """Continue from S separate states of the same step, as `Saved.optimizer_of` returns them."""
         shapes = [parameter.shape[1:] for parameter in self.stacked.values()]
         state = {
             i: {key: _joined([each["state"][i][key] for each in optimizers], shapes[i]) for key in first}

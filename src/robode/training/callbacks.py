@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import nn
+from torch import Tensor, nn
 
 from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
@@ -46,6 +47,13 @@ class ProjectConstraints(Callback):
                 each.project_()
         except JobFailed as error:  # weights that are not finite, or a rule without a solution: say when
             raise JobFailed(f"step {trainer.global_step} (epoch {trainer.current_epoch + 1}): {error}") from error
+
+
+def bsm_columns(bsm: BSM) -> Tensor:
+    """What bsm.csv holds of a BSM, in its order: (N, ..., 5)."""
+    median, step_median = bsm.norms.median(-1).values, bsm.step_norms.median(-1).values
+    columns = median, bsm.norms.amax(-1), bsm.norm_of_mean, step_median, bsm.step_norms.amax(-1)
+    return torch.stack(columns, dim=-1)
 
 
 class BSMLogger(Callback):
@@ -87,22 +95,12 @@ class BSMLogger(Callback):
         network = module.network
         with torch.no_grad():
             y = network.embed(self.probe.to(next(network.parameters()).dtype))
-            self.add(step, bsm_norms(network.flow, y))
+            self.add(step, bsm_columns(bsm_norms(network.flow, y)).tolist())
 
-    def add(self, step: int, bsm: BSM) -> None:
-        """Rows for one step; they wait for `write`, which an epoch calls once."""
-        columns = {
-            "bsm_median": bsm.norms.median(1).values,
-            "bsm_max": bsm.norms.amax(1),
-            "bsm_norm_of_mean": bsm.norm_of_mean,
-            "step_median": bsm.step_norms.median(1).values,
-            "step_max": bsm.step_norms.amax(1),
-        }
-        lists = {name: values.tolist() for name, values in columns.items()}
-        self._waiting += [
-            {"step": step, "layer": layer + 1, **{name: lists[name][layer] for name in lists}}
-            for layer in range(len(bsm.norms))
-        ]
+    def add(self, step: int, layers: Iterable[Iterable[float]]) -> None:
+        """A row for each layer, in the order of `bsm_columns`. They wait for `write`, which an epoch calls once."""
+        for layer, values in enumerate(layers, 1):
+            self._waiting.append(dict(zip(BSM_COLUMNS, (step, layer, *values), strict=True)))
 
     def write(self, run: Run) -> None:
         """Append the waiting rows to bsm.csv. Raises `JobFailed`."""

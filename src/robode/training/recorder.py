@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback, Trainer
@@ -23,7 +24,8 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
         if trainer.global_step == 0:
-            _send(trainer, 0, flow_values(module.network.flow, certificates=True))
+            flow = module.network.flow
+            _send(trainer, 0, flow_values(flow, flow.certificate_table()))
 
     def on_train_batch_end(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
@@ -35,7 +37,8 @@ class Recorder(Callback):
             return
         module.epoch_means = means
         validation = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
-        values = self._step_values(trainer, module) | validation | flow_values(module.network.flow, certificates=True)
+        flow = module.network.flow
+        values = self._step_values(trainer, module) | validation | flow_values(flow, flow.certificate_table())
         _send(trainer, trainer.current_epoch, values)
         for logger in trainer.loggers:
             logger.save()
@@ -45,10 +48,9 @@ class Recorder(Callback):
         return values | {"lr": module.optimizer.param_groups[0]["lr"]}
 
 
-def flow_values(flow: Flow, certificates: bool = False) -> dict[str, float]:
-    """What is logged of a flow: flow/<property>, and its certificates and their factors."""
-    values = flow.properties() | (flow.certificate_table() if certificates else {})
-    return {f"flow/{name}": value for name, value in values.items()}
+def flow_values(flow: Flow, certificates: Mapping[str, float] | None = None) -> dict[str, float]:
+    """What is logged of a flow: flow/<property>, and its `certificate_table` where it is given."""
+    return {f"flow/{name}": value for name, value in (flow.properties() | dict(certificates or {})).items()}
 
 
 def _send(trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
