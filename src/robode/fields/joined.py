@@ -72,8 +72,8 @@ class JoinedFlow:
         return z
 
     def step_jacobians(self, z: Tensor) -> list[Tensor] | None:
-        """Exact one-step Jacobians, N tensors (S, M, n, n), along the trajectories of z (S, n, M); None where there is no joint
-        form (rk4 and midpoint on flows whose steps differ)."""
+        """Exact one-step Jacobians, N tensors (S, M, n, n), along the trajectories of z (S, n, M); None where there is
+        no joint form (rk4 and midpoint on flows whose steps differ)."""
         field, h = self._field()
         method, jacobians = self.first.integrator, []
         layered = not isinstance(field, MLPField) and isinstance(method, LayerIntegrator)
