@@ -92,7 +92,7 @@ def test_an_interruption_costs_one_copy_at_most(run, copies, monkeypatch):
     def interrupted(self, tally, repeat, *rest):
         if repeat == copies:
             raise KeyboardInterrupt
-        count(self, tally, repeat, *rest)
+        return count(self, tally, repeat, *rest)
 
     monkeypatch.setattr(Copies, "count", interrupted)
     with pytest.raises(KeyboardInterrupt):

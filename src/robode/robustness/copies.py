@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,10 @@ from robode.robustness.protocols import EvaluationProtocol
 
 @dataclass
 class Level:
-    """A perturbation at one severity, and the tally of one copy of the data.
-
-    right: for each batch which samples were right, (B,) bool on the CPU.
-    """
+    """A perturbation at one severity, and the time that one copy of the data has taken."""
 
     perturbation: Perturbation
     severity: float
-    right: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -87,21 +83,27 @@ class Copies:
         labels: Tensor,
         batch_size: int,
         counted: Callable[[int], object],
-    ) -> None:
-        """Go through one copy of x (n, *shape) and add the right answers, and the time they took, to every level.
+    ) -> Tensor:
+        """Go through one copy of x (n, *shape) and add the time it takes to every level.
 
         counted: told how many images a batch had, over all levels.
+
+        Returns:
+            Who is right: (levels, n) bool on the CPU.
         """
+        # One tensor: small ones kept from every batch would sit between the large ones and pin the heap (gigabytes).
+        found = torch.empty(len(tally), len(labels), dtype=torch.bool)
         for part, batch, targets in batches(self.network, x, labels, batch_size):
             noise = self.noise(repeat, part, batch.device)
-            for level in tally:
+            for level, right in zip(tally, found, strict=True):
                 begin = time.perf_counter()
                 moved = self.perturbed(level, batch, targets, noise)
                 with torch.inference_mode():
-                    right = level.perturbation.right(self.network, moved, targets, level.severity)
-                    level.right.append(right.cpu())
+                    answers = level.perturbation.right(self.network, moved, targets, level.severity)
+                    right[part.start : part.stop] = answers
                 level.seconds += time.perf_counter() - begin
             counted(len(targets) * len(tally))
+        return found
 
 
 def batches(network: nn.Module, x: Tensor, labels: Tensor, batch_size: int) -> Iterator[tuple[range, Tensor, Tensor]]:

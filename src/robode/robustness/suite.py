@@ -71,8 +71,7 @@ def evaluate_suite(
         for repeat in sorted({asked[place][1]["repeat"] for place in missing}):
             places = [place for place in missing if asked[place][1]["repeat"] == repeat]
             tally = [asked[place][0] for place in places]
-            copies.count(tally, repeat, x, labels, batch_size, counted)
-            right = [torch.cat(level.right) for level in tally]
+            right = list(copies.count(tally, repeat, x, labels, batch_size, counted))
             for place, level, each in zip(places, tally, right, strict=True):
                 found[place] = asked[place][1] | _answer(level, each)
             finished([found[place] for place in places], right)
