@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NO_EXPERIMENT = "default"
 # Groups of which several options can be merged.
 ADD_UP = ("suite", "callbacks", "logger", "objective")
-_OUR_NODES: "WeakKeyDictionary[Hydra, dict[Any, dict[str, Any]]]" = WeakKeyDictionary()
+_OUR_NODES: "WeakKeyDictionary[object, dict[Any, dict[str, Any]]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,9 @@ def _compose(session: "Hydra", request: Request, words: Sequence[str]) -> DictCo
 
 
 def _our_hydra_node(session: "Hydra", request: Request, allowed: Sequence[str]) -> dict[str, Any]:
-    """The `hydra` node without the user's choices; a session composes it once, however many jobs it looks at."""
-    known, key = _OUR_NODES.setdefault(session, {}), (request.verb, request.config_dirs, tuple(allowed))
+    """The `hydra` node without the user's choices, composed once a session; from our files alone once a process."""
+    owner = session if user_conf_dirs(request.config_dirs) else hydra_session
+    known, key = _OUR_NODES.setdefault(owner, {}), (request.verb, request.config_dirs, tuple(allowed))
     if key not in known:
         known[key] = _hydra_node(_compose(session, request, allowed))
     return known[key]

@@ -1,6 +1,5 @@
 """Every word in conf/paper is one that `robode train` and `robode evaluate` understand."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,14 @@ def compose_all(asked: set[tuple[str, tuple[str, ...]]]) -> None:
             assert cfg.experiment == experiment
 
 
-def test_every_kind_of_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row of each item for each set of words, numbers apart, at every variant; and every size once."""
+def test_a_row_of_every_item_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row at every variant, with the words of one size."""
     monkeypatch.setattr("robode.checks.check_data", lambda data: None)  # needs the files
     asked = set()
-    sizes = {}
     for item in items().values():
-        kinds = {re.sub(r"[\d.]+", "", " ".join(row.words)): row.words for row in item.rows}
-        asked |= {(experiment, words) for experiment in item.variants.values() for words in kinds.values()}
-        sizes |= {size.words: (next(iter(item.variants.values())), item.rows[0].words) for size in item.sizes.values()}
-    compose_all(asked | {(experiment, (*words, *more)) for more, (experiment, words) in sizes.items()})
+        words = (*item.rows[-1].words, *next(iter(item.sizes.values())).words)
+        asked |= {(experiment, words) for experiment in item.variants.values()}
+    compose_all(asked)
 
 
 @pytest.mark.slow

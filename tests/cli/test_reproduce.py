@@ -196,6 +196,7 @@ def test_a_seed_is_a_value_in_every_job_of_a_row(composed: Reproduction, own_pap
     assert job.cfg == cfg and cfg.seed == 3 and len({each.hash for each in composed.jobs}) == 6
 
 
+@pytest.mark.slow
 def test_the_documented_example_really_runs(
     own_paper: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

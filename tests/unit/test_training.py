@@ -232,6 +232,7 @@ def test_bad_input_is_found_before_anything_is_written(word, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network():
     """ddp_sim: only process 0 writes, every sample is used, and constraints hold."""
     run = train("trainer=ddp_sim", "trainer.threads=1", "epochs=2", "data.limit_train=100")

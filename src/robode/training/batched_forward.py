@@ -1,7 +1,7 @@
 """Loss, gradient and logits of S networks, each on its own batch: side by side, or one after the other.
 
 Side by side, S networks of a toy set cost little more than one, because calling the operations is what takes the
-time. States that no longer fit into a cache gain nothing on a CPU (they lose: see bench/batched.py), so there, and for
+time. States that no longer fit into a cache gain nothing on a CPU (they lose: see bench/seeds.py), so there, and for
 whatever has no joint form, the networks take turns; then only one of them needs memory for its states at a time.
 """
 
