@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from robode.data.facts import DataFacts
 from robode.errors import BadInput
 from robode.instantiate import build, to_plain
 from robode.ode.flow import Flow
+from robode.ode.linear import conv_norm
 
 
 class Normalise(nn.Module):
@@ -35,6 +37,10 @@ class ConvLift(nn.Conv2d):
     def __init__(self, channels: int, width: int):
         super().__init__(channels, width, kernel_size=3, padding=1)
 
+    def lipschitz(self, std: Tensor, shape: Sequence[int]) -> float:
+        """Certified 2-norm of x -> lift(x / std) on samples of that shape; std goes into the kernel."""
+        return conv_norm(self.weight.double() / std.double().reshape(1, -1, 1, 1), *shape[1:])
+
 
 class Augment(nn.Module):
     """Zero-padding of vectors, an isometry: (B, d) -> (B, width), data spread evenly from the first to the last entry.
@@ -55,6 +61,10 @@ class Augment(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x.new_zeros(x.shape[0], self.width)
         return y.index_copy(1, self.positions, x)
+
+    def lipschitz(self, std: Tensor, shape: Sequence[int]) -> float:
+        """||x -> lift(x / std)|| = 1/min std, exact."""
+        return 1 / float(std.double().min())
 
 
 class Network(nn.Module):

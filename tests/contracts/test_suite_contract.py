@@ -35,8 +35,9 @@ FACTS = {
     "vectors": DataFacts((2,), 3, (0.0, 0.0), (1.0, 1.0), None, ("a", "b", "c")),
 }
 PROMISED = (
-    "perturbation suite norm severity severity_unit space protocol evaluation repeat n correct accuracy seconds".split()
-)
+    "perturbation suite norm severity severity_unit space protocol evaluation repeat n correct correct_finer accuracy "
+    "seconds"
+).split()
 N, REPEATS, SEED = 117, 3, 5
 CUTS = (0, 1, 50, 73, N)  # on and beside the edges of the noise blocks
 

@@ -40,6 +40,7 @@ class Flow(nn.Module, ABC):
     h: Tensor
     auto: bool
     claim: ClassVar[Claim]
+    solves_an_ode: ClassVar[bool] = True  # False where a layer of step h is all there is, and half of it means nothing
     project_at_start = True  # False for recipes whose first forward pass runs before the first projection
 
     def __init__(

@@ -9,13 +9,14 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from robode.errors import JobFailed
+from robode.files import write_text
 
 if sys.platform != "win32":
     import fcntl
@@ -66,6 +67,22 @@ def check(path: Path, columns: Sequence[str]) -> None:
         return
     except OSError as error:
         raise JobFailed(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def widen(path: Path, columns: Sequence[str], added: Collection[str]) -> None:
+    """Rewrite a file that lacks some of `added`, and nothing else of columns, with those as empty cells; leave any
+    other file alone. Not beside another process that appends.
+
+    Raises:
+        JobFailed: the disk refuses.
+    """
+    if not path.is_file():
+        return
+    old = read(path)
+    have = list(old.columns)
+    if have != list(columns) and have == [name for name in columns if name in have or name not in added]:
+        rows = [{str(name): value for name, value in row.items()} for row in old.to_dict("records")]
+        write_text(path, (_encode_header(columns) + _encode(columns, rows)).decode())
 
 
 def append(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -17,8 +17,8 @@ from robode.report import journal
 COLUMNS = (
     "run", "checkpoint", "weights", "experiment", "model", "data", "split", "depth", "integrator", "params",
     "seed", "protocol", "noise_seed", "evaluation", "suite", "perturbation", "norm", "severity", "severity_unit",
-    "space", "solver", "repeat", "n", "correct", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
-    "flow_discrete", "seconds", "commit",
+    "space", "solver", "repeat", "n", "correct", "correct_finer", "accuracy", "accuracy_low", "accuracy_high",
+    "flow_ode", "flow_discrete", "end_to_end", "seconds", "commit",
 )  # fmt: skip
 METRIC_COLUMNS = ("epoch", "step", "name", "value")
 BSM_COLUMNS = ("step", "layer", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max")
@@ -33,15 +33,18 @@ NUMBER_COLUMNS = (
     "run", "checkpoint", "weights", "seed", "quantity", "value", "low", "high", "kind", "commit",
 )  # fmt: skip
 NUMBER_KINDS = ("exact", "certified_lower", "certified_upper", "attack_upper", "measured")
+# Columns that files of earlier versions lack; `widen` adds them. correct_finer: right answers to an attack's x' of the
+# network with a finer solver; end_to_end: certified Lipschitz constant of x -> logits in data units.
+ADDED = ("correct_finer", "end_to_end")
 # A perturbation without a norm, a flow without a certificate … ; everything else must be said.
 MAY_BE_MISSING = frozenset(
     ("experiment", "norm", "solver", "commit", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
-     "flow_discrete")
+     "flow_discrete", *ADDED)
 )  # fmt: skip
-_WHOLE = ("depth", "params", "seed", "noise_seed", "repeat", "n", "correct", "epoch", "step", "layer")
+_WHOLE = ("depth", "params", "seed", "noise_seed", "repeat", "n", "correct", "correct_finer", "epoch", "step", "layer")
 _REAL = (
-    "severity", "accuracy", "accuracy_low", "accuracy_high", "flow_ode", "flow_discrete", "seconds", "value",
-    "low", "high", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max",
+    "severity", "accuracy", "accuracy_low", "accuracy_high", "flow_ode", "flow_discrete", "end_to_end", "seconds",
+    "value", "low", "high", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max",
 )  # fmt: skip
 ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that differ by less
 
@@ -82,6 +85,15 @@ def append_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
         raise ValueError("expected `epoch` in every row of a call or in none")
     columns = (*COLUMNS, "epoch") if with_epoch == {True} else COLUMNS
     journal.append(Path(path), columns, complete)
+
+
+def widen(path: Path | str) -> None:
+    """Gives a file of result rows that an earlier version wrote the columns `ADDED`, empty.
+
+    Raises:
+        JobFailed: the disk refuses.
+    """
+    journal.widen(Path(path), COLUMNS, ADDED)
 
 
 def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:

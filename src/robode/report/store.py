@@ -21,6 +21,7 @@ class Store:
 
     def __init__(self, folder: Path | str):
         self.folder, self.path = Path(folder), Path(folder) / "results.csv"
+        records.widen(self.path)
         journal.check(self.path, records.COLUMNS)
         for draft in (self.folder / FOLDER).glob(".*"):  # of a process that was killed: nobody else writes here now
             draft.unlink(missing_ok=True)

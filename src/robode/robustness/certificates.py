@@ -9,44 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.network import Augment, ConvLift, Network, Normalise
+from robode.network import Network
 from robode.ode.norms import ROUNDING
 from robode.robustness.corruptions import Batch, Perturbation
 from robode.robustness.levels import noise_levels
 
 
-def normalise_lipschitz(normalise: Normalise) -> float:
-    """||x -> (x - mean)/std|| = 1/min std, exact."""
-    return 1 / float(normalise.std.double().min())
-
-
-def conv_lipschitz(kernel: Tensor, height: int, width: int) -> float:
-    """Certified 2-norm of a stride-1 "same" convolution with zero padding on height x width images, odd kernel sizes.
-
-    kernel: (out, in, 2p + 1, 2q + 1). The operator is a compression of the circular convolution on the
-    (height + p) x (width + q) torus, whose norm is exactly the largest ||K^(w)|| over its discrete frequencies w.
-    The torus of the image's own size would not do: there the two edges overlap.
-    """
-    p, q = kernel.shape[2] // 2, kernel.shape[3] // 2
-    symbol = torch.fft.rfft2(kernel.detach().double(), s=(height + p, width + q))
-    return float(torch.linalg.svdvals(symbol.permute(2, 3, 0, 1))[..., 0].max()) * ROUNDING
-
-
 def embed_lipschitz(network: Network) -> float:
-    """Certified 2-norm of lift(normalise(x)) per data unit. A convolution takes up the division by std, channel by
-    channel. Raises `BadInput` for a lift of another kind."""
-    lift = network.lift
-    if isinstance(lift, ConvLift):
-        std = network.normalise.std.double().reshape(1, -1, 1, 1)
-        return conv_lipschitz(lift.weight.double() / std, *network.facts.shape[1:])
-    if isinstance(lift, Augment):
-        return normalise_lipschitz(network.normalise)
-    raise BadInput(f"suite=certified: expected a lift with a certified constant, got {type(lift).__name__}")
+    """Certified 2-norm of lift(normalise(x)) per data unit. Raises `BadInput` for a lift that gives none."""
+    lipschitz: Any = getattr(network.lift, "lipschitz", None)
+    if lipschitz is None:
+        raise BadInput(f"suite=certified: expected a lift with a certified constant, got {type(network.lift).__name__}")
+    return float(lipschitz(network.normalise.std, network.facts.shape))
 
 
 def logit_lipschitz(readout: nn.Linear) -> Tensor:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from robode.data.batches import in_units
 from robode.data.facts import DataFacts
 from robode.robustness.corruptions import Batch, Perturbation
-from robode.robustness.noise import BLOCK, Kind, base_noise
+from robode.robustness.noise import BLOCK, Draws, Kind, base_noise
 from robode.robustness.protocols import EvaluationProtocol
+
+DRAWS = 2  # after the two kinds of base noise
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Level:
     perturbation: Perturbation
     severity: float
     seconds: float = 0.0
+    correct_finer: int | None = None  # right answers of the network with a finer solver, for attacks
 
     @property
     def title(self) -> str:
@@ -52,6 +55,11 @@ class Noise:
             self.drawn[kind] = base_noise(kind, *self.words).to(self.device)
         return self.drawn[kind]
 
+    def draws(self) -> Draws:
+        """From the start of the images' stream."""
+        seed, repeat, start, stop, _ = self.words
+        return Draws((seed, repeat, DRAWS), range(start, stop), self.device)
+
 
 @dataclass
 class Copies:
@@ -61,6 +69,7 @@ class Copies:
     protocol: EvaluationProtocol
     facts: DataFacts
     seed: int
+    finer: nn.Module | None = None  # the network with a finer solver, where it has one
 
     def noise(self, repeat: int, part: range, device: torch.device) -> Noise:
         """Of the images `part`."""
@@ -71,6 +80,9 @@ class Copies:
         perturbation, facts = level.perturbation, self.facts
         if not perturbation.corrupts:
             return x
+        if perturbation.in_data_units:
+            batch = Batch(x, labels, noise.of(perturbation.noise), facts.bounds, noise.draws())
+            return perturbation.perturb(self.network, batch, level.severity)
         inside = self.protocol.encode(x, facts)
         batch = Batch(inside, labels, noise.of(perturbation.noise), self.protocol.bounds(facts))
         return self.protocol.decode(perturbation.perturb(self.network, batch, level.severity), facts)
@@ -102,8 +114,15 @@ class Copies:
                     answers = level.perturbation.right(self.network, moved, targets, level.severity)
                     right[part.start : part.stop] = answers
                 level.seconds += time.perf_counter() - begin
+                self._score_again(level, moved, targets)
             counted(len(targets) * len(tally))
         return found
+
+    @torch.inference_mode()
+    def _score_again(self, level: Level, moved: Tensor, labels: Tensor) -> None:
+        if self.finer is not None and level.perturbation.attacks:
+            right = level.perturbation.right(self.finer, moved, labels, level.severity)
+            level.correct_finer = (level.correct_finer or 0) + int(right.sum())
 
 
 def batches(network: nn.Module, x: Tensor, labels: Tensor, batch_size: int) -> Iterator[tuple[range, Tensor, Tensor]]:

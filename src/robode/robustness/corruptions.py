@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.robustness.levels import UPPER, noise_levels
-from robode.robustness.noise import Kind
+from robode.robustness.noise import Draws, Kind
 
 Bounds = tuple[float, float]
 
@@ -21,12 +21,14 @@ FAR = 1e12
 @dataclass(frozen=True)
 class Batch:
     """What a perturbation sees. x: (B, *shape) in the protocol's space; labels: (B,); noise: the base noise
-    of these images, like x; bounds: where x' is clipped, None for nowhere."""
+    of these images, like x; bounds: where x' is clipped, None for nowhere; draws: further random numbers of
+    these images, the same for every level."""
 
     x: Tensor
     labels: Tensor
     noise: Tensor | None
     bounds: Bounds | None
+    draws: Draws | None = None
 
 
 class Perturbation(ABC):
@@ -34,6 +36,8 @@ class Perturbation(ABC):
 
     noise: the kind of base noise it needs; None means that it is deterministic and evaluated once.
     corrupts: False only for the untouched data, which no protocol may alter either.
+    in_data_units: acts on x in data units, within the bounds of the data, whatever the protocol.
+    attacks: looks for the worst x'; it is scored a second time with a finer solver.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Perturbation(ABC):
     norm: str = "none"
     noise: Kind | None = None
     corrupts: bool = True
+    in_data_units: bool = False
+    attacks: bool = False
 
     def __init__(self, suite: str, severities: tuple[float, ...] = (0.0,)) -> None:
         self.suite = suite

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -31,3 +33,39 @@ def base_noise(kind: Kind, seed: int, repeat: int, start: int, stop: int, shape:
         else:
             rows.uniform_(-0.5, 0.5, generator=generator)
     return noise[start - first * BLOCK : stop - first * BLOCK]
+
+
+class Draws:
+    """Random numbers that belong to images: image i draws the same ones whichever batch it is in.
+
+    words: of the seed (the first ones tell one use from another); part: the images. What is drawn comes on `device`,
+    one row for each of the images that `of` has left.
+    """
+
+    def __init__(self, words: Sequence[int], part: range, device: torch.device | str = "cpu"):
+        self.part, self.device = part, torch.device(device)
+        self.rows: Tensor | None = None
+        first, last = part.start // BLOCK, -(-part.stop // BLOCK)
+        self._offset, self._blocks = part.start - first * BLOCK, [torch.Generator() for _ in range(first, last)]
+        for block, generator in enumerate(self._blocks, start=first):
+            state = np.random.SeedSequence([*words, block]).generate_state(1, np.uint64)[0]
+            generator.manual_seed(int(state))
+
+    def of(self, rows: Tensor) -> Draws:
+        """The same stream for some of the images. rows: (k,) int64 or bool, counted as here."""
+        some = copy.copy(self)
+        mine = torch.arange(len(self.part)) if self.rows is None else self.rows
+        some.rows = mine[rows.cpu()]
+        return some
+
+    def normal(self, *shape: int) -> Tensor:
+        """(B, *shape) float32, N(0, 1)."""
+        return self._chosen([torch.randn(BLOCK, *shape, generator=each) for each in self._blocks])
+
+    def uniform(self, *shape: int) -> Tensor:
+        """(B, *shape) float32 in [0, 1)."""
+        return self._chosen([torch.rand(BLOCK, *shape, generator=each) for each in self._blocks])
+
+    def _chosen(self, blocks: list[Tensor]) -> Tensor:
+        every = torch.cat(blocks)[self._offset : self._offset + len(self.part)]
+        return (every if self.rows is None else every[self.rows]).to(self.device)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.data.facts import DataFacts
+from robode.ode.finer import with_finer_solver
 from robode.robustness.copies import Copies, Level, batches, evaluating
 from robode.robustness.corruptions import Perturbation
 from robode.robustness.evaluation import evaluation_digest
@@ -59,7 +60,9 @@ def evaluate_suite(
     """
     asked = plan(suite, protocol, facts, repeats, data_digest)
     missing = [place for place, (_, row) in enumerate(asked) if not known(row)]
-    copies, total, done = Copies(network, protocol, facts, seed), len(labels) * len(missing), 0
+    attacked = any(asked[place][0].perturbation.attacks for place in missing)
+    finer = with_finer_solver(network) if attacked else None
+    copies, total, done = Copies(network, protocol, facts, seed, finer), len(labels) * len(missing), 0
 
     def counted(images: int) -> None:
         nonlocal done
@@ -67,7 +70,7 @@ def evaluate_suite(
         progress(done, total)
 
     found: dict[int, dict[str, Any]] = {}
-    with evaluating(network):
+    with evaluating(network), evaluating(finer or network):
         for repeat in sorted({asked[place][1]["repeat"] for place in missing}):
             places = [place for place in missing if asked[place][1]["repeat"] == repeat]
             tally = [asked[place][0] for place in places]
@@ -115,7 +118,7 @@ def levels(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> list
     """Every perturbation that makes sense at every severity, and the rows that the protocol adds."""
     refused = refusals(suite, protocol, facts)
     chosen = [perturbation for perturbation in suite.values() if perturbation.name not in refused]
-    if any(perturbation.corrupts for perturbation in chosen):
+    if any(perturbation.corrupts and not perturbation.in_data_units for perturbation in chosen):
         chosen += protocol.extras
     return [Level(perturbation, severity) for perturbation in chosen for severity in perturbation.severities]
 
@@ -146,7 +149,7 @@ def _question(level: Level, protocol: EvaluationProtocol, repeat: int, data_dige
         "norm": perturbation.norm,
         "severity": level.severity,
         "severity_unit": perturbation.severity_unit,
-        "space": protocol.space if perturbation.corrupts else "data",
+        "space": protocol.space if perturbation.corrupts and not perturbation.in_data_units else "data",
         "protocol": protocol.name,
         "evaluation": evaluation_digest(perturbation, protocol, data_digest),
         "repeat": repeat,
@@ -155,4 +158,10 @@ def _question(level: Level, protocol: EvaluationProtocol, repeat: int, data_dige
 
 def _answer(level: Level, right: Tensor) -> dict[str, Any]:
     n, correct = len(right), int(right.sum())
-    return {"n": n, "correct": correct, "accuracy": correct / n, "seconds": level.seconds}
+    return {
+        "n": n,
+        "correct": correct,
+        "correct_finer": level.correct_finer,
+        "accuracy": correct / n,
+        "seconds": level.seconds,
+    }

@@ -1,0 +1,83 @@
+"""A finer solver of the same flow, and files of rows from before its column."""
+
+import pytest
+import torch
+
+from robode.data.facts import DataFacts
+from robode.fields.chnode import CHNode
+from robode.fields.node import Node
+from robode.network import Network
+from robode.ode.finer import Substeps, with_finer_solver
+from robode.ode.integrators import ETD, IMEX, Euler
+from robode.ode.runge_kutta import RK4, Dopri5
+from robode.report import records
+from robode.robustness.noise import BLOCK, Draws
+
+VECTORS = DataFacts((2,), 3, (0.0, 0.0), (0.5, 2.0), None, tuple("abc"))
+
+
+def flow_output(network, x):
+    with torch.no_grad():
+        return network.flow(network.embed(x))
+
+
+@pytest.mark.parametrize("integrator", [Euler(), ETD(), IMEX(), RK4()], ids=lambda i: i.name)
+def test_a_finer_solver_is_nearer_to_the_ode(integrator):
+    torch.manual_seed(0)
+    network = Network(VECTORS, CHNode(4, 3, integrator, 0.2)).double()
+    x = torch.randn(20, 2, dtype=torch.float64)
+    finer = with_finer_solver(network)
+    exact = with_finer_solver(network)
+    exact.flow.integrator = Substeps(integrator, 512)
+    truth = flow_output(exact, x)
+    coarse_error, fine_error = ((flow_output(each, x) - truth).norm() for each in (network, finer))
+    assert 0 < fine_error < 1.5 * coarse_error / 4**integrator.order
+    assert network.flow.integrator is integrator, "the network itself stays as it is"
+
+
+def test_the_jacobian_of_substeps_is_exact():
+    torch.manual_seed(0)
+    finer = with_finer_solver(Network(VECTORS, CHNode(4, 1, ETD(), 0.5)).double())
+    y = torch.randn(3, 4, dtype=torch.float64)
+    (found,) = finer.flow.step_jacobians(y)
+    true = torch.stack([torch.autograd.functional.jacobian(lambda z: finer.flow(z[None])[0], each) for each in y])
+    assert torch.allclose(found, true, atol=1e-12)
+    assert finer.flow.certificate()["flow_discrete"] >= float(torch.linalg.matrix_norm(true, 2).max())
+
+
+def test_adaptive_substeps_keep_their_number_and_dopri5_tightens():
+    adaptive = Network(VECTORS, CHNode(4, 2, Euler("auto"), 0.5))
+    assert with_finer_solver(adaptive).flow.method.inner.substeps == adaptive.flow.method.substeps
+    dopri = with_finer_solver(Network(VECTORS, Node(4, 2, Dopri5(1e-3, 1e-4), 0.5))).flow.method
+    assert (dopri.rtol, dopri.atol) == pytest.approx((1e-5, 1e-6))
+    assert with_finer_solver(torch.nn.Linear(2, 2)) is None
+
+
+def test_draws_belong_to_images_and_not_to_batches():
+    whole = Draws((1, 2), range(0, 3 * BLOCK))
+    first, rest = Draws((1, 2), range(0, 70)), Draws((1, 2), range(70, 3 * BLOCK))
+    some = rest.of(torch.tensor([0, 5, 60]))
+    for shape in ((3,), (2, 2)):
+        expected = whole.normal(*shape)
+        assert torch.equal(first.normal(*shape), expected[:70])
+        assert torch.equal(some.normal(*shape), expected[[70, 75, 130]])
+    rows = some.of(torch.tensor([False, True, False])).uniform()
+    assert torch.equal(rows, whole.uniform()[[75]])
+    assert not torch.equal(Draws((1, 3), range(5)).uniform(4), Draws((1, 2), range(5)).uniform(4))
+
+
+def test_a_file_of_an_earlier_version_is_widened_and_keeps_its_rows(tmp_path):
+    path = tmp_path / "results.csv"
+    old = [name for name in records.COLUMNS if name not in records.ADDED]
+    values = {name: "1" for name in old}
+    path.write_text(",".join(old) + "\n" + ",".join(values[name] for name in old) + "\n")
+    records.widen(path)
+    rows = records.read_rows(path)
+    assert list(rows.columns) == list(records.COLUMNS) and len(rows) == 1
+    assert rows["correct_finer"].isna().all() and rows["correct"].iloc[0] == 1
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    records.widen(other)
+    assert other.read_text() == "a,b\n1,2\n"
+    records.widen(tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()
