@@ -4,6 +4,7 @@ Constructors check their own arguments again; these checks only make the common 
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +15,11 @@ from omegaconf import DictConfig
 from robode.data.checks import check_data
 from robode.errors import BadInput
 from robode.instantiate import check_targets, to_plain
-from robode.robustness.levels import check_suite
+from robode.robustness.levels import UPPER, check_suite, noise_levels
 from robode.runs import OUTPUTS, check_free, check_name, find
 from robode.seeds import chosen
 
-POSITIVE = ("depth", "epochs", "batch_size", "lr", "repeats")
+POSITIVE = ("depth", "epochs", "batch_size", "lr", "repeats", "limit")
 # model.<key> → the words it may be; the classes in robode.ode and robode.fields know the same ones.
 MODEL_CHOICES: dict[str, tuple[object, ...]] = {
     "shared": (True, False),
@@ -59,7 +60,7 @@ def check(verb: str, cfg: DictConfig) -> None:
     """Refuse a configuration that cannot work.
 
     Args:
-        verb: ``train`` or ``evaluate``.
+        verb: one of ``schema.SCHEMAS``.
         cfg: one job's composed configuration, without the ``hydra`` node.
 
     Raises:
@@ -67,7 +68,8 @@ def check(verb: str, cfg: DictConfig) -> None:
     """
     plain = to_plain(cfg)
     _check_counts(plain)
-    _check_suites(plain)
+    if verb != "export":
+        _check_suites(plain)
     if verb == "train":
         _check_time(plain)
         _check_model(plain)
@@ -81,13 +83,53 @@ def check(verb: str, cfg: DictConfig) -> None:
             _check_run(plain)
             check_monitors(plain)
     else:
-        if plain["run"] == "???":
-            raise BadInput("run: expected the run to evaluate, for example run=outputs/default/NAME")
-        if plain["checkpoint"] not in CHECKPOINTS:
-            raise BadInput(f"checkpoint={plain['checkpoint']}: choose one of: {', '.join(CHECKPOINTS)}")
-        _check_choice("split", plain["split"], SPLITS)
-        find(plain["run"])
+        _check_choice("split", plain.get("split", "test"), SPLITS)
+        if verb == "certify":
+            _check_certify(plain)
+        _check_subject(verb, plain)
+        if verb == "export":
+            _check_export(plain)
     check_targets(plain)
+
+
+def _check_subject(verb: str, plain: Mapping[str, Any]) -> None:
+    """A run; or, with `module`, a network of the user's with a file of weights and a data set."""
+    module, run, checkpoint = plain.get("module"), plain["run"], plain["checkpoint"]
+    if module is None:
+        if run == "???":
+            raise BadInput(f"run: expected the run to {verb}, for example run=outputs/default/NAME")
+        _check_choice("checkpoint", checkpoint, CHECKPOINTS)
+        if "name" in plain.get("data", {}):
+            raise BadInput(f"data={plain['data']['name']}: a run has its own data; leave it out (data.root may be set)")
+        find(run)
+        return
+    if run != "???":
+        raise BadInput(f"run={run} and module={module}: give one of them")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(module)):
+        raise BadInput(f"module={module}: expected PACKAGE:FACTORY, for example module=mypackage.networks:make")
+    if not Path(str(checkpoint)).is_file():
+        raise BadInput(f"checkpoint={checkpoint}: expected the file with the weights of module={module}")
+    if "name" not in plain["data"]:
+        raise BadInput(f"data: expected the data set for module={module}, for example data=mnist5k")
+    check_data(plain["data"])
+
+
+def _check_certify(plain: Mapping[str, Any]) -> None:
+    if plain["norm"] != "l2":
+        raise BadInput(f"norm={plain['norm']}: choose l2; its radius r holds for l1 too, and r/sqrt(d) for linf")
+    if "certified" not in plain["suite"]:
+        raise BadInput("suite: expected the suite certified among others, for example suite=[certified,smoothing]")
+    if plain["radii"] is not None:
+        noise_levels("radii", plain["radii"], UPPER["radii"])
+
+
+def _check_export(plain: Mapping[str, Any]) -> None:
+    if plain["to"] == "???":
+        raise BadInput("to: expected the folder to write, for example to=exported")
+    if Path(plain["to"]).is_file():
+        raise BadInput(f"to={plain['to']}: expected a folder, and this is a file")
+    if find_spec("safetensors") is None:
+        raise BadInput("export: needs the package safetensors, which is not installed: pip install 'robode[export]'")
 
 
 def check_optimizer(optimizer: Mapping[str, Any]) -> None:

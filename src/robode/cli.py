@@ -24,6 +24,8 @@ usage: robode <verb> [key=value ...]
 
   train       train a network, evaluate it under noise, write figures and a report
   evaluate    evaluate a trained run again, without training: robode evaluate run=RUN suite=noise
+  certify     certified Lipschitz constants and accuracy of a run, or of your own module: robode certify run=RUN
+  export      weights as safetensors with their certificate: robode export run=RUN to=FOLDER
   reproduce   a table or figure of a paper, beside the print: robode reproduce chnode_2022/table1 size=smoke
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
   list        what can be chosen: models, data, suites, integrators, experiments, papers, protocols, trainers
@@ -31,6 +33,7 @@ usage: robode <verb> [key=value ...]
 
   robode <verb> --help explains a verb;  robode --version prints the version
 """
+COMPOSED = ("train", "evaluate", "certify", "export")  # verbs with a primary configuration of their name
 INTERRUPTED, TERMINATED = 130, 143
 
 
@@ -65,11 +68,11 @@ def _dispatch(words: list[str]) -> int:
         from robode.completion import run_completion
 
         return run_completion(rest)
-    if verb in ("train", "evaluate"):
+    if verb in COMPOSED:
         return _run_verb(verb, rest)
     if verb in ("reproduce", "report"):
         return _run_paper_verb(verb, rest)
-    raise BadInput(f"unknown verb '{verb}': choose train, evaluate, reproduce, report, list or completion")
+    raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, reproduce, report, list or completion")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -146,6 +149,8 @@ def _dry_run(request: "Request") -> int:
     with hydra_session(request.verb) as session:
         configs = compose_jobs(session, request)
         check_jobs(request.verb, configs)
+    if any(cfg.get("module") for cfg in configs):
+        raise BadInput("--dry-run: speaks of runs only; leave it out, a module has no training to wait for")
     from robode.forecast import forecast, show
 
     show(forecast(request.verb, configs))

@@ -11,8 +11,9 @@ from contextlib import redirect_stdout
 
 from robode.errors import BadInput
 from robode.listing import GROUPS
+from robode.schema import SCHEMAS
 
-VERBS = ("train", "evaluate", "reproduce", "report", "list", "completion", "--help", "--version")
+VERBS = ("train", "evaluate", "certify", "export", "reproduce", "report", "list", "completion", "--help", "--version")
 
 BASH = """\
 _robode_completion() {
@@ -66,7 +67,7 @@ def candidates(line: str) -> list[str]:
         return sorted(word for word in (GROUPS if verb == "list" else SCRIPTS) if word.startswith(last))
     if verb in ("reproduce", "report"):
         return _paper_candidates(before[1:], last)
-    return _hydra_candidates(verb, " ".join([*before[1:], last])) if verb in ("train", "evaluate") else []
+    return _hydra_candidates(verb, " ".join([*before[1:], last])) if verb in SCHEMAS else []
 
 
 def _paper_candidates(before: Sequence[str], last: str) -> list[str]:

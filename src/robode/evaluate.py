@@ -1,7 +1,8 @@
-"""`robode evaluate`: measure a trained run under perturbations, without training it again."""
+"""`robode evaluate`: measure a trained run or anyone's module under perturbations, without training it again."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,19 +13,19 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
+from torch import nn
 
 from robode.data.module import DataModule
 from robode.instantiate import to_plain
-from robode.measurement import Measurement, build_measurement, precision_warnings
-from robode.network import Network, build_network
+from robode.measurement import FLOW, Measurement, build_measurement, precision_warnings
 from robode.report import journal, records
 from robode.report.draw import draw_figures
 from robode.report.page import write_page
 from robode.report.store import Store
 from robode.report.tables import certificates_line, results_table
-from robode.runs import Run, checkpoint_path, find
-from robode.training.assembly import build_data
-from robode.training.checkpoints import load_weights
+from robode.robustness.invariant import check_invariant
+from robode.runs import Run
+from robode.subject import Subject, subject
 from robode.training.progress import counted
 
 CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
@@ -36,7 +37,8 @@ def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
     `cfg.seed` is that of the noise (column noise_seed; null = the run's own); column seed stays the training's.
 
     Returns:
-        run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode and flow_discrete.
+        run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode, flow_discrete and
+        end_to_end.
 
     Raises:
         BadInput: no such run, checkpoint or split, damaged files, or a suite that does not fit the data.
@@ -52,48 +54,56 @@ def evaluated(cfg: DictConfig, console: Console) -> tuple[Run, list[dict[str, An
     Raises:
         BadInput, JobFailed: like `run_evaluation`.
     """
-    run, named = find(cfg.run)
-    checkpoint = checkpoint_path(run, named or cfg.checkpoint)
-    config = run.config()
-    if cfg.data.root is not None:
-        for node in (config.data, config.data.source):
-            if "root" in node:
-                node.root = cfg.data.root
-    data = build_data(config)
-    data.prepare()
-    network = build_network(config, data.facts)
-    load_weights(checkpoint, network)
+    return measured(subject(cfg), cfg, console)
+
+
+def measured(found: Subject, cfg: DictConfig, console: Console) -> tuple[Run, list[dict[str, Any]]]:
+    """`evaluated` for a subject that has been found already; its folder is made when nothing can be refused any more.
+
+    Raises:
+        BadInput, JobFailed: like `run_evaluation`.
+    """
     choices = {key: value for key, value in to_plain(cfg).items() if key in CHOICES and value is not None}
-    measurement = build_measurement(to_plain(config), data.facts, **choices)
+    if cfg.module is not None:
+        choices.setdefault("seed", 0)  # nobody knows its own
+    found.data.prepare()
+    measurement = build_measurement(found.config, found.data.facts, **choices)
+    measurement.check(found.network)
     for text in [*measurement.left_out, *precision_warnings(measurement.config)]:
         console.print(text, highlight=False, soft_wrap=True)
-    return run, measure(measurement, run, network, data, checkpoint, console, cfg.split)
+    found.data.split(cfg.split)
+    found.make_folder()
+    parts = (found.run, found.network, found.data, found.checkpoint)
+    return found.run, measure(measurement, *parts, console, cfg.split, cfg.limit)
 
 
 def measure(
     measurement: Measurement,
     run: Run,
-    network: Network,
+    network: nn.Module,
     data: DataModule,
     checkpoint: Path,
     console: Console,
     split: str = "test",
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
     They are appended after each noisy copy of the split, with the samples that were right (report.correct), so a
     kill costs one copy at most. Another process that measures the same run is waited for, and its rows are known
-    then. Samples for the grid figure are of the test set. Quantities of the suite go to numbers.csv.
+    then. limit: of the samples, the first ones; another limit makes other rows. Samples for the grid figure are of the
+    test set. Quantities of the suite go to numbers.csv.
 
     Raises:
         BadInput: the data have no such split.
-        JobFailed: the disk refuses.
+        JobFailed: the disk refuses, or a certificate is broken (robustness.invariant).
     """
     network.to(_device(measurement.config))
-    x, labels = data.split(split)
+    x, labels = (each[:limit] for each in data.split(split))
     if measurement.config["trainer"]["fast_dev_run"]:
         x, labels = x[: data.batch_size], labels[: data.batch_size]
-    about = measurement.about(run, network, split=split, checkpoint=checkpoint.stem, digest=data.digest)
+    digest = limited(data.digest, limit)
+    about = measurement.about(run, network, split=split, checkpoint=checkpoint.stem, digest=digest)
     asked = measurement.asked(about, len(labels))
     with _held(run, console):
         store = Store(run.folder)
@@ -107,9 +117,15 @@ def measure(
                     about, network, x, labels, progress=progress, known=store.__contains__, finished=store.add
                 )
         rows = store.rows(asked)
+        check_invariant(run.folder, about.columns["weights"], split)
         for row in measurement.numbers(about, run, network, data):
             console.print(f"{row['quantity']}: {row['value']:.4g} ({row['kind']})", highlight=False, soft_wrap=True)
         return rows
+
+
+def limited(digest: str, limit: int | None) -> str:
+    """The digest of the first `limit` samples of data with this digest; None: of all of them."""
+    return digest if limit is None else f"{digest}[:{limit}]"
 
 
 def _held(run: Run, console: Console) -> AbstractContextManager[None]:
@@ -134,12 +150,18 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
     is newer than everything that it shows.
 
     Returns:
-        run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode and flow_discrete.
+        run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode, flow_discrete and
+        end_to_end.
     """
     summary = records.summarise(pd.DataFrame(rows))
     console.print(results_table(summary, title=escape(run.id)))
-    bounds = {name: float(rows[0][name]) for name in ("flow_ode", "flow_discrete")}
-    console.print(certificates_line(**bounds), highlight=False, soft_wrap=True)
+    bounds = {name: float(rows[0][name]) for name in FLOW}
+    if not all(math.isnan(bound) for bound in bounds.values()):  # anyone's module has no flow
+        console.print(certificates_line(**bounds), highlight=False, soft_wrap=True)
+    end_to_end = float(rows[0]["end_to_end"])
+    if not math.isnan(end_to_end):  # an earlier version measured these rows
+        line = f"certified Lipschitz bound: x -> logits (end_to_end) {end_to_end:.4g}, per data unit"
+        console.print(line, highlight=False, soft_wrap=True)
     # under the lock, or one process could draw while another measures and replace the newer page by the older
     with _held(run, console), console.status("drawing figures"):
         page = run.folder / "report.html"
@@ -154,6 +176,7 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
         "rows": rows,
         "accuracy": clean[0] if clean else None,
         **bounds,
+        "end_to_end": end_to_end,
     }
 
 

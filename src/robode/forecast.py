@@ -26,8 +26,8 @@ class Forecast:
 
 
 def forecast(verb: str, configs: Sequence[DictConfig], outputs: Path = OUTPUTS) -> list[Forecast]:
-    """configs: composed and checked jobs of `train` or `evaluate`. Reads data and run folders, writes nothing."""
-    if verb == "evaluate":
+    """configs: composed and checked jobs of any verb. Reads data and run folders, writes nothing."""
+    if verb != "train":
         runs = [find(cfg.run)[0] for cfg in configs]
         return [Forecast(run, run.state, 0.0) for run in runs]
     speeds = _speeds(outputs)

@@ -4,6 +4,7 @@ A job that another process has is put off until the rest is done, so that severa
 """
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,14 @@ from robode.outcome import Outcome, failure
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
+
+# verb → where it is done
+TASKS = {
+    "train": ("robode.train", "run_training"),
+    "evaluate": ("robode.evaluate", "run_evaluation"),
+    "certify": ("robode.certify", "run_certify"),
+    "export": ("robode.export", "run_export"),
+}
 
 
 def run_jobs(session: "Hydra", request: Request) -> list[Outcome]:
@@ -123,10 +132,6 @@ def _task(cfg: DictConfig, request: Request, wait: bool, failed: list[bool], fas
 
 def _run(verb: str, cfg: DictConfig, words: Sequence[str], wait: bool) -> dict[str, Any]:
     """What a verb does; this is where torch is imported."""
-    if verb == "train":
-        from robode.train import run_training
-
-        return run_training(cfg, words, wait)
-    from robode.evaluate import run_evaluation
-
-    return run_evaluation(cfg)
+    module, function = TASKS[verb]
+    task = getattr(importlib.import_module(module), function)
+    return task(cfg, words, wait) if verb == "train" else task(cfg)

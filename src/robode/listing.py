@@ -98,7 +98,7 @@ def run_list(arguments: Sequence[str]) -> int:
 
 
 def verb_help(verb: str, config_dirs: Sequence[str] = ()) -> str:
-    """The help text of train and evaluate: top-level words with their defaults, groups with their options."""
+    """The help text of a verb of `schema.SCHEMAS`: words with their defaults, groups with their options."""
     import yaml
 
     file = conf_dir() / f"{verb}.yaml"

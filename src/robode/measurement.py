@@ -20,6 +20,7 @@ from robode.network import Network
 from robode.ode.integrators import ETD, MAX_SUBSTEPS
 from robode.report.records import append_numbers, wilson
 from robode.report.style import write_whole
+from robode.robustness.certificates import Certified, constants
 from robode.robustness.corruptions import Perturbation
 from robode.robustness.protocols import EvaluationProtocol
 from robode.robustness.quantities import Quantity
@@ -28,6 +29,7 @@ from robode.runs import Run
 
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
 EVALUATION_BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
+FLOW = ("flow_ode", "flow_discrete")
 ACTIVE_J = 0.05  # exp(-h c gamma) below this: an etd step is a gradient step and J plays no part
 
 
@@ -58,7 +60,7 @@ class Measurement:
     seed: int
     batch_size: int
 
-    def about(self, run: Run, network: Network, *, split: str, checkpoint: str, digest: str) -> About:
+    def about(self, run: Run, network: nn.Module, *, split: str, checkpoint: str, digest: str) -> About:
         """What all rows of a network have in common. digest: of the data (`DataModule.digest`)."""
         return About(
             digest,
@@ -78,6 +80,13 @@ class Measurement:
             },
         )
 
+    def check(self, network: nn.Module) -> None:
+        """Raises `BadInput` where the suite asks for certificates that the network cannot have."""
+        if any(isinstance(each, Certified) for each in self.suite.values()):
+            constants(network, self.facts.shape)
+        if self.quantities and not isinstance(network, Network):
+            raise BadInput(f"suite: {', '.join(self.quantities)}: for networks of robode only")
+
     def asked(self, about: About, n: int) -> list[dict[str, Any]]:
         """The rows that are asked for, without what is found, in the order of the suite. n: samples of the split."""
         rows = plan(self.suite, self.protocol, self.facts, self.repeats, about.data_digest)
@@ -86,7 +95,7 @@ class Measurement:
     def rows(
         self,
         about: About,
-        network: Network,
+        network: nn.Module,
         x: Tensor,
         labels: Tensor,
         *,
@@ -100,7 +109,7 @@ class Measurement:
         data is done, and which samples were right, (n,) bool for each row.
         """
         same = about.columns | {
-            "params": network.parameter_count, "commit": git_state()["commit"], **network.flow.certificate()
+            "params": parameter_count(network), "commit": git_state()["commit"], **self.certificates(network)
         }  # fmt: skip
 
         def complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -114,11 +123,19 @@ class Measurement:
         )  # fmt: skip
         return complete(found)
 
-    def numbers(self, about: About, run: Run, network: Network, data: DataModule) -> list[dict[str, Any]]:
+    def certificates(self, network: nn.Module) -> dict[str, float]:
+        """flow_ode, flow_discrete (nan without a flow) and end_to_end; inf where nothing is certified."""
+        flow = network.flow.certificate() if isinstance(network, Network) else dict.fromkeys(FLOW, math.nan)
+        try:
+            return flow | {"end_to_end": constants(network, self.facts.shape).end_to_end}
+        except BadInput:  # a part without a certified constant
+            return flow | {"end_to_end": math.inf}
+
+    def numbers(self, about: About, run: Run, network: nn.Module, data: DataModule) -> list[dict[str, Any]]:
         """Append the quantities that numbers.csv lacks for this network; the new rows."""
         found = []
         for quantity in self.quantities.values():
-            if not quantity.known(run.folder, about.columns["weights"]):
+            if isinstance(network, Network) and not quantity.known(run.folder, about.columns["weights"]):
                 same = {name: about.columns[name] for name in ("run", "checkpoint", "weights", "seed")}
                 same["commit"] = git_state()["commit"]
                 found += [same | row for row in quantity.measure(network, data, run.folder)]
@@ -126,7 +143,7 @@ class Measurement:
             append_numbers(run.folder / "numbers.csv", found)
         return found
 
-    def save_samples(self, run: Run, network: Network, x: Tensor, labels: Tensor) -> None:
+    def save_samples(self, run: Run, network: nn.Module, x: Tensor, labels: Tensor) -> None:
         """samples.npz: a few samples under every perturbation with the predictions, for the grid figure.
 
         Raises:
@@ -163,6 +180,11 @@ def weights_digest(network: nn.Module) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Trainable numbers of a network."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def _interval(correct: int, n: int) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The words a user types, with their types: ``depth=abc`` is refused with a sentence by these classes.
 
-The values are in conf/train.yaml and conf/evaluate.yaml. Groups (model, data, …) are left open: their keys
+The values are in conf/<verb>.yaml. Groups (model, data, …) are left open: their keys
 are the arguments of the class that a YAML file names. The help texts are what ``robode train --help`` prints.
 """
 
@@ -53,9 +53,11 @@ class Evaluate:
     """Top-level keys of ``robode evaluate``; all others are read from the run."""
 
     run: str = _word("the trained run: its folder, its name, or a checkpoint in it")
-    checkpoint: str = _word("best or last")
+    module: str | None = _word("instead of a run: PACKAGE:FACTORY of your own; see ROBODE_TRUST")
+    checkpoint: str = _word("best or last; with module: the file with its weights")
     split: str = _word("the samples: test, validation or train", default="test")
-    data: Any = _group("data.root=FOLDER where the files have moved since training")
+    limit: int | None = _word("only the first so many samples, for attacks that take long; null = all")
+    data: Any = _group("data.root=FOLDER where the files have moved since training; with module: the data set")
     seed: int | None = _word("of the noise; null = the run's own")
     protocol: Any = _group("how noise is measured: its space, clipping and units")
     suite: Any = _group("perturbations to evaluate; several: suite=[noise,clean]")
@@ -64,7 +66,25 @@ class Evaluate:
     fail_fast: bool = _word("true = a sweep stops at the first job that fails")
 
 
-SCHEMAS: dict[str, type] = {"train": Train, "evaluate": Evaluate}
+@dataclass
+class Certify(Evaluate):
+    """Top-level keys of ``robode certify``."""
+
+    radii: Any = _word("radii at which to certify the accuracy; null = those of the suite")
+    norm: str = _word("of the perturbation: l2", default="l2")
+
+
+@dataclass
+class Export:
+    """Top-level keys of ``robode export``."""
+
+    run: str = _word("the trained run: its folder, its name, or a checkpoint in it")
+    to: str = _word("the folder to write: model.safetensors, certificate.json, config.yaml")
+    checkpoint: str = _word("best or last")
+    fail_fast: bool = _word("true = a sweep stops at the first job that fails")
+
+
+SCHEMAS: dict[str, type] = {"train": Train, "evaluate": Evaluate, "certify": Certify, "export": Export}
 
 
 def words(verb: str) -> dict[str, str]:

@@ -14,18 +14,19 @@ from robode.paths import conf_dir
 
 def test_help_and_version(robode: Callable[..., Answer]) -> None:
     assert robode().out == robode("--help").out
-    for verb in ("train", "evaluate", "reproduce", "report", "list", "completion"):
+    for verb in (*schema.SCHEMAS, "reproduce", "report", "list", "completion"):
         assert f"\n  {verb} " in robode("--help").out
     assert robode("--version").out == f"robode {__version__}\n"
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate"])
+@pytest.mark.parametrize("verb", schema.SCHEMAS)
 def test_verb_help_lists_words_and_groups(verb: str, robode: Callable[..., Answer]) -> None:
     out = robode(verb, "--help").out
     for word, about in schema.words(verb).items():
         assert f"  {word}" in out
         assert about in out
-    for group in set(GROUPS.values()) - {"paper"} if verb == "train" else ("suite", "protocol"):
+    all_groups = set(GROUPS.values()) - {"paper"}
+    for group in all_groups if verb == "train" else all_groups & set(schema.words(verb)):
         for name in entries(group):
             assert name in out
     if verb == "train":
@@ -68,10 +69,13 @@ def test_lists_show_the_users_files(robode: Callable[..., Answer], folder: Path)
         ("robode list mo", ["models"]),
         ("robode completion ", ["bash", "fish", "zsh"]),
         ("robode train dep", ["depth="]),
-        ("robode train model=ch", ["model=chnode"]),
+        ("robode train model=hd", ["model=hdnn"]),
         ("robode train depth=4 integrator=im", ["integrator=imex", "integrator=implicit_midpoint"]),
         ("robode train model=hdnn model.sep", ["model.separable="]),
         ("robode evaluate check", ["checkpoint="]),
+        ("robode ce", ["certify"]),
+        ("robode certify rad", ["radii="]),
+        ("robode export to", ["to="]),
         ("robode nothing x", []),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -19,6 +20,7 @@ from robode.ode.linear import conv_norm
 from robode.robustness.certificates import (
     Certified,
     certified_radii,
+    constants,
     embed_lipschitz,
     logit_lipschitz,
     pair_lipschitz,
@@ -147,7 +149,12 @@ def test_certified_rows_are_the_same_under_every_protocol() -> None:
 def test_constants_are_renewed_when_the_weights_change_and_not_between_batches(monkeypatch) -> None:
     network, x, labels = case()
     calls = []
-    monkeypatch.setattr("robode.robustness.certificates.pair_lipschitz", lambda n: calls.append(1) or pair_lipschitz(n))
+
+    def counted(*about) -> torch.Tensor:
+        calls.append(1)
+        return pair_lipschitz(*about)
+
+    monkeypatch.setattr("robode.robustness.certificates.pair_lipschitz", counted)
     suite = Certified([0.01, 0.05])
     before = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["correct"]
     assert len(calls) == 1 and before > 0
@@ -181,10 +188,64 @@ def test_two_equal_rows_of_the_readout_are_never_exchanged() -> None:
     assert bool((certified_radii(network, x, torch.ones_like(labels)) == -math.inf).all())
 
 
-def test_other_networks_and_levels_are_bad_input() -> None:
+def test_the_product_is_above_the_jacobian_of_the_whole_network_and_above_every_pair() -> None:
+    network, x, _ = case()
+    bounds = constants(network, GREY.shape)
+    assert list(bounds.parts) == ["lift", "step 1", "step 2", "readout"]
+    assert bounds.end_to_end == pytest.approx(math.prod(bounds.parts.values()))
+    assert bounds.flow_discrete == pytest.approx(network.flow.certificate()["flow_discrete"], rel=1e-6)
+    double = copy.deepcopy(network).double()
+    for each in x[:5].double():
+        J = torch.autograd.functional.jacobian(lambda x: double(x[None])[0], each)
+        assert norm2(J.flatten(1)) <= bounds.end_to_end
+        pairs = (J[:, None] - J[None]).flatten(2).norm(dim=2)
+        assert bool((pairs <= bounds.pairs).all())
+    assert bool((bounds.pairs <= math.sqrt(2) * bounds.end_to_end * (1 + 1e-9)).all())
+
+
+def test_nothing_certified_is_inf_and_nothing_left_is_zero() -> None:
+    network, _, _ = case()
+    network.flow = ResNet(4, 4, Euler()).double()
+    with torch.no_grad():
+        network.flow.K.mul_(1e100)
+    assert constants(network, GREY.shape).end_to_end == math.inf
+    with torch.no_grad():
+        network.readout.weight.zero_()
+    bounds = constants(network, GREY.shape)
+    assert bounds.end_to_end == 0 and float(bounds.pairs.max()) == 0
+
+
+def test_a_margin_must_exceed_the_share_for_rounding() -> None:
+    network, x, labels = case()
+    radii, pairs = certified_radii(network, x, labels), pair_lipschitz(network)
+    less = certified_radii(network, x, labels, pairs, rounding=1e-2)
+    assert bool((less <= radii).all()) and bool((less[radii > 0] >= 0).all())
+    assert torch.equal(less[radii < 0], radii[radii < 0])
+    small = (radii > 0) & (less == 0)
+    logits = network(x).topk(2, dim=1).values
+    close = (logits[:, 0] - logits[:, 1]) < 1e-2 * network(x).abs().amax(1)
+    assert torch.equal(small, close & (radii > 0)) and 0 < int((less > 0).sum())
+
+
+def test_a_chain_of_anyones_layers_is_certified_like_a_network() -> None:
     _, x, labels = case()
-    with pytest.raises(BadInput, match="suite=certified"):
-        Certified([0.1]).right(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3)), x, labels, 0.1)
+    chain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    labels = chain(x).argmax(1)
+    W = chain[1].weight.detach().double()
+    logits = chain.double()(x.double()).detach()
+    chain.float()
+    gaps = [(logits.gather(1, labels[:, None])[:, 0] - logits[:, j]) / (W[labels] - W[j]).norm(dim=1) for j in range(3)]
+    exact = torch.stack(gaps, 1).scatter(1, labels[:, None], math.inf).amin(1)  # the distance to the boundary
+    torch.testing.assert_close(certified_radii(chain, x, labels), exact, rtol=1e-6, atol=0)
+    level = float(exact.median()) * 1.001
+    found = Certified([level]).right(chain, x, labels, level)
+    assert 0 < int(found.sum()) and torch.equal(found, exact >= level * (1 + 1e-4))
+
+
+def test_other_layers_and_levels_are_bad_input() -> None:
+    _, x, labels = case()
+    with pytest.raises(BadInput, match="layer Sequential.1: no certified constant is known for LayerNorm"):
+        Certified([0.1]).right(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(20)), x, labels, 0.1)
     for radii in (-0.1, [0.1, math.nan], []):
         with pytest.raises(BadInput, match="suite.certified.radii"):
             Certified(radii)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robode.data.toy import DoubleCircles, DoubleMoons, SixPoints, SwissRoll
+from robode.data.toy import DoubleCircles, DoubleMoons, SixPoints, SwissRoll, TwoSamples
 from robode.errors import BadInput
 
 
@@ -79,3 +79,11 @@ def test_points_are_the_same_every_time():
 def test_a_number_of_points_that_cannot_be_shared_is_bad_input(n):
     with pytest.raises(BadInput, match=r"data\.source\.n"):
         SwissRoll(n)
+
+
+def test_two_samples_have_as_many_points_each_and_one_lies_on_a_ring():
+    (x, labels), test = TwoSamples(512).load()
+    assert [int((each == k).sum()) for each in (labels, test.labels) for k in (0, 1)] == [128] * 4
+    radius, corners = x[labels == 0].norm(dim=1), x[labels == 1].abs()
+    assert 0.5 < float(radius.min()) and float(radius.max()) < 1.5
+    assert 1.7 <= float(corners.min()) and float(corners.max()) <= 2.3

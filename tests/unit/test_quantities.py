@@ -13,6 +13,7 @@ from robode.data.module import DataModule
 from robode.data.toy import SixPoints
 from robode.errors import BadInput
 from robode.fields.chnode import CHNode
+from robode.files import write_json
 from robode.measurement import build_measurement
 from robode.network import Network
 from robode.ode.integrators import Euler
@@ -22,7 +23,7 @@ from robode.report.settling import last_change
 from robode.robustness.noise_samples import NoiseSamples
 from robode.robustness.plane import Field2D
 from robode.robustness.quantities import EpsR
-from robode.robustness.training_logs import BSMExtremes, GammaSettles
+from robode.robustness.training_logs import BSMExtremes, GammaSettles, TrainingCost
 from robode.runs import Run
 
 IMAGES, POINTS = DataFacts((1, 4, 4), 10, (0.1,), (0.3,), (0.0, 1.0), None), SixPoints().facts
@@ -139,3 +140,12 @@ def test_what_they_refuse(tmp_path, six):
     for make in (lambda: EpsR(gap=1.0), lambda: EpsR(budget=0), lambda: Field2D(radius=0), lambda: NoiseSamples(0)):
         with pytest.raises(BadInput, match="expected"):
             make()
+
+
+def test_training_cost_adds_up_sessions(tmp_path, six, network):
+    with pytest.raises(BadInput, match="says nothing of wall time"):
+        TrainingCost().measure(network, six, tmp_path)
+    earlier = {"1": {"wall_seconds": 60}, "2": {"wall_seconds": None}}
+    write_json(tmp_path / "environment.json", {"wall_seconds": 30.0, "earlier": earlier})
+    (row,) = TrainingCost().measure(network, six, tmp_path)
+    assert row["quantity"] == "training_minutes" and row["value"] == pytest.approx(1.5)

@@ -101,3 +101,13 @@ class SixPoints(Source):
         points, labels = _stack([r * _arc(3, 0, 2 * np.pi / 3) for r in (2, 4)], [0, 1])
         six = Samples(torch.from_numpy(points.astype(np.float32)), torch.from_numpy(labels.astype(np.int64)))
         return six, six
+
+
+class TwoSamples(_Planar):
+    """Two samples of the same size, for the distance between them: class 0 on a ring of radius 1, class 1 around the
+    corners of the square [-2, 2]², each coordinate + U(-0.3, 0.3)."""
+
+    def points(self) -> tuple[Points, NDArray[np.int64]]:
+        corners = [np.tile(np.array([[a, b]], dtype=np.float64), (self.n // 8, 1)) for a in (-2, 2) for b in (-2, 2)]
+        points, labels = _stack([_arc(self.n // 2, 0, 2 * np.pi), *corners], [0, 1, 1, 1, 1])
+        return points + np.random.default_rng(NOISE_SEED).uniform(-0.3, 0.3, points.shape), labels

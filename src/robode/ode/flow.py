@@ -41,6 +41,7 @@ class Flow(nn.Module, ABC):
     auto: bool
     claim: ClassVar[Claim]
     solves_an_ode: ClassVar[bool] = True  # False where a layer of step h is all there is, and half of it means nothing
+    pixelwise: ClassVar[bool] = True  # False where steps mix pixels: their Jacobians are no small matrices
     project_at_start = True  # False for recipes whose first forward pass runs before the first projection
 
     def __init__(
@@ -66,6 +67,10 @@ class Flow(nn.Module, ABC):
     @abstractmethod
     def layer_parameters(self) -> tuple[Tensor, Tensor] | None:
         """Stacked K (N, n, n) and b (N, n, 1) for regularisers across layers; None if shared or not of that form."""
+
+    def bind_shape_(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Tells the flow the shape of its first state, (n,) or (n, H, W). Returns that of its last."""
+        return shape
 
     @property
     def method(self) -> Integrator:

@@ -39,6 +39,7 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
         BadInput: a suite that does not fit the data.
         JobFailed: results.csv or numbers.csv cannot be read.
     """
+    from robode.evaluate import limited
     from robode.measurement import build_measurement
     from robode.robustness.suite import plan
 
@@ -52,7 +53,8 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
         measurement = build_measurement(config, facts, **choices)
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
-        wanted = plan(measurement.suite, measurement.protocol, facts, measurement.repeats, digest)
+        data = limited(digest, each.get("limit"))
+        wanted = plan(measurement.suite, measurement.protocol, facts, measurement.repeats, data)
         missing += sum(records.identity(same | row) not in known for _, row in wanted)
         missing += sum(not quantity.known(run.folder, weights) for quantity in measurement.quantities.values())
         missing += sum(not each.known(run.folder, weights) for each in measurement.quantities.values())

@@ -39,6 +39,7 @@ class Column:
     split: str = "test"
     perturbation: str | None = None
     severity: float | None = None
+    norm: str | None = None
     protocol: str | None = None
     quantity: str | None = None
     kind: str | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robode.errors import JobFailed
-from robode.report import accuracy, figures, pictures, records
+from robode.report import accuracy, attack_curve, figures, pictures, records
 from robode.report.style import save
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,14 @@ def _training_curves(path: Path) -> Figure | None:
 
 def _accuracy_against_noise(path: Path) -> Figure | None:
     rows = records.newest(records.read_rows(path))
+    rows = rows[~rows["norm"].isin(list(attack_curve.NORMS))]  # they have a figure of their own
     noisy = ~rows["perturbation"].isin(("clean", "clip_only"))
     return accuracy.accuracy_against_noise(records.summarise(rows)) if noisy.any() else None
+
+
+def _accuracy_against_attacks(path: Path) -> Figure | None:
+    rows = records.newest(records.read_rows(path))
+    return attack_curve.accuracy_against_attacks(records.summarise(rows))
 
 
 def _accuracy_by_epoch(path: Path) -> Figure | None:
@@ -68,6 +74,7 @@ def _noise_grid(path: Path) -> Figure:
 
 _SOURCES: dict[str, tuple[str, Callable[[Path], Figure | None]]] = {
     "accuracy_against_noise": ("results.csv", _accuracy_against_noise),
+    "accuracy_against_attacks": ("results.csv", _accuracy_against_attacks),
     "noise_grid": ("samples.npz", _noise_grid),
     "training_curves": ("metrics.csv", _training_curves),
     "bsm_norms": ("bsm.csv", _bsm_norms),

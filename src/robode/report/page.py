@@ -13,12 +13,18 @@ import yaml
 from robode.errors import JobFailed
 from robode.report import records, tables
 from robode.report.html import picture, write_html
+from robode.report.masking_section import masking_section
 
 # stem of a figure → its title and what to read off it; the page keeps this order
 _CAPTIONS = {
     "accuracy_against_noise": (
         "Accuracy against noise",
         "Mean over noisy copies with 95 % intervals; level 0 is the clean test set.",
+    ),
+    "accuracy_against_attacks": (
+        "Accuracy against attacks",
+        "Accuracy left by each attack over its size, with 95 % intervals; eps 0 is the clean test set. Dashed: what is "
+        "certified, which no attack can go below. Dotted: certified with a probability, of the smoothed network.",
     ),
     "noise_grid": (
         "Samples",
@@ -49,14 +55,19 @@ _CERTIFICATES = {
         "covers": "Covers the network that runs: product of certified one-step bounds of its integrator "
         "steps. Lift and readout are not included.",
     },
+    "end_to_end": {
+        "title": "Certificate of the whole network",
+        "covers": "Covers inputs to logits, in data units: lift, flow and readout of the network that runs. No two "
+        "inputs' logits differ by more than this times the distance of the inputs (2-norm).",
+    },
 }
 
 
 def write_page(folder: Path | str) -> Path:
     """Write folder/report.html and return its path.
 
-    Reads config.yaml, environment.json, status.json, results.csv, metrics.csv and figures/*.png; a file that
-    is missing leaves its section out, one that cannot be read is named in the page's warnings.
+    Reads config.yaml, environment.json, status.json, results.csv, metrics.csv, masking.json and figures/*.png; a file
+    that is missing leaves its section out, one that cannot be read is named in the page's warnings.
 
     Raises:
         JobFailed: the page cannot be written.
@@ -70,6 +81,7 @@ def write_page(folder: Path | str) -> Path:
     metrics = _frame(folder / "metrics.csv", records.read_metrics, warnings)
     facts = _facts(config, summary)
     evaluation = _evaluation(summary, facts.pop("protocol", ""))
+    masking = _masking(folder / "masking.json", evaluation, warnings)
     recorded = status.get("warnings")
     warnings = [str(line) for line in recorded] + warnings if isinstance(recorded, list) else warnings
     return write_html(
@@ -81,6 +93,7 @@ def write_page(folder: Path | str) -> Path:
         warnings=warnings,
         verdict=_verdict(evaluation),
         certificates=_certificates(evaluation, metrics),
+        masking=masking,
         figures=_figures(folder / "figures"),
         table=_table(summary),
         config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
@@ -113,6 +126,16 @@ def _frame(path: Path, read: Callable[[Path], pd.DataFrame], warnings: list[str]
     except (JobFailed, ValueError):
         warnings.append(f"{path.name} could not be read; its section is left out")
         return read(path.with_name("no such file"))
+
+
+def _masking(path: Path, rows: pd.DataFrame, warnings: list[str]) -> list[dict[str, Any]]:
+    """The checks of the network whose evaluation the page shows."""
+    content = _mapping(path, json.loads, warnings)
+    try:
+        return masking_section(content, str(rows["weights"].iloc[-1]) if len(rows) else None)
+    except ValueError:
+        warnings.append(f"{path.name} could not be read; its section is left out")
+        return []
 
 
 def _facts(config: Mapping[str, Any], summary: pd.DataFrame) -> dict[str, str]:
@@ -172,9 +195,9 @@ def _table(summary: pd.DataFrame) -> dict[str, Any]:
 
 
 def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, str]]:
-    """flow_ode and flow_discrete of the evaluated checkpoint, or else the last ones logged in training."""
+    """The constants of the evaluated checkpoint, or else those of the flow that were logged last in training."""
     values = {}
-    for name in ("flow_ode", "flow_discrete"):
+    for name in _CERTIFICATES:
         logged = metrics[metrics["name"].str.rsplit("/").str[-1] == name]["value"]
         known = (rows[name] if len(rows) else logged).dropna()
         values[name] = float(known.iloc[-1]) if len(known) else math.nan
@@ -183,6 +206,7 @@ def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, s
     return [
         {"name": name, "bound": tables.bound(value), "verdict": tables.verdict(value), **_CERTIFICATES[name]}
         for name, value in values.items()
+        if name != "end_to_end" or not math.isnan(value)  # rows of earlier versions have none
     ]
 
 

@@ -2,13 +2,17 @@
 
 logits = readout(Phi(lift(normalise(x)))): two logits i, j differ by at most L ||w_i - w_j|| ||x' - x|| more at x' than
 at x, with L = L_embed L_flow and w_i the readout's rows. All constants are upper bounds in float64, in data units, for
-the weights in exact arithmetic. Source: specs, Lipschitz networks 3.3.
+the weights in exact arithmetic. Anyone's chain of layers (robustness.lipschitz) has them too.
+Source: specs, Lipschitz networks 3.3.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,9 +20,84 @@ from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.network import Network
-from robode.ode.norms import ROUNDING
+from robode.ode.norms import ROUNDING, spectral_norms
 from robode.robustness.corruptions import Batch, Perturbation
 from robode.robustness.levels import noise_levels
+from robode.robustness.lipschitz import factors, last_matrix
+
+# What the float32 network can add to what is proven of its weights, as shares of the largest logit and of the radius:
+# a margin below the first or an x' beyond the radius by the second is rounding, not a broken certificate.
+LOGIT_ROUNDING, RADIUS_ROUNDING = 2.0**-16, 1e-4
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Certified 2-norm constants of a network, in data units, and what they are made of; inf where there is none.
+
+    parts: in the order of x -> logits, by name. flow_ode, flow_discrete: of the flow; nan where there is none.
+    matrix: the last layer W (classes, features) where the logits are W y + b, and `body` that of x -> y.
+    """
+
+    parts: dict[str, float]
+    flow_ode: float
+    flow_discrete: float
+    body: float
+    matrix: Tensor | None
+    classes: int
+
+    @property
+    def end_to_end(self) -> float:
+        """Of x -> logits, the product of the parts."""
+        return _product(self.parts.values())
+
+    @cached_property
+    def pairs(self) -> Tensor:
+        """Of logit i - logit j: (classes, classes) float64, zero on the diagonal."""
+        if self.matrix is None:
+            apart = 1 - torch.eye(self.classes, dtype=torch.float64)
+            return torch.where(apart > 0, math.sqrt(2) * ROUNDING * self.end_to_end, 0.0)
+        found = row_distances(self.matrix)
+        return torch.where(found > 0, self.body * found, 0.0)
+
+
+def constants(network: nn.Module, shape: Sequence[int]) -> Constants:
+    """The certified constants of a network of robode, or of anyone's chain of layers on samples of that shape.
+
+    Raises:
+        BadInput: a layer without a known constant.
+        JobFailed: weights that are not finite.
+    """
+    # in float64 before anything is worked out: weights that are computed from others must not be rounded on the way
+    network = copy.deepcopy(network).double().cpu().eval()
+    return _of_network(network) if isinstance(network, Network) else _of_chain(network, tuple(shape))
+
+
+@torch.no_grad()
+def _of_network(network: Network) -> Constants:
+    flow = network.flow.certificate()
+    embed, W = embed_lipschitz(network), _weight(network)
+    readout = float(spectral_norms(W)) * ROUNDING if bool(W.isfinite().all()) else math.inf
+    parts = {"lift": embed}
+    parts |= {f"step {j}": discrete for j, (_, discrete) in enumerate(network.flow.step_bounds(), 1)}
+    if not math.isclose(_product(parts.values()), embed * flow["flow_discrete"], rel_tol=1e-9):
+        parts = {"lift": embed, "flow": flow["flow_discrete"]}  # a flow that knows more than its steps
+    parts["readout"] = readout
+    return Constants(parts, body=_product((embed, flow["flow_discrete"])), matrix=W, classes=len(W), **flow)
+
+
+@torch.no_grad()
+def _of_chain(module: nn.Module, shape: tuple[int, ...]) -> Constants:
+    chain = factors(module, shape)
+    logits = module(torch.zeros(1, *shape, dtype=torch.float64))
+    body, W = last_matrix(chain) or (math.nan, None)
+    parts = {factor.name: factor.constant for factor in chain}
+    return Constants(parts, math.nan, math.nan, body, W, logits.shape[1])
+
+
+def _product(values: Any) -> float:
+    """A factor 0 makes the map constant, however large the others are."""
+    values = list(values)
+    return 0.0 if 0.0 in values else math.prod(values)
 
 
 def embed_lipschitz(network: Network) -> float:
@@ -29,35 +108,50 @@ def embed_lipschitz(network: Network) -> float:
     return float(lipschitz(network.normalise.std, network.facts.shape))
 
 
+def _weight(network: Network) -> Tensor:
+    readout: Any = network.readout
+    return readout.weight.detach().double()
+
+
 def logit_lipschitz(readout: nn.Linear) -> Tensor:
     """||w_i - w_j||, the constant of logit i minus logit j in the features: (classes, classes) float64.
 
     At most sqrt(2) ||W||, which the cruder product certificate uses for every pair.
     """
-    W = readout.weight.detach().double()
+    return row_distances(readout.weight)
+
+
+def row_distances(W: Tensor) -> Tensor:
+    """||w_i - w_j|| of the rows of W (classes, features): (classes, classes) float64, rounded up."""
+    W = W.detach().double()
     return torch.stack([(row - W).norm(dim=1) for row in W]) * ROUNDING
 
 
-@torch.no_grad()
-def pair_lipschitz(network: Network) -> Tensor:
-    """Certified Lipschitz constants of logit i - logit j in data units: (classes, classes) float64, maybe inf."""
-    body = embed_lipschitz(network) * network.flow.certificate()["flow_discrete"]
-    pairs = logit_lipschitz(network.readout)
-    return torch.where(pairs > 0, body * pairs, 0.0)
+def pair_lipschitz(network: nn.Module, shape: Sequence[int] = ()) -> Tensor:
+    """Certified Lipschitz constants of logit i - logit j in data units: (classes, classes) float64, maybe inf.
+
+    shape: of one sample; a network of robode knows its own.
+    """
+    return constants(network, shape).pairs
 
 
 @torch.no_grad()
-def certified_radii(network: Network, x: Tensor, labels: Tensor, pairs: Tensor | None = None) -> Tensor:
+def certified_radii(
+    network: nn.Module, x: Tensor, labels: Tensor, pairs: Tensor | None = None, rounding: float = 0.0
+) -> Tensor:
     """The L2 radius in data units within which no x' gets another answer than its label y, (B,) float64:
     min_j (logit_y - logit_j) / pairs[y, j], with the logits of the same weights in float64.
 
     Negative, with no further meaning, for wrong answers; 0 where nothing is certified.
-    x: (B, *shape) in data units; labels: (B,); pairs: `pair_lipschitz(network)`, to save its time.
+    x: (B, *shape) in data units; labels: (B,); pairs: `pair_lipschitz(network)`, to save its time; rounding: a share of
+    the largest logit that every margin must exceed.
     """
-    pairs = pair_lipschitz(network) if pairs is None else pairs
+    pairs = (pair_lipschitz(network, x.shape[1:]) if pairs is None else pairs).to(x.device)
     state = {name: v.double() if v.is_floating_point() else v for name, v in network.state_dict().items()}
     logits = torch.func.functional_call(network, state, (x.double(),))
     margins = logits.gather(1, labels[:, None]) - logits
+    least = rounding * logits.abs().amax(1, keepdim=True)
+    margins = torch.where(margins > 0, torch.relu(margins - least), margins)
     # Where two rows of the readout are equal, no x' changes their margin: +-inf.
     found = torch.where(margins.isfinite(), margins / pairs[labels], 0.0).nan_to_num(0.0, math.inf, -math.inf)
     return found.scatter(1, labels[:, None], math.inf).amin(1)
@@ -85,17 +179,17 @@ class Certified(Perturbation):
         return batch.x
 
     def right(self, network: nn.Module, x: Tensor, labels: Tensor, severity: float) -> Tensor:
-        """Right answers (as in the clean row) whose radius is at least `severity`."""
-        return super().right(network, x, labels, severity) & (self._radii(network, x, labels) >= severity)
+        """Right answers (as in the clean row) whose radius is at least `severity`, with room for float32's rounding:
+        no attack on the network that runs can break what is counted here."""
+        proven = self._radii(network, x, labels) >= severity * (1 + RADIUS_ROUNDING)
+        return super().right(network, x, labels, severity) & proven
 
     def _radii(self, network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
         """Worked out once for all severities of a batch; the constants once for all batches of the same weights."""
-        if not isinstance(network, Network):
-            raise BadInput(f"suite=certified: expected a network of robode, got a {type(network).__name__}")
         state = network.state_dict()
         if self._weights.keys() != state.keys() or any(not torch.equal(v, self._weights[k]) for k, v in state.items()):
             self._weights = {name: value.clone() for name, value in state.items()}
-            self._pairs, self._batch = pair_lipschitz(network), None
+            self._pairs, self._batch = pair_lipschitz(network, x.shape[1:]), None
         if self._batch is None or self._batch[0] is not x or self._batch[1] is not labels:
-            self._batch = (x, labels, certified_radii(network, x, labels, self._pairs))
+            self._batch = (x, labels, certified_radii(network, x, labels, self._pairs, LOGIT_ROUNDING))
         return self._batch[2]

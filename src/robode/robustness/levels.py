@@ -8,7 +8,7 @@ from typing import Any
 
 from robode.errors import BadInput
 
-UPPER = {"var": math.inf, "amount": 1.0, "radii": math.inf}
+UPPER = {"var": math.inf, "amount": 1.0, "radii": math.inf, "eps": math.inf}
 """Largest level of each key that a suite entry may carry; the smallest is 0."""
 
 

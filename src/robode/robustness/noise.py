@@ -22,7 +22,7 @@ def base_noise(kind: Kind, seed: int, repeat: int, start: int, stop: int, shape:
     Image i always gets the same numbers, whichever range it is asked for in. No global generator is involved.
     """
     first, last = start // BLOCK, -(-stop // BLOCK)
-    noise = torch.empty((last - first) * BLOCK, *shape)
+    noise = torch.empty((last - first) * BLOCK, *shape, dtype=torch.float32)
     generator = torch.Generator()
     for block, rows in enumerate(torch.split(noise, BLOCK), start=first):
         words = [seed, repeat, int(kind == "uniform"), block]
@@ -60,11 +60,11 @@ class Draws:
 
     def normal(self, *shape: int) -> Tensor:
         """(B, *shape) float32, N(0, 1)."""
-        return self._chosen([torch.randn(BLOCK, *shape, generator=each) for each in self._blocks])
+        return self._chosen([torch.randn(BLOCK, *shape, generator=each, dtype=torch.float32) for each in self._blocks])
 
     def uniform(self, *shape: int) -> Tensor:
         """(B, *shape) float32 in [0, 1)."""
-        return self._chosen([torch.rand(BLOCK, *shape, generator=each) for each in self._blocks])
+        return self._chosen([torch.rand(BLOCK, *shape, generator=each, dtype=torch.float32) for each in self._blocks])
 
     def _chosen(self, blocks: list[Tensor]) -> Tensor:
         every = torch.cat(blocks)[self._offset : self._offset + len(self.part)]

@@ -1,4 +1,5 @@
-"""What a finished training's own logs say: how large the backward sensitivities became, and whether gamma settled."""
+"""What a finished training's own logs say: how large the backward sensitivities became, whether gamma settled, and what
+it cost."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from robode.data.module import DataModule
+from robode.environment import FILE
 from robode.errors import BadInput
+from robode.files import read_json
 from robode.network import Network
 from robode.report import records
 from robode.report.settling import SETTLED, gamma_of, last_change
@@ -59,3 +62,19 @@ class GammaSettles(Quantity):
             row("gamma_settled", float(change < SETTLED), "exact"),
             row("gamma_failures", float(failures), "exact"),
         ]
+
+
+class TrainingCost(Quantity):
+    """Minutes of wall time that `robode train` took, over all sessions and with its own evaluation, on the machine of
+    that run and beside whatever else ran there. From environment.json."""
+
+    name = "training_cost"
+    gives = ("training_minutes",)
+
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        record = read_json(folder / FILE)
+        sessions = [record, *record.get("earlier", {}).values()]
+        seconds = [each["wall_seconds"] for each in sessions if isinstance(each.get("wall_seconds"), int | float)]
+        if not seconds:
+            raise BadInput(f"suite=training_cost: {folder / FILE} says nothing of wall time")
+        return [row("training_minutes", sum(seconds) / 60)]

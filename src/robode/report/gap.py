@@ -1,0 +1,72 @@
+"""What is proven and what attacks leave, for each row of an item: the truth lies between the two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robode.report.style import BLUE, MUTED, VERMILLION, panels, styled
+
+Picture = tuple[str, Figure, str, str]
+
+
+class Gap:
+    """A panel for each radius, a line for each row: certified (left end) to attacked (right end), means over seeds.
+
+    attack: the perturbation of results.csv whose rows give the right ends; "certified" gives the left ones.
+    """
+
+    def __init__(self, attack: str = "standard_l2"):
+        self.attack = attack
+
+    def draw(self, collected: Any) -> list[Picture]:
+        """(stem, figure, title, caption), or nothing where no radius has both."""
+        rows = shares(collected.rows, self.attack)
+        if rows.empty:
+            return []
+        radii = sorted(rows["severity"].unique())
+        names = rows.drop_duplicates("row").sort_values("row")
+        place = {row: -index for index, row in enumerate(names["row"])}
+        with styled():
+            figure, axes = panels(len(radii), columns=3, width=3.2, height=0.9 + 0.28 * len(place))
+            for index, (ax, radius) in enumerate(zip(axes, radii, strict=True)):
+                _panel(ax, rows[rows["severity"] == radius], place)
+                ax.set(title=f"L2 radius {radius:g}", xlabel="%", xlim=(-3, 103), ylim=(0.6 - len(place), 0.6))
+                ax.set_yticks(list(place.values()), list(names["name"]) if index % 3 == 0 else [""] * len(place))
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        caption = (
+            "Means over seeds, of the same test images. The share of images that are truly robust lies on the line."
+        )
+        return [("gap", figure, "Between proof and attack", caption)]
+
+
+def shares(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
+    """row, name, severity, clean, certified, attacked in percent: radii at which a row has both. rows: of a collected
+    item (one for each cell's measurement: row, group, label, seed, perturbation, severity, correct, n)."""
+    kinds = {"certified": "certified", attack: "attacked"}
+    found = rows[rows["perturbation"].isin([*kinds, "clean"])].copy()
+    if found.empty:
+        return pd.DataFrame()
+    found["share"] = 100 * found["correct"].astype(float) / found["n"].astype(float)
+    found["name"] = (found["group"].astype(str) + "  " + found["label"].astype(str)).str.strip()
+    clean = found[found["perturbation"] == "clean"].groupby("row")["share"].mean()
+    found = found[found["perturbation"] != "clean"]
+    found["kind"] = found["perturbation"].map(kinds)
+    table = found.pivot_table(index=["row", "name", "severity"], columns="kind", values="share").reset_index()
+    if not {"certified", "attacked"} <= set(table):
+        return pd.DataFrame()
+    table["clean"] = table["row"].map(clean)
+    return table.dropna(subset=["certified", "attacked"])
+
+
+def _panel(ax: Axes, here: pd.DataFrame, place: dict[Any, int]) -> None:
+    y = [place[row] for row in here["row"]]
+    ax.hlines(y, here["certified"], here["attacked"], color="#C8C8C8", linewidth=4)
+    ax.plot(here["clean"], y, "|", color=MUTED, markersize=9, label="clean")
+    ax.plot(here["certified"], y, "o", color=BLUE, label="certified", linestyle="none")
+    ax.plot(here["attacked"], y, "s", color=VERMILLION, label="left by the attack", linestyle="none")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)

@@ -1,0 +1,63 @@
+"""The section of a run's page that says whether its robust accuracies can be believed, from masking.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from robode.report.tables import percent
+
+# checks as people read them; one that is not here is shown by its own name
+_TITLES = {
+    "zero_gradients": "Vanishing gradients",
+    "random_gradients": "Random gradients",
+    "saturation": "Saturated cross-entropy",
+    "ordering": "Noise, FGSM, PGD in order",
+    "black_box": "Black box against white box",
+    "large_eps": "Unlimited changes",
+    "logit_rescaling": "Rescaled logits",
+    "transfer": "Carried-over adversarials",
+}
+_NAMES = {"noise": "random noise", "fgsm": "FGSM", "pgd": "PGD"}
+
+
+def masking_section(content: Mapping[str, Any], weights: str | None) -> list[dict[str, Any]]:
+    """What the template shows of masking.json: an entry for each setting that the network was examined in.
+
+    weights: of the network that the page is about; None shows all.
+
+    Raises:
+        ValueError: the file's content is not what `Believable` writes.
+    """
+    try:
+        records = [each for each in content.get("records", []) if weights is None or each["weights"] == weights]
+        return [_entry(record) for record in records]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("masking.json holds something else") from error
+
+
+def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
+    settings, accuracy, verdict = record["settings"], record["accuracy"], str(record["verdict"])
+    return {
+        "believable": verdict == "believable",
+        "verdict": verdict[:1].upper() + verdict[1:] + ".",
+        "setting": f"{settings['norm']}, eps {float(settings['eps']):g}",
+        "samples": int(record["samples"]),
+        "accuracy": " → ".join(f"{_NAMES.get(name, name)} {_share(value)}" for name, value in accuracy.items()),
+        "attack": f"PGD with {settings['steps']} steps and {settings['restarts']} starts, Square with "
+        f"{settings['queries']} queries",
+        "checks": [_line(check) for check in record["checks"]],
+    }
+
+
+def _line(check: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "title": _TITLES.get(check["name"], check["name"]),
+        "found": _share(check["value"]),
+        "allowed": f"≤ {_share(check['threshold'])}",
+        "passed": check["passed"] is True,
+        "sentence": str(check["sentence"]),
+    }
+
+
+def _share(value: Any) -> str:
+    """0.964 → "96.4 %", without the sign that rounding may leave on a zero."""
+    return percent(float(value)).replace("-0.0 %", "0.0 %")

@@ -1,0 +1,194 @@
+"""The attacks as entries of a suite: x' for every eps of a list, in data units within the bounds of the data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robode.errors import BadInput
+from robode.robustness.attacks.apgd import apgd
+from robode.robustness.attacks.attack import Attack, Found
+from robode.robustness.attacks.balls import check_norm, length
+from robode.robustness.attacks.ensemble import ensemble
+from robode.robustness.attacks.fgsm import fgsm
+from robode.robustness.attacks.losses import loss_named
+from robode.robustness.attacks.nearest import minimal_norm
+from robode.robustness.attacks.pgd import pgd, short_travel
+from robode.robustness.attacks.public import CLASSES, autoattack, check_installed, why_not
+from robode.robustness.attacks.square import square
+from robode.robustness.corruptions import Batch, Bounds
+
+SMOOTH = ("linf", "l2")
+
+
+class FGSM(Attack):
+    """One gradient step."""
+
+    def __init__(self, eps: float | Sequence[float], norm: str = "linf", suite: str = "attacks") -> None:
+        check_norm(norm)
+        super().__init__("fgsm", eps, norm, suite)
+
+    def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
+        return fgsm(network, x, labels, **{key: value for key, value in where.items() if key != "draws"})
+
+
+class PGD(Attack):
+    """Projected gradient descent. step_size: in data units, None for 2.5 eps / steps."""
+
+    steps: int
+    restarts: int
+
+    def __init__(
+        self,
+        eps: float | Sequence[float],
+        norm: str = "linf",
+        loss: str = "ce",
+        steps: int = 40,
+        step_size: float | None = None,
+        restarts: int = 1,
+        suite: str = "attacks",
+    ) -> None:
+        check_norm(norm)
+        loss_named(loss)
+        super().__init__(_named("pgd", loss), eps, norm, suite, steps=steps, restarts=restarts)
+        self.loss, self.step_size, self.least_classes = loss, step_size, 3 if loss == "dlr" else 2
+        reason = short_travel(max(self.severities), steps, step_size)
+        if reason:
+            raise BadInput(f"suite.{self.name}.{reason}; set a larger one, or none")
+
+    def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
+        how: dict[str, Any] = {
+            "loss": self.loss,
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "restarts": self.restarts,
+        }
+        return pgd(network, x, labels, **where, **how)
+
+
+class APGD(Attack):
+    """Auto-PGD. targets: run towards each of so many other classes; 0 for the loss alone."""
+
+    steps: int
+    restarts: int
+
+    def __init__(
+        self,
+        eps: float | Sequence[float],
+        norm: str = "linf",
+        loss: str = "ce",
+        steps: int = 100,
+        restarts: int = 1,
+        targets: int = 0,
+        suite: str = "attacks",
+    ) -> None:
+        check_norm(norm, SMOOTH)
+        loss_named(loss)
+        name = _named("apgd", loss) + ("_targeted" if targets else "")
+        super().__init__(name, eps, norm, suite, steps=steps, restarts=restarts)
+        self.loss, self.targets, self.least_classes = loss, targets, 3 if loss == "dlr" else 2
+
+    def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
+        how: dict[str, Any] = {
+            "loss": self.loss,
+            "steps": self.steps,
+            "restarts": self.restarts,
+            "targets": self.targets,
+        }
+        return apgd(network, x, labels, **where, **how)
+
+
+class Square(Attack):
+    """The square attack, which sees logits only."""
+
+    queries: int
+
+    def __init__(
+        self, eps: float | Sequence[float], norm: str = "linf", queries: int = 1000, suite: str = "attacks"
+    ) -> None:
+        check_norm(norm, SMOOTH)
+        super().__init__("square", eps, norm, suite, queries=queries)
+
+    def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
+        return square(network, x, labels, **where, queries=self.queries)
+
+
+class Ensemble(Attack):
+    """robode's standard: APGD-CE, APGD-DLR, targeted APGD-DLR and Square in turn."""
+
+    steps: int
+    targets: int
+    queries: int
+
+    def __init__(
+        self,
+        eps: float | Sequence[float],
+        norm: str = "linf",
+        steps: int = 100,
+        targets: int = 9,
+        queries: int = 1000,
+        suite: str = "attacks",
+    ) -> None:
+        check_norm(norm, SMOOTH)
+        super().__init__("standard", eps, norm, suite, steps=steps, targets=targets, queries=queries)
+
+    def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
+        return ensemble(network, x, labels, **where, steps=self.steps, targets=self.targets, queries=self.queries)
+
+
+class AutoAttack(Attack):
+    """The published AutoAttack, standard version (extra robode[attacks]); for images in [0, 1] of 4 classes or more.
+
+    Its random numbers belong to places in the batch: another batch size may flip a few samples.
+    """
+
+    least_classes = CLASSES
+
+    def __init__(self, eps: float | Sequence[float], norm: str = "linf", suite: str = "attacks") -> None:
+        check_norm(norm)
+        super().__init__("autoattack", eps, norm, suite)
+        check_installed(f"suite.{self.name}")
+
+    def refusal(self, bounds: Bounds | None) -> str | None:
+        return why_not(bounds)
+
+    def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
+        return autoattack(network, x, labels, eps=where["eps"], norm=where["norm"], bounds=where["bounds"])
+
+
+class MinimalNorm(Attack):
+    """The nearest wrong answer, once for all eps: x' is that where it is within eps, and x where it is not."""
+
+    steps: int
+    restarts: int
+
+    def __init__(
+        self,
+        eps: float | Sequence[float],
+        norm: str = "l2",
+        steps: int = 100,
+        restarts: int = 1,
+        suite: str = "attacks",
+    ) -> None:
+        check_norm(norm)
+        super().__init__("minimal", eps, norm, suite, steps=steps, restarts=restarts)
+
+    def perturb(self, network: nn.Module, batch: Batch, severity: float) -> Tensor:
+        last = self._last
+        if last is None or not last.about(network, batch.x):
+            draws = copy.deepcopy(batch.draws)
+            moved = self.find(network, batch.x, batch.labels, norm=self.norm, bounds=batch.bounds, draws=draws)
+            self._last = last = Found.at(network, batch.x, torch.inf, moved)
+        near = length(last.moved - batch.x, self.norm) <= severity
+        return torch.where(near.view(-1, *[1] * (batch.x.ndim - 1)), last.moved, batch.x)
+
+    def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
+        return minimal_norm(network, x, labels, **where, steps=self.steps, restarts=self.restarts)
+
+
+def _named(attack: str, loss: str) -> str:
+    return attack if loss == "ce" else f"{attack}_{loss}"

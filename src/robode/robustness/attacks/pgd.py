@@ -1,0 +1,102 @@
+"""Projected gradient descent: small steps, each brought back into ball and bounds. Source: Madry et al., ICLR 2018."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.robustness.attacks.balls import beside, possible, step_direction
+from robode.robustness.attacks.losses import Loss, fallen, loss_named
+from robode.robustness.attacks.problem import NEAR, Model, Problem, attacking, gradient, in_turn, pose
+from robode.robustness.corruptions import Bounds
+from robode.robustness.noise import Draws
+
+TRAVEL = 2.5
+"""Steps times step size over eps, where no step size is given: enough to cross the ball, 2 eps wide, and turn."""
+
+ROUNDING = 1 + 1e-6
+"""Of eps in float32."""
+
+
+def pgd(
+    model: Model,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    eps: float | Tensor,
+    norm: str = "linf",
+    loss: str = "ce",
+    steps: int = 40,
+    step_size: float | None = None,
+    restarts: int = 1,
+    bounds: Bounds | None = None,
+    draws: Draws | None = None,
+    early: bool = True,
+    near: float = NEAR,
+) -> Tensor:
+    """x' (like x) after `steps` steps of length step_size (None: 2.5 eps / steps) up the loss, from `restarts` starts.
+
+    x: (B, *shape) in data units; labels: (B,); eps: in data units, a number or (B,).
+    draws: of these samples, for the random starts; without them the first start is x itself. near: the share of eps
+    within which the first start lies; restarts are anywhere in the ball.
+    early: a sample is let go at the first iterate that is answered wrongly, and wrong ones stay x. That changes no
+    other sample (but for the rounding of sums in a shorter batch) and no answer's being wrong. False, for training:
+    every sample takes all steps of one run and ends where the last one leads.
+
+    Warns where steps * step_size < 2 eps: such an attack cannot reach all of the ball.
+    Raises BadInput for an unknown norm or loss, or for steps or restarts < 1.
+    """
+    if steps < 1 or restarts < 1:
+        raise BadInput(f"steps={steps}, restarts={restarts}: expected at least 1 of each")
+    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws)
+    reach = short_travel(float(problem.eps.max()) if len(x) else 0.0, steps, step_size)
+    if reach:
+        warnings.warn(reach, stacklevel=2)
+    run = functools.partial(_run, loss=loss_named(loss), steps=steps, step_size=step_size, early=early)
+    first = functools.partial(run, share=0.0 if draws is None else near)
+    with attacking(model):
+        if not early and len(x):
+            return first(problem)[0]
+        return in_turn(problem, [first] + [functools.partial(run, share=1.0)] * (restarts - 1))
+
+
+def short_travel(eps: float, steps: int, step_size: float | None) -> str | None:
+    """Why so many steps of that length are too few, in one line, or None."""
+    if step_size is None or steps * step_size * ROUNDING >= 2 * eps:
+        return None
+    return (
+        f"step_size={step_size:g}: {steps} steps travel {steps * step_size:g}, less than the ball's width {2 * eps:g}"
+    )
+
+
+def _run(
+    problem: Problem, *, loss: Loss, steps: int, step_size: float | None, early: bool, share: float
+) -> tuple[Tensor, Tensor]:
+    """One run from one start, an `Attempt`."""
+    labels, region = problem.labels, problem.region
+    moved = problem.start(share)
+    size = beside(TRAVEL * problem.eps / steps if step_size is None else torch.full_like(problem.eps, step_size), moved)
+    result, fell = torch.empty_like(moved), torch.zeros_like(labels, dtype=torch.bool)
+    rows = torch.arange(len(labels), device=labels.device)
+    for _ in range(steps):
+        _, logits, grad = gradient(problem.model, loss, moved, labels)
+        gone = fallen(logits, labels) if early else fell
+        if early and bool(gone.any()):
+            result[rows[gone]], fell[rows[gone]] = moved[gone], True
+            keep = ~gone
+            region, (rows, labels, size, moved, grad) = (
+                region.of(keep),
+                (each[keep] for each in (rows, labels, size, moved, grad)),
+            )
+            if not len(rows):
+                return result, fell
+        if problem.norm == "l1":
+            grad = possible(grad, moved, problem.bounds)
+        moved = region.back(moved.addcmul_(step_direction(grad, problem.norm), size))
+    result[rows] = moved
+    fell[rows] = fallen(problem.model(moved), labels)
+    return result, fell

@@ -1,0 +1,128 @@
+"""What every attack is given, and what all have in common: who is attacked, the gradient, several attempts in turn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robode.robustness.attacks.balls import NORMS, Region, check_norm, inside, random_start
+from robode.robustness.attacks.losses import Loss, fallen
+from robode.robustness.corruptions import Bounds
+from robode.robustness.levels import noise_levels
+from robode.robustness.noise import Draws
+
+NEAR = 0.1
+"""Share of eps within which a first start is drawn: starts anywhere in the ball end on slopes of farther classes."""
+
+Model = Callable[[Tensor], Tensor]
+Attempt = Callable[["Problem"], tuple[Tensor, Tensor]]
+"""Some samples of a problem -> x' like x, and whether it is answered wrongly, (B,) bool."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Samples x (B, *shape) in data units with labels (B,) whose answers shall change within eps (B,).
+
+    bounds: of the data, None for nowhere. draws: random numbers of these samples.
+    """
+
+    model: Model
+    x: Tensor
+    labels: Tensor
+    eps: Tensor
+    norm: str
+    bounds: Bounds | None
+    draws: Draws
+
+    def start(self, share: float) -> Tensor:
+        """x' like x to begin from: anywhere within that share of eps, which is x itself for 0."""
+        moved = self.x.clone()
+        if share:
+            moved += random_start(self.draws, self.x, share * self.eps, self.norm)
+        return inside(moved, self.bounds)
+
+    @property
+    def region(self) -> Region:
+        """Where x' may be."""
+        return Region(self.x, self.eps, self.norm, self.bounds)
+
+    def of(self, rows: Tensor) -> Problem:
+        """The same for some of the samples. rows: (k,) int64."""
+        x, labels, eps, draws = self.x[rows], self.labels[rows], self.eps[rows], self.draws.of(rows)
+        return dataclasses.replace(self, x=x, labels=labels, eps=eps, draws=draws)
+
+
+def pose(
+    model: Model,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    eps: float | Tensor,
+    norm: str,
+    bounds: Bounds | None,
+    draws: Draws | None,
+    norms: tuple[str, ...] = NORMS,
+) -> Problem:
+    """Check the arguments that all attacks share. Without draws, random numbers belong to places in the batch.
+
+    Raises:
+        BadInput: a norm that is not among `norms`, or a negative eps.
+    """
+    check_norm(norm, norms)
+    if not isinstance(eps, Tensor):
+        noise_levels("eps", eps, float("inf"))
+    # Copies, because tensors of a surrounding inference mode cannot be differentiated through.
+    with torch.inference_mode(False):
+        x, labels = x.detach().clone(), labels.clone()
+        each = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x)).clone()
+    return Problem(model, x, labels, each, norm, bounds, draws or Draws((0,), range(len(x)), x.device))
+
+
+@contextmanager
+def attacking(model: Model) -> Iterator[None]:
+    """Gradients with respect to x only: parameters do without theirs for the time being, and are left as they were."""
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    with ExitStack() as after, torch.inference_mode(False), torch.no_grad():
+        for parameter in wanted:
+            after.callback(parameter.requires_grad_, True)
+            parameter.requires_grad_(False)
+        yield
+
+
+def gradient(model: Model, loss: Loss, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss (B,), logits (B, classes), d loss/dx like x) at x, all detached.
+
+    The gradient is 0 where the network has none to give (a network that is not differentiable, NaN).
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = model(x)
+        values = loss(logits, labels)
+        if not values.requires_grad:
+            return values, logits, torch.zeros_like(x)
+        (grad,) = torch.autograd.grad(values.sum(), x, materialize_grads=True)
+    if not bool(grad.sum().isfinite()):
+        grad = grad.nan_to_num(nan=0.0)
+    return values.detach(), logits.detach(), grad
+
+
+def in_turn(problem: Problem, attempts: Iterable[Attempt]) -> Tensor:
+    """x' like problem.x of several attempts, each of them only on the samples that are still answered correctly.
+
+    Samples that are answered wrongly from the beginning stay as they are.
+    """
+    found = problem.x.clone()
+    left = torch.nonzero(~fallen(problem.model(problem.x), problem.labels))[:, 0]
+    for attempt in attempts:
+        if not len(left):
+            break
+        moved, fell = attempt(problem.of(left))
+        found[left] = moved
+        left = left[~fell]
+    return found

@@ -1,0 +1,77 @@
+"""Square attack: random squares (images) or random steps (vectors), kept where they help. It sees logits only.
+
+Source: Andriushchenko, Croce, Flammarion, Hein, "Square Attack", ECCV 2020.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.robustness.attacks.losses import fallen, margin
+from robode.robustness.attacks.problem import Model, Problem, attacking, in_turn, pose
+from robode.robustness.attacks.square_moves import moves_for
+from robode.robustness.corruptions import Bounds
+from robode.robustness.noise import Draws
+
+FIRST = 0.8
+"""Share of the image that the first squares cover."""
+HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""Queries, of 10 000, after which that share is halved."""
+
+
+def square(
+    model: Model,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    eps: float | Tensor,
+    norm: str = "linf",
+    queries: int = 1000,
+    bounds: Bounds | None = None,
+    draws: Draws | None = None,
+) -> Tensor:
+    """x' (like x) of the largest margin that `queries` random changes found, the first wrong answer if there is one.
+
+    x: (B, *shape) in data units, images (C, H, W) or vectors (d,); labels: (B,); eps: in data units, a number or (B,);
+    norm: linf or l2; queries: forward passes of one sample. No gradients. A sample is let go at its first wrong
+    answer, and wrong ones stay x, which changes no other sample. Raises BadInput for another norm, or queries < 1.
+    """
+    if queries < 1:
+        raise BadInput(f"queries={queries}: expected at least 1")
+    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws, norms=("linf", "l2"))
+    with attacking(model):
+        return in_turn(problem, [functools.partial(_search, queries=queries)])
+
+
+def share(query: int, queries: int) -> float:
+    """Of the image, that the squares of a query cover."""
+    return FIRST / 2 ** sum(query * 10_000 // queries > limit for limit in HALVED_AT)
+
+
+def _search(problem: Problem, *, queries: int) -> tuple[Tensor, Tensor]:
+    """An `Attempt`."""
+    start, change = moves_for(problem.x, problem.norm)
+    region, labels, draws = problem.region, problem.labels, problem.draws
+    result, fell = problem.x.clone(), torch.zeros_like(labels, dtype=torch.bool)
+    rows = torch.arange(len(labels), device=labels.device)
+    best, best_value = problem.x.clone(), torch.full_like(problem.eps, -math.inf)
+    for query in range(queries):
+        moved = change(region, best, draws, share(query, queries)) if query else start(region, draws)
+        logits = problem.model(region.back(moved))
+        value, gone = margin(logits, labels), fallen(logits, labels)
+        better = value > best_value
+        best[better], best_value[better] = moved[better], value[better]
+        if bool(gone.any()):
+            result[rows[gone]], fell[rows[gone]] = moved[gone], True
+            keep = ~gone
+            region, draws = region.of(keep), draws.of(keep)
+            rows, labels, best, best_value = rows[keep], labels[keep], best[keep], best_value[keep]
+            if not len(rows):
+                return result, fell
+    result[rows] = best
+    return result, fell

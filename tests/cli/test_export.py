@@ -1,0 +1,77 @@
+"""`robode export`: what other programs need of a trained network, in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import Answer
+from small_runs import composed, train
+
+from robode.cli import main
+from robode.measurement import weights_digest
+from robode.subject import of_run
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+
+    def run(*words: str) -> Answer:
+        capsys.readouterr()
+        code = main(words)
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return run
+
+
+def test_the_export_holds_the_weights_and_their_certificate(call: Callable[..., Answer]) -> None:
+    reader = pytest.importorskip("safetensors.torch")
+    run = train("epochs=1")
+    assert call("certify", f"run={run.id}", "radii=0.01").code == 0
+    answer = call("export", f"run={run.id}", "to=there/for you")
+    assert answer.code == 0, answer.err
+    folder = Path("there/for you")
+    assert sorted(path.name for path in folder.iterdir()) == ["certificate.json", "config.yaml", "model.safetensors"]
+    network = of_run(composed(f"run={run.folder}", "to=x", verb="export")).network
+    tensors, state = reader.load_file(folder / "model.safetensors"), network.state_dict()
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(tensors[name], state[name]) and tensors[name].dtype == state[name].dtype for name in state)
+    mine, theirs = (json.loads((place / "certificate.json").read_text()) for place in (run.folder, folder))
+    assert mine == theirs and theirs["weights"] == weights_digest(network) and theirs["certified"]
+    assert (folder / "config.yaml").read_text() == (run.folder / "config.yaml").read_text()
+
+
+def test_without_a_measured_certificate_the_constants_are_there(call: Callable[..., Answer]) -> None:
+    pytest.importorskip("safetensors")
+    run = train("epochs=1")
+    (run.folder / "certificate.json").write_text('{"weights": "of others", "certified": [1]}')
+    assert call("export", f"run={run.id}", "to=out").code == 0
+    content = json.loads(Path("out/certificate.json").read_text())
+    assert content["end_to_end"] > 0 and "certified" not in content
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "run: expected the run to export"),
+        (("run=RUN",), "to: expected the folder to write, for example to=exported"),
+        (("run=RUN", "to=file"), "to=file: expected a folder, and this is a file"),
+        (("run=RUN", "to=out", "checkpoint=first"), "checkpoint=first: choose one of: best, last"),
+        (("run=RUN", "to=out"), "needs the package safetensors, which is not installed: pip install 'robode[export]'"),
+    ],
+)
+def test_what_is_lacking_is_said_in_one_line(
+    words: tuple[str, ...], expected: str, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("epochs=1")
+    monkeypatch.setattr("robode.checks.find_spec", lambda name: None)
+    Path("file").write_text("")
+    answer = call("export", *(word.replace("RUN", run.id) for word in words))
+    assert answer.code == 2 and expected in answer.line
+    assert not Path("out").exists()

@@ -1,0 +1,120 @@
+"""Networks that hide their gradients in the known ways, honest ones, and small data that both get right."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from robode.data.batches import in_units
+from robode.data.facts import DataFacts, Samples, Source
+from robode.data.module import DataModule
+from robode.data.toy import DoubleMoons
+from robode.fields.chnode import CHNode
+from robode.fields.resnet import ResNet
+from robode.network import Network
+from robode.ode.flow import Constrained
+from robode.ode.integrators import ETD, Euler
+from robode.robustness.masking import spread
+
+SIDE, CLASSES = 8, 4
+
+
+class Bars(Source):
+    """Grey 8x8 images: a vertical bar, two columns wide, at one of four places, faint and under noise."""
+
+    @property
+    def facts(self) -> DataFacts:
+        return DataFacts((1, SIDE, SIDE), CLASSES, (0.4,), (0.2,), (0.0, 1.0), tuple("abcd"))
+
+    def load(self) -> tuple[Samples, Samples]:
+        generator = torch.Generator().manual_seed(1)
+        labels = torch.arange(1000) % CLASSES
+        x = 0.35 + 0.15 * torch.randn(1000, 1, SIDE, SIDE, generator=generator)
+        column = torch.arange(SIDE) // 2
+        x += 0.25 * (column[None, None, None] == labels[:, None, None, None])
+        x = x.clamp(0, 1)
+        return Samples(x[:800], labels[:800]), Samples(x[800:], labels[800:])
+
+
+@functools.cache
+def data_named(name: str) -> DataModule:
+    data = DataModule(Bars() if name == "bars" else DoubleMoons(), batch_size=100, seed=0)
+    data.prepare()
+    return data
+
+
+@functools.cache
+def honest(model: str, data: str) -> Network:
+    """Trained for a second, frozen in eval mode."""
+    torch.manual_seed(0)
+    flow = CHNode(6, 3, ETD()) if model == "chnode" else ResNet(6, 3, Euler())
+    network = Network(data_named(data).facts, flow)
+    x, labels = spread(data_named(data).split("train"), 800)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    order = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        rows = torch.randint(0, len(labels), (100,), generator=order)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(in_units(x[rows])), labels[rows]).backward()
+        optimizer.step()
+        for module in network.modules():
+            if isinstance(module, Constrained):
+                module.project_()
+    return network.eval()
+
+
+class Wrapped(nn.Module):
+    """A network behind something that hides its gradients."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+
+class Quantised(Wrapped):
+    """Inputs on a staircase: its derivative is 0 wherever there is one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner((20 * x).round() / 20)
+
+
+class Votes(Wrapped):
+    """Logits that are one-hot: nothing for autograd to follow at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.inner(x)
+        return nn.functional.one_hot(logits.argmax(1), logits.shape[1]).float()
+
+
+class Shouting(Wrapped):
+    """Logits times 10^4: the same answers, and a cross-entropy that is 0 in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e4 * self.inner(x)
+
+
+class _NoiseBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return torch.randn_like(grad)
+
+
+class Noisy(Wrapped):
+    """The true answers, and gradients that are drawn at random."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(_NoiseBackward.apply(x))
+
+
+class Constant(Wrapped):
+    """Honest gradients of logits that never change the answer: class 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.inner(x)
+        return 1e-3 * logits.tanh() + nn.functional.one_hot(torch.tensor(1), logits.shape[1])

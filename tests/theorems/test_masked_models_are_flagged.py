@@ -1,0 +1,134 @@
+"""A network that only hides its gradients is called suspicious, for the right reason; an honest one is not."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from masked_models import Constant, Noisy, Quantised, Shouting, Votes, data_named, honest
+from torch import nn
+
+from robode.data.batches import in_units
+from robode.robustness.masking import linear_classifier, spread
+from robode.robustness.masking_checks import Check, verdict
+from robode.robustness.masking_trial import Trial
+
+EPS = {"bars": {"linf": 0.1, "l2": 0.6}, "moons": {"linf": 0.1, "l2": 0.1}}
+
+
+def trial(network: nn.Module, data: str, norm: str = "linf", **changes) -> Trial:
+    x, labels = spread(data_named(data).split("test"), 200)
+    settings = {"eps": EPS[data][norm], "norm": norm, "bounds": data_named(data).facts.bounds}
+    settings |= {"steps": 40, "restarts": 2, "queries": 150, "seed": 0} | changes
+    return Trial(network, in_units(x), labels, **settings)
+
+
+@functools.cache
+def baseline(data: str) -> nn.Module:
+    return linear_classifier(data_named(data))
+
+
+def findings(network: nn.Module, data: str, norm: str = "linf") -> tuple[dict[str, Check], dict[str, float]]:
+    torch.manual_seed(0)  # for the network with random gradients only
+    checks, right = trial(network, data, norm).findings(baseline(data), "a linear classifier")
+    return {each.name: each for each in checks}, {name: float(each.float().mean()) for name, each in right.items()}
+
+
+def failed(checks: dict[str, Check]) -> set[str]:
+    return {name for name, check in checks.items() if not check.passed}
+
+
+@pytest.mark.parametrize("data", ["bars", "moons"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("model", ["chnode", "resnet", "linear"])
+def test_honest_networks_are_believable(model, data, norm):
+    network = baseline(data) if model == "linear" else honest(model, data)
+    checks, right = findings(network, data, norm)
+    assert failed(checks) == set(), [check.sentence for check in checks.values() if not check.passed]
+    assert verdict(list(checks.values())) == "believable"
+    assert right["clean"] > 0.75 and right["pgd"] < right["clean"] - 0.02, "the attack had nothing to do"
+
+
+def test_the_true_accuracy_of_the_masked_networks_is_in_between():
+    """So that to survive PGD is a lie, and to fall to Square or transferred images is no accident."""
+    _, right = findings(honest("chnode", "bars"), "bars")
+    assert 0.02 < right["pgd"] < 0.7 * right["clean"]
+
+
+@pytest.mark.parametrize("hidden", [Quantised, Votes])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_staircase_has_no_gradients(hidden, norm):
+    checks, right = findings(hidden(honest("chnode", "bars")), "bars", norm)
+    assert failed(checks) >= {"zero_gradients", "large_eps", "transfer"}
+    if hidden is Quantised:  # Square has nothing to climb either where the logits are votes
+        assert "black_box" in failed(checks)
+    assert failed(checks).isdisjoint({"random_gradients", "saturation"})
+    assert checks["zero_gradients"].value == 1 and "no input gradient" in checks["zero_gradients"].sentence
+    assert right["pgd"] > right["clean"] - 0.1, "PGD was stopped"
+    assert "the input gradients vanish" in verdict(list(checks.values()))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_logits_times_ten_thousand_are_saturated(norm):
+    checks, right = findings(Shouting(honest("chnode", "bars")), "bars", norm)
+    assert failed(checks) >= {"saturation", "logit_rescaling", "zero_gradients"}
+    assert "random_gradients" not in failed(checks)
+    assert checks["saturation"].value > 0.8
+    _, truth = findings(honest("chnode", "bars"), "bars", norm)
+    assert min(right["margin"], right["rescaled"]) == pytest.approx(truth["pgd"], abs=0.05), "not found after all"
+
+
+def test_a_margin_that_saturates_the_loss_is_no_sign_where_it_does_no_harm():
+    """Two classes with opposite rows of the readout: what is left of the gradient still points the right way."""
+    network = nn.Linear(2, 2)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+        network.bias.zero_()
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)) + torch.tensor([3.0, 0.0])
+    labels = (x[:, 0] < 0).long()
+    common = {"eps": 2.0, "norm": "linf", "bounds": None, "steps": 20, "restarts": 1, "queries": 50, "seed": 0}
+    loud = nn.Sequential(nn.Linear(2, 2, bias=False), network)
+    with torch.no_grad():
+        loud[0].weight.copy_(9 * torch.eye(2))
+    checks, right = Trial(loud, x, labels, **common).findings(loud, "itself")
+    found = {check.name: check for check in checks}
+    assert found["saturation"].value > 0.5 and "without harm" in found["saturation"].sentence
+    assert failed(found) == set()
+    assert float(right["pgd"].float().mean()) == float((x[:, 0].abs() > 2).float().mean())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_gradients_lead_nowhere(norm):
+    checks, right = findings(Noisy(honest("chnode", "bars")), "bars", norm)
+    assert failed(checks) >= {"random_gradients", "black_box", "transfer"}
+    assert "zero_gradients" not in failed(checks) and "saturation" not in failed(checks)
+    assert right["square"] < right["pgd"] - 0.1
+
+
+@pytest.mark.parametrize("data", ["bars", "moons"])
+def test_a_constant_answer_is_explained(data):
+    checks, right = findings(Constant(honest("chnode", data)), data)
+    assert failed(checks) == {"large_eps"}
+    share = float((spread(data_named(data).split("test"), 200).labels == 1).float().mean())
+    assert right["pgd"] == right["clean"] == pytest.approx(share)
+    assert "answered class 1 wherever it was asked" in checks["large_eps"].sentence
+    assert verdict(list(checks.values())) == "suspicious because the network always gives the same answer"
+
+
+def test_a_staircase_in_the_plane_is_flagged_too():
+    checks, _ = findings(Quantised(honest("resnet", "moons")), "moons")
+    assert "zero_gradients" in failed(checks)
+
+
+def test_findings_are_functions_of_seed_and_image():
+    """Not of the batch, the global generator or the other samples' fate."""
+    network = honest("chnode", "bars")
+    whole = trial(network, "bars", seed=3)
+    torch.manual_seed(1)
+    _, right = whole.findings(baseline("bars"), "b")
+    torch.manual_seed(2)
+    some = Trial(network, whole.x[:70], whole.labels[:70], whole.eps, "linf", whole.bounds, 40, 2, 150, 3)
+    _, fewer = some.findings(baseline("bars"), "b")
+    for name in ("clean", "noise", "fgsm", "pgd", "square", "transfer", "margin"):
+        assert torch.equal(fewer[name], right[name][:70]), name

@@ -1,0 +1,293 @@
+"""Attacks: x' stays where it may be, every image keeps its gradient, nobody's result depends on the others."""
+
+import functools
+import itertools
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from robode.errors import BadInput
+from robode.robustness.attacks import LOSSES, apgd, fgsm, minimal_norm, pgd, square
+from robode.robustness.attacks.apgd import checkpoints
+from robode.robustness.attacks.balls import NORMS, length, project, random_start, step_direction
+from robode.robustness.attacks.ensemble import ensemble
+from robode.robustness.attacks.losses import fallen
+from robode.robustness.attacks.problem import attacking
+from robode.robustness.noise import Draws
+
+SMOOTH = ("linf", "l2")
+UNIT = (0.0, 1.0)
+EPS = {"linf": 0.05, "l2": 0.5, "l1": 2.0}
+FEW = {
+    "fgsm": fgsm,
+    "pgd": functools.partial(pgd, steps=8),
+    "pgd, to the end": functools.partial(pgd, steps=8, early=False),
+    "pgd, restarts": functools.partial(pgd, steps=5, restarts=3, loss="margin"),
+    "apgd": functools.partial(apgd, steps=12),
+    "apgd, dlr": functools.partial(apgd, steps=12, loss="dlr", restarts=2),
+    "apgd, targeted": functools.partial(apgd, steps=8, loss="dlr", targets=3),
+    "square": functools.partial(square, queries=30),
+    "ensemble": functools.partial(ensemble, steps=8, queries=20),
+}
+N = 130
+
+
+class Net(nn.Module):
+    """A small network that counts the rows it is asked about."""
+
+    def __init__(self, shape=(1, 6, 6), classes=5, gain=4.0):
+        super().__init__()
+        torch.manual_seed(1)
+        size = math.prod(shape)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(size, 20), nn.Tanh(), nn.Linear(20, classes))
+        self.gain, self.rows = gain, 0
+
+    def forward(self, x):
+        self.rows += len(x)
+        return self.layers(self.gain * (x - 0.5))
+
+
+def samples(shape=(1, 6, 6), n=N, classes=5, wrong=0.2):
+    """(network, x, labels); a share of the labels is wrong, and some pixels are at the bounds."""
+    network = Net(shape, classes)
+    x = (1.6 * torch.rand(n, *shape, generator=torch.Generator().manual_seed(2)) - 0.3).clamp(0, 1)
+    labels = network(x).argmax(1)
+    labels[: int(wrong * n)] = (labels[: int(wrong * n)] + 1) % classes
+    network.rows = 0
+    return network, x, labels
+
+
+def run(attack, network, x, labels, *, norm="linf", eps=None, bounds=UNIT, part=None, draws=True):
+    """x' of some of the samples, with the random numbers that belong to them."""
+    part = part or range(len(x))
+    how = {"draws": Draws((3,), part)} if draws and attack is not fgsm else {}
+    mine = slice(part.start, part.stop)
+    eps = EPS[norm] if eps is None else eps
+    eps = eps[mine] if isinstance(eps, torch.Tensor) else eps
+    return attack(network, x[mine], labels[mine], eps=eps, norm=norm, bounds=bounds, **how)
+
+
+def norms_of(name):
+    return NORMS if name.startswith(("fgsm", "pgd")) else SMOOTH
+
+
+CASES = [(name, norm) for name in FEW for norm in norms_of(name)]
+
+
+@pytest.mark.parametrize("name, norm", CASES)
+@pytest.mark.parametrize("shape, bounds", [((1, 6, 6), UNIT), ((3, 5, 4), UNIT), ((7,), None), ((2,), None)])
+def test_moves_stay_in_the_ball_and_the_bounds_and_nothing_is_mutated(name, norm, shape, bounds):
+    network, x, labels = samples(shape)
+    before, state = x.clone(), {key: value.clone() for key, value in network.state_dict().items()}
+    eps = EPS[norm] * torch.linspace(0, 1, N)
+    generator = torch.get_rng_state()
+    moved = run(FEW[name], network, x, labels, norm=norm, eps=eps, bounds=bounds)
+    assert moved.shape == x.shape and moved.dtype == x.dtype and not moved.requires_grad
+    assert bool((length(moved - x, norm) <= eps + 1e-6).all()) and torch.equal(moved[0], x[0])
+    if bounds:
+        assert 0 <= float(moved.min()) and float(moved.max()) <= 1
+    assert torch.equal(x, before) and torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in network.parameters())
+    if "end" not in name:
+        wrong = fallen(network(x), labels)
+        assert bool(wrong.any()) and torch.equal(moved[wrong], x[wrong])
+
+
+@pytest.mark.parametrize("name, norm", CASES)
+def test_the_split_into_batches_changes_nothing(name, norm):
+    network, x, labels = samples()
+    whole = run(FEW[name], network, x, labels, norm=norm)
+    assert 0.1 < float(fallen(network(whole), labels)[26:].float().mean()) <= 1
+    for cuts in ((0, 50, 100, N), (0, 100, N), (0, 30, 73, N)):
+        parts = [run(FEW[name], network, x, labels, norm=norm, part=range(a, b)) for a, b in itertools.pairwise(cuts)]
+        torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, norm", CASES)
+def test_a_number_for_all_is_the_same_as_one_for_each(name, norm):
+    network, x, labels = samples(n=60)
+    one = run(FEW[name], network, x, labels, norm=norm)
+    each = run(FEW[name], network, x, labels, norm=norm, eps=torch.full((60,), EPS[norm]))
+    assert torch.equal(one, each)
+
+
+@pytest.mark.parametrize("name, norm", CASES)
+def test_two_classes_no_samples_and_inference_mode(name, norm):
+    network, x, labels = samples(classes=2)
+    attack = FEW[name]
+    if "dlr" in name or "targeted" in name:
+        attack = functools.partial(attack, loss="margin")
+    moved = run(attack, network, x, labels, norm=norm)
+    assert bool(moved.isfinite().all())
+    assert run(attack, network, x[:0], labels[:0], norm=norm, part=range(0)).shape == (0, 1, 6, 6)
+    with torch.inference_mode():
+        inside = run(attack, network, x + 0, labels + 0, norm=norm)
+    torch.testing.assert_close(inside, moved, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("attack", [fgsm, pgd, apgd, functools.partial(pgd, early=False)])
+def test_black_and_white_images_keep_their_gradients(attack, norm):
+    if attack is apgd and norm == "l1":
+        return
+    network = Net()
+    for level in (0.0, 1.0):
+        x = torch.full((4, 1, 6, 6), level)
+        labels = network(x).argmax(1)
+        moved = run(attack, network, x, labels, norm=norm, draws=False)
+        away = (moved - x).abs() > 1e-6
+        assert bool(away.flatten(1).any(1).all())
+        if norm == "linf":
+            assert 0.3 < float(away.float().mean()) < 0.7  # all that may move, and only inwards
+
+
+def test_only_what_is_still_right_is_attacked_again():
+    network, x, labels = samples()
+    right = int((~fallen(network(x), labels)).sum())
+    network.rows = 0
+    run(functools.partial(pgd, steps=5, restarts=4), network, x, labels, eps=1.0)  # everything falls at once
+    assert network.rows < N + 3 * right
+    network.rows = 0
+    run(functools.partial(pgd, steps=5, restarts=4), network, x, labels, eps=0.0)  # nothing ever falls
+    assert network.rows == N + 4 * 6 * right
+    network.rows = 0
+    run(functools.partial(square, queries=50), network, x, labels, eps=0.0)
+    assert network.rows == N + 50 * right
+    network.rows = 0
+    run(functools.partial(pgd, steps=5, early=False), network, x, labels, eps=1.0)
+    assert network.rows == 5 * N + N
+
+
+def test_restarts_targets_and_the_ensemble_never_do_worse():
+    network, x, labels = samples()
+
+    def left(attack):
+        return N - int(fallen(network(run(attack, network, x, labels)), labels).sum())
+
+    assert left(functools.partial(pgd, steps=5, restarts=5)) <= left(functools.partial(pgd, steps=5))
+    apgd_ce = left(functools.partial(apgd, steps=8))
+    assert left(functools.partial(apgd, steps=8, restarts=4)) <= apgd_ce
+    assert left(functools.partial(ensemble, steps=8, queries=20)) <= apgd_ce
+
+
+@pytest.mark.parametrize("norm", SMOOTH)
+def test_apgd_is_no_weaker_than_pgd_with_as_many_steps(norm):
+    network, x, labels = samples()
+    for eps in (0.4 * EPS[norm], 0.7 * EPS[norm]):
+        left = [
+            N - int(fallen(network(run(attack, network, x, labels, norm=norm, eps=eps)), labels).sum())
+            for attack in (functools.partial(apgd, steps=40), functools.partial(pgd, steps=40))
+        ]
+        assert 0 < left[1] < N and left[0] <= left[1]
+
+
+def test_the_checkpoints_are_the_published_ones():
+    assert checkpoints(100)[:5] == [22, 41, 57, 70, 80] and checkpoints(100)[-1] <= 100
+    assert checkpoints(1) == [1]
+
+
+def test_losses_are_worst_for_wrong_answers_and_defined_at_ties():
+    logits = torch.tensor([[3.0, 1.0, 0.0, -1.0], [1.0, 3.0, 0.0, -1.0], [2.0, 2.0, 2.0, 2.0]])
+    labels = torch.zeros(3, dtype=torch.long)
+    for loss in LOSSES.values():
+        values = loss(logits, labels)
+        assert bool(values.isfinite().all()) and float(values[1]) > float(values[2]) > float(values[0])
+    torch.testing.assert_close(LOSSES["dlr"](logits, labels)[:2], torch.tensor([-2 / 3, 2 / 3]))
+    torch.testing.assert_close(LOSSES["dlr"](7 * logits + 5, labels), LOSSES["dlr"](logits, labels))
+    assert LOSSES["margin"](logits, labels).tolist() == [-2.0, 2.0, 0.0]
+    assert fallen(torch.tensor([[1.0, math.nan], [1.0, 0.0]]), labels[:2]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_projections_starts_and_directions(norm):
+    generator = torch.Generator().manual_seed(0)
+    delta = torch.randn(40, 3, 4, generator=generator)
+    eps = torch.linspace(0, 2, 40)
+    back = project(delta, eps, norm)
+    assert bool((length(back, norm) <= eps + 1e-6).all())
+    small = project(1e-3 * delta, eps + 1, norm)
+    torch.testing.assert_close(small, 1e-3 * delta)
+    for _ in range(20):  # no point of the ball is nearer
+        other = project(torch.randn(40, 3, 4, generator=generator) + delta, eps, norm)
+        assert bool((length(back - delta, "l2") <= length(other - delta, "l2") + 1e-5).all())
+    start = random_start(Draws((0,), range(40)), delta, eps, norm)
+    assert bool((length(start, norm) <= eps + 1e-6).all()) and bool((length(start, norm)[1:] > 0).all())
+    direction = step_direction(1e-30 * delta, norm)
+    torch.testing.assert_close(length(direction, norm), torch.ones(40))
+    assert not bool(step_direction(torch.zeros(2, 3), norm).any())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_minimal_norm_is_within_what_pgd_needs(norm):
+    network, x, labels = samples()
+    draws = Draws((3,), range(N))
+    moved = minimal_norm(network, x, labels, norm=norm, bounds=UNIT, restarts=2, draws=draws)
+    assert bool(fallen(network(moved), labels).all()) and 0 <= float(moved.min()) and float(moved.max()) <= 1
+    wrong, distance = fallen(network(x), labels), length(moved - x, norm)
+    assert torch.equal(moved[wrong], x[wrong])
+    eps = float(distance[~wrong].median())
+    by_pgd = pgd(network, x, labels, eps=eps, norm=norm, loss="margin", steps=100, bounds=UNIT)
+    assert int((distance <= eps).sum()) >= int(fallen(network(by_pgd), labels).sum()) - 1
+
+
+def test_a_network_without_gradients_falls_to_the_black_box_only():
+    network, x, labels = samples()
+
+    def masked(z):
+        with torch.no_grad():
+            return network(z)
+
+    eps = 0.3
+    assert torch.equal(fgsm(masked, x, labels, eps=eps), x)
+    for attack in (pgd, apgd):
+        torch.testing.assert_close(attack(masked, x, labels, eps=eps, bounds=UNIT), x, rtol=0, atol=1e-6)
+    assert torch.equal(minimal_norm(masked, x, labels, bounds=UNIT), x)
+    assert bool(fallen(network(run(functools.partial(square, queries=200), masked, x, labels, eps=eps)), labels).all())
+
+
+def test_parameters_come_back_as_they_were_after_a_failure():
+    network = Net()
+    network.layers[1].bias.requires_grad_(False)
+    wanted = [p.requires_grad for p in network.parameters()]
+    with pytest.raises(RuntimeError), attacking(network):
+        assert not any(p.requires_grad for p in network.parameters())
+        raise RuntimeError
+    assert [p.requires_grad for p in network.parameters()] == wanted
+
+
+def test_steps_too_short_for_the_ball_are_warned_about():
+    network, x, labels = samples(n=5)
+    with pytest.warns(UserWarning, match="step_size=0.01: 10 steps travel 0.1, less than the ball's width 0.2"):
+        pgd(network, x, labels, eps=0.1, steps=10, step_size=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pgd(network, x, labels, eps=0.1, steps=10, step_size=0.02)
+
+
+@pytest.mark.parametrize(
+    ("attack", "how", "expected"),
+    [
+        (fgsm, {"norm": "l3"}, "norm=l3: expected one of linf, l2, l1"),
+        (apgd, {"norm": "l1"}, "norm=l1: expected one of linf, l2"),
+        (square, {"norm": "l1"}, "norm=l1"),
+        (pgd, {"loss": "hinge"}, "loss=hinge: expected one of ce, margin, dlr"),
+        (pgd, {"eps": -1.0}, "eps=-1.0"),
+        (pgd, {"steps": 0}, "steps=0"),
+        (apgd, {"restarts": 0}, "restarts=0"),
+        (square, {"queries": 0}, "queries=0"),
+    ],
+)
+def test_mistakes(attack, how, expected):
+    network, x, labels = samples(n=3)
+    with pytest.raises(BadInput, match=expected):
+        attack(network, x, labels, **{"eps": 0.1, **how})
+
+
+def test_dlr_needs_three_classes():
+    network, x, labels = samples(n=3, classes=2)
+    with pytest.raises(BadInput, match="dlr needs at least 3 classes, got 2"):
+        pgd(network, x, labels, eps=0.1, loss="dlr")

@@ -1,0 +1,175 @@
+"""Attacks as entries of a suite: monotone curves, rows that do not depend on what else is asked, early refusals."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from robode.data.facts import DataFacts
+from robode.errors import BadInput
+from robode.instantiate import build_each
+from robode.robustness.attacks.attack import Attack
+from robode.robustness.attacks.balls import length
+from robode.robustness.attacks.perturbations import APGD, FGSM, PGD, AutoAttack, Ensemble, MinimalNorm, Square
+from robode.robustness.copies import evaluating
+from robode.robustness.corruptions import Batch, Clean
+from robode.robustness.levels import check_suite
+from robode.robustness.noise import Draws
+from robode.robustness.protocols import ChNode2022, Sound
+from robode.robustness.suite import evaluate_suite
+
+CONF = Path(__file__).parents[2] / "conf"
+SUITES = ("attacks_quick", "attacks_standard", "autoattack", "curve_l2", "curve_linf")
+FACTS = DataFacts((1, 5, 5), 4, (0.4,), (0.3,), (0.0, 1.0), tuple("abcd"))
+EPS = [0.3, 0.0, 0.1, 0.2]
+FEW = {
+    "fgsm_linf": lambda: FGSM(EPS),
+    "pgd_linf": lambda: PGD(EPS, steps=6, restarts=2),
+    "pgd_margin_l1": lambda: PGD([3.0, 0.0, 1.0, 2.0], norm="l1", loss="margin", steps=6),
+    "apgd_dlr_l2": lambda: APGD(EPS, norm="l2", loss="dlr", steps=8),
+    "apgd_targeted_linf": lambda: APGD(EPS, steps=5, targets=2),
+    "square_linf": lambda: Square(EPS, queries=15),
+    "standard_l2": lambda: Ensemble(EPS, norm="l2", steps=5, targets=2, queries=10),
+    "minimal_l2": lambda: MinimalNorm(EPS, steps=10),
+}
+N = 110
+
+
+def problem():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(25, 12), nn.Tanh(), nn.Linear(12, 4))
+    x = torch.rand(N, 1, 5, 5, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        labels = network(x).argmax(1)
+    labels[:10] = (labels[:10] + 1) % 4
+    return network, x, labels
+
+
+def evaluated(suite, network, x, labels, protocol=None, **options):
+    rows = evaluate_suite(
+        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=FACTS, repeats=2, seed=5, **options
+    )
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_the_curve_never_rises_and_begins_at_the_clean_accuracy(name):
+    network, x, labels = problem()
+    clean, *rows = evaluated({"clean": Clean(), name: FEW[name]()}, network, x, labels)
+    assert [row["severity"] for row in rows] == list(FEW[name]().severities)
+    correct = [row["correct"] for row in rows]
+    assert correct[0] == clean["correct"] == N - 10
+    assert correct == sorted(correct, reverse=True) and correct[-1] < correct[0]
+    for row in rows:
+        assert (row["perturbation"], row["norm"]) == (name, name.split("_")[-1])
+        assert (row["severity_unit"], row["space"], row["repeat"]) == ("eps", "data", 0)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_rows_depend_neither_on_the_batches_nor_on_the_other_rows_nor_on_the_protocol(name):
+    network, x, labels = problem()
+    whole = evaluated({name: FEW[name]()}, network, x, labels)
+    assert evaluated({name: FEW[name]()}, network, x, labels, batch_size=1) == whole
+    for severity in FEW[name]().severities[1:]:
+        one = evaluated({name: FEW[name]()}, network, x, labels, known=lambda row, s=severity: row["severity"] != s)
+        assert one == [row for row in whole if row["severity"] == severity]
+    legacy = evaluated({name: FEW[name]()}, network, x, labels, protocol=ChNode2022())
+    assert [row["correct"] for row in legacy] == [row["correct"] for row in whole]
+    assert {row["space"] for row in legacy} == {"data"}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_what_fell_at_a_smaller_eps_stays_where_it_fell(name):
+    network, x, labels = problem()
+    attack = FEW[name]()
+    before = None
+    for eps in attack.severities[1:]:
+        batch = Batch(x, labels, None, FACTS.bounds, Draws((1,), range(N)))
+        moved = attack.perturb(network, batch, eps)
+        assert bool((length(moved - x, attack.norm) <= eps + 1e-6).all())
+        if before is not None:
+            fell = network(before).argmax(1) != labels
+            assert bool(fell.any()) and torch.equal(moved[fell], before[fell])
+        before = moved
+
+
+def test_new_weights_are_attacked_anew():
+    network, x, labels = problem()
+    attack, batch = MinimalNorm(0.3, steps=10), Batch(x, labels, None, FACTS.bounds, None)
+    attack.perturb(network, batch, 0.3)
+    with torch.no_grad():
+        network[1].weight.neg_()
+    moved = attack.perturb(network, batch, 0.3)
+    assert torch.equal(moved, MinimalNorm(0.3, steps=10).perturb(network, batch, 0.3))
+
+
+def test_a_copy_of_the_network_scores_again():
+    network, x, labels = problem()
+    found = PGD(0.2, steps=5).perturb(network, Batch(x, labels, None, FACTS.bounds, None), 0.2)
+    other = copy.deepcopy(network)
+    assert torch.equal(PGD(0.2).right(other, found, labels, 0.2), PGD(0.2).right(network, found, labels, 0.2))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites_are_built_and_named_by_their_keys(name):
+    if name == "autoattack":
+        pytest.importorskip("pyautoattack")
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        suite = compose(overrides=[f"+suite={name}"]).suite
+    built = build_each(suite)
+    assert isinstance(built.pop("clean"), Clean) and built
+    for key, attack in built.items():
+        assert isinstance(attack, Attack) and attack.name == key and attack.attacks and attack.in_data_units
+
+
+@pytest.mark.parametrize("eps", [-0.1, "much", [0.1, -1], [], True])
+def test_a_bad_eps_is_refused_without_building_anything(eps):
+    with pytest.raises(BadInput, match="suite.pgd_linf.eps"):
+        check_suite({"pgd_linf": {"eps": eps}})
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda: PGD(-1), "suite.pgd_linf.eps=-1"),
+        (lambda: PGD([0.1, 0.2], steps=10, step_size=0.03), "suite.pgd_linf.step_size=0.03: 10 steps travel 0.3"),
+        (lambda: PGD(0.1, norm="l7"), "norm=l7"),
+        (lambda: APGD(0.1, norm="l1"), "norm=l1: expected one of linf, l2"),
+        (lambda: APGD(0.1, loss="hinge"), "loss=hinge"),
+        (lambda: Square(0.1, queries=0), "suite.square_linf.queries=0"),
+        (lambda: MinimalNorm(0.1, steps=2.5), "suite.minimal_l2.steps=2.5"),
+    ],
+)
+def test_mistakes(build, expected):
+    with pytest.raises(BadInput, match=expected):
+        build()
+
+
+def test_the_published_attack_finds_no_more_than_ours_and_leaves_the_generator_alone():
+    pytest.importorskip("pyautoattack")
+    network, x, labels = problem()
+    x, labels, state = x[:50], labels[:50], torch.get_rng_state()
+    batch = Batch(x, labels, None, FACTS.bounds, Draws((1,), range(50)))
+    with evaluating(network):
+        moved = AutoAttack(0.1).perturb(network, batch, 0.1)
+        ours = Ensemble(0.1).perturb(network, batch, 0.1)
+        left = [int(AutoAttack(0.1).right(network, each, labels, 0.1).sum()) for each in (ours, moved)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert bool((length(moved - x, "linf") <= 0.1 + 1e-6).all())
+    assert 0 < left[1] < 40 and left[0] <= left[1]
+
+
+def test_the_published_attack_says_what_it_needs(monkeypatch):
+    pytest.importorskip("pyautoattack")
+    attack = AutoAttack(0.1)
+    assert attack.refusal((0.0, 1.0)) is None
+    assert "AutoAttack is for images in [0, 1]" in attack.refusal(None)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(25, 3))
+    with pytest.raises(BadInput, match="needs at least 4 classes, these data have 3"):
+        attack.find(network, torch.rand(2, 1, 5, 5), torch.zeros(2).long(), eps=0.1, norm="linf", bounds=(0.0, 1.0))
+    monkeypatch.setattr("robode.robustness.attacks.public.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"suite.autoattack_linf: needs the package pyautoattack: pip install"):
+        AutoAttack(0.1)

@@ -1,0 +1,147 @@
+"""Lifts and readouts of `ends: lipschitz`: constants against dense Jacobians, and constraints that hold."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from problems import norm2, randn
+
+from robode.data.facts import DataFacts
+from robode.ends import Augment, BoundedConvLift, ConvLift, FlatLinear, FlatPad, Orthonormal
+from robode.errors import BadInput, JobFailed
+from robode.fields.chnode import CHNode
+from robode.fields.gradient_flow import GradientFlow
+from robode.network import Network
+from robode.ode.flow import Constrained
+from robode.ode.integrators import ETD, Euler
+from robode.ode.orthonormal import orthonormal, random_orthonormal, slack
+from robode.robustness.certificates import embed_lipschitz, logit_lipschitz
+
+GREY = DataFacts((1, 5, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), tuple("abc"))
+COLOUR = DataFacts((3, 4, 4), 4, (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), tuple("abcd"))
+VECTORS = DataFacts((2,), 3, (0.5, 1.0), (0.5, 2.0), None, tuple("abc"))
+CASES = [(facts, flow) for facts in (GREY, COLOUR, VECTORS) for flow in ("pixels", "flat", "flat, wide")]
+
+
+def network(facts: DataFacts, flow: str, ends: str | None = "lipschitz") -> Network:
+    torch.manual_seed(0)
+    if flow == "pixels":
+        return Network(facts, CHNode(4, 1, ETD()), ends)
+    return Network(facts, GradientFlow(60 if flow == "flat, wide" else 8, 1, Euler()), ends)
+
+
+def embedding(net: Network) -> torch.Tensor:
+    """The Jacobian of normalise and lift, which are affine."""
+    shape = (1, *net.facts.shape)
+    J = torch.autograd.functional.jacobian(lambda x: net.embed(x).flatten(), torch.zeros(shape).double())
+    return J.flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "flow"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v.shape))
+)
+def test_no_lift_stretches_and_the_certified_constant_is_above_the_true_one(facts: DataFacts, flow: str) -> None:
+    net = network(facts, flow).double()
+    true = norm2(embedding(net))
+    assert 0.5 < true <= embed_lipschitz(net) <= 1
+    assert bool((net.normalise.std == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("facts", "flow"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v.shape))
+)
+def test_without_the_key_std_counts(facts: DataFacts, flow: str) -> None:
+    net = network(facts, flow, ends=None).double()
+    assert norm2(embedding(net)) <= embed_lipschitz(net)
+    assert type(net.readout) is torch.nn.Linear and not bool((net.normalise.std == 1).any())
+
+
+def test_zero_padding_is_an_isometry() -> None:
+    for lift, shape in ((FlatPad(20, 33), (1, 5, 4)), (Augment(2, 5), (2,))):
+        x, y = torch.rand(6, *shape), torch.rand(6, *shape)
+        moved = (lift(x) - lift(y)).norm(dim=1)
+        torch.testing.assert_close(moved, (x - y).flatten(1).norm(dim=1))
+        assert lift.lipschitz(torch.ones(1), shape) == 1
+
+
+def test_a_wide_channel_lift_starts_as_an_isometry_of_what_is_inside_the_image() -> None:
+    torch.manual_seed(1)
+    lift = BoundedConvLift(1, 12, (8, 8)).double()
+    x = torch.zeros(3, 1, 8, 8, dtype=torch.float64)
+    x[:, :, 2:6, 2:6] = randn(3, 1, 4, 4, seed=1)
+    without_bias = lift(x) - lift(torch.zeros_like(x))
+    torch.testing.assert_close(without_bias.flatten(1).norm(dim=1), x.flatten(1).norm(dim=1), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("flow", ["pixels", "flat"])
+def test_constraints_are_restored_and_a_second_projection_changes_nothing(flow: str) -> None:
+    net = network(COLOUR, flow)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(torch.randn_like(p))
+    assert embed_lipschitz(net) > 1
+    ends = [module for module in (net.lift, net.readout) if isinstance(module, Constrained)]
+    assert len(ends) == 2
+    for each in ends:
+        each.project_()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert embed_lipschitz(net) <= 1
+    for each in ends:
+        each.project_()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(40, 10), (10, 10), (2, 3)])
+def test_no_pair_of_logits_is_further_apart_than_sqrt_2(inputs: int, outputs: int) -> None:
+    readout = Orthonormal(inputs, outputs)
+    with torch.no_grad():
+        readout.weight.add_(0.3 * torch.randn_like(readout.weight))
+    readout.project_()
+    pairs = logit_lipschitz(readout)
+    assert norm2(readout.weight.detach().double()) <= 1
+    assert float(pairs.max()) <= math.sqrt(2)
+    if outputs <= inputs:  # and none closer: all classes are alike
+        distances = pairs[~torch.eye(outputs, dtype=torch.bool)]
+        assert float(distances.min()) >= math.sqrt(2) * (1 - slack(readout.weight))
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 7), (7, 3), (2, 4, 6), (200, 300)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_orthonormal_rows(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    W = randn(*shape, seed=2).to(dtype)
+    Q = orthonormal(W)
+    wide = Q if shape[-2] <= shape[-1] else Q.mT
+    gram = wide.double() @ wide.double().mT
+    assert Q.dtype == dtype and norm2(Q.double()) <= 1
+    assert float((gram - torch.eye(gram.shape[-1])).abs().max()) <= 2 * slack(Q)
+    assert torch.equal(orthonormal(Q), Q)
+    spanned = W if shape[-2] <= shape[-1] else W.mT  # every row of W is a combination of rows of Q
+    torch.testing.assert_close(spanned @ wide.mT @ wide, spanned, rtol=0, atol=200 * slack(Q))
+
+
+def test_rows_that_coincide_and_weights_that_are_not_finite() -> None:
+    W = torch.ones(3, 6)
+    assert norm2(orthonormal(W).double() @ orthonormal(W).double().mT - torch.eye(3)) <= 4 * slack(W)
+    with pytest.raises(JobFailed, match="not finite"):
+        orthonormal(torch.full((2, 3), math.nan))
+    lift = BoundedConvLift(1, 2, (4, 4))
+    lift.weight.data.fill_(math.inf)
+    with pytest.raises(JobFailed, match="not finite"):
+        lift.project_()
+
+
+def test_random_rows_come_from_torchs_generator() -> None:
+    torch.manual_seed(4)
+    first = random_orthonormal(2, 5)
+    torch.manual_seed(4)
+    assert torch.equal(first, random_orthonormal(2, 5))
+
+
+def test_the_kind_of_lift_follows_data_and_flow() -> None:
+    assert type(network(GREY, "flat").lift) is FlatLinear and type(network(GREY, "flat, wide").lift) is FlatPad
+    assert type(network(GREY, "pixels").lift) is BoundedConvLift
+    assert type(network(GREY, "pixels", ends=None).lift) is ConvLift
+    with pytest.raises(BadInput, match="model.ends: expected lipschitz or null, got 'loose'"):
+        network(GREY, "flat", ends="loose")

@@ -1,0 +1,198 @@
+"""Certified constants of anyone's layers: from both sides where they are exact, never below a Jacobian elsewhere."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from problems import norm2
+from torch import Tensor, nn
+
+from robode.errors import BadInput
+from robode.network import Normalise
+from robode.robustness.lipschitz import ACTIVATIONS, LAYERS, factors, last_matrix, lipschitz
+
+IMAGE = (3, 6, 8)
+
+
+def largest_jacobian(module: nn.Module, shape: tuple[int, ...], seed: int = 0, samples: int = 8) -> float:
+    """The largest norm of the Jacobian at random points: a lower bound of the Lipschitz constant."""
+    module = module.double().eval()
+    points = torch.randn(samples, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+    def norm(x: Tensor) -> float:
+        J = torch.autograd.functional.jacobian(lambda y: module(y[None]).flatten(), x)
+        return norm2(J.flatten(1))
+
+    return max(norm(x) for x in points)
+
+
+def batch_norm(module: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    """With statistics of its own."""
+    torch.manual_seed(2)
+    nn.init.normal_(module.weight)
+    module.running_var.uniform_(0.1, 2)
+    return module
+
+
+EXACT = {
+    "linear": (nn.Linear(5, 7), (5,)),
+    "batch norm": (batch_norm(nn.BatchNorm2d(3)), IMAGE),
+    "no affine": (nn.BatchNorm2d(3, affine=False), IMAGE),
+    "max pool": (nn.MaxPool2d(2), IMAGE),
+    "max pool, a stride": (nn.MaxPool2d(2, 3, padding=1), IMAGE),
+    "average pool": (nn.AvgPool2d(2), IMAGE),
+    "average pool, other windows": (nn.AvgPool2d((3, 2), divisor_override=5), IMAGE),
+    "adaptive average": (nn.AdaptiveAvgPool2d((2, None)), IMAGE),
+    "global average": (nn.AdaptiveAvgPool2d(1), IMAGE),
+    "adaptive max": (nn.AdaptiveMaxPool2d(2), IMAGE),
+    "normalise": (Normalise((0.1, 0.2, 0.3), (0.5, 0.25, 2.0), 3), IMAGE),
+    "flatten": (nn.Flatten(), IMAGE),
+    "pad": (nn.ZeroPad2d(2), IMAGE),
+    "shuffle": (nn.PixelUnshuffle(2), IMAGE),
+    "dropout": (nn.Dropout(0.5), IMAGE),
+    "parametrised": (nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), (4,)),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_layers_whose_constant_is_exact(name: str) -> None:
+    module, shape = EXACT[name]
+    assert largest_jacobian(module, shape) == pytest.approx(lipschitz(module, shape), rel=1e-6)
+
+
+BOUNDED = {
+    "overlapping max": nn.MaxPool2d(3, 1),
+    "overlapping max, strided": nn.MaxPool2d(3, 2, ceil_mode=True),
+    "overlapping average": nn.AvgPool2d(3, 1, padding=1),
+    "average, edges divided by less": nn.AvgPool2d(3, padding=1, count_include_pad=False),
+    "average, ceil": nn.AvgPool2d(4, ceil_mode=True),
+    "conv": nn.Conv2d(3, 4, 3, padding=1),
+    "conv, same with an even kernel": nn.Conv2d(3, 4, (4, 2), padding="same"),
+    "conv, valid": nn.Conv2d(3, 4, 3, padding="valid"),
+    "conv, strided": nn.Conv2d(3, 4, 3, 2, 1),
+    "conv, groups": nn.Conv2d(3, 6, 3, padding=1, groups=3),
+    "conv, dilated": nn.Conv2d(3, 2, 3, padding=2, dilation=2),
+    "conv, circular": nn.Conv2d(3, 2, 3, padding=1, padding_mode="circular"),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_layers_whose_constant_is_a_bound(name: str) -> None:
+    torch.manual_seed(1)
+    true, bound = largest_jacobian(BOUNDED[name], IMAGE), lipschitz(BOUNDED[name], IMAGE)
+    assert true <= bound * (1 + 1e-9) and bound <= 4 * true
+
+
+SLOPES = [*(kind() for kind in ACTIVATIONS), nn.LeakyReLU(0.3), nn.LeakyReLU(-2.0), nn.ELU(2.5), nn.GELU(),
+          nn.GELU(approximate="tanh"), nn.PReLU(init=1.7), nn.Softplus(beta=3.0), nn.Hardtanh()]  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", SLOPES, ids=str)
+def test_activations_have_their_steepest_slope(activation: nn.Module) -> None:
+    z = torch.linspace(-40, 40, 800_001, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(activation.double()(z[:, None]).sum(), z)
+    steepest = float(slope.abs().max())
+    assert steepest <= lipschitz(activation, (1,)) <= steepest * (1 + 1e-4) + 1e-12
+
+
+def chain() -> nn.Sequential:
+    torch.manual_seed(4)
+    stage = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), batch_norm(nn.BatchNorm2d(4)), nn.GELU())
+    head = nn.Sequential(nn.Flatten(), nn.Linear(48, 6), nn.Tanh(), nn.Dropout(), nn.Linear(6, 5), nn.Identity())
+    return nn.Sequential(stage, head)
+
+
+def test_a_nested_chain_is_the_product_of_its_layers() -> None:
+    module = chain().train()
+    found = factors(module, IMAGE)
+    assert [factor.name for factor in found] == [
+        *(f"Sequential.0.{i}" for i in range(3)), *(f"Sequential.1.{i}" for i in range(6))
+    ]  # fmt: skip
+    assert lipschitz(module, IMAGE) == pytest.approx(math.prod(factor.constant for factor in found))
+    assert module.training and next(module.parameters()).dtype == torch.float32
+    assert largest_jacobian(module, IMAGE) <= lipschitz(chain(), IMAGE)
+    body, W = last_matrix(found) or (0.0, torch.empty(0))
+    assert torch.equal(W, module[1][4].weight.double())
+    assert body == pytest.approx(math.prod(factor.constant for factor in found[:-2]))
+
+
+def test_without_a_linear_layer_at_the_end_there_is_no_matrix() -> None:
+    assert last_matrix(factors(nn.Sequential(nn.Linear(3, 2), nn.Tanh()), (3,))) is None
+    assert last_matrix(factors(nn.Sequential(nn.Linear(3, 2)), (4, 3))) is None  # not the only one of its outputs
+    assert last_matrix([]) is None
+
+
+class Residual(nn.Module):
+    """x - W^T relu(W x) with ||W|| <= sqrt 2, which vouches for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.W = nn.Linear(4, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - torch.relu(self.W(x)) @ self.W.weight
+
+    def certified_lipschitz(self, shape: tuple[int, ...]) -> float:
+        return max(1.0, abs(1 - norm2(self.W.weight) ** 2))
+
+
+def test_a_module_may_vouch_for_itself() -> None:
+    module = nn.Sequential(Residual(), nn.Linear(4, 3))
+    assert lipschitz(module, (4,)) == pytest.approx(lipschitz(module[1], (4,)))
+    assert largest_jacobian(module, (4,)) <= lipschitz(module, (4,))
+
+
+class Lying(Residual):
+    def certified_lipschitz(self, shape: tuple[int, ...]) -> float:
+        return math.nan
+
+
+class Mine(nn.Linear):
+    """What its forward does is not known."""
+
+
+def hooked() -> nn.Module:
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda module, x, y: 100 * y)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "expected"),
+    [
+        (nn.LayerNorm(4), (4,), "layer Sequential.1: no certified constant is known for LayerNorm"),
+        (Mine(4, 4), (4,), "no certified constant is known for Mine"),
+        (nn.LSTM(4, 4), (4,), "known for LSTM"),
+        (hooked(), (4,), "layer Sequential.1: expected a layer without hooks"),
+        (nn.utils.spectral_norm(nn.Linear(4, 4)), (4,), "without hooks"),
+        (Lying(), (4,), "expected certified_lipschitz to give a number of at least 0, got nan"),
+        (nn.Conv2d(3, 2, 3, padding=1, padding_mode="reflect"), IMAGE, "expected padding_mode zeros or circular"),
+        (nn.BatchNorm2d(3, track_running_stats=False), IMAGE, "expected running statistics"),
+        (nn.AdaptiveAvgPool2d(5), IMAGE, "layer Sequential.1: expected an output size that divides 6 x 8"),
+        (nn.MaxPool2d(2, dilation=2), IMAGE, "expected dilation 1"),
+        (nn.Flatten(0), IMAGE, "expected a layer that keeps samples apart"),
+        (nn.Linear(5, 2), (4,), "does not take samples of shape (4,)"),
+        (nn.Conv2d(3, 1, 9), IMAGE, "is larger than the image"),
+        (nn.ModuleList([nn.ReLU()]), (4,), "known for ModuleList"),
+    ],
+)  # fmt: skip
+def test_what_has_no_constant_is_refused_by_the_name_of_the_layer(
+    layer: nn.Module, shape: tuple[int, ...], expected: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        lipschitz(nn.Sequential(nn.Identity(), layer), shape)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_certify_nothing() -> None:
+    layer = nn.Linear(3, 3)
+    nn.init.constant_(layer.weight, math.nan)
+    assert lipschitz(layer, (3,)) == math.inf
+
+
+def test_the_certificate_knows_every_layer_that_the_message_names() -> None:
+    with pytest.raises(BadInput) as caught:
+        lipschitz(nn.LayerNorm(4), (4,))
+    assert all(kind.__name__ in str(caught.value) for kind in LAYERS)

@@ -1,0 +1,240 @@
+"""The checks on hand-made findings, the quantity `believable` and its section on the run's page."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from masked_models import Quantised, data_named, honest
+from small_runs import composed, train
+from torch import nn
+
+from robode.errors import BadInput
+from robode.evaluate import run_evaluation
+from robode.measurement import weights_digest
+from robode.report import records
+from robode.report.masking_section import masking_section
+from robode.report.page import write_page
+from robode.robustness import masking_checks as checks
+from robode.robustness.masking import FILE, Believable, linear_classifier, read_records, spread
+from robode.robustness.masking_trial import extent
+
+HEADING = "Can these robust accuracies be believed?"
+
+
+def mask(right: int, n: int = 1000) -> torch.Tensor:
+    """The first `right` of n samples are right."""
+    return torch.arange(n) < right
+
+
+def test_gradients_that_are_zero_or_not_finite_are_counted():
+    gradients = torch.ones(1000, 2, 2)
+    gradients[:8] = 0
+    gradients[8:10, 0, 0] = math.nan
+    gradients[10:, 1] = 0  # some entries may be
+    found = checks.zero_gradients(gradients)
+    assert found.value == 0.01 and found.passed and found.reason == ""
+    gradients[10] = -0.0
+    found = checks.zero_gradients(gradients)
+    assert found.value == 0.011 and not found.passed and "1.1 %" in found.sentence
+
+
+def test_gradients_that_round_differently_are_the_same_and_random_ones_are_not():
+    first = 1e-30 * torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
+    assert checks.random_gradients(first, first * (1 + 1e-6)).value == 0
+    assert checks.random_gradients(first, torch.zeros_like(first)).value == 1
+    assert checks.random_gradients(torch.zeros(3, 2), torch.zeros(3, 2)).passed
+
+
+def test_the_cross_entropy_is_zero_from_a_margin_of_log_2_24_on():
+    margins = torch.tensor([16.5, 16.7, 49.3, 120.0])
+    logits, labels = torch.stack([margins, torch.zeros(4)], dim=1), torch.zeros(4, dtype=torch.long)
+    harmed = checks.saturation(logits, labels, mask(4, 4), mask(0, 4))
+    assert harmed.value == 0.75 and harmed.threshold == checks.SATURATED and not harmed.passed
+    harmless = checks.saturation(logits, labels, mask(4, 4), mask(4, 4))
+    assert harmless.value == 0.75 and harmless.passed and "without harm" in harmless.sentence
+    assert "median 33," in harmless.sentence
+    assert checks.saturation(logits / 50, labels, mask(4, 4), mask(0, 4)).passed
+
+
+@pytest.mark.parametrize(
+    ("noise", "fgsm", "pgd", "passed"),
+    [
+        (900, 500, 300, True),
+        (900, 500, 500, True),
+        (500, 505, 505, True),
+        (500, 600, 300, False),
+        (900, 300, 350, False),
+    ],
+)
+def test_a_stronger_attack_may_not_leave_more_right(noise, fgsm, pgd, passed):
+    found = checks.ordering(mask(noise), mask(fgsm), mask(pgd))
+    assert found.passed == passed == (found.value <= found.threshold)
+    assert found.value == pytest.approx(max(fgsm - noise, pgd - fgsm) / 1000)
+
+
+def test_differences_within_the_sampling_error_of_paired_samples_are_allowed():
+    """20 of 1000 more right, of which 60 and 40 changed: half of the standard errors that make two."""
+    weak, strong = mask(540), mask(500)
+    strong[600:660] = True
+    found = checks.ordering(weak, strong, mask(0))
+    error = math.sqrt(0.1 - 0.02**2) / math.sqrt(1000)
+    assert found.value == pytest.approx(0.02) and found.threshold == pytest.approx(0.01 + 2 * error)
+    assert found.passed and not checks.ordering(mask(500), mask(540), mask(0)).passed
+
+
+@pytest.mark.parametrize("check", [checks.black_box, lambda a, b: checks.transfer(a, b, "a linear classifier")])
+def test_what_another_attack_finds_among_the_survivors_of_pgd(check):
+    few, many = check(mask(500), mask(485)), check(mask(500), mask(470))
+    assert (
+        few.value == 0.015 and few.passed and few.threshold == pytest.approx(0.01 + 2 * math.sqrt(0.015 * 0.985 / 1e3))
+    )
+    assert many.value == pytest.approx(0.03) and not many.passed
+    assert check(mask(300), mask(500)).value == 0, "what PGD fooled is nobody's find"
+
+
+def test_the_best_of_the_other_losses_counts_and_may_find_a_little_more():
+    found = checks.rescaled(mask(500), {"margin": mask(440), "other": mask(495)})
+    assert found.value == pytest.approx(0.06) and found.passed and "PGD on the margin" in found.sentence
+    assert not checks.rescaled(mask(500), {"margin": mask(400), "other": mask(495)}).passed
+
+
+def test_unlimited_changes_must_fool_all_and_a_constant_is_explained():
+    labels = torch.arange(1000) % 10
+    missed = torch.where(mask(30), labels, -1)
+    found = checks.large_eps(labels, labels, missed, "linf eps = 1")
+    assert found.value == 0.03 and not found.passed and "the truth is 0.0 %" in found.sentence
+    assert checks.large_eps(labels, labels, (labels + 1) % 10, "linf eps = 1").passed
+    always = torch.full_like(labels, 7)
+    constant = checks.large_eps(labels, always, torch.where(labels == 7, 7, -1), "linf eps = 1")
+    assert constant.value == 0.1 and "answered class 7 wherever" in constant.sentence and "10.0 %" in constant.sentence
+    assert "same answer" in constant.reason
+
+
+def test_the_verdict_has_every_reason():
+    good, bad = checks.zero_gradients(torch.ones(2, 2)), checks.zero_gradients(torch.zeros(2, 2))
+    worse = checks.black_box(mask(900), mask(0))
+    assert checks.verdict([good]) == "believable"
+    expected = "suspicious because the input gradients vanish; a black-box attack beats PGD"
+    assert checks.verdict([bad, good, worse]) == expected
+
+
+def test_the_large_ball_holds_all_samples_and_the_whole_box():
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    assert float(torch.cdist(x, x, p=math.inf).max()) <= extent(x, "linf", None)
+    assert float(torch.cdist(x, x).max()) <= extent(x, "l2", None)
+    image = torch.rand(2, 1, 4, 4)
+    assert (extent(image, "linf", (0.0, 1.0)), extent(image, "l2", (0.0, 1.0))) == (1.0, 4.0)
+
+
+def test_samples_are_spread_over_sets_that_are_ordered_by_class():
+    data = data_named("moons")
+    assert set(spread(data.split("test"), 40).labels.tolist()) == {0, 1}
+    assert len(spread(data.split("test"), 10**6).labels) == len(data.split("test").labels)
+
+
+def test_the_linear_baseline_is_good_and_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    network = linear_classifier(data_named("bars"))
+    assert torch.equal(before, torch.get_rng_state())
+    x, labels = data_named("bars").split("test")
+    assert float((network(x).argmax(1) == labels).float().mean()) > 0.95
+
+
+QUICK = {"samples": 60, "steps": 10, "queries": 20}
+
+
+def test_measuring_gives_rows_and_a_file_and_changes_nothing(tmp_path):
+    network, data = honest("chnode", "bars").train(), data_named("bars")
+    digest, generator = weights_digest(network), torch.get_rng_state()
+    quantity = Believable(**QUICK)
+    rows = quantity.measure(network, data, tmp_path)
+    assert torch.equal(generator, torch.get_rng_state()) and network.training and weights_digest(network) == digest
+    assert all(p.requires_grad for p in network.parameters())
+    network.eval()
+    assert [each["quantity"] for each in rows] == [f"{name} linf 0.1" for name in Believable.gives]
+    assert {each["kind"] for each in rows} == {"measured"} and rows[-1]["value"] == 1.0
+    (record,) = read_records(tmp_path)
+    assert record["weights"] == digest and record["verdict"] == "believable" and record["samples"] == 60
+    assert [(c["name"], c["value"]) for c in record["checks"]] == [
+        (each["quantity"].split("/")[1].split()[0], each["value"]) for each in rows[:-1]
+    ]
+    assert rows == quantity.measure(network, data, tmp_path) and len(read_records(tmp_path)) == 1
+
+
+def test_it_is_known_for_the_same_network_and_settings_only(tmp_path):
+    network, data = honest("chnode", "bars"), data_named("bars")
+    quantity, weights = Believable(**QUICK), weights_digest(network)
+    assert not quantity.known(tmp_path, weights)
+    rows = quantity.measure(network, data, tmp_path)
+    assert not quantity.known(tmp_path, weights), "killed before numbers.csv was written"
+    records.append_numbers(tmp_path / "numbers.csv", [each | {"run": "r", "weights": weights} for each in rows])
+    assert quantity.known(tmp_path, weights) and not quantity.known(tmp_path, "another")
+    for other in ({"eps": 0.2}, {"norm": "l2"}, {"steps": 11}, {"seed": 1}):
+        assert not Believable(**{**QUICK, **other}).known(tmp_path, weights), other
+    Believable(**{**QUICK, "eps": 0.2}).measure(network, data, tmp_path)
+    assert quantity.known(tmp_path, weights) and len(read_records(tmp_path)) == 2
+    (tmp_path / FILE).write_text("{half")
+    assert not quantity.known(tmp_path, weights)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"eps": 0}, {"eps": math.inf}, {"norm": "l1"}, {"samples": 0}, {"steps": 0}, {"restarts": 0}, {"queries": 0}],
+)
+def test_settings_out_of_range_are_bad_input(wrong):
+    (key,) = wrong
+    with pytest.raises(BadInput, match=key):
+        Believable(**wrong)
+
+
+def test_a_run_is_measured_through_the_suite_and_may_be_the_baseline_of_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    words = ("suite=believable", *(f"suite.believable.{key}={value}" for key, value in QUICK.items()))
+    one, two = train("epochs=1", "seed=1"), train("epochs=1", "seed=2")
+    page = one.folder / "report.html"
+    assert HEADING not in page.read_text()
+    run_evaluation(composed(f"run={one.folder}", *words, f"suite.believable.baseline={two.folder}", verb="evaluate"))
+    assert HEADING in page.read_text() and f"the run {two.id}" in page.read_text()
+    assert len(records.read_numbers(one.folder / "numbers.csv")) == len(Believable.gives)
+    with pytest.raises(BadInput, match="suite.believable.baseline=nobody"):
+        run_evaluation(composed(f"run={two.folder}", *words, "suite.believable.baseline=nobody", verb="evaluate"))
+
+
+def page_of(folder, network: nn.Module) -> str:
+    Believable(**QUICK).measure(network, data_named("bars"), folder)
+    return write_page(folder).read_text()
+
+
+def test_the_page_says_believable_or_why_not(tmp_path):
+    page = page_of(tmp_path, honest("chnode", "bars"))
+    assert HEADING in page and "Believable." in page and "✗" not in page and page.count("✓") == 8
+    (tmp_path / FILE).unlink()
+    assert HEADING not in write_page(tmp_path).read_text()
+    page = page_of(tmp_path, Quantised(honest("chnode", "bars")))
+    assert "Suspicious because the input gradients vanish" in page and "100.0 % of the samples have" in page
+
+
+def test_the_page_escapes_and_names_a_damaged_file(tmp_path):
+    page_of(tmp_path, honest("chnode", "bars"))
+    content = json.loads((tmp_path / FILE).read_text())
+    content["records"][0]["verdict"] = "<script>alert(1)</script>"
+    content["records"][0]["checks"][0] |= {"sentence": "<b>bold</b>", "name": "<i>"}
+    (tmp_path / FILE).write_text(json.dumps(content))
+    page = write_page(tmp_path).read_text()
+    assert "&lt;b&gt;bold" in page and "<b>bold" not in page and "<script" not in page and "<i>" not in page
+    for damaged in ("{half", "[]", '{"records": [1]}', '{"records": [{"weights": "a"}]}', '{"records": 3}'):
+        (tmp_path / FILE).write_text(damaged)
+        page = write_page(tmp_path).read_text()
+        assert "masking.json could not be read" in page and HEADING not in page
+
+
+def test_the_section_is_about_the_network_of_the_page():
+    settings = {"norm": "linf", "eps": 0.1, "steps": 40, "restarts": 2, "queries": 300}
+    record = {"weights": "a", "settings": settings, "samples": 5, "accuracy": {"clean": 1.0}, "verdict": "believable"}
+    content = {"records": [record | {"checks": []}, record | {"weights": "b", "checks": []}]}
+    assert len(masking_section(content, "a")) == 1 and len(masking_section(content, None)) == 2
+    assert masking_section(content, "c") == masking_section({}, "a") == []
