@@ -29,6 +29,8 @@ MODEL_CHOICES: dict[str, tuple[object, ...]] = {
     "trainable_L": (True, False),
     "gamma": ("theorem1", "script_mnist", "script_2d", "differentiable", "factor"),
     "gamma_start": ("rule", "zero"),
+    "tau": ("step", "learned"),
+    "ends": ("lipschitz", None),
 }
 CHECKPOINTS = ("best", "last")
 SPLITS = ("test", "validation", "train")
@@ -187,7 +189,8 @@ def _check_run(plain: Mapping[str, Any]) -> None:
 
 def _check_counts(plain: Mapping[str, Any]) -> None:
     for key in POSITIVE:
-        if key in plain and not _positive(plain[key]):
+        everything = key == "limit" and plain.get(key) is None
+        if key in plain and not everything and not _positive(plain[key]):
             raise BadInput(f"{key}={plain[key]}: expected a number above 0")
     seed = plain.get("seed")
     if seed is not None and not 0 <= seed < 2**32:

@@ -153,7 +153,7 @@ def make_lift(facts: DataFacts, flow: Flow, bounded: bool) -> nn.Module:
     """From samples to the flow's first state. Flows on whole images (`flattens`) get them as vectors."""
     if len(facts.shape) == 1:
         return Augment(facts.shape[0], flow.width)
-    if getattr(flow, "flattens", False):
+    if flow.flattens:
         size = math.prod(facts.shape)
         return FlatPad(size, flow.width) if flow.width >= size else FlatLinear(size, flow.width)
     if bounded:

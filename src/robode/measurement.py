@@ -24,7 +24,7 @@ from robode.robustness.certificates import Certified, constants
 from robode.robustness.corruptions import Perturbation
 from robode.robustness.protocols import EvaluationProtocol
 from robode.robustness.quantities import Quantity
-from robode.robustness.suite import Known, Progress, evaluate_suite, plan, sample_grid
+from robode.robustness.suite import Known, Progress, evaluate_suite, plan, refusals, sample_grid
 from robode.runs import Run
 
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
@@ -205,16 +205,17 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     suite = {name: each for name, each in built.items() if name not in quantities}
     if not suite:
         raise BadInput("suite: expected something to count right answers under, for example suite=[clean,eps_r]")
-    refusals = {name: each.refusal(protocol.bounds(facts)) for name, each in suite.items()}
-    refusals |= {name: each.refusal(facts) for name, each in quantities.items()}
-    if all(refusals[name] for name in suite):
-        raise BadInput(f"suite: nothing in it fits these data ({', '.join(map(str, refusals.values()))})")
+    of_perturbations = refusals(suite, protocol, facts)
+    reasons = {name: of_perturbations.get(each.name) for name, each in suite.items()}
+    reasons |= {name: each.refusal(facts) for name, each in quantities.items()}
+    if all(reasons[name] for name in suite):
+        raise BadInput(f"suite: nothing in it fits these data ({', '.join(map(str, reasons.values()))})")
     return Measurement(
         config=config,
         facts=facts,
-        suite={name: each for name, each in suite.items() if not refusals[name]},
-        quantities={name: each for name, each in quantities.items() if not refusals[name]},
-        left_out=[f"{name} is left out: {refusal}" for name, refusal in refusals.items() if refusal],
+        suite={name: each for name, each in suite.items() if not reasons[name]},
+        quantities={name: each for name, each in quantities.items() if not reasons[name]},
+        left_out=[f"{name} is left out: {refusal}" for name, refusal in reasons.items() if refusal],
         protocol=protocol,
         repeats=chosen["repeats"],
         seed=chosen["seed"],

@@ -30,7 +30,7 @@ from robode.robustness.suite import evaluate_suite, levels, plan
 
 CONF = Path(__file__).parents[2] / "conf"
 ALL = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
-PUBLIC = find_spec("autoattack")
+PUBLIC = find_spec("pyautoattack")
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 FACTS = {
     "grey": DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c")),

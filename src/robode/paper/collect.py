@@ -151,7 +151,7 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None) -> pd.Data
 
 def _accuracy_rows(column: Column, measured: pd.DataFrame, job: Job) -> pd.DataFrame:
     """The noisy copies of one measurement: rather with the run's own noise, and rather the one with most copies."""
-    found = measured[_fits(measured, column, ("split", "perturbation", "norm", "protocol", "severity"))]
+    found = measured[_fits(measured, column, ("split", "perturbation", "protocol", "severity"))]
     for name in ("severity", "norm"):
         if found[name].nunique() > 1:
             raise BadInput(

@@ -125,7 +125,7 @@ def _variants(node: Mapping[str, Any], place: str) -> dict[str, str]:
 
 
 def _column(name: str, content: Any, place: str) -> Column:
-    of_accuracies, of_quantities = ("split", "perturbation", "norm", "severity", "protocol"), ("quantity", "kind")
+    of_accuracies, of_quantities = ("split", "perturbation", "severity", "protocol"), ("quantity", "kind")
     node = nodes.mapping(content, place, known=(*of_accuracies, *of_quantities, "unit"))
     if ("perturbation" in node) == ("quantity" in node):
         raise BadInput(f"{place}: expected either a perturbation (an accuracy) or a quantity")

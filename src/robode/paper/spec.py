@@ -39,7 +39,6 @@ class Column:
     split: str = "test"
     perturbation: str | None = None
     severity: float | None = None
-    norm: str | None = None
     protocol: str | None = None
     quantity: str | None = None
     kind: str | None = None

@@ -37,6 +37,7 @@ class Perturbation(ABC):
     noise: the kind of base noise it needs; None means that it is deterministic and evaluated once.
     corrupts: False only for the untouched data, which no protocol may alter either.
     in_data_units: acts on x in data units, within the bounds of the data, whatever the protocol.
+    least_classes: of the data; with fewer it makes no sense.
     attacks: looks for the worst x'; it is scored a second time with a finer solver.
     """
 
@@ -47,6 +48,7 @@ class Perturbation(ABC):
     corrupts: bool = True
     in_data_units: bool = False
     attacks: bool = False
+    least_classes: int = 2
 
     def __init__(self, suite: str, severities: tuple[float, ...] = (0.0,)) -> None:
         self.suite = suite

@@ -109,8 +109,12 @@ def refusals(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> di
     """Name and reason of every perturbation that makes no sense for these data.
 
     Raises BadInput if the protocol does not speak of such data at all."""
-    bounds = protocol.bounds(facts)
-    reasons = {perturbation.name: perturbation.refusal(bounds) for perturbation in suite.values()}
+    inside, reasons = protocol.bounds(facts), {}
+    for each in suite.values():
+        if facts.classes < each.least_classes:
+            reasons[each.name] = f"needs at least {each.least_classes} classes, these data have {facts.classes}"
+        else:
+            reasons[each.name] = each.refusal(facts.bounds if each.in_data_units else inside) or ""
     return {name: reason for name, reason in reasons.items() if reason}
 
 
