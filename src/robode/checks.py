@@ -59,11 +59,7 @@ def check_jobs(verb: str, jobs: Sequence[DictConfig]) -> None:
 
 
 def check(verb: str, cfg: DictConfig) -> None:
-    """Refuse a configuration that cannot work.
-
-    Args:
-        verb: one of ``schema.SCHEMAS``.
-        cfg: one job's composed configuration, without the ``hydra`` node.
+    """Refuse a configuration that cannot work. verb: one of ``schema.SCHEMAS``; cfg: without the ``hydra`` node.
 
     Raises:
         BadInput: one line saying what was expected, what came and which key to change.

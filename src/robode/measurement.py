@@ -43,8 +43,7 @@ class About:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Which perturbations are measured how. seed: of the noise. config: the run's, to describe rows (`seed` there
-    is that of the training).
+    """Which perturbations are measured how. seed: of the noise. config: the run's, with the training's seed.
 
     quantities: the entries of the suite that give numbers and not accuracies.
     left_out: one line for each perturbation or quantity that makes no sense for these data.
@@ -236,8 +235,8 @@ def warnings_about(network: Network) -> list[str]:
         )
     elif bounds["flow_ode"] <= 1 < bounds["flow_discrete"]:
         found.append(
-            "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to "
-            "(flow_discrete > 1): use integrator=etd, or a step of at most h_star"
+            "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to (flow_discrete > 1): use "
+            "integrator=etd, or a step of at most h_star"
         )
     decay = math.exp(-properties.get("hcgamma_max", 0.0))
     if decay < ACTIVE_J and isinstance(flow.integrator, ETD):

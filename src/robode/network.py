@@ -50,10 +50,6 @@ class Network(nn.Module):
         """The flow's initial state: (B, *shape) -> (B, width) or (B, width, H, W)."""
         return self.lift(self.normalise(x))
 
-    @property
-    def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
 
 def build_network(cfg: Any, facts: DataFacts) -> Network:
     """The network of a composed configuration (keys model, integrator, depth, step, horizon).

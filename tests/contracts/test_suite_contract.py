@@ -62,10 +62,10 @@ def perturbations_of(name: str) -> dict[str, Perturbation]:
 
 
 def hurried(perturbation: Perturbation) -> Perturbation:
-    """An attack with hardly any steps, at its smallest eps, keeps the same promises."""
+    """An attack with hardly any steps keeps the same promises, and so does smoothing with few draws."""
     if perturbation.attacks:
         perturbation.severities = perturbation.severities[:1]
-    for count, few in {"steps": 3, "queries": 4, "targets": 1, "restarts": 1}.items():
+    for count, few in {"steps": 3, "queries": 4, "targets": 1, "restarts": 1, "n0": 10, "n": 60}.items():
         if hasattr(perturbation, count):
             setattr(perturbation, count, few)
     return perturbation

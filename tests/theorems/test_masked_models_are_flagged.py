@@ -40,7 +40,7 @@ def failed(checks: dict[str, Check]) -> set[str]:
 
 
 @pytest.mark.parametrize("data", ["bars", "moons"])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", ["chnode", "resnet", "linear"])
 def test_honest_networks_are_believable(model, data, norm):
     network = baseline(data) if model == "linear" else honest(model, data)
@@ -57,7 +57,7 @@ def test_the_true_accuracy_of_the_masked_networks_is_in_between():
 
 
 @pytest.mark.parametrize("hidden", [Quantised, Votes])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_a_staircase_has_no_gradients(hidden, norm):
     checks, right = findings(hidden(honest("chnode", "bars")), "bars", norm)
     assert failed(checks) >= {"zero_gradients", "large_eps", "transfer"}
@@ -69,7 +69,7 @@ def test_a_staircase_has_no_gradients(hidden, norm):
     assert "the input gradients vanish" in verdict(list(checks.values()))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_logits_times_ten_thousand_are_saturated(norm):
     checks, right = findings(Shouting(honest("chnode", "bars")), "bars", norm)
     assert failed(checks) >= {"saturation", "logit_rescaling", "zero_gradients"}
@@ -98,7 +98,7 @@ def test_a_margin_that_saturates_the_loss_is_no_sign_where_it_does_no_harm():
     assert float(right["pgd"].float().mean()) == float((x[:, 0].abs() > 2).float().mean())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_random_gradients_lead_nowhere(norm):
     checks, right = findings(Noisy(honest("chnode", "bars")), "bars", norm)
     assert failed(checks) >= {"random_gradients", "black_box", "transfer"}

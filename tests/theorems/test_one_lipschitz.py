@@ -157,6 +157,7 @@ def test_whatever_an_optimiser_did_nothing_expands_after_the_projections(model: 
     assert bool((apart <= (x - x.flip(0)).flatten(1).norm(dim=1) * (1 + 1e-5)).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gradient_flow", "lipschitz_mlp", "chnode_lipschitz"])
 def test_the_constraint_holds_in_the_checkpoint(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training at a high rate of learning, from the command line's configuration to the file."""

@@ -47,6 +47,7 @@ def test_fgsm_is_foolbox_fgsm(problem):
         torch.testing.assert_close(ours[right], theirs[right], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm, eps", [("linf", 0.16), ("linf", 0.2), ("l2", 1.0), ("l2", 1.3)])
 def test_pgd_succeeds_as_often_as_foolbox(problem, norm, eps):
     network, x, labels, _ = problem
@@ -62,6 +63,7 @@ def test_pgd_succeeds_as_often_as_foolbox(problem, norm, eps):
     assert best >= max(ours, int(success.sum()))  # keeps what fell on the way
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm, eps", [("linf", 0.18), ("l2", 1.1)])
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
 def test_apgd_succeeds_as_often_as_the_published_one(problem, norm, eps, loss):

@@ -147,6 +147,7 @@ def test_weights_that_are_not_finite_end_the_training() -> None:
             net.project_()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("model=gradient_flow",), ("model=gradient_flow", "model.tau=learned"),
                                    ("model=lipschitz_mlp",), ("model=chnode_lipschitz",)])  # fmt: skip
 def test_a_small_run_learns_and_is_certified(
