@@ -167,7 +167,9 @@ def _verdict(rows: pd.DataFrame) -> dict[str, Any] | None:
     """Clean accuracy, noisy accuracies and what they were measured on, from the rows of one evaluation."""
     if rows.empty:
         return None
-    clean = [_cells(row) for _, row in rows[rows["perturbation"] == "clean"].iterrows()]
+    # an evaluation of the first samples alone (limit) says less about the network than one of all
+    whole = rows[rows["perturbation"] == "clean"].sort_values("n", kind="stable")
+    clean = [_cells(row) for _, row in whole.iterrows()]
     noisy = [_cells(row) for _, row in rows[rows["perturbation"] != "clean"].iterrows()]
     return {"clean": clean[-1] if clean else None, "noisy": noisy} | {
         name: str(rows[name].iloc[-1]) for name in tables.EVALUATION

@@ -92,16 +92,28 @@ def sample_grid(
     seed: int,
 ) -> list[tuple[str, Tensor, Tensor]]:
     """(title, x', predictions) per level for x (k, *shape), the first k images that `evaluate_suite` gets,
-    with the noise of its repeat 0. x' (k, *shape) float32 in data units, predictions (k,); on the CPU."""
+    of a curve its two ends, with the noise of its repeat 0. x' (k, *shape) float32 in data units, predictions (k,);
+    on the CPU."""
     copies = Copies(network, protocol, facts, seed)
     found = []
     with evaluating(network):
         for part, batch, targets in batches(network, x, labels, len(labels)):
             noise = copies.noise(0, part, batch.device)
-            for level in levels(suite, protocol, facts):
+            for level in _shown(levels(suite, protocol, facts)):
                 moved = copies.perturbed(level, batch, targets, noise)
                 with torch.inference_mode():
                     found.append((level.title, moved.cpu(), network(moved).argmax(dim=1).cpu()))
+    return found
+
+
+def _shown(every: list[Level]) -> list[Level]:
+    """Levels whose samples are worth a look: of a curve the ends, and nothing twice that leaves x as it is."""
+    found = []
+    for level in every:
+        severities = level.perturbation.severities
+        inside = len(severities) > 3 and severities[0] < level.severity < severities[-1]
+        if not inside and (level.perturbation.corrupts or level.perturbation.severity_unit == "none"):
+            found.append(level)
     return found
 
 
