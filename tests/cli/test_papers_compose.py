@@ -48,4 +48,5 @@ def test_our_evaluations_compose(folder: Path) -> None:
     }
     with hydra_session("evaluate") as session:
         for each in sorted(words):
-            compose_jobs(session, Request("evaluate", each))
+            (cfg,) = compose_jobs(session, Request("evaluate", each))
+            assert set(cfg.suite) > {"clean"} or cfg.split == "train", each

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 from problems import norm2
-from torch import Tensor, nn
+from torch import nn
 
 from robode.errors import BadInput
-from robode.ode.linear import conv_gram_norm, conv_norm, dilated
+from robode.ode.linear import conv_norm, dilated
 
 
 def convolutions(count: int, circular: bool, strided: bool) -> Iterator[tuple[nn.Conv2d, int, int]]:
@@ -85,47 +85,6 @@ def test_a_dilated_kernel_is_the_kernel_with_its_zeros_written_out() -> None:
     x = torch.randn(4, 2, 8, 9, dtype=torch.float64)
     wide = dilated(conv.weight, conv.dilation)
     torch.testing.assert_close(nn.functional.conv2d(x, wide, padding=2), conv(x))
-
-
-@pytest.mark.parametrize("circular", [False, True], ids=["zeros", "circular"])
-def test_gram_iteration_is_above_the_norm_and_converges_to_it(circular: bool) -> None:
-    for conv, *size in convolutions(60, circular, strided=False):
-        exact = bound(conv, *size)
-        rank = min(conv.weight.shape[:2])
-        for iterations in (2, 6, 10):
-            found = float(conv_gram_norm(conv.weight, *size, padding=conv.padding, circular=circular,
-                                         iterations=iterations))  # fmt: skip
-            assert exact * (1 - 1e-9) <= found <= exact * rank ** (1 / 2 ** (iterations + 1)) * (1 + 1e-7)
-            assert found >= dense_norm(conv, *size)
-
-
-def test_gram_iteration_has_the_gradient_of_the_norm() -> None:
-    torch.manual_seed(1)
-    kernel = torch.randn(3, 2, 3, 3, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(conv_gram_norm(kernel, 6, 6, iterations=10), kernel)
-
-    def difference(direction: Tensor, h: float = 1e-5) -> float:
-        ends = (conv_norm(kernel + sign * h * direction, 6, 6) for sign in (1, -1))
-        high, low = ends
-        return (high - low) / (2 * h)
-
-    for seed in range(5):
-        direction = torch.randn(kernel.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-        assert float((gradient * direction).sum()) == pytest.approx(difference(direction), rel=1e-3, abs=1e-3)
-
-
-def test_gram_iteration_at_a_multiple_singular_value_and_at_zero() -> None:
-    kernel = torch.zeros(4, 4, 3, 3, dtype=torch.float64)
-    kernel[:, :, 1, 1] = torch.eye(4)  # the identity: every singular value is 1
-    kernel.requires_grad_()
-    (gradient,) = torch.autograd.grad(conv_gram_norm(kernel, 5, 5), kernel)
-    assert bool(gradient.isfinite().all()) and float((gradient * kernel).sum()) == pytest.approx(
-        float(conv_gram_norm(kernel, 5, 5)), rel=1e-6
-    )  # homogeneous of degree 1
-    zero = torch.zeros(2, 2, 3, 3, requires_grad=True)
-    value = conv_gram_norm(zero, 5, 5)
-    (gradient,) = torch.autograd.grad(value, zero)
-    assert float(value) < 1e-100 and not bool(gradient.isnan().any())
 
 
 def test_an_image_that_is_smaller_than_the_kernel_is_bad_input() -> None:

@@ -45,11 +45,6 @@ def test_bounds_of_the_norm_from_both_sides(channels: tuple[int, int], size: tup
     for seed in range(5):
         W = Convolution(randn(*channels, 3, 3, seed=seed))
         true = norm2(dense(W, *size))
-        start = randn(1, channels[1], *size, seed=seed + 50)
-        estimate, image = W.norm_estimate(start, iterations=200)
-        assert 0.99 * true <= estimate <= true * (1 + 1e-12)
-        assert float(W(image).norm() / image.norm()) == pytest.approx(estimate, rel=1e-12)
-        assert W.norm_estimate(start)[0] <= W.norm_estimate(W.norm_estimate(start)[1])[0]  # a warm start goes on
         certified = W.norm(*size)
         assert true <= certified
         assert certified <= 1.7 * true or size == (2, 2)  # tiny images; 2 % on 20 x 20

@@ -17,7 +17,7 @@ from robode.network import Network
 from robode.ode.flow import Constrained
 from robode.ode.integrators import ETD, Euler
 from robode.ode.orthonormal import orthonormal, random_orthonormal, slack
-from robode.robustness.certificates import embed_lipschitz, logit_lipschitz
+from robode.robustness.certificates import embed_lipschitz, row_distances
 
 GREY = DataFacts((1, 5, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), tuple("abc"))
 COLOUR = DataFacts((3, 4, 4), 4, (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), tuple("abcd"))
@@ -99,7 +99,7 @@ def test_no_pair_of_logits_is_further_apart_than_sqrt_2(inputs: int, outputs: in
     with torch.no_grad():
         readout.weight.add_(0.3 * torch.randn_like(readout.weight))
     readout.project_()
-    pairs = logit_lipschitz(readout)
+    pairs = row_distances(readout.weight)
     assert norm2(readout.weight.detach().double()) <= 1
     assert float(pairs.max()) <= math.sqrt(2)
     if outputs <= inputs:  # and none closer: all classes are alike

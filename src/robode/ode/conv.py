@@ -1,4 +1,4 @@
-"""Convolutions of images as linear maps: the map, its adjoint, and bounds of its norm from both sides.
+"""Convolutions of images as linear maps: the map, its adjoint, and upper bounds of its norm.
 
 A zero-padded "same" convolution is a compression of the circular one on a torus that is larger by the kernel's reach
 p, and that one is a small matrix for each frequency. So its norm is at most the largest norm of these matrices
@@ -47,19 +47,6 @@ class Convolution:
     def norm(self, height: int, width: int) -> float:
         """Certified upper bound of ||W|| on height x width images, in float64. Raises `JobFailed` if not finite."""
         return conv_norm(finite(self.kernel), height, width)
-
-    @torch.no_grad()
-    def norm_estimate(self, x: Tensor, iterations: int = 1) -> tuple[float, Tensor]:
-        """A LOWER bound of ||W||, by power iteration: never a certificate.
-
-        x: (1, c, H, W), not zero, the image to start from; that of the last call is a warm start.
-        Returns the estimate and the image that attains it, of norm 1.
-        """
-        x = x / x.norm()
-        for _ in range(iterations):
-            y = self.adjoint(self(x))
-            x = y / y.norm().clamp_min(TINY)
-        return float(self(x).norm()), x
 
 
 @dataclass(frozen=True)

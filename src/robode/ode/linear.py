@@ -17,9 +17,6 @@ from robode.ode.norms import ROUNDING
 
 Padding = tuple[int, int]
 
-# Above the rounding of what Gram iteration computes: a few products of matrices whose Frobenius norms are near 1.
-GRAM_ROUNDING = 1 + 1e-8
-
 
 def conv_norm(
     kernel: Tensor,
@@ -44,34 +41,6 @@ def conv_norm(
         return _strided_norm(kernel, stride, ((rows - 1) // stride[0] + 1, (columns - 1) // stride[1] + 1))
     torus, copies = _geometry(kernel, (height, width), padding, circular)  # a stride only leaves outputs out
     return _largest(_symbol(kernel, *torus)) * copies * ROUNDING
-
-
-def conv_gram_norm(
-    kernel: Tensor,
-    height: int,
-    width: int,
-    *,
-    padding: Padding | None = None,
-    circular: bool = False,
-    iterations: int = 6,
-) -> Tensor:
-    """Differentiable upper bound of `conv_norm` for stride 1, () float64, by Gram iteration at each frequency.
-
-    The Schatten norm of order 2^(t+1) after t iterations: at most r^(1/2^(t+1)) times too large, r = min(out, in) the
-    largest rank of a frequency (t = 6, r = 16: 2.2 %). Its gradient also exists where singular values are multiple.
-    """
-    padding = padding or (kernel.shape[2] // 2, kernel.shape[3] // 2)
-    torus, copies = _geometry(kernel, (height, width), padding, circular)
-    K = _symbol(kernel, *torus)
-    G = K @ K.mH if K.shape[-2] <= K.shape[-1] else K.mH @ K
-    log_scale = torch.zeros(G.shape[:-2], dtype=torch.float64, device=G.device)
-    for t in range(iterations):
-        norm = torch.linalg.matrix_norm(G) + 1e-300
-        log_scale = log_scale + norm.log() / 2**t
-        G = G / norm[..., None, None]
-        G = G @ G
-    log_squared = log_scale + (torch.linalg.matrix_norm(G) + 1e-300).log() / 2**iterations
-    return (0.5 * log_squared.amax()).exp() * copies * GRAM_ROUNDING
 
 
 def dilated(kernel: Tensor, dilation: tuple[int, int]) -> Tensor:

@@ -113,16 +113,9 @@ def _weight(network: Network) -> Tensor:
     return readout.weight.detach().double()
 
 
-def logit_lipschitz(readout: nn.Linear) -> Tensor:
-    """||w_i - w_j||, the constant of logit i minus logit j in the features: (classes, classes) float64.
-
-    At most sqrt(2) ||W||, which the cruder product certificate uses for every pair.
-    """
-    return row_distances(readout.weight)
-
-
 def row_distances(W: Tensor) -> Tensor:
-    """||w_i - w_j|| of the rows of W (classes, features): (classes, classes) float64, rounded up."""
+    """||w_i - w_j|| of the readout's rows W (classes, features), the constant of logit i minus logit j in the features:
+    (classes, classes) float64, rounded up. At most sqrt(2) ||W||, which the cruder product certificate uses."""
     W = W.detach().double()
     return torch.stack([(row - W).norm(dim=1) for row in W]) * ROUNDING
 

@@ -62,13 +62,7 @@ def evaluate_suite(
     missing = [place for place, (_, row) in enumerate(asked) if not known(row)]
     attacked = any(asked[place][0].perturbation.attacks for place in missing)
     finer = with_finer_solver(network) if attacked else None
-    copies, total, done = Copies(network, protocol, facts, seed, finer), len(labels) * len(missing), 0
-
-    def counted(images: int) -> None:
-        nonlocal done
-        done += images
-        progress(done, total)
-
+    copies, counted = Copies(network, protocol, facts, seed, finer), _counter(len(labels) * len(missing), progress)
     found: dict[int, dict[str, Any]] = {}
     with evaluating(network), evaluating(finer or network):
         for repeat in sorted({asked[place][1]["repeat"] for place in missing}):
@@ -79,6 +73,18 @@ def evaluate_suite(
                 found[place] = asked[place][1] | _answer(level, each)
             finished([found[place] for place in places], right)
     return [found[place] for place in missing]
+
+
+def _counter(total: int, progress: Progress) -> Callable[[int], None]:
+    """What adds up images and tells `progress`."""
+    done = 0
+
+    def counted(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, total)
+
+    return counted
 
 
 def sample_grid(
