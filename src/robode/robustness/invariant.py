@@ -16,9 +16,9 @@ import pandas as pd
 from robode.errors import JobFailed
 from robode.report.correct import correct_path, read_correct
 from robode.report.records import read_rows
+from robode.robustness.attacks.balls import INSIDE
 
 Row = dict[str, Any]
-INSIDE = ("l2", "l1")  # norms whose ball of radius r lies in the l2 ball
 
 
 def check_invariant(folder: Path, weights: str, split: str) -> None:

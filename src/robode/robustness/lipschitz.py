@@ -119,18 +119,31 @@ def _linear(layer: Any, shape: Shape) -> float:
 
 def _conv(layer: Any, shape: Shape) -> float:
     """The largest norm of its groups, each of which has channels of its own."""
-    if layer.padding_mode not in ("zeros", "circular"):
-        raise BadInput(f"expected padding_mode zeros or circular, got {layer.padding_mode}")
     kernel = dilated(layer.weight, layer.dilation)
     if layer.padding == "same":
         padding = kernel.shape[2] // 2, kernel.shape[3] // 2
     else:
         padding = (0, 0) if layer.padding == "valid" else layer.padding
-    circular = layer.padding_mode == "circular"
-    return max(
-        conv_norm(group, *shape[-2:], padding=padding, circular=circular, stride=layer.stride)
+    circular, size, copies = layer.padding_mode == "circular", shape[-2:], 1.0
+    if layer.padding_mode in ("reflect", "replicate"):
+        size, copies = _mirrored(layer.padding_mode, size, padding)
+        padding = (0, 0)
+    return copies * max(
+        conv_norm(group, *size, padding=padding, circular=circular, stride=layer.stride)
         for group in kernel.chunk(layer.groups)
     )
+
+
+def _mirrored(mode: str, size: tuple[int, ...], padding: tuple[int, int]) -> tuple[tuple[int, int], float]:
+    """The size of the padded image, and the norm of the padding P, which only copies pixels: P^T P is diagonal and
+    counts how often each is there. With "same" and an even kernel the image is taken one pixel larger than it is."""
+    places = torch.arange(math.prod(size), dtype=torch.float64).view(1, 1, *size)
+    try:
+        padded = nn.functional.pad(places, (padding[1], padding[1], padding[0], padding[0]), mode=mode)
+    except RuntimeError as error:
+        raise BadInput(f"expected padding that is smaller than the image {size[0]} x {size[1]}, got {padding}") from error
+    height, width = padded.shape[2:]
+    return (height, width), math.sqrt(int(padded.flatten().long().bincount().max())) * ROUNDING
 
 
 def _batch_norm(layer: Any, shape: Shape) -> float:

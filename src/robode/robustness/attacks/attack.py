@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
+from robode.robustness.attacks.balls import INSIDE
 from robode.robustness.attacks.losses import fallen
+from robode.robustness.certificates import Certified
 from robode.robustness.corruptions import Batch, Perturbation
 from robode.robustness.levels import UPPER, noise_levels
 
@@ -59,6 +61,17 @@ class Attack(Perturbation):
                 raise BadInput(f"{key}.{what}={count}: expected a whole number of at least 1")
             setattr(self, what, count)
         self._last: Found | None = None
+        self._proof: Certified | None = None
+
+    def spare_certified(self) -> None:
+        """From now on do not attack samples that are certified at eps: they cannot fall, and are left as they are.
+
+        Raises:
+            BadInput: a norm whose ball is not inside that of the 2-norm, which certificates are about.
+        """
+        if self.norm not in INSIDE:
+            raise BadInput(f"suite.{self.name}.spare_certified: expected norm {' or '.join(INSIDE)}, got {self.norm}")
+        self._proof, self.spares_certified = Certified(list(self.severities)), True  # in the digest of the evaluation
 
     @abstractmethod
     def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
@@ -77,7 +90,10 @@ class Attack(Perturbation):
     def _further(self, network: nn.Module, batch: Batch, eps: float, before: Tensor) -> Tensor:
         """x' within eps, where `before`, of a smaller eps, is still answered correctly; elsewhere that."""
         with torch.no_grad():
-            left = torch.nonzero(~fallen(network(before), batch.labels))[:, 0]
+            standing = ~fallen(network(before), batch.labels)
+            if self._proof is not None:
+                standing &= ~self._proof.right(network, batch.x, batch.labels, eps)
+            left = torch.nonzero(standing)[:, 0]
         if not len(left):
             return before
         draws = None if batch.draws is None else copy.deepcopy(batch.draws).of(left)

@@ -17,6 +17,7 @@ from robode.robustness.noise import Draws
 
 Norm = Literal["linf", "l2", "l1"]
 NORMS: tuple[str, ...] = get_args(Norm)
+INSIDE = ("l2", "l1")  # norms whose ball of radius r lies in the l2 ball, which certificates are about
 
 SHARE = 0.01
 """Of the entries, those that an L1 step moves: one at a time, which is steepest, needs too many steps."""
