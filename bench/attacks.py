@@ -1,14 +1,17 @@
 """robode's PGD-40 and APGD-100 against foolbox and pyautoattack: wall time and robust accuracy.
 
-One process, the same network with frozen parameters, the same images and batches; the two sides take turns, and who
-begins alternates. eps is chosen so that robust accuracy is in the middle. Needs the packages foolbox and pyautoattack.
+One process, the same network with frozen parameters, the same images and batches; the two sides take turns, who
+begins alternates, and every turn has random starts of its own. eps is chosen so that robust accuracy is in the middle.
+"only" are the images, over all turns, that one side alone fools, and p is the chance of so uneven a split where both
+attacks are equally strong (sign test). Needs the packages foolbox and pyautoattack.
 
-    python bench/attacks.py --network cnn --images 500 --turns 3
+    python bench/attacks.py --network cnn --images 500 --turns 5
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,8 +34,8 @@ from robode.robustness.noise import Draws
 BOUNDS = (0.0, 1.0)
 TARGET = 0.45  # robust accuracy
 STEPS = {"pgd": 40, "apgd": 100}
-Attack = Callable[[Tensor, Tensor, int], Tensor]
-"""(x, labels, place of the first image) -> x'."""
+Attack = Callable[[Tensor, Tensor, int, int], Tensor]
+"""(x, labels, place of the first image, seed of the random starts) -> x'."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,12 @@ def trained(name: str, facts: DataFacts, x: Tensor, labels: Tensor, epochs: int)
 
 
 @torch.no_grad()
+def right(network: nn.Module, moved: Tensor, labels: Tensor) -> Tensor:
+    return ~fallen(network(moved), labels)
+
+
 def robust(network: nn.Module, moved: Tensor, labels: Tensor) -> float:
-    return 1 - float(fallen(network(moved), labels).float().mean())
+    return float(right(network, moved, labels).float().mean())
 
 
 def middle_eps(network: nn.Module, x: Tensor, labels: Tensor, norm: str) -> float:
@@ -89,24 +96,29 @@ def pairs(network: nn.Module, x: Tensor, labels: Tensor) -> Iterator[Pair]:
             yield Pair(f"APGD-{STEPS['apgd']}-{loss} {norm}", eps, ours, other)
 
 
-def _draws(x: Tensor, first: int) -> Draws:
-    return Draws((0,), range(first, first + len(x)))
+def _draws(x: Tensor, first: int, seed: int) -> Draws:
+    return Draws((seed,), range(first, first + len(x)))
 
 
 def _our_pgd(network: nn.Module, eps: float, norm: str) -> Attack:
     how = {"eps": eps, "norm": norm, "steps": STEPS["pgd"], "bounds": BOUNDS}
-    return lambda x, labels, first: pgd(network, x, labels, draws=_draws(x, first), **how)
+    return lambda x, labels, first, seed: pgd(network, x, labels, draws=_draws(x, first, seed), **how)
 
 
 def _our_apgd(network: nn.Module, eps: float, norm: str, loss: str) -> Attack:
     how = {"eps": eps, "norm": norm, "loss": loss, "steps": STEPS["apgd"], "bounds": BOUNDS}
-    return lambda x, labels, first: apgd(network, x, labels, draws=_draws(x, first), **how)
+    return lambda x, labels, first, seed: apgd(network, x, labels, draws=_draws(x, first, seed), **how)
 
 
 def _foolbox(network: nn.Module, eps: float, kind: type) -> Attack:
     model = foolbox.PyTorchModel(network, bounds=BOUNDS, device="cpu")
     attack = kind(steps=STEPS["pgd"], rel_stepsize=2.5 / STEPS["pgd"], random_start=True)
-    return lambda x, labels, first: attack.run(model, x, labels, epsilon=eps)
+
+    def run(x: Tensor, labels: Tensor, first: int, seed: int) -> Tensor:
+        torch.manual_seed(1000 * seed + first)
+        return attack.run(model, x, labels, epsilon=eps)
+
+    return run
 
 
 def _public_apgd(network: nn.Module, eps: float, norm: str, loss: str) -> Attack:
@@ -114,33 +126,48 @@ def _public_apgd(network: nn.Module, eps: float, norm: str, loss: str) -> Attack
         network, n_iter=STEPS["apgd"], norm={"linf": "Linf", "l2": "L2"}[norm], n_restarts=1, eps=eps, seed=0,
         loss=loss, device="cpu",
     )  # fmt: skip
-    return lambda x, labels, first: attack.perturb(x, labels)
+
+    def run(x: Tensor, labels: Tensor, first: int, seed: int) -> Tensor:
+        attack.seed = 1000 * seed + first
+        return attack.perturb(x, labels)
+
+    return run
 
 
-def one_turn(attack: Attack, x: Tensor, labels: Tensor, batch_size: int) -> tuple[float, Tensor]:
+def one_turn(attack: Attack, x: Tensor, labels: Tensor, batch_size: int, seed: int) -> tuple[float, Tensor]:
     """Seconds, and x' of all images."""
     begin, found = time.perf_counter(), []
     for first in range(0, len(x), batch_size):
         part = slice(first, first + batch_size)
-        found.append(attack(x[part], labels[part], first).detach())
+        found.append(attack(x[part], labels[part], first, seed).detach())
     return time.perf_counter() - begin, torch.cat(found)
 
 
 def compare(pair: Pair, network: nn.Module, x: Tensor, labels: Tensor, batch_size: int, turns: int) -> str:
-    """A line: medians of both sides, the median of the ratios of each turn with its extremes, robust accuracies."""
+    """A line: medians of both sides, the median of the ratios of each turn with its extremes, robust accuracies over
+    all turns, the images that one side alone fools, and p."""
     spent: dict[str, list[float]] = {"ours": [], "theirs": []}
-    left = {}
+    left: dict[str, list[Tensor]] = {"ours": [], "theirs": []}
     for turn in range(turns):
         sides = [("ours", pair.ours), ("theirs", pair.theirs)]
         for side, attack in sides if turn % 2 == 0 else reversed(sides):
-            seconds, moved = one_turn(attack, x, labels, batch_size)
+            seconds, moved = one_turn(attack, x, labels, batch_size, turn)
             spent[side].append(seconds)
-            left[side] = robust(network, moved, labels)
+            left[side].append(right(network, moved, labels))
     ratios = [theirs / ours for ours, theirs in zip(spent["ours"], spent["theirs"], strict=True)]
+    ours, theirs = (torch.cat(left[side]) for side in ("ours", "theirs"))
+    only = int((~ours & theirs).sum()), int((ours & ~theirs).sum())
     return (
         f"{pair.title:18} {pair.eps:8.4f} {median(spent['ours']):8.2f} {median(spent['theirs']):8.2f} "
-        f"{median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f})  {left['ours']:7.1%} {left['theirs']:7.1%}"
+        f"{median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f})  {float(ours.float().mean()):7.2%} "
+        f"{float(theirs.float().mean()):7.2%}  {only[0]:4} {only[1]:4}  {sign_test(*only):.2f}"
     )
+
+
+def sign_test(first: int, second: int) -> float:
+    """Two-sided: the chance of so uneven a split of first + second throws of a fair coin."""
+    n = first + second
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(first, second) + 1)) / 2**n)
 
 
 def main() -> None:
@@ -149,7 +176,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -159,7 +186,8 @@ def main() -> None:
     network = trained(args.network, source.facts, train.x.float() / 255, train.labels, args.epochs)
     print(f"{args.network}, {len(x)} images, batches of {args.batch_size}, {args.threads} thread(s)", end=", ")
     print(f"clean accuracy {robust(network, x, labels):.1%}; paired with foolbox (PGD) and pyautoattack (APGD)")
-    print("attack                  eps   robode    other  ratio (of the turns)   robust: robode, other", flush=True)
+    print("attack                  eps   robode    other  ratio (of the turns)   robust: robode, other", end="")
+    print("  only: robode, other  p", flush=True)
     for pair in pairs(network, x, labels):
         print(compare(pair, network, x, labels, args.batch_size, args.turns), flush=True)
 

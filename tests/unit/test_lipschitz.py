@@ -171,7 +171,7 @@ def hooked() -> nn.Module:
         (hooked(), (4,), "layer Sequential.1: expected a layer without hooks"),
         (nn.utils.spectral_norm(nn.Linear(4, 4)), (4,), "without hooks"),
         (Lying(), (4,), "expected certified_lipschitz to give a number of at least 0, got nan"),
-        (nn.Conv2d(3, 2, 3, padding=7, padding_mode="reflect"), IMAGE, "expected padding that is smaller than the image"),
+        (nn.Conv2d(3, 2, 3, padding=7, padding_mode="reflect"), IMAGE, "expected padding smaller than the image"),
         (nn.BatchNorm2d(3, track_running_stats=False), IMAGE, "expected running statistics"),
         (nn.AdaptiveAvgPool2d(5), IMAGE, "layer Sequential.1: expected an output size that divides 6 x 8"),
         (nn.MaxPool2d(2, dilation=2), IMAGE, "expected dilation 1"),

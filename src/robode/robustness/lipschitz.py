@@ -141,7 +141,7 @@ def _mirrored(mode: str, size: tuple[int, ...], padding: tuple[int, int]) -> tup
     try:
         padded = nn.functional.pad(places, (padding[1], padding[1], padding[0], padding[0]), mode=mode)
     except RuntimeError as error:
-        raise BadInput(f"expected padding that is smaller than the image {size[0]} x {size[1]}, got {padding}") from error
+        raise BadInput(f"expected padding smaller than the image {size[0]} x {size[1]}, got {padding}") from error
     height, width = padded.shape[2:]
     return (height, width), math.sqrt(int(padded.flatten().long().bincount().max())) * ROUNDING
 

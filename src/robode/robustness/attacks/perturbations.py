@@ -17,7 +17,7 @@ from robode.robustness.attacks.ensemble import ensemble
 from robode.robustness.attacks.fgsm import fgsm
 from robode.robustness.attacks.losses import loss_named
 from robode.robustness.attacks.nearest import minimal_norm
-from robode.robustness.attacks.pgd import pgd, short_travel
+from robode.robustness.attacks.pgd import START, pgd, short_travel
 from robode.robustness.attacks.public import CLASSES, autoattack, check_installed, why_not
 from robode.robustness.attacks.square import square
 from robode.robustness.corruptions import Batch, Bounds
@@ -56,6 +56,8 @@ class PGD(Attack):
         loss_named(loss)
         super().__init__(_named("pgd", loss), eps, norm, suite, steps=steps, restarts=restarts)
         self.loss, self.step_size, self.least_classes = loss, step_size, 3 if loss == "dlr" else 2
+        if norm == "linf":  # rows of the time when it began near x are of another evaluation
+            self.start = START[norm]
         reason = short_travel(max(self.severities), steps, step_size)
         if reason:
             raise BadInput(f"suite.{self.name}.{reason}; set a larger one, or none")

@@ -18,6 +18,10 @@ from robode.robustness.noise import Draws
 TRAVEL = 2.5
 """Steps times step size over eps, where no step size is given: enough to cross the ball, 2 eps wide, and turn."""
 
+START = {"linf": 1.0, "l2": NEAR, "l1": NEAR}
+"""Share of eps within which the first start lies. Of 500 digits, a small CNN and 40 steps, linf left 217 to 218 from
+anywhere and 219 from near x; l2 left 190 to 193 from anywhere and 188 from near x, where the gradient is the best."""
+
 ROUNDING = 1 + 1e-6
 """Of eps in float32."""
 
@@ -36,13 +40,14 @@ def pgd(
     bounds: Bounds | None = None,
     draws: Draws | None = None,
     early: bool = True,
-    near: float = NEAR,
+    near: float | None = None,
 ) -> Tensor:
     """x' (like x) after `steps` steps of length step_size (None: 2.5 eps / steps) up the loss, from `restarts` starts.
 
     x: (B, *shape) in data units; labels: (B,); eps: in data units, a number or (B,).
     draws: of these samples, for the random starts; without them the first start is x itself. near: the share of eps
-    within which the first start lies; restarts are anywhere in the ball.
+    within which the first start lies (None: in linf anywhere, else close to x, as `START` has it); restarts are
+    anywhere in the ball.
     early: a sample is let go at the first iterate that is answered wrongly, and wrong ones stay x. That changes no
     other sample (but for the rounding of sums in a shorter batch) and no answer's being wrong. False, for training:
     every sample takes all steps of one run and ends where the last one leads.
@@ -57,7 +62,8 @@ def pgd(
     if reach:
         warnings.warn(reach, stacklevel=2)
     run = functools.partial(_run, loss=loss_named(loss), steps=steps, step_size=step_size, early=early)
-    first = functools.partial(run, share=0.0 if draws is None else near)
+    share = START[norm] if near is None else near
+    first = functools.partial(run, share=0.0 if draws is None else share)
     with attacking(model):
         if not early and len(x):
             return first(problem)[0]
