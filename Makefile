@@ -25,7 +25,7 @@ smoke: $(READY)  ## the same, tiny: under a minute
 	$(BIN)/robode train experiment=smoke $(ARGS)
 
 test: lint types  ## lint, types and the fast tests; ARGS="-k theorem"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check

@@ -85,6 +85,19 @@ def copies(about, column, folder, with_bits):
         yield row
 
 
+def result_row(**changes):
+    """A row of results.csv as `robode train` writes it, with these changes."""
+    base = {
+        "run": "r1", "checkpoint": "best", "weights": "0a1b2c3d4e5f", "experiment": None, "model": "chnode",
+        "data": "mnist5k",
+        "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
+        "evaluation": "89abcdef", "suite": "noise", "perturbation": "gaussian", "norm": "none", "severity": 0.05,
+        "severity_unit": "variance", "space": "data", "solver": None, "repeat": 0, "n": 100, "correct": 80,
+        "flow_ode": 0.9, "flow_discrete": float("inf"), "seconds": 0.1, "commit": "abc",
+    }  # fmt: skip
+    return base | changes
+
+
 def run_folder(parent, seed, correct, **changes):
     """A run folder as `robode train` leaves it, as far as tables of runs read it; correct: of 100, under noise."""
     config = {"model": {"name": "chnode"}, "data": {"name": "moons"}, "depth": 4, "seed": seed, "lr": 0.1} | changes

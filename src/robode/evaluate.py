@@ -15,19 +15,24 @@ from rich.console import Console
 from rich.markup import escape
 from torch import nn
 
+from robode.data.facts import Samples
 from robode.data.module import DataModule
+from robode.errors import BadInput
 from robode.instantiate import to_plain
-from robode.measurement import FLOW, Measurement, build_measurement, precision_warnings
+from robode.measurement import FLOW, About, Measurement, build_measurement, precision_warnings
 from robode.report import journal, records
 from robode.report.draw import draw_figures
 from robode.report.page import write_page
 from robode.report.store import Store
 from robode.report.tables import certificates_line, results_table
 from robode.robustness.invariant import check_invariant
+from robode.robustness.masking_file import FILE as MASKING
+from robode.robustness.masking_verdicts import Judging, lines
 from robode.runs import Run
 from robode.subject import Subject, subject
 from robode.training.progress import counted
 
+VERDICTS = 200  # samples on which an attacked accuracy is questioned, where nothing else is said
 CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
 
 
@@ -63,6 +68,11 @@ def measured(found: Subject, cfg: DictConfig, console: Console) -> tuple[Run, li
     Raises:
         BadInput, JobFailed: like `run_evaluation`.
     """
+    count = cfg.get("verdicts", VERDICTS)
+    if count < 0:
+        raise BadInput(
+            f"verdicts={count}: expected a whole number of at least 0, the samples of a panel; 0 = no verdicts"
+        )
     choices = {key: value for key, value in to_plain(cfg).items() if key in CHOICES and value is not None}
     if cfg.module is not None:
         choices.setdefault("seed", 0)  # nobody knows its own
@@ -74,7 +84,7 @@ def measured(found: Subject, cfg: DictConfig, console: Console) -> tuple[Run, li
     found.data.split(cfg.split)
     found.make_folder()
     parts = (found.run, found.network, found.data, found.checkpoint)
-    return found.run, measure(measurement, *parts, console, cfg.split, cfg.limit)
+    return found.run, measure(measurement, *parts, console, cfg.split, cfg.limit, count)
 
 
 def measure(
@@ -86,41 +96,54 @@ def measure(
     console: Console,
     split: str = "test",
     limit: int | None = None,
+    verdicts: int = VERDICTS,
 ) -> list[dict[str, Any]]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
     They are appended after each noisy copy of the split, with the samples that were right (report.correct), so a
     kill costs one copy at most. Another process that measures the same run is waited for, and its rows are known
-    then. limit: of the samples, the first ones; another limit makes other rows. Samples for the grid figure are of the
-    test set. Quantities of the suite go to numbers.csv.
+    then. limit: of the samples, the first ones; another limit makes other rows. Quantities of the suite go to
+    numbers.csv, and whether attacked accuracies can be believed to masking.json, decided on at most `verdicts` samples
+    (0: not decided).
 
     Raises:
         BadInput: the data have no such split.
         JobFailed: the disk refuses, or a certificate is broken (robustness.invariant).
     """
     network.to(_device(measurement.config))
-    x, labels = (each[:limit] for each in data.split(split))
+    samples = Samples(*(each[:limit] for each in data.split(split)))
     if measurement.config["trainer"]["fast_dev_run"]:
-        x, labels = x[: data.batch_size], labels[: data.batch_size]
+        samples = Samples(*(each[: data.batch_size] for each in samples))
     digest = limited(data.digest, limit)
     about = measurement.about(run, network, split=split, checkpoint=checkpoint.stem, digest=digest)
-    asked = measurement.asked(about, len(labels))
     with _held(run, console):
-        store = Store(run.folder)
-        missing = [row for row in asked if row not in store]
-        _say(console, len(asked), len(missing))
-        if split == "test" and (missing or not (run.folder / "samples.npz").is_file()):
-            measurement.save_samples(run, network, x, labels)
-        if missing:
-            with counted(console, "evaluation") as progress:
-                measurement.rows(
-                    about, network, x, labels, progress=progress, known=store.__contains__, finished=store.add
-                )
-        rows = store.rows(asked)
+        rows = _rows(measurement, about, run, network, samples, console)
         check_invariant(run.folder, about.columns["weights"], split)
+        count = min(verdicts, len(samples.labels))
+        judging = Judging(run.folder, network, samples, data, digest, count)
+        for line in lines(judging.judged(rows, console)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         for row in measurement.numbers(about, run, network, data):
             console.print(f"{row['quantity']}: {row['value']:.4g} ({row['kind']})", highlight=False, soft_wrap=True)
         return rows
+
+
+def _rows(
+    measurement: Measurement, about: About, run: Run, network: nn.Module, samples: Samples, console: Console
+) -> list[dict[str, Any]]:
+    """The rows asked for; what results.csv lacks is measured now. Samples for the grid figure are of the test set."""
+    store = Store(run.folder)
+    asked = measurement.asked(about, len(samples.labels))
+    missing = [row for row in asked if row not in store]
+    _say(console, len(asked), len(missing))
+    if about.columns["split"] == "test" and (missing or not (run.folder / "samples.npz").is_file()):
+        measurement.save_samples(run, network, *samples)
+    if missing:
+        with counted(console, "evaluation") as progress:
+            measurement.rows(
+                about, network, *samples, progress=progress, known=store.__contains__, finished=store.add
+            )  # fmt: skip
+    return store.rows(asked)
 
 
 def limited(digest: str, limit: int | None) -> str:
@@ -184,7 +207,7 @@ def _is_newest(page: Path) -> bool:
     """Whether nothing that the page shows has changed since it was written."""
     if not page.is_file():
         return False
-    shown = [*page.parent.glob("*.csv"), *page.parent.glob("*.npz"), *page.parent.glob("*.ckpt")]
+    shown = [path for kind in ("*.csv", "*.npz", "*.ckpt", MASKING) for path in page.parent.glob(kind)]
     return page.stat().st_mtime_ns > max((path.stat().st_mtime_ns for path in shown), default=0)
 
 

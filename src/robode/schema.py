@@ -57,6 +57,7 @@ class Evaluate:
     checkpoint: str = _word("best or last; with module: the file with its weights")
     split: str = _word("the samples: test, validation or train", default="test")
     limit: int | None = _word("only the first so many samples, for attacks that take long; null = all")
+    verdicts: int = _word("samples on which attacked accuracies are questioned (believable?); 0 = no verdicts", 200)
     data: Any = _group("data.root=FOLDER where the files have moved since training; with module: the data set")
     seed: int | None = _word("of the noise; null = the run's own")
     protocol: Any = _group("how noise is measured: its space, clipping and units")

@@ -48,11 +48,9 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
     """
     if cfg.get("seeds") is not None:
         return _run_together(cfg, words, wait)
-    console, run = Console(), None
-    if continued := cfg.resume is not None:
-        cfg, run = resumed(cfg, words)
-    config = to_plain(cfg)
-    data = build_data(cfg)
+    console, continued = Console(), cfg.resume is not None
+    cfg, run = resumed(cfg, words) if continued else (cfg, None)
+    config, data = to_plain(cfg), build_data(cfg)
     run = run or locate(config, data.digest)
     with together(processes(config["trainer"])) as workers:
         with _refused(run):

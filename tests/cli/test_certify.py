@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import Answer
-from small_runs import train
 
 from robode.certify import number, vacuous
 from robode.cli import main
 from robode.report.records import read_rows
 from robode.robustness.certificates import Constants
+from robode.runs import Run
 
 NETS = """
 import subprocess
@@ -88,8 +88,8 @@ def files() -> list[str]:
     return sorted(path.as_posix() for path in Path("outputs").rglob("*") if path.is_file())
 
 
-def test_a_run_is_certified(call: Callable[..., Answer]) -> None:
-    run = train("epochs=1")
+def test_a_run_is_certified(call: Callable[..., Answer], run_of_one_epoch: Run) -> None:
+    run = run_of_one_epoch
     answer = call("certify", f"run={run.id}", "radii=[0.001,0.01,100.0]")
     assert answer.code == 0, answer.err
     for word in ("lift", "step 1", "step 2", "readout", "flow_ode", "flow_discrete", "end_to_end", "pairs_max"):
@@ -111,8 +111,8 @@ def test_a_run_is_certified(call: Callable[..., Answer]) -> None:
     assert content["pairs_max"] == max(map(max, content["pairs"]))
 
 
-def test_evaluate_prints_the_constant_of_the_whole_network(call: Callable[..., Answer]) -> None:
-    run = train("epochs=1")
+def test_evaluate_prints_the_constant_of_the_whole_network(call: Callable[..., Answer], run_of_one_epoch: Run) -> None:
+    run = run_of_one_epoch
     answer = call("evaluate", f"run={run.id}", "suite=clean")
     (value,) = read_rows(run.folder / "results.csv")["end_to_end"].unique()
     assert f"x -> logits (end_to_end) {value:.4g}" in answer.out
@@ -208,8 +208,8 @@ def test_mistakes_about_runs(words: tuple[str, ...], expected: str, call: Callab
     assert expected in answer.line and answer.code == 2
 
 
-def test_dry_run(call: Callable[..., Answer], nets: None) -> None:
-    run = train("epochs=1")
+def test_dry_run(call: Callable[..., Answer], nets: None, run_of_one_epoch: Run) -> None:
+    run = run_of_one_epoch
     answer = call("certify", f"run={run.id}", "--dry-run")
     assert answer.code == 0 and run.id in answer.out
     assert "speaks of runs only" in call("certify", *(f"{k}={v}" for k, v in GOOD.items()), "--dry-run").line

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import Answer
-from small_runs import composed, train
+from small_runs import composed
 
 from robode.cli import main
 from robode.measurement import weights_digest
+from robode.runs import Run
 from robode.subject import of_run
 
 
@@ -30,9 +31,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
-def test_the_export_holds_the_weights_and_their_certificate(call: Callable[..., Answer]) -> None:
+def test_the_export_holds_the_weights_and_their_certificate(call: Callable[..., Answer], run_of_one_epoch: Run) -> None:
     reader = pytest.importorskip("safetensors.torch")
-    run = train("epochs=1")
+    run = run_of_one_epoch
     assert call("certify", f"run={run.id}", "radii=0.01").code == 0
     answer = call("export", f"run={run.id}", "to=there/for you")
     assert answer.code == 0, answer.err
@@ -47,9 +48,11 @@ def test_the_export_holds_the_weights_and_their_certificate(call: Callable[..., 
     assert (folder / "config.yaml").read_text() == (run.folder / "config.yaml").read_text()
 
 
-def test_without_a_measured_certificate_the_constants_are_there(call: Callable[..., Answer]) -> None:
+def test_without_a_measured_certificate_the_constants_are_there(
+    call: Callable[..., Answer], run_of_one_epoch: Run
+) -> None:
     pytest.importorskip("safetensors")
-    run = train("epochs=1")
+    run = run_of_one_epoch
     (run.folder / "certificate.json").write_text('{"weights": "of others", "certified": [1]}')
     assert call("export", f"run={run.id}", "to=out").code == 0
     content = json.loads(Path("out/certificate.json").read_text())
@@ -67,11 +70,14 @@ def test_without_a_measured_certificate_the_constants_are_there(call: Callable[.
     ],
 )
 def test_what_is_lacking_is_said_in_one_line(
-    words: tuple[str, ...], expected: str, call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...],
+    expected: str,
+    call: Callable[..., Answer],
+    run_of_one_epoch: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = train("epochs=1")
     monkeypatch.setattr("robode.checks.find_spec", lambda name: None)
     Path("file").write_text("")
-    answer = call("export", *(word.replace("RUN", run.id) for word in words))
+    answer = call("export", *(word.replace("RUN", run_of_one_epoch.id) for word in words))
     assert answer.code == 2 and expected in answer.line
     assert not Path("out").exists()

@@ -1,6 +1,6 @@
 """What every model YAML inherits, with each integrator it lists, on images and on vectors.
 
-A new family is a YAML file in conf/model; it is tested by being there, and must declare its property below.
+A new family is a YAML file in conf/model; it is tested by being there, and must claim something: test_family_claims.py.
 """
 
 from __future__ import annotations
@@ -8,67 +8,17 @@ from __future__ import annotations
 import copy
 import io
 import math
-from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from torch import Tensor
+from model_cases import FACTS, IMAGES_ONLY, MODELS, OTHER_PAIRS, PAIRS, batch, kind_of, load, make
 
-from robode.data.facts import DataFacts
 from robode.errors import BadInput
 from robode.fields.hamiltonian import HamiltonianFlow
-from robode.network import Network, build_network
 from robode.ode.activations import ACTIVATIONS
-from robode.ode.flow import Constrained, Flow, from_columns, to_columns
-from robode.ode.integrators import ETD, IMEX, SymplecticEuler
+from robode.ode.flow import Flow, from_columns, to_columns
 from robode.ode.sensitivity import bsm_norms
-from robode.ode.vector_field import GradientField
-
-CONF = Path(__file__).parents[2] / "conf"
-FACTS = {
-    "image": DataFacts((2, 3, 4), 5, (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), tuple("abcde")),
-    "vector": DataFacts((2,), 3, (0.0, 0.0), (1.0, 1.0), None, tuple("abc")),
-}
-
-
-def load(group: str, name: str) -> dict[str, Any]:
-    node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
-    assert isinstance(node, dict)
-    node.pop("defaults", None)
-    return {str(k): v for k, v in node.items()}
-
-
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-INTEGRATORS = sorted(path.stem for path in (CONF / "integrator").glob("*.yaml"))
-PAIRS = [(m, i) for m in MODELS for i in load("model", m)["integrators"]]
-OTHER_PAIRS = [(m, i) for m in MODELS for i in INTEGRATORS if i not in load("model", m)["integrators"]]
-# symplectic Euler needs a separable Hamiltonian
-NEEDS: dict[tuple[str, str], dict[str, Any]] = {
-    ("hdnn", "symplectic_euler"): {"separable": True},
-    ("gradient_flow_conv", "euler"): {"stages": 1},  # three pixels have no half
-}
-IMAGES_ONLY = ("gradient_flow_conv",)
-
-
-def kind_of(model: str) -> str:
-    return "image" if model in IMAGES_ONLY else "vector"
-
-
-def make(model: str, integrator: str, kind: str | None = None, *, depth: int = 3, step: Any = "auto",
-         horizon: Any = None, seed: int = 0, **options: Any) -> Network:  # fmt: skip
-    torch.manual_seed(seed)
-    node = load("model", model) | NEEDS.get((model, integrator), {}) | {"width": 4} | options
-    method = load("integrator", integrator)
-    cfg = SimpleNamespace(model=node, integrator=method, depth=depth, step=step, horizon=horizon)
-    return build_network(cfg, FACTS[kind or kind_of(model)])
-
-
-def batch(kind: str, size: int = 6) -> Tensor:
-    return torch.rand(size, *FACTS[kind].shape, generator=torch.Generator().manual_seed(3))
 
 
 @pytest.mark.parametrize("kind", FACTS)
@@ -115,58 +65,6 @@ def test_certificates_and_measurements(model: str, integrator: str) -> None:
     assert all(isinstance(v, float) for v in flow.properties().values())
     assert torch.equal(generator, torch.get_rng_state())
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-
-
-def contractive(flow: Flow, y: Tensor) -> None:
-    """CH-NODE: no two solutions separate, and no step of a method that promises it expands."""
-    fields, h = flow.bind(torch.float64)
-    assert all(field.lognorm() < 0 for field in fields)
-    if isinstance(flow.integrator, ETD | IMEX) or flow.integrator.name in ("euler", "rk4", "implicit_midpoint"):
-        assert flow.certificate()["flow_discrete"] <= 1
-        for A in flow.double().step_jacobians(y.double()):
-            assert float(torch.linalg.matrix_norm(A, 2).max()) <= 1 + 1e-6
-
-
-def conservative(flow: Flow, y: Tensor) -> None:
-    """H-DNN: the field keeps the energy and the volume; symplectic Euler and the implicit midpoint rule keep J."""
-    assert isinstance(flow, HamiltonianFlow)
-    flow = flow.double()
-    z = to_columns(y.double())
-    for field in flow.bind()[0]:
-        assert isinstance(field, GradientField)
-        power = (field(0.0, z) * field.gradient(z)).sum(0)
-        assert float(power.abs().max()) <= 1e-10 * float(field.gradient(z).square().sum(0).max())
-        divergence = field.jacobian(0.0, z).diagonal(dim1=1, dim2=2).sum(1)
-        assert float(divergence.abs().max()) <= 1e-10 * float(field.jacobian(0.0, z).abs().max())
-    if isinstance(flow.integrator, SymplecticEuler) or flow.integrator.name == "implicit_midpoint":
-        J = flow.skew.J
-        for A in flow.step_jacobians(y.double()):
-            assert float((A.mT @ J @ A - J).abs().max()) <= 1e-4 * float(A.square().sum((1, 2)).max())
-
-
-def unconstrained(flow: Flow, y: Tensor) -> None:
-    """ResNet and the vanilla NODE promise nothing but an honest certificate: fields stay below their constants."""
-    z = to_columns(y)
-    for field in flow.bind(torch.float64)[0]:
-        A = field.jacobian(0.0, z.double())
-        assert float(torch.linalg.matrix_norm(A, 2).max()) <= field.lipschitz() * (1 + 1e-9)
-        assert float(torch.linalg.eigvalsh(0.5 * (A + A.mT)).max()) <= field.lognorm() + 1e-9
-
-
-CLAIMS: dict[str, Callable[[Flow, Tensor], None]] = {
-    "contractive": contractive, "hamiltonian": conservative, "bounded": unconstrained,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("model", "integrator"), [pair for pair in PAIRS if pair[0] not in IMAGES_ONLY])
-def test_the_family_keeps_its_claim_on_the_field_and_on_the_step(model: str, integrator: str) -> None:
-    network = make(model, integrator)
-    with torch.no_grad():
-        for p in network.flow.parameters():
-            p.mul_(1.5)
-        if isinstance(network.flow, Constrained):
-            network.flow.project_()
-        CLAIMS[network.flow.claim](network.flow, 2 * torch.randn(200, 4))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -11,7 +11,12 @@ from robode.ode.finer import Substeps, with_finer_solver
 from robode.ode.integrators import ETD, IMEX, Euler
 from robode.ode.runge_kutta import RK4, Dopri5
 from robode.report import records
+from robode.robustness.attacks import fgsm
+from robode.robustness.attacks.perturbations import FGSM
+from robode.robustness.corruptions import Clean
 from robode.robustness.noise import BLOCK, Draws
+from robode.robustness.protocols import Sound
+from robode.robustness.suite import evaluate_suite
 
 VECTORS = DataFacts((2,), 3, (0.0, 0.0), (0.5, 2.0), None, tuple("abc"))
 
@@ -51,6 +56,24 @@ def test_adaptive_substeps_keep_their_number_and_dopri5_tightens():
     dopri = with_finer_solver(Network(VECTORS, Node(4, 2, Dopri5(1e-3, 1e-4), 0.5))).flow.method
     assert (dopri.rtol, dopri.atol) == pytest.approx((1e-5, 1e-6))
     assert with_finer_solver(torch.nn.Linear(2, 2)) is None
+
+
+def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_too():
+    torch.manual_seed(3)
+    network = Network(VECTORS, CHNode(4, 2, Euler(), 2.0)).eval()
+    x = torch.randn(200, 2)
+    labels = network(x).argmax(1)  # where the two solvers differ, the finer one is wrong
+    finer = with_finer_solver(network).eval()
+
+    def rows(suite):
+        return evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), facts=VECTORS, repeats=1, seed=1)
+
+    clean, attacked = rows({"clean": Clean(), "fgsm_l2": FGSM(0.3, norm="l2")})
+    moved = fgsm(network, x, labels, eps=0.3, norm="l2")
+    with torch.no_grad():
+        assert clean["correct_finer"] == int((finer(x).argmax(1) == labels).sum()) < clean["correct"]
+        assert attacked["correct_finer"] == int((finer(moved).argmax(1) == labels).sum())
+    assert rows({"clean": Clean()})[0]["correct_finer"] is None, "without an attack nobody asks"
 
 
 def test_draws_belong_to_images_and_not_to_batches():

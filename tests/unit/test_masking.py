@@ -18,7 +18,8 @@ from robode.report import records
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.robustness import masking_checks as checks
-from robode.robustness.masking import FILE, Believable, linear_classifier, read_records, spread
+from robode.robustness.masking import Believable, linear_classifier, read_records, spread
+from robode.robustness.masking_file import FILE
 from robode.robustness.masking_trial import extent
 
 HEADING = "Can these robust accuracies be believed?"

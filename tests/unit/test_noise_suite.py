@@ -1,13 +1,9 @@
 """Running a suite: tidy rows, the same noise for everyone, nothing moved."""
 
 import logging
-from pathlib import Path
 
-import hydra
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import nn
 
 from robode.data.facts import DataFacts
@@ -17,7 +13,6 @@ from robode.robustness.noise import BLOCK
 from robode.robustness.protocols import ChNode2022, Sound
 from robode.robustness.suite import evaluate_suite, sample_grid
 
-CONF = Path(__file__).parents[2] / "conf"
 IMAGES = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
 VECTORS = DataFacts((2,), 2, (0.0, 0.0), (1.0, 1.0), None, ("a", "b"))
 SUITE = {"clean": Clean(), "gaussian": Gaussian([0.05, 0.2]), "salt_and_pepper": SaltAndPepper([0.1])}
@@ -236,30 +231,3 @@ def test_the_sample_grid_shows_what_the_first_copy_evaluated():
     for _, moved, predictions in grid:
         assert any(torch.equal(moved, seen) for seen in evaluated)
         assert torch.equal(predictions, (moved.flatten(1) @ network.weight.T).argmax(1))
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        return compose(overrides=list(overrides))
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "suite").glob("*.yaml")))
-def test_every_suite_yaml_describes_itself_and_has_the_clean_row(name):
-    assert (CONF / "suite" / f"{name}.yaml").read_text().startswith("# ")
-    suite = hydra.utils.instantiate(composed(f"+suite={name}").suite)
-    assert all(key == entry.name for key, entry in suite.items())  # what they do: tests/contracts
-    assert isinstance(suite["clean"], Clean)
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "protocol").glob("*.yaml")))
-def test_every_protocol_yaml_describes_itself_and_builds(name):
-    assert (CONF / "protocol" / f"{name}.yaml").read_text().startswith("# ")
-    protocol = hydra.utils.instantiate(composed(f"+protocol={name}").protocol)
-    assert protocol.name == name and protocol.bounds(IMAGES) is not None
-
-
-def test_suites_merge():
-    merged = OmegaConf.to_container(composed("+suite=[noise,clean]").suite)
-    assert merged == OmegaConf.to_container(composed("+suite=noise").suite)
-    with_level = composed("+suite=[noise,clean]", "suite.gaussian.var=0.3")
-    assert hydra.utils.instantiate(with_level.suite.gaussian).severities == (0.3,)

@@ -34,6 +34,7 @@ def test_smoothness_is_the_published_sum():
 
 def test_loss_terms_are_logged_and_summed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
     run = train("epochs=1", "objective=[cross_entropy,weight_smoothness]", "objective.weight_smoothness.alpha=5")
     metrics = read_metrics(run.folder / "metrics.csv")
     value = {name: metrics[metrics["name"] == f"train/{name}"]["value"].iloc[-1] for name in

@@ -1,27 +1,14 @@
-"""results.csv: what a row must hold, what survives a kill, and what an interval over repeats means."""
+"""results.csv and numbers.csv: what a row must hold, which rows are one, and what an interval over repeats means."""
 
-import errno
-import os
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from small_tables import result_row as row
 
 from robode.errors import JobFailed
 from robode.report import journal, records
-
-
-def row(**changes: Any) -> dict[str, Any]:
-    base = {
-        "run": "r1", "checkpoint": "best", "weights": "0a1b2c3d4e5f", "experiment": None, "model": "chnode",
-        "data": "mnist5k",
-        "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
-        "evaluation": "89abcdef", "suite": "noise", "perturbation": "gaussian", "norm": "none", "severity": 0.05,
-        "severity_unit": "variance", "space": "data", "solver": None, "repeat": 0, "n": 100, "correct": 80,
-        "flow_ode": 0.9, "flow_discrete": float("inf"), "seconds": 0.1, "commit": "abc",
-    }  # fmt: skip
-    return base | changes
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (83, 100), (1, 1), (9_640, 10_000)])
@@ -178,53 +165,6 @@ def test_epochs_tell_sweep_rows_apart(tmp_path):
         records.append_rows(path, [row(epoch=2), row()])
     with pytest.raises(JobFailed, match="other columns"):
         records.append_rows(path, [row()])
-
-
-def test_a_file_cut_at_any_byte_is_read_and_repaired(tmp_path):
-    path = tmp_path / "log.csv"
-    columns = ("step", "value")
-    journal.append(path, columns, [{"step": 1, "value": 0.25}, {"step": 2, "value": "a,b"}])
-    whole = path.read_bytes()
-    for cut in range(len(whole) + 1):
-        path.write_bytes(whole[:cut])
-        complete = max(whole[:cut].count(b"\n") - 1, 0)
-        assert len(journal.read(path)) == complete
-        journal.append(path, columns, [{"step": 3}])
-        frame = journal.read(path)
-        assert frame["step"].tolist() == ["1", "2"][:complete] + ["3"]
-        assert frame["value"].tolist() == ["0.25", "a,b"][:complete] + [""]
-
-
-def test_repair_finds_the_last_line_of_a_long_file(tmp_path):
-    path = tmp_path / "log.csv"
-    journal.append(path, ("text",), [{"text": "x" * 70_000}])
-    with path.open("a") as file:
-        file.write("y" * 200_000)
-    journal.append(path, ("text",), [{"text": "z"}])
-    assert [len(text) for text in journal.read(path)["text"]] == [70_000, 1]
-
-
-def test_a_full_disk_fails_in_one_line_and_leaves_the_file_alone(tmp_path, monkeypatch):
-    path = tmp_path / "results.csv"
-    records.append_rows(path, [row()])
-    before = path.read_bytes()
-    write = os.write
-
-    def half_then_full(descriptor: int, data: memoryview) -> int:
-        if len(data) < 100:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(descriptor, data[: len(data) - 50])
-
-    monkeypatch.setattr(os, "write", half_then_full)
-    with pytest.raises(JobFailed, match=r"^cannot write .*results\.csv: No space left on device$"):
-        records.append_rows(path, [row(repeat=repeat) for repeat in range(5)])
-    assert path.read_bytes() == before
-
-
-def test_a_folder_that_cannot_be_made_fails_the_job(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(JobFailed, match="cannot write"):
-        records.append_rows(tmp_path / "file" / "results.csv", [row()])
 
 
 def test_missing_files_are_empty_frames_with_columns(tmp_path):

@@ -1,18 +1,17 @@
 """A run that was stopped and continued is the run that was never stopped."""
 
+import functools
 import math
 import re
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from small_runs import train
 
 from robode.errors import BadInput, JobFailed
 from robode.report.records import newest, read_metrics, read_rows, summarise
 from robode.report.tables import percent
-from robode.resume import _lengths
-from robode.runs import find
+from robode.runs import Run, find
 from robode.training import checkpoints
 from robode.training.checkpoints import read_checkpoint, replace_by_copy
 from robode.training.module import Classifier
@@ -23,6 +22,20 @@ def in_folder(tmp_path, monkeypatch):
     """Runs go into tmp_path; figures have tests of their own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    """Runs to compare with, each trained once: words -> Run, to be read only."""
+
+    @functools.cache
+    def trained(*words):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path_factory.mktemp("whole"))
+            patch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+            return Run(train(*words, "run=whole").folder.resolve())
+
+    return trained
 
 
 def states_of(checkpoint):
@@ -51,8 +64,8 @@ def assert_same(first, second):
 
 
 @pytest.mark.parametrize("cut", [1, 3])
-def test_resumed_run_is_bit_identical(cut):
-    whole = train("epochs=4", "optimizer=adam_decay", "run=whole")
+def test_resumed_run_is_bit_identical(cut, never_stopped):
+    whole = never_stopped("epochs=4", "optimizer=adam_decay")
     parted = train(f"epochs={cut}", "optimizer=adam_decay", "run=parted")
     before = read_metrics(parted.folder / "metrics.csv")
     assert train("resume=parted", "epochs=4") == parted
@@ -85,8 +98,8 @@ def interrupt_at(monkeypatch, step, error):
     monkeypatch.setattr(Classifier, "training_step", training_step)
 
 
-def test_interrupted_in_mid_epoch_and_resumed(monkeypatch):
-    whole = train("epochs=3", "run=whole", "optimizer=adam_decay")
+def test_interrupted_in_mid_epoch_and_resumed(monkeypatch, never_stopped):
+    whole = never_stopped("epochs=3", "optimizer=adam_decay")
     interrupt_at(monkeypatch, 7, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         train("epochs=3", "run=cut", "optimizer=adam_decay")
@@ -122,8 +135,8 @@ def test_the_same_command_trains_once_and_measures_what_is_missing():
     assert len(rows) == 1 + 3, "clean, 0.1 and 0.2 once each"
 
 
-def test_the_same_command_goes_on_where_it_was_cut_off(monkeypatch):
-    whole = train("epochs=3", "run=whole", "optimizer=adam_decay")
+def test_the_same_command_goes_on_where_it_was_cut_off(monkeypatch, never_stopped):
+    whole = never_stopped("epochs=3", "optimizer=adam_decay")
     interrupt_at(monkeypatch, 7, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         train("epochs=3", "optimizer=adam_decay")
@@ -132,47 +145,11 @@ def test_the_same_command_goes_on_where_it_was_cut_off(monkeypatch):
     assert cut.trained and cut.status()["status"] == "done"
 
 
-def test_force_trains_anew_and_keeps_the_old_run():
-    first = train("epochs=1")
+def test_force_trains_anew_and_keeps_the_old_run(run_of_one_epoch):
+    first = run_of_one_epoch
     stamp = first.last.stat().st_mtime_ns
     assert train("epochs=1", "force=true") == first and first.last.stat().st_mtime_ns > stamp
     assert len(list((first.folder.parent / ".replaced").glob("*/last.ckpt"))) == 1
-
-
-def test_resume_of_a_finished_run_only_evaluates():
-    run = train("epochs=1")
-    saved = run.last.read_bytes()
-    train(f"resume={run.id}")
-    assert run.last.read_bytes() == saved
-    assert run.status()["status"] == "done"
-
-
-def test_resume_refuses_another_model():
-    run = train("epochs=1")
-    with pytest.raises(BadInput, match="depth"):
-        train(f"resume={run.id}", "depth=3")
-
-
-def test_resume_refuses_fewer_epochs_than_were_done():
-    run = train("epochs=2")
-    with pytest.raises(BadInput, match="has done 2 already") as refusal:
-        train(f"resume={run.id}", "epochs=1")
-    assert "\n" not in str(refusal.value)
-    assert run.config().epochs == 2 and run.status()["status"] == "done"
-
-
-def test_resume_refuses_to_stretch_a_schedule_made_for_the_epochs():
-    run = train("epochs=2", "optimizer=sgd")
-    with pytest.raises(BadInput, match=r"laid out for 2 epochs \(optimizer.scheduler.T_max\)"):
-        train(f"resume={run.id}", "epochs=3")
-    train(f"resume={run.id}", "epochs=2")
-    assert run.config().epochs == 2
-
-
-def test_a_schedule_inside_another_is_found():
-    inner = [{"_target_": "LinearLR", "total_iters": 5}, {"_target_": "OneCycleLR", "total_steps": 90}]
-    assert _lengths({"_target_": "SequentialLR", "schedulers": inner, "milestones": [5]}) == ["total_steps"]
-    assert _lengths(None) == _lengths({"_target_": "ExponentialLR", "gamma": 0.8}) == []
 
 
 def test_the_report_of_a_resumed_run_is_of_the_resumed_network():
@@ -191,9 +168,9 @@ def test_the_report_of_a_resumed_run_is_of_the_resumed_network():
 
 
 @pytest.mark.parametrize("fatal", [1, 2])
-def test_best_checkpoint_lost_between_two_writes_is_made_again(monkeypatch, fatal):
+def test_best_checkpoint_lost_between_two_writes_is_made_again(monkeypatch, fatal, never_stopped):
     """The disk refuses best.ckpt when last.ckpt already knows of it."""
-    whole = train("epochs=5", "run=whole")
+    whole = never_stopped("epochs=5")
     calls = []
 
     def refuse(source, target):
@@ -219,40 +196,3 @@ def test_resume_keeps_the_runs_own_configuration():
     train(f"resume={run.id}", "epochs=2")
     assert run.config().model.kappa == 0.5
     assert run.status()["epoch"] == 2
-
-
-def test_crash_leaves_a_whole_checkpoint(monkeypatch):
-    """The disk fills up while last.ckpt is written: the previous one stays, and no draft is left behind."""
-    run = train("epochs=1")
-    saved = run.last.read_bytes()
-    real = torch.save
-
-    def half_written(content, file):
-        if "state_dict" in content:
-            file.write(b"half")
-            raise OSError(28, "No space left on device")
-        return real(content, file)
-
-    monkeypatch.setattr(torch, "save", half_written)
-    with pytest.raises(JobFailed, match="No space left"):
-        train(f"resume={run.id}", "epochs=2")
-    assert run.last.read_bytes() == saved
-    assert run.status()["status"] == "failed"
-    assert not [path for path in run.folder.glob(".*") if not path.name.endswith("lock")]
-
-
-def test_damaged_checkpoint_is_one_line():
-    run = train("epochs=1")
-    run.last.write_bytes(run.last.read_bytes()[:1000])
-    with pytest.raises(BadInput, match="damaged"):
-        train(f"resume={run.id}", "epochs=2")
-
-
-def test_checkpoint_of_another_shape_is_one_line():
-    run = train("epochs=1")
-    config = run.config()
-    config.depth = 3
-    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
-    with pytest.raises(BadInput, match="another network") as refusal:
-        train(f"resume={run.id}", "epochs=2")
-    assert "\n" not in str(refusal.value)

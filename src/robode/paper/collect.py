@@ -18,10 +18,12 @@ from robode.instantiate import to_plain
 from robode.paper.plan import Job
 from robode.paper.spec import Column, Item
 from robode.report import records
+from robode.robustness.masking_file import key_of, suspicions
 from robode.runs import OUTPUTS, Run
 
 CELL = ("row", "label", "group", "column", "seed")
-VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind")
+DOUBT = "doubt"  # why an attacked accuracy is suspicious, "" where it is not; tables of earlier versions lack it
+VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", DOUBT)
 RUNS = (
     "row", "label", "group", "seed", "run", "folder", "status", "params", "train_seconds", "flow_ode",
     "flow_discrete", "error", "mark",
@@ -40,8 +42,8 @@ class Collected:
 
     values: one line per (row, column, seed) that was measured: value (a fraction for accuracies, the mean over
     `repeats` noisy copies with standard deviation `spread`), low and high (numbers that are known from two sides),
-    n samples. runs: one line per (row, seed), also where nothing was done yet. rows, numbers: the lines of
-    results.csv and numbers.csv that the values are made of.
+    n samples, and why a verdict calls it suspicious (DOUBT). runs: one line per (row, seed), also where nothing was
+    done yet. rows, numbers: the lines of results.csv and numbers.csv that the values are made of.
     """
 
     values: pd.DataFrame
@@ -100,13 +102,17 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
             continue
         _check_data(job, run, digests)
         known = newest(records.read_numbers(run.folder / "numbers.csv"), measured)
+        doubts = suspicions(run.folder)
         for column in item.columns.values():
             cell: dict[str, Any] = about | {"column": column.name}
             if column.quantity:
                 numbers.append(known[_fits(known, column, ("quantity", "kind"))].assign(**cell))
             else:
-                rows.append(_accuracy_rows(column, measured, job).assign(**cell))
-    return combine(_frame(runs, RUNS), _joined(rows, ROWS), _joined(numbers, NUMBERS))
+                found = _accuracy_rows(column, measured, job)
+                copies: Any = found.to_dict("records")
+                reasons = [doubts.get(key_of(row), "") for row in copies]
+                rows.append(found.assign(**cell, **{DOUBT: reasons}))
+    return combine(_frame(runs, RUNS), _joined(rows, (*ROWS, DOUBT)), _joined(numbers, NUMBERS))
 
 
 def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Collected:
@@ -181,6 +187,7 @@ def _accuracy(group: pd.DataFrame) -> dict[str, Any]:
         "repeats": len(group),
         "spread": float(shares.std()),
         "kind": "accuracy",
+        DOUBT: next((text for text in group.get(DOUBT, ()) if isinstance(text, str)), ""),
     }
 
 

@@ -14,6 +14,7 @@ from robode.instantiate import build, to_plain
 from robode.paper.collect import newest
 from robode.paper.selection import Selection
 from robode.report import records
+from robode.robustness.masking_file import key_of, keyed, read_part
 from robode.runs import Run
 
 CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
@@ -33,7 +34,8 @@ def evaluations(selection: Selection) -> list[DictConfig]:
 
 
 def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) -> int:
-    """How many rows and quantities the run lacks of what the training (`config`) and the evaluations (`asked`) measure.
+    """How many rows, quantities and verdicts the run lacks of what the training (`config`) and the evaluations
+    (`asked`) measure.
 
     Raises:
         BadInput: a suite that does not fit the data.
@@ -41,6 +43,7 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
     """
     from robode.evaluate import limited
     from robode.measurement import build_measurement
+    from robode.robustness.masking_recorded import judgeable
     from robode.robustness.suite import plan
 
     facts = build(config["data"]["source"]).facts
@@ -48,6 +51,7 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
     rows = newest(records.read_rows(run.folder / "results.csv"))
     weights = rows["weights"].iloc[-1] if len(rows) else ""
     known = {records.identity({str(name): value for name, value in row.items()}) for row in rows.to_dict("records")}
+    judged = keyed(read_part(run.folder, "verdicts"))
     missing = 0
     for each in ({"split": "test"}, *map(to_plain, asked)):
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
@@ -55,7 +59,9 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
         data = limited(digest, each.get("limit"))
         wanted = plan(measurement.suite, measurement.protocol, facts, measurement.repeats, data)
-        missing += sum(records.identity(same | row) not in known for _, row in wanted)
+        measured = [same | row for _, row in wanted if records.identity(same | row) in known]
+        missing += len(wanted) - len(measured)
+        if each.get("verdicts", 1):
+            missing += sum(key_of(row) not in judged for row in measured if judgeable(run.folder, row))
         missing += sum(not quantity.known(run.folder, weights) for quantity in measurement.quantities.values())
-        missing += sum(not each.known(run.folder, weights) for each in measurement.quantities.values())
     return missing

@@ -10,7 +10,7 @@ import pandas as pd
 
 from robode.errors import BadInput
 from robode.files import read_json
-from robode.paper.collect import NUMBERS, ROWS, RUNS, Collected, combine
+from robode.paper.collect import DOUBT, NUMBERS, ROWS, RUNS, Collected, combine
 from robode.paper.spec import Item
 from robode.runs import OUTPUTS
 
@@ -53,4 +53,5 @@ def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], 
         raise BadInput(f"{path}: expected the table of a report, but it has no column {lacking[0]}")
     frame[texts] = frame[texts].fillna("")
     row = [numbers.get(key, -1) for key in zip(frame["group"], frame["label"], strict=True)]
-    return frame.assign(row=row)[list(columns)].query("row >= 0").reset_index(drop=True)
+    kept = [*columns, *({DOUBT} & set(frame))]  # tables of earlier versions have no doubts
+    return frame.assign(row=row)[kept].query("row >= 0").reset_index(drop=True)

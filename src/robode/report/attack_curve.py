@@ -44,12 +44,21 @@ def accuracy_against_attacks(summary: pd.DataFrame) -> Figure | None:
             for _, levels in here.groupby([*_SERIES, "perturbation", "evaluation"], sort=False, dropna=False):
                 same = (clean[_SERIES].astype(str) == levels[_SERIES].astype(str).iloc[0]).all(axis=1)
                 _curve(ax, clean[same], levels, named, looks)
-            title, size = NORMS[norm]
-            ax.set(title=title, xlabel=f"eps: {size} in data units", ylim=(0, 1.02))
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+            over_eps(ax, norm, title=NORMS[norm][0])
         axes[0].set_ylabel("accuracy")
         _legend(figure, axes, looks)
     return figure
+
+
+def over_eps(ax: Axes, norm: str, title: str) -> None:
+    """Names the axes of accuracies, as fractions, over the size of an attack. norm: one of NORMS."""
+    ax.set(title=title, xlabel=f"eps: {NORMS[norm][1]} in data units", ylim=(0, 1.02))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def certified_area(ax: Axes, eps: np.ndarray, share: np.ndarray) -> None:
+    """What no attack can take away, below the certified share (k,) over eps (k,)."""
+    ax.fill_between(eps, 0, share, color=MUTED, alpha=0.12, linewidth=0)
 
 
 def _curve(ax: Axes, clean: pd.DataFrame, levels: pd.DataFrame, named: list[str], looks: dict[str, int]) -> None:
@@ -65,7 +74,7 @@ def _curve(ax: Axes, clean: pd.DataFrame, levels: pd.DataFrame, named: list[str]
     eps, middle = (points[name].to_numpy(float) for name in ("severity", "accuracy"))
     reach = np.clip([middle - points["accuracy_low"], points["accuracy_high"] - middle], 0.0, None)
     if unit == "radius":
-        ax.fill_between(eps, 0, middle, color=MUTED, alpha=0.12, linewidth=0)
+        certified_area(ax, eps, middle)
     elif " with " not in unit:
         index = looks.setdefault(label, len(looks))
         turn = index // len(PALETTE)  # when the colours come round again, it is with the next marker

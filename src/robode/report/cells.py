@@ -15,7 +15,7 @@ from robode.report.compare import tally
 if TYPE_CHECKING:
     from robode.paper.spec import Item
 
-MARK = "†"
+MARK, SUSPICIOUS = "†", "‡"
 NOTHING = "–"
 BEHIND = ("mean", "std", "95 % of the mean", "95 % of a further seed", "std of noisy copies", "samples")
 Band = Literal["prediction", "mean"]
@@ -24,7 +24,8 @@ _ENDS: Mapping[Band, tuple[str, str]] = {"prediction": ("pi_low", "pi_high"), "m
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell says. behind: the numbers behind it, by the names in BEHIND."""
+    """What one cell says. behind: the numbers behind it, by the names in BEHIND. doubt: in how many runs its accuracy
+    is suspicious, and why; "" where it is not."""
 
     column: str
     paper: str
@@ -32,6 +33,12 @@ class Cell:
     verdict: str
     mark: bool
     behind: Mapping[str, str]
+    doubt: str = ""
+
+    @property
+    def marks(self) -> str:
+        """What is written behind the number: "", " †", " ‡" or " † ‡"."""
+        return f" {MARK}" * self.mark + f" {SUSPICIOUS}" * bool(self.doubt)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,15 @@ def build_table(item: Item, cells: pd.DataFrame, runs: pd.DataFrame, label: str 
     )
 
 
+def with_doubts(cells: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
+    """The cells of `compare` with two more columns: in how many runs the accuracy is suspicious (doubted), and why in
+    the first of them (doubt, "" for none). values: collected.values."""
+    found = values[values["doubt"].fillna("") != ""]
+    why = {key: list(group["doubt"]) for key, group in found.groupby(["row", "column"], sort=False)}
+    reasons = [why.get(key, []) for key in zip(cells["row"], cells["column"], strict=True)]
+    return cells.assign(doubted=[len(each) for each in reasons], doubt=[each[0] if each else "" for each in reasons])
+
+
 def summary(cells: pd.DataFrame) -> str:
     """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a printed number, if there are any."""
     printed = int(cells["printed"].notna().sum())
@@ -126,13 +142,15 @@ def printed(value: float, unit: str) -> str:
 
 
 def _cell(cell: pd.Series, band: Band) -> Cell:
+    doubt = f"{_share(int(cell['doubted']), int(cell['n']))}: {cell['doubt']}" if cell.get("doubted", 0) else ""
     return Cell(
         str(cell["column"]),
         printed(cell["printed"], cell["unit"]),
         ours(cell, band),
         str(cell["verdict"]),
         bool(cell["mark"]),
-        _behind(cell),
+        _behind(cell) | ({"suspicious": doubt} if doubt else {}),
+        doubt,
     )
 
 
@@ -176,6 +194,11 @@ def _params(counts: pd.Series) -> str:
     return f"{int(known.iloc[0]):,}".replace(",", " ") if len(known) else NOTHING
 
 
+def _share(doubted: int, runs: int) -> str:
+    """ "in 2 of 3 runs"."""
+    return f"in {doubted} of {_count(runs, 'run')}"
+
+
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
@@ -197,4 +220,16 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
         notes.append("≥, ≤ and …: the quantity is known from one side, or from both by different bounds.")
     if cells["mark"].any():
         notes.append(f"{MARK} some of the runs were trained by another version of the code.")
+    return [*notes, *(_doubts(cells) if "doubted" in cells else [])]
+
+
+def _doubts(cells: pd.DataFrame) -> list[str]:
+    """A line for each column with suspicious accuracies, over all its rows."""
+    notes = []
+    for name, column in cells.groupby("column", sort=False):
+        doubted = column[column["doubted"] > 0]
+        if len(doubted):
+            more = ", and the like" if doubted["doubt"].nunique() > 1 else ""
+            share = _share(int(doubted["doubted"].sum()), int(column["n"].sum()))
+            notes.append(f"{SUSPICIOUS} {name}: suspicious {share}: {doubted['doubt'].iloc[0]}{more}.")
     return notes

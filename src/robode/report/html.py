@@ -1,6 +1,7 @@
 """What the pages have in common: one self-contained file, filled from templates, without a path of this machine."""
 
 import base64
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,21 @@ def write_html(path: Path, template: str, **values: Any) -> Path:
     Raises:
         JobFailed: the page cannot be written.
     """
-    environment = jinja2.Environment(
+    html = _environment().get_template(template).render(**values)
+    write_text(path, html)
+    return path
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """One for all pages: a template is compiled once."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("robode", "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = environment.get_template(template).render(**values)
-    write_text(path, html)
-    return path
 
 
 def picture(path: Path, title: str, caption: str = "") -> dict[str, str]:

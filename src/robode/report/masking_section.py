@@ -15,21 +15,27 @@ _TITLES = {
     "large_eps": "Unlimited changes",
     "logit_rescaling": "Rescaled logits",
     "transfer": "Carried-over adversarials",
+    "beaten": "Other attacks in the same ball",
 }
 _NAMES = {"noise": "random noise", "fgsm": "FGSM", "pgd": "PGD"}
 
 
 def masking_section(content: Mapping[str, Any], weights: str | None) -> list[dict[str, Any]]:
-    """What the template shows of masking.json: an entry for each setting that the network was examined in.
+    """What the template shows of masking.json: an entry for each setting that the network was examined in, before them
+    one with the verdicts on attacked accuracies ("rows") if there are any.
 
     weights: of the network that the page is about; None shows all.
 
     Raises:
-        ValueError: the file's content is not what `Believable` writes.
+        ValueError: the file's content is not what `Believable` and masking_verdicts write.
     """
     try:
-        records = [each for each in content.get("records", []) if weights is None or each["weights"] == weights]
-        return [_entry(record) for record in records]
+        records, verdicts = (
+            [each for each in content.get(part, []) if weights is None or each["weights"] == weights]
+            for part in ("records", "verdicts")
+        )
+        rows = [{"rows": [_row(verdict) for verdict in verdicts]}] if verdicts else []
+        return [*rows, *(_entry(record) for record in records)]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("masking.json holds something else") from error
 
@@ -45,6 +51,23 @@ def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
         "attack": f"PGD with {settings['steps']} steps and {settings['restarts']} starts, Square with "
         f"{settings['queries']} queries",
         "checks": [_line(check) for check in record["checks"]],
+    }
+
+
+def _row(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of results.csv with its verdict."""
+    attack, text, split = str(verdict["perturbation"]), str(verdict["verdict"]), str(verdict["split"])
+    samples = f"{int(verdict['n'])}{'' if split == 'test' else f' ({split})'}"
+    return {
+        "attack": attack.removesuffix(f"_{verdict['norm']}").replace("_", " "),
+        "norm": str(verdict["norm"]),
+        "eps": f"{float(verdict['eps']):g}",
+        "left": _share(verdict["left"]),
+        "images": samples,
+        "verdict": text,
+        "believable": verdict["believable"] is True,
+        "panel": int(verdict["samples"]),
+        "checks": [_line(check) for check in verdict["checks"]],
     }
 
 

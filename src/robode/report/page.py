@@ -188,12 +188,19 @@ def _cells(row: pd.Series) -> dict[str, Any]:
         "high": 100 * row["accuracy_high"],
         "n": row["n"],
         "repeats": row["repeats"],
+        "finer": tables.finer(row),
+        "differs": tables.differs(row),
     } | {name: row[name] for name in (*tables.EVALUATION, "evaluation")}
 
 
 def _table(summary: pd.DataFrame) -> dict[str, Any]:
-    """Every measurement, with a column for what varies between evaluations."""
-    return {"varying": tables.varying(summary), "rows": [_cells(row) for _, row in summary.iterrows()]}
+    """Every measurement, with a column for what varies between evaluations, and one for a finer solver if there is any.
+
+    finer: what that column means; "" leaves it out.
+    """
+    rows = [_cells(row) for _, row in summary.iterrows()]
+    about = tables.FINER if tables.solved_finer(summary) else ""
+    return {"varying": tables.varying(summary), "rows": rows, "finer": about}
 
 
 def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, str]]:

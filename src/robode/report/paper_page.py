@@ -43,7 +43,7 @@ def write_report(folder: Path | str, item: Item, collected: Collected, context: 
         JobFailed: the disk refuses.
     """
     folder = Path(folder)
-    cells = compare(item, collected)
+    cells = words.with_doubts(compare(item, collected), collected.values)
     table = words.build_table(item, cells, collected.runs, str(context.get("label") or ""))
     warnings = [str(line) for line in context.get("warnings") or ()]
     tests = paired(item, collected, warnings) or list(context.get("paired") or ())
@@ -51,25 +51,30 @@ def write_report(folder: Path | str, item: Item, collected: Collected, context: 
     frames = {"rows": collected.rows, "numbers": collected.numbers, "runs": runs.drop(columns="link")}
     if tests:
         frames["paired"] = pd.DataFrame(tests)
-    files = _write_tables(folder, table, cells, frames)
+    shown = {
+        "files": _write_tables(folder, table, cells, frames),
+        "pairs": _pairs(outcomes(tests), list(item.columns)),
+        "figures": _figures(folder / "figures", cells, context.get("figures") or ()),
+        "runs": run_lines(item, runs, collected.values),
+        "certificates": _certificates(collected.runs),
+        "warnings": [without_places(line) for line in warnings],
+    }
     return write_html(
-        folder / "report.html",
-        "paper_page.html.j2",
-        item=item,
-        table=table,
-        behind=words.BEHIND,
-        bar=_bar(cells),
-        symbols=SYMBOLS,
-        columns={name: _about(column) for name, column in item.columns.items()},
-        certificates=_certificates(collected.runs),
-        pairs=_pairs(outcomes(tests), list(item.columns)),
-        significant=SIGNIFICANT,
-        figures=_figures(folder / "figures", cells, context.get("figures") or ()),
-        runs=run_lines(item, runs, collected.values),
-        files=files,
-        warnings=[without_places(line) for line in warnings],
-        **_as_given(context),
+        folder / "report.html", "paper_page.html.j2", **_about_table(item, table, cells), **shown, **_as_given(context)
     )
+
+
+def _about_table(item: Item, table: words.Table, cells: pd.DataFrame) -> dict[str, Any]:
+    """The table on the page, and what explains it."""
+    return {
+        "item": item,
+        "table": table,
+        "behind": words.BEHIND,
+        "bar": _bar(cells),
+        "symbols": SYMBOLS,
+        "columns": {name: _about(column) for name, column in item.columns.items()},
+        "significant": SIGNIFICANT,
+    }
 
 
 def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Mapping[str, Any]) -> Path:

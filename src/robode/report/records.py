@@ -163,21 +163,18 @@ def read_numbers(path: Path | str) -> pd.DataFrame:
         JobFailed: the file exists but cannot be read.
     """
     frame = _typed(journal.read(Path(path)), NUMBER_COLUMNS)
-    key = ["run", "checkpoint", "weights", "quantity", "kind"]
-    return frame.drop_duplicates(key, keep="last", ignore_index=True)
+    return frame.drop_duplicates(["run", "checkpoint", "weights", "quantity", "kind"], keep="last", ignore_index=True)
 
 
 def read_metrics(path: Path | str) -> pd.DataFrame:
     """The training log, METRIC_COLUMNS sorted by step; the last row of a (step, name) wins."""
-    frame = _typed(journal.read(Path(path)), METRIC_COLUMNS)
-    frame = frame.drop_duplicates(["step", "name"], keep="last")
+    frame = _typed(journal.read(Path(path)), METRIC_COLUMNS).drop_duplicates(["step", "name"], keep="last")
     return frame.sort_values("step", kind="stable", ignore_index=True)
 
 
 def read_bsm(path: Path | str) -> pd.DataFrame:
     """The backward sensitivity log, BSM_COLUMNS sorted by step and layer; the last row of a pair wins."""
-    frame = _typed(journal.read(Path(path)), BSM_COLUMNS)
-    frame = frame.drop_duplicates(["step", "layer"], keep="last")
+    frame = _typed(journal.read(Path(path)), BSM_COLUMNS).drop_duplicates(["step", "layer"], keep="last")
     return frame.sort_values(["step", "layer"], kind="stable", ignore_index=True)
 
 
@@ -211,11 +208,12 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     In the order of the file, but with the levels of a perturbation side by side and ascending: some may have been
     measured later.
 
-    Adds `repeats` and `accuracy_std` (spread between noisy copies, NaN for one copy). The interval is
-    Wilson's at n = the number of distinct images, not n × repeats: the repeats look at the same images, so
-    their counts are not independent and pooling them would make the interval too narrow. For the mean over
-    R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so this interval errs to the wide side. It
-    covers the choice of test images and of the noise; it does not cover the training seed.
+    Adds `repeats`, `accuracy_std` (spread between noisy copies, NaN for one copy) and `accuracy_finer` (of
+    `correct_finer`; NaN unless every copy has it). The interval is Wilson's at n = the number of distinct images,
+    not n × repeats: the repeats look at the same images, so their counts are not independent and pooling them would
+    make the interval too narrow. For the mean over R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so
+    this interval errs to the wide side. It covers the choice of test images and of the noise; it does not cover the
+    training seed.
 
     Raises:
         ValueError: copies of one measurement have different `flow_discrete`: they are of different networks.
@@ -232,15 +230,15 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         n = int(group["n"].min())
         accuracy = float(group["correct"].sum() / group["n"].sum())
         low, high = wilson(accuracy * n, n)
+        finer = pd.to_numeric(group["correct_finer"], errors="coerce").astype(float).sum(skipna=False)
         last |= {
             "n": n, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high,
             "repeats": len(group), "accuracy_std": float(group["accuracy"].std()),
-            "seconds": float(group["seconds"].sum()),
+            "seconds": float(group["seconds"].sum()), "accuracy_finer": float(finer / group["n"].sum()),
         }  # fmt: skip
-        del last["repeat"], last["correct"]
         summaries.append(last)
-    columns = [name for name in rows.columns if name not in ("repeat", "correct")]
-    return _in_order(pd.DataFrame(summaries, columns=[*columns, "repeats", "accuracy_std"]))
+    columns = [name for name in rows.columns if name not in ("repeat", "correct", "correct_finer")]
+    return _in_order(pd.DataFrame(summaries, columns=[*columns, "repeats", "accuracy_std", "accuracy_finer"]))
 
 
 def _in_order(summary: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from robode.report.cells import MARK, Cell, Line, Table
+from robode.report.cells import Cell, Line, Table
 
 # columns of the item side by side, with and without a print: a wider table goes on below, so that it fits a page
 LATEX_WIDTHS = {True: 2, False: 5}
@@ -17,6 +17,7 @@ _TEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", "–": "--", "—": "---",
     "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≤": r"$\le$", "≥": r"$\ge$", "≠": r"$\ne$", "∞": r"$\infty$",
     "√": r"$\surd$", "∈": r"$\in$", "→": r"$\to$", "−": "$-$", "′": "$'$", "‖": r"$\|$", "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "∇": r"$\nabla$", "…": r"\dots{}", "’": "'", "“": "``", "”": "''", "°": r"$^\circ$", "²": "$^2$", "³": "$^3$",
     "\u00a0": "~", "\u202f": r"\,", "\u2009": r"\,",
 }  # fmt: skip
@@ -67,7 +68,7 @@ def csv(cells: pd.DataFrame) -> str:
 
 def _words(cell: Cell, compared: bool) -> list[str]:
     """Paper, ours, verdict; or ours alone."""
-    own = f"{cell.ours} {MARK}" if cell.mark else cell.ours
+    own = cell.ours + cell.marks
     if not compared:
         return [cell.verdict if cell.verdict == "not run" else own]
     return [cell.paper, own, cell.verdict or "–"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robode.data.batches import in_units
 from robode.data.facts import DataFacts
-from robode.robustness.corruptions import Batch, Perturbation
+from robode.robustness.corruptions import Batch, Clean, Perturbation
 from robode.robustness.noise import BLOCK, Draws, Kind, base_noise
 from robode.robustness.protocols import EvaluationProtocol
 
@@ -26,7 +26,7 @@ class Level:
     perturbation: Perturbation
     severity: float
     seconds: float = 0.0
-    correct_finer: int | None = None  # right answers of the network with a finer solver, for attacks
+    correct_finer: int | None = None  # right answers of the network with a finer solver, for attacks and beside them
 
     @property
     def title(self) -> str:
@@ -120,7 +120,7 @@ class Copies:
 
     @torch.inference_mode()
     def _score_again(self, level: Level, moved: Tensor, labels: Tensor) -> None:
-        if self.finer is not None and level.perturbation.attacks:
+        if self.finer is not None and (level.perturbation.attacks or isinstance(level.perturbation, Clean)):
             right = level.perturbation.right(self.finer, moved, labels, level.severity)
             level.correct_finer = (level.correct_finer or 0) + int(right.sum())
 

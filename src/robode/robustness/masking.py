@@ -14,18 +14,17 @@ from robode.data.batches import in_units
 from robode.data.facts import Samples
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.files import read_json, write_json
 from robode.measurement import weights_digest
 from robode.network import Network, Normalise, build_network
 from robode.report import records
 from robode.robustness.copies import evaluating
 from robode.robustness.masking_checks import verdict
+from robode.robustness.masking_file import read_part, write_part
 from robode.robustness.masking_trial import Trial
 from robode.robustness.quantities import Quantity, row
 from robode.runs import checkpoint_path, find
 from robode.training.checkpoints import load_weights
 
-FILE = "masking.json"
 NORMS = ("linf", "l2")  # those that Square knows
 LEARNED_FROM, DECAY, ITERATIONS = 2000, 1e-3, 50  # of the linear baseline
 
@@ -96,7 +95,7 @@ class Believable(Quantity):
             "checks": [asdict(check) | {"passed": check.passed} for check in checks],
         }
         others = [each for each in read_records(folder) if not self._is_mine(each, record["weights"])]
-        write_json(folder / FILE, {"records": [*others, record]})
+        write_part(folder, "records", [*others, record])
         values = {f"masking/{check.name}": check.value for check in checks}
         values["masking/believable"] = float(all(check.passed for check in checks))
         return [row(self._row_name(name), value) for name, value in values.items()]
@@ -122,14 +121,18 @@ class Believable(Quantity):
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """What masking.json of a run's folder holds; nothing where it is missing or damaged."""
-    found = read_json(folder / FILE).get("records")
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    """The records of masking.json in a run's folder; nothing where it is missing or damaged."""
+    return read_part(folder, "records")
+
+
+def places(n: int, count: int) -> Tensor:
+    """(min(count, n),) int64: so many of n samples at equal distances, because the toy sets are ordered by class."""
+    return torch.linspace(0, n - 1, min(count, n)).round().long()
 
 
 def spread(split: Samples, count: int) -> Samples:
-    """`count` samples, or all, at equal distances: the toy sets are ordered by class."""
-    chosen = torch.linspace(0, len(split.labels) - 1, min(count, len(split.labels))).round().long()
+    """`count` samples, or all, at equal distances."""
+    chosen = places(len(split.labels), count)
     return Samples(split.x[chosen], split.labels[chosen])
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robode.robustness.attacks import LOSSES, fgsm, pgd, square
 from robode.robustness.attacks.balls import beside, length
 from robode.robustness.attacks.losses import fallen, margin
+from robode.robustness.attacks.perturbations import SMOOTH
 from robode.robustness.attacks.problem import Model, attacking, gradient
 from robode.robustness.copies import DRAWS
 from robode.robustness.corruptions import Bounds, clip
@@ -64,24 +65,9 @@ class Trial:
         """
         gradients, logits = self.gradients()
         right = {"clean": ~fallen(logits, self.labels)}
-        in_question: dict[str, Attack] = {
-            "noise": self.noise,
-            "fgsm": self.fgsm,
-            "pgd": partial(self.pgd, restarts=self.restarts),
-        }
-        for name, attack in in_question.items():
-            right[name] = self.right(name, attack, right["clean"])
-        scale = _spread(margin(logits, self.labels))
-        others: dict[str, Attack] = {
-            "square": self.square,
-            "margin": partial(self.pgd, loss="margin"),
-            "rescaled": partial(self.pgd, model=lambda x: self.model(x) / scale),
-            "transfer": partial(self.pgd, model=baseline),
-        }
-        for name, attack in others.items():
-            right[name] = self.right(name, attack, right["pgd"])
-        far = extent(self.x, self.norm, self.bounds)
-        answers = self.answers("large", partial(self.pgd, eps=far, restarts=FAR_RESTARTS), right["clean"])
+        right |= self.weak(right["clean"])
+        right["pgd"] = self.right("pgd", partial(self.pgd, restarts=self.restarts), right["clean"])
+        right |= self.other(baseline, logits, right["pgd"])
         losses = {"margin of the logits": right["margin"], "cross-entropy of rescaled logits": right["rescaled"]}
         return [
             zero_gradients(gradients),
@@ -89,16 +75,44 @@ class Trial:
             saturation(logits, self.labels, right["pgd"], right["rescaled"]),
             ordering(right["noise"], right["fgsm"], right["pgd"]),
             black_box(right["pgd"], right["square"]),
-            large_eps(self.labels, logits.argmax(dim=1), answers, f"{self.norm} eps = {far:.3g}"),
+            self.far(logits),
             rescaled(right["pgd"], losses),
             transfer(right["pgd"], right["transfer"], title),
         ], right
 
-    def gradients(self) -> tuple[Tensor, Tensor]:
-        """Of the cross-entropy with respect to x, like x, and the logits (n, classes)."""
+    def weak(self, standing: Tensor) -> dict[str, Tensor]:
+        """Which of the samples `standing` (n,) bool are right under "noise" and "fgsm": (n,) bool each."""
+        attacks: dict[str, Attack] = {"noise": self.noise, "fgsm": self.fgsm}
+        return {name: self.right(name, attack, standing) for name, attack in attacks.items()}
+
+    def other(self, baseline: Model, logits: Tensor, standing: Tensor) -> dict[str, Tensor]:
+        """The same under "square" (not for l1, which it does not know), "margin", "rescaled" and "transfer".
+
+        logits: (n, classes), of x.
+        """
+        scale = _spread(margin(logits, self.labels))
+        attacks: dict[str, Attack] = {
+            "margin": partial(self.pgd, loss="margin"),
+            "rescaled": partial(self.pgd, model=lambda x: self.model(x) / scale),
+            "transfer": partial(self.pgd, model=baseline),
+        }
+        if self.norm in SMOOTH:
+            attacks["square"] = self.square
+        return {name: self.right(name, attack, standing) for name, attack in attacks.items()}
+
+    def far(self, logits: Tensor, loss: str = "ce") -> Check:
+        """`large_eps` of PGD on the loss. logits: (n, classes), of x."""
+        eps = extent(self.x, self.norm, self.bounds)
+        attack = partial(self.pgd, loss=loss, eps=eps, restarts=FAR_RESTARTS)
+        answers = self.answers("large", attack, ~fallen(logits, self.labels))
+        who = "PGD" if loss == "ce" else f"PGD ({loss})"
+        return large_eps(self.labels, logits.argmax(dim=1), answers, f"{self.norm} eps = {eps:.3g}", who)
+
+    def gradients(self, loss: str = "ce") -> tuple[Tensor, Tensor]:
+        """Of a loss of `LOSSES` with respect to x, like x, and the logits (n, classes)."""
         parts = zip(torch.split(self.x, BATCH), torch.split(self.labels, BATCH), strict=True)
         with attacking(self.model):
-            found = [gradient(self.model, LOSSES["ce"], x, labels) for x, labels in parts]
+            found = [gradient(self.model, LOSSES[loss], x, labels) for x, labels in parts]
         return torch.cat([grad for _, _, grad in found]), torch.cat([logits for _, logits, _ in found])
 
     @torch.no_grad()
@@ -120,9 +134,9 @@ class Trial:
         return self.answers(use, attack, standing) == self.labels
 
     def noise(self, x: Tensor, labels: Tensor, draws: Draws) -> Tensor:
-        """x + eps times a random direction: a corner of the cube (linf), a point of the sphere (l2)."""
+        """x + eps times a random direction: a corner of the cube (linf), a point of the sphere (l2, l1)."""
         z = draws.normal(*x.shape[1:])
-        z = z.sign() if self.norm == "linf" else z / beside(length(z, "l2"), z)
+        z = z.sign() if self.norm == "linf" else z / beside(length(z, self.norm), z)
         return clip(x + self.eps * z, self.bounds)
 
     def fgsm(self, x: Tensor, labels: Tensor, draws: Draws) -> Tensor:
@@ -155,7 +169,7 @@ def extent(x: Tensor, norm: str, bounds: Bounds | None) -> float:
     """A radius at which the ball around each of the samples x (n, *shape) holds all of them, and all of the bounds."""
     flat = x.flatten(1)
     width = flat.amax(dim=0) - flat.amin(dim=0) if bounds is None else torch.full_like(flat[0], bounds[1] - bounds[0])
-    return float(width.amax() if norm == "linf" else width.norm())
+    return float(length(width[None], norm))
 
 
 def _spread(margins: Tensor) -> float:

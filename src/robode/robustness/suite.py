@@ -60,7 +60,7 @@ def evaluate_suite(
     """
     asked = plan(suite, protocol, facts, repeats, data_digest)
     missing = [place for place, (_, row) in enumerate(asked) if not known(row)]
-    attacked = any(asked[place][0].perturbation.attacks for place in missing)
+    attacked = missing and any(level.perturbation.attacks for level, _ in asked)
     finer = with_finer_solver(network) if attacked else None
     copies, counted = Copies(network, protocol, facts, seed, finer), _counter(len(labels) * len(missing), progress)
     found: dict[int, dict[str, Any]] = {}

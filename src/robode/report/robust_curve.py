@@ -1,0 +1,143 @@
+"""Accuracy against the size of an attack for each row of an item, the printed points, and what is certified beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from robode.report.attack_curve import NORMS, certified_area, over_eps
+from robode.report.statistics import estimate
+from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, styled
+
+Picture = tuple[str, Figure, str, str]
+CLEAN, CERTIFIED = "clean", "certified"
+ATTACKS = {"pgd_l2": "PGD", "apgd_margin_l2": "APGD"}
+MARKS = MARKERS[::2]  # not the diamonds, which are the print's
+HOLLOW: dict[str, Any] = {"marker": "D", "mfc": "none", "linestyle": "none"}
+OTHERS: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "alpha": 0.55, "zorder": 1}
+ENOUGH = 3  # seeds: the intervals of two are wider than the axis
+
+
+class RobustCurve:
+    """A panel for each row: what an attack leaves over its size, and dashed beneath it the certified share.
+
+    attacks: perturbations of results.csv -> what they are called. The first one is the curve, the others are marks.
+    printed: name of a row (group and label) -> column of the item -> percent, as in the row's `print`; columns of
+    anything but clean data and the first attack are no points of the curve.
+    """
+
+    def __init__(
+        self, attacks: Mapping[str, str] | None = None, printed: Mapping[str, Mapping[str, float]] | None = None
+    ):
+        self.attacks = dict(attacks or ATTACKS)
+        self.printed = {name: dict(values) for name, values in dict(printed or {}).items()}
+
+    def draw(self, collected: Any) -> list[Picture]:
+        """(stem, figure, title, caption), or nothing where no row has been attacked."""
+        attack = next(iter(self.attacks))
+        found = shares(collected.rows, (CLEAN, *self.attacks, CERTIFIED))
+        curves = found[(found["perturbation"] == attack) & found["norm"].isin(list(NORMS))]
+        rows = curves.drop_duplicates("row")
+        if rows.empty:
+            return []
+        across = 2 if len(rows) in (2, 4) else 3
+        with styled():
+            figure, axes = panels(len(rows), columns=across, width=3.3, height=2.6)
+            for number, (ax, row) in enumerate(zip(axes, rows.itertuples(), strict=True)):
+                color, name = PALETTE[number % len(PALETTE)], str(row.name)
+                for other in rows["row"][rows["row"] != row.row]:
+                    points = _from_clean(found[found["row"] == other], attack)
+                    ax.plot(points["severity"], points["mean"], **OTHERS)
+                self._ours(ax, found[found["row"] == row.row], color)
+                ax.plot(*self._points(collected.rows, name), color=color, zorder=4, **HOLLOW)
+                over_eps(ax, str(row.norm), title=name)
+                ax.set(ylim=(-0.03, 1.02), ylabel="accuracy" if number % across == 0 else "")  # marks at 0 stay whole
+            found = found[found["row"].isin(rows["row"])]
+            printed = any(self._points(collected.rows, str(name))[0] for name in rows["name"])
+            handles = self._legend(set(found["perturbation"]), printed, len(rows) > 1)
+            figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        missing = collected.runs[~collected.runs["row"].isin(rows["row"])]
+        return [("robust_curve", figure, "Accuracy against the size of an attack", _caption(found, missing))]
+
+    def _ours(self, ax: Axes, here: pd.DataFrame, color: str) -> None:
+        """The curves, which begin at the clean accuracy, and the marks of one row."""
+        for number, name in enumerate((*self.attacks, CERTIFIED)):
+            curve = number == 0 or name == CERTIFIED
+            points = _from_clean(here, name) if curve else here[here["perturbation"] == name]
+            eps, mean = points["severity"].to_numpy(float), points["mean"].to_numpy(float)
+            look = {"linestyle": "-" if curve else "none", "marker": MARKS[number % len(MARKS)], "zorder": 3}
+            if name == CERTIFIED:
+                certified_area(ax, eps, mean)
+                look = {"linestyle": "--", "zorder": 2}
+            reach = np.abs(points[["low", "high"]].to_numpy(float).T - mean)
+            ax.errorbar(eps, mean, yerr=reach, color=color, capsize=2, elinewidth=0.8, **look)  # type: ignore[arg-type]
+
+    def _points(self, rows: pd.DataFrame, name: str) -> tuple[list[float], list[float]]:
+        """Sizes of the attack and fractions in print of one row, where its columns have been measured in some row."""
+        drawn = rows[rows["perturbation"].isin([CLEAN, next(iter(self.attacks))])]
+        eps = dict(zip(drawn["column"], drawn["severity"].astype(float), strict=True))
+        points = [(eps[column], value / 100) for column, value in self.printed.get(name, {}).items() if column in eps]
+        return [x for x, _ in points], [y for _, y in points]
+
+    def _legend(self, drawn: Collection[str], printed: bool, others: bool) -> list[Artist]:
+        """What is in the panels, in the colour of none of them."""
+        curve, *marks = self.attacks.items()
+        handles: list[Artist] = [Line2D([], [], color=INK, marker=MARKS[0], label=curve[1])]
+        for number, (name, label) in enumerate(marks, start=1):
+            if name in drawn:
+                marker = MARKS[number % len(MARKS)]
+                handles.append(Line2D([], [], color=INK, marker=marker, linestyle="none", label=label))
+        if CERTIFIED in drawn:
+            handles.append(Line2D([], [], color=INK, linestyle="--", label="certified"))
+        if printed:
+            handles.append(Line2D([], [], color=INK, label="print", **HOLLOW))
+        if others:
+            handles.append(Line2D([], [], label=f"{curve[1]}, other rows", **OTHERS))
+        return handles
+
+
+def shares(rows: pd.DataFrame, perturbations: Collection[str]) -> pd.DataFrame:
+    """row, name, norm, perturbation, severity, how many seeds, and over these the mean of the accuracy and (low, high),
+    its 95 % prediction interval within [0, 1], NaN below ENOUGH seeds; by row and severity.
+
+    rows: of a collected item, one for each noisy copy of a cell's measurement.
+    """
+    found = rows[rows["perturbation"].isin(list(perturbations))].drop_duplicates(
+        ["row", "seed", "perturbation", "severity", "repeat"]
+    )
+    share = found["correct"].astype(float) / found["n"].astype(float)
+    name = (found["group"].astype(str) + " " + found["label"].astype(str)).str.strip()
+    lines = []
+    key = ["row", "name", "norm", "perturbation", "severity"]
+    for about, group in found.assign(share=share, name=name).groupby(key, dropna=False):
+        over = estimate(group.groupby("seed")["share"].mean())
+        low, high = np.clip([over.pi_low, over.pi_high], 0, 1) if over.n >= ENOUGH else (np.nan, np.nan)
+        lines.append((*about, over.mean, low, high, over.n))
+    table = pd.DataFrame(lines, columns=[*key, "mean", "low", "high", "seeds"])
+    return table.sort_values(["row", "severity"], kind="stable", ignore_index=True)
+
+
+def _from_clean(here: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The points of one curve of a row, from its clean accuracy on; none where it has only that."""
+    points = here[here["perturbation"].isin([CLEAN, name])]
+    return points if (points["perturbation"] == name).any() else points[:0]
+
+
+def _caption(found: pd.DataFrame, missing: pd.DataFrame) -> str:
+    fewest, most = int(found["seeds"].min()), int(found["seeds"].max())
+    many = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
+    some = f" from {ENOUGH} seeds on" if fewest < ENOUGH else ""
+    whiskers = f", with 95 % prediction intervals{some}" if most >= ENOUGH else ""
+    names = dict.fromkeys((missing["group"].astype(str) + " " + missing["label"].astype(str)).str.strip())
+    rest = f" Not attacked yet: {'; '.join(names)}." if names else ""
+    return (
+        f"Mean over {many}{whiskers}; eps 0 is the clean test set. Dashed: the share that is right and provably "
+        f"stays so within that L2 radius, which no attack can go below.{rest}"
+    )

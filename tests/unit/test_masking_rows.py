@@ -1,0 +1,182 @@
+"""The verdict on an attacked accuracy from hand-made bits: flagged where it should be, and not where it is honest."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from robode.robustness import masking_checks as checks
+from robode.robustness.masking_rows import Attacked, Climb, Evidence, Panel, judge, settled
+
+N = 1000
+CHOSEN = torch.arange(0, N, 5)  # every fifth sample: shares of the panel are those of all
+
+
+def first(right: int) -> torch.Tensor:
+    """The first `right` of N samples are right."""
+    return torch.arange(N) < right
+
+
+def attacked(name: str, right: int, eps: float = 0.1) -> Attacked:
+    return Attacked(name, name.rpartition("_")[2], eps, first(right))
+
+
+def panel(eps: float = 0.1, **right: int) -> Panel:
+    """What an honest network's panel finds beside PGD that leaves 500, unless something else is said."""
+    usual = {"noise": 950, "fgsm": 600, "square": 520, "margin": 495, "rescaled": 495, "transfer": 900}
+    return Panel(eps, {name: first(count)[CHOSEN] for name, count in (usual | right).items()})
+
+
+def climb(dead: int = 0, zero: int = 0, *more: checks.Check) -> Climb:
+    return Climb(first(dead)[CHOSEN], first(zero)[CHOSEN], (3.0, 9.0), more)
+
+
+def known(*panels: Panel, **changes) -> Evidence:
+    return Evidence(chosen=CHOSEN, panels=panels or (panel(),), climb=climb(), **changes)
+
+
+def failed(row: Attacked, evidence: Evidence) -> set[str]:
+    verdict = judge(row, evidence)
+    assert verdict.believable == all(check.passed for check in verdict.checks)
+    return {check.name for check in verdict.checks if not check.passed}
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "title"),
+    [
+        ("fgsm_linf", "ce", "FGSM"),
+        ("pgd_margin_linf", "margin", "PGD (margin)"),
+        ("apgd_dlr_l2", "dlr", "APGD (dlr)"),
+        ("apgd_dlr_targeted_l2", "dlr", "APGD (dlr, targeted)"),
+        ("pgd_l1", "ce", "PGD"),
+        ("standard_l2", None, "robode's standard attack"),
+        ("autoattack_linf", None, "AutoAttack"),
+        ("minimal_l2", None, "the nearest wrong answer"),
+        ("square_linf", None, "Square"),
+        ("my_own_linf", None, "my (own)"),
+    ],
+)
+def test_the_name_of_a_row_says_what_its_attack_climbs(name, loss, title):
+    row = attacked(name, 10)
+    assert (row.loss, row.title) == (loss, title)
+    assert row.white_box == (row.kind != "square")
+
+
+@pytest.mark.parametrize(
+    "name", ["fgsm_linf", "pgd_linf", "pgd_margin_linf", "apgd_dlr_l2", "standard_l2", "square_l2"]
+)
+def test_an_honest_accuracy_is_believable(name):
+    verdict = judge(attacked(name, 520 if name in ("fgsm_linf", "square_l2") else 500), known())
+    assert verdict.text == "believable" and verdict.believable and len(verdict.checks) >= 2
+
+
+def test_one_step_is_suspicious_where_another_row_finds_much_more():
+    evidence = known(others=[attacked("apgd_dlr_linf", 310), attacked("pgd_linf", 400)])
+    verdict = judge(attacked("fgsm_linf", 920), evidence)
+    assert verdict.text.startswith("suspicious because APGD (dlr) finds 61.0 % more") and not verdict.believable
+    assert "logit_rescaling" not in {check.name for check in verdict.checks}, "any PGD beats one step"
+
+
+def test_rows_alone_decide_where_there_is_no_panel():
+    row, other = attacked("fgsm_linf", 920), attacked("pgd_linf", 310)
+    assert judge(row, Evidence(others=[other])).text == "suspicious because PGD finds 61.0 % more"
+    assert judge(other, Evidence(others=[row])).text == "believable"
+
+
+def test_an_attack_with_a_smaller_eps_is_named_with_it():
+    evidence = Evidence(others=[attacked("apgd_linf", 300, eps=0.05)])
+    assert judge(attacked("pgd_linf", 500), evidence).text.endswith("APGD at eps 0.05 finds 20.0 % more")
+
+
+def test_rows_of_one_attack_with_several_settings_all_count():
+    row, better, worse = (attacked("pgd_linf", right) for right in (500, 200, 510))
+    for others in ([better, worse], [worse, better]):
+        verdict = judge(row, Evidence(others=others))
+        assert verdict.text == "suspicious because PGD with other settings finds 30.0 % more"
+
+
+def test_the_panel_counts_and_several_small_finds_add_up():
+    assert "PGD (margin) finds 20.0 % more" in judge(attacked("pgd_dlr_linf", 500), known(panel(margin=300))).text
+    row, parts = attacked("standard_linf", 900), (range(0, 60), range(100, 160), range(200, 260))
+    others = []
+    for number, part in enumerate(parts):
+        right = row.right.clone()
+        right[list(part)] = False
+        others.append(Attacked(f"x{number}_linf", "linf", 0.1, right))
+    assert judge(row, Evidence(others=others[:1])).believable, "6 % by one: within tolerance and sampling error"
+    assert judge(row, Evidence(others=others)).text == "suspicious because other attacks together find 18.0 % more"
+
+
+def test_a_few_more_are_within_the_tolerance():
+    row = attacked("pgd_linf", 500)
+    assert judge(row, known(others=[attacked("apgd_dlr_linf", 455)])).believable
+    assert failed(row, known(others=[attacked("apgd_dlr_linf", 400)])) == {"beaten"}
+
+
+def test_a_dead_gradient_counts_where_it_can_do_harm():
+    row = attacked("pgd_linf", 500)
+    everywhere = known()
+    assert failed(row, dataclasses.replace(everywhere, climb=climb(dead=500))) == {"zero_gradients"}
+    fell = dataclasses.replace(everywhere, climb=Climb(~first(500)[CHOSEN], first(0)[CHOSEN], (1.0, 2.0), ()))
+    assert failed(row, fell) == set(), "they fell all the same"
+    proven = dataclasses.replace(everywhere, climb=climb(dead=400), proven=first(400))
+    assert failed(row, proven) == set(), "nobody can fell these"
+    assert "input gradient: that of the difference of logits ratio" in " ".join(
+        check.sentence for check in judge(attacked("apgd_dlr_linf", 500), known()).checks
+    )
+
+
+@pytest.mark.parametrize("name", ["standard_linf", "minimal_linf", "square_linf"])
+def test_attacks_without_a_single_loss_are_not_judged_by_gradients(name):
+    evidence = dataclasses.replace(known(), climb=climb(dead=1000, zero=1000))
+    assert failed(attacked(name, 500), evidence) == set()
+
+
+def test_saturation_counts_for_the_cross_entropy_and_where_smaller_logits_find_more():
+    harmed = dataclasses.replace(known(panel(rescaled=300)), climb=climb(zero=900))
+    assert failed(attacked("pgd_linf", 500), harmed) >= {"saturation", "logit_rescaling"}
+    for name in ("pgd_margin_linf", "fgsm_linf"):
+        assert "saturation" not in failed(attacked(name, 500), harmed)
+    assert failed(attacked("pgd_linf", 500), dataclasses.replace(known(), climb=climb(zero=900))) == set()
+
+
+def test_a_stronger_attack_may_not_leave_more_than_a_weaker_one_but_a_random_search_may():
+    evidence = known(panel(noise=950, fgsm=300, margin=300, rescaled=300, square=520))
+    assert "ordering" in failed(attacked("apgd_linf", 500), evidence)
+    assert "ordering" not in failed(attacked("square_linf", 520), evidence)
+    beats_both = failed(attacked("apgd_dlr_linf", 300), known(panel(noise=400, fgsm=800)))
+    assert "ordering" not in beats_both, "that one step on the cross-entropy is worse than noise is not its fault"
+    assert "ordering" in failed(attacked("fgsm_linf", 600), known(panel(noise=400)))
+    assert "ordering" not in failed(attacked("fgsm_linf", 600), known(panel(noise=950, fgsm=100)))
+
+
+def test_what_a_black_box_or_another_network_finds_speaks_against_an_attack():
+    row = attacked("pgd_linf", 500)
+    assert "black_box" in failed(row, known(panel(square=460)))
+    assert "transfer" in failed(row, known(panel(transfer=460)))
+    assert "a black-box attack beats PGD" in judge(row, known(panel(square=460))).text
+    assert "black_box" not in failed(attacked("square_linf", 520), known(panel(square=460)))
+    without = Panel(0.1, {name: bits for name, bits in panel().right.items() if name != "square"})
+    assert failed(attacked("pgd_l1", 500), known(without)) == set(), "Square does not know l1"
+
+
+def test_checks_of_the_network_are_among_those_of_the_row():
+    bad = checks.Check("large_eps", 0.3, 0.01, "PGD with linf eps = 1 leaves 30.0 % right.", "it stays right")
+    evidence = dataclasses.replace(known(), climb=climb(0, 0, bad))
+    assert judge(attacked("pgd_linf", 500), evidence).text == "suspicious because it stays right"
+    assert judge(attacked("standard_linf", 500), evidence).believable, "it climbs something else"
+
+
+def test_next_to_nothing_left_is_believable_without_any_check():
+    verdict = settled(first(10), None)
+    assert verdict is not None and verdict.text == "believable" and not verdict.checks
+    assert settled(first(11), None) is None
+
+
+def test_what_is_proven_is_believable_whatever_attacks_say():
+    row = attacked("fgsm_l2", 974)
+    verdict = judge(row, Evidence(proven=first(967)))
+    assert verdict.text == "believable: 96.7 of the 97.4 % are proven" and verdict.believable and not verdict.checks
+    assert settled(row.right, first(960)) is None and settled(row.right, None) is None

@@ -1,0 +1,89 @@
+"""What cannot be resumed is said in one line, and a finished run is whole whatever happens to its continuation."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from small_runs import train
+
+from robode.errors import BadInput, JobFailed
+from robode.resume import _lengths
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    """Runs go into tmp_path; figures have tests of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+
+
+def test_resume_of_a_finished_run_only_evaluates(run_of_one_epoch):
+    run = run_of_one_epoch
+    saved = run.last.read_bytes()
+    train(f"resume={run.id}")
+    assert run.last.read_bytes() == saved
+    assert run.status()["status"] == "done"
+
+
+def test_resume_refuses_another_model(run_of_one_epoch):
+    run = run_of_one_epoch
+    with pytest.raises(BadInput, match="depth"):
+        train(f"resume={run.id}", "depth=3")
+
+
+def test_resume_refuses_fewer_epochs_than_were_done():
+    run = train("epochs=2")
+    with pytest.raises(BadInput, match="has done 2 already") as refusal:
+        train(f"resume={run.id}", "epochs=1")
+    assert "\n" not in str(refusal.value)
+    assert run.config().epochs == 2 and run.status()["status"] == "done"
+
+
+def test_resume_refuses_to_stretch_a_schedule_made_for_the_epochs():
+    run = train("epochs=2", "optimizer=sgd")
+    with pytest.raises(BadInput, match=r"laid out for 2 epochs \(optimizer.scheduler.T_max\)"):
+        train(f"resume={run.id}", "epochs=3")
+    train(f"resume={run.id}", "epochs=2")
+    assert run.config().epochs == 2
+
+
+def test_a_schedule_inside_another_is_found():
+    inner = [{"_target_": "LinearLR", "total_iters": 5}, {"_target_": "OneCycleLR", "total_steps": 90}]
+    assert _lengths({"_target_": "SequentialLR", "schedulers": inner, "milestones": [5]}) == ["total_steps"]
+    assert _lengths(None) == _lengths({"_target_": "ExponentialLR", "gamma": 0.8}) == []
+
+
+def test_damaged_checkpoint_is_one_line(run_of_one_epoch):
+    run = run_of_one_epoch
+    run.last.write_bytes(run.last.read_bytes()[:1000])
+    with pytest.raises(BadInput, match="damaged"):
+        train(f"resume={run.id}", "epochs=2")
+
+
+def test_checkpoint_of_another_shape_is_one_line(run_of_one_epoch):
+    run = run_of_one_epoch
+    config = run.config()
+    config.depth = 3
+    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    with pytest.raises(BadInput, match="another network") as refusal:
+        train(f"resume={run.id}", "epochs=2")
+    assert "\n" not in str(refusal.value)
+
+
+def test_crash_leaves_a_whole_checkpoint(monkeypatch, run_of_one_epoch):
+    """The disk fills up while last.ckpt is written: the previous one stays, and no draft is left behind."""
+    run = run_of_one_epoch
+    saved = run.last.read_bytes()
+    real = torch.save
+
+    def half_written(content, file):
+        if "state_dict" in content:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+        return real(content, file)
+
+    monkeypatch.setattr(torch, "save", half_written)
+    with pytest.raises(JobFailed, match="No space left"):
+        train(f"resume={run.id}", "epochs=2")
+    assert run.last.read_bytes() == saved
+    assert run.status()["status"] == "failed"
+    assert not [path for path in run.folder.glob(".*") if not path.name.endswith("lock")]
