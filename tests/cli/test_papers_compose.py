@@ -39,6 +39,7 @@ def test_every_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.Monk
     })  # fmt: skip
 
 
+@pytest.mark.slow
 def test_our_evaluations_compose(folder: Path) -> None:
     words = {
         (*each, *size.evaluate)

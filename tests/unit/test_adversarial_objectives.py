@@ -170,7 +170,7 @@ TERMS = {
 }
 
 
-@pytest.mark.parametrize("objective", TERMS)
+@pytest.mark.parametrize("objective", ["trades", pytest.param([*TERMS][1], marks=pytest.mark.slow)])
 def test_a_run_logs_its_terms_and_resumes_with_the_draws_it_would_have_made(objective, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])

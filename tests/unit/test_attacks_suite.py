@@ -148,6 +148,7 @@ def test_mistakes(build, expected):
         build()
 
 
+@pytest.mark.slow
 def test_the_published_attack_finds_no_more_than_ours_and_leaves_the_generator_alone():
     pytest.importorskip("pyautoattack")
     network, x, labels = problem()

@@ -17,6 +17,7 @@ def eager(monkeypatch):
     monkeypatch.setattr(batched_records, "SECONDS_BETWEEN_CHECKPOINTS", -1)
 
 
+@pytest.mark.slow
 def test_a_killed_batch_goes_on_together_or_alone(tmp_path, monkeypatch, eager):
     jobs = configs((*TOY, "trainer.precision=32-true", "epochs=4", "optimizer=adam_decay"), 1, 2, 3)
     whole = together(tmp_path / "whole", jobs)

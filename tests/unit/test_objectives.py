@@ -77,6 +77,7 @@ def test_noise_levels_that_make_no_sense(var):
         NoisyCrossEntropy(Sound(), var=var)
 
 
+@pytest.mark.slow
 def test_training_on_noise_resumes_with_the_draws_it_would_have_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])

@@ -63,7 +63,7 @@ def assert_same(first, second):
     assert "network.flow.gamma" in a
 
 
-@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("cut", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_resumed_run_is_bit_identical(cut, never_stopped):
     whole = never_stopped("epochs=4", "optimizer=adam_decay")
     parted = train(f"epochs={cut}", "optimizer=adam_decay", "run=parted")
@@ -98,6 +98,7 @@ def interrupt_at(monkeypatch, step, error):
     monkeypatch.setattr(Classifier, "training_step", training_step)
 
 
+@pytest.mark.slow
 def test_interrupted_in_mid_epoch_and_resumed(monkeypatch, never_stopped):
     whole = never_stopped("epochs=3", "optimizer=adam_decay")
     interrupt_at(monkeypatch, 7, KeyboardInterrupt())
@@ -152,6 +153,7 @@ def test_force_trains_anew_and_keeps_the_old_run(run_of_one_epoch):
     assert len(list((first.folder.parent / ".replaced").glob("*/last.ckpt"))) == 1
 
 
+@pytest.mark.slow
 def test_the_report_of_a_resumed_run_is_of_the_resumed_network():
     words = ("data.validation=0", "suite=[noise,clean]")
     run = train("epochs=1", "repeats=3", *words)
@@ -167,6 +169,7 @@ def test_the_report_of_a_resumed_run_is_of_the_resumed_network():
     assert re.findall(r">([\d.]+ %)<", table) == [percent(value) for value in mine["accuracy"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fatal", [1, 2])
 def test_best_checkpoint_lost_between_two_writes_is_made_again(monkeypatch, fatal, never_stopped):
     """The disk refuses best.ckpt when last.ckpt already knows of it."""
