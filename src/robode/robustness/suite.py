@@ -41,38 +41,36 @@ def evaluate_suite(
     known: Known = lambda row: False,
     finished: Finished = lambda rows, right: None,
 ) -> list[dict[str, Any]]:
-    """Accuracy of `network` on perturbed copies of x (n, *shape; uint8 images or data units), labels (n,).
+    """The rows of `plan` that were computed, in its order: accuracy on perturbed copies of x (n, *shape; uint8 images
+    or data units), labels (n,). Logits that are not finite count as wrong.
 
-    Noise is a function of (seed, repeat, image index), shared by all severities: rows of different networks
-    or severities are paired, and `batch_size` (rounded up to whole noise blocks) does not change it. The
-    network is in eval mode for the time being and left as it was. Logits that are not finite count as wrong.
+    Noise is a function of (seed, repeat, image index), shared by all severities: rows of different networks or
+    severities are paired, and `batch_size` (rounded up to whole noise blocks) does not change it.
 
-    data_digest: of the data (`DataModule.digest`), part of each row's `evaluation`.
-    progress: gets (images done, images to do). known: rows of `plan` for which it is true are left out, which
-    changes nothing about the others. finished: gets the rows of a repeat as soon as they are complete, and which
-    images were right, (n,) bool on the CPU for each row.
-
-    Returns:
-        The rows that were computed, in the order of `plan`.
-
-    Raises:
-        BadInput: repeats < 1, or data that the protocol does not speak of.
+    data_digest: `DataModule.digest`, part of each row's `evaluation`. progress: gets (images done, images to do).
+    known: rows for which it is true are left out, which changes nothing about the others. finished: gets the rows of
+    a repeat as soon as they are complete, and who was right, (n,) bool on the CPU for each row.
+    Raises `BadInput` for repeats < 1, or data that the protocol does not speak of.
     """
     asked = plan(suite, protocol, facts, repeats, data_digest)
     missing = [place for place, (_, row) in enumerate(asked) if not known(row)]
     attacked = missing and any(level.perturbation.attacks for level, _ in asked)
-    finer = with_finer_solver(network) if attacked else None
-    copies, counted = Copies(network, protocol, facts, seed, finer), _counter(len(labels) * len(missing), progress)
+    copies = Copies(network, protocol, facts, seed, with_finer_solver(network) if attacked else None)
+    counted = _counter(len(labels) * len(missing), progress)
     found: dict[int, dict[str, Any]] = {}
-    with evaluating(network), evaluating(finer or network):
-        for repeat in sorted({asked[place][1]["repeat"] for place in missing}):
-            places = [place for place in missing if asked[place][1]["repeat"] == repeat]
+    with evaluating(network), evaluating(copies.finer or network):
+        for places in _by_repeat(asked, missing):
             tally = [asked[place][0] for place in places]
             right = list(copies.count(tally, repeat, x, labels, batch_size, counted))
-            for place, level, each in zip(places, tally, right, strict=True):
-                found[place] = asked[place][1] | _answer(level, each)
-            finished([found[place] for place in places], right)
+            rows = [asked[place][1] | _answer(*each) for place, *each in zip(places, tally, right, strict=True)]
+            finished(rows, right)
+            found |= zip(places, rows, strict=True)
     return [found[place] for place in missing]
+
+
+def _by_repeat(asked: list[tuple[Level, dict[str, Any]]], places: list[int]) -> list[list[int]]:
+    repeats = sorted({asked[place][1]["repeat"] for place in places})
+    return [[place for place in places if asked[place][1]["repeat"] == repeat] for repeat in repeats]
 
 
 def _counter(total: int, progress: Progress) -> Callable[[int], None]:

@@ -46,14 +46,13 @@ def pgd(
 
     x: (B, *shape) in data units; labels: (B,); eps: in data units, a number or (B,).
     draws: of these samples, for the random starts; without them the first start is x itself. near: the share of eps
-    within which the first start lies (None: in linf anywhere, else close to x, as `START` has it); restarts are
-    anywhere in the ball.
+    within which the first start lies, None for that of `START`; restarts are anywhere in the ball.
     early: a sample is let go at the first iterate that is answered wrongly, and wrong ones stay x. That changes no
     other sample (but for the rounding of sums in a shorter batch) and no answer's being wrong. False, for training:
     every sample takes all steps of one run and ends where the last one leads.
 
-    Warns where steps * step_size < 2 eps: such an attack cannot reach all of the ball.
-    Raises BadInput for an unknown norm or loss, or for steps or restarts < 1.
+    Warns where steps * step_size < 2 eps, too short a travel to reach all of the ball. Raises BadInput for an unknown
+    norm or loss, or for steps or restarts < 1.
     """
     if steps < 1 or restarts < 1:
         raise BadInput(f"steps={steps}, restarts={restarts}: expected at least 1 of each")
@@ -62,8 +61,8 @@ def pgd(
     if reach:
         warnings.warn(reach, stacklevel=2)
     run = functools.partial(_run, loss=loss_named(loss), steps=steps, step_size=step_size, early=early)
-    share = START[norm] if near is None else near
-    first = functools.partial(run, share=0.0 if draws is None else share)
+    near = START[norm] if near is None else near
+    first = functools.partial(run, share=0.0 if draws is None else near)
     with attacking(model):
         if not early and len(x):
             return first(problem)[0]
