@@ -43,14 +43,13 @@ def evaluate_suite(
 ) -> list[dict[str, Any]]:
     """The rows of `plan` that were computed, in its order: accuracy on perturbed copies of x (n, *shape; uint8 images
     or data units), labels (n,). Logits that are not finite count as wrong.
-
     Noise is a function of (seed, repeat, image index), shared by all severities: rows of different networks or
     severities are paired, and `batch_size` (rounded up to whole noise blocks) does not change it.
 
     data_digest: `DataModule.digest`, part of each row's `evaluation`. progress: gets (images done, images to do).
     known: rows for which it is true are left out, which changes nothing about the others. finished: gets the rows of
-    a repeat as soon as they are complete, and who was right, (n,) bool on the CPU for each row.
-    Raises `BadInput` for repeats < 1, or data that the protocol does not speak of.
+    a repeat as soon as they are complete, and who was right, (n,) bool on the CPU for each row. Raises `BadInput` for
+    repeats < 1, or data that the protocol does not speak of.
     """
     asked = plan(suite, protocol, facts, repeats, data_digest)
     missing = [place for place, (_, row) in enumerate(asked) if not known(row)]
@@ -59,7 +58,7 @@ def evaluate_suite(
     counted = _counter(len(labels) * len(missing), progress)
     found: dict[int, dict[str, Any]] = {}
     with evaluating(network), evaluating(copies.finer or network):
-        for places in _by_repeat(asked, missing):
+        for repeat, places in _by_repeat(asked, missing).items():
             tally = [asked[place][0] for place in places]
             right = list(copies.count(tally, repeat, x, labels, batch_size, counted))
             rows = [asked[place][1] | _answer(*each) for place, *each in zip(places, tally, right, strict=True)]
@@ -68,9 +67,10 @@ def evaluate_suite(
     return [found[place] for place in missing]
 
 
-def _by_repeat(asked: list[tuple[Level, dict[str, Any]]], places: list[int]) -> list[list[int]]:
+def _by_repeat(asked: list[tuple[Level, dict[str, Any]]], places: list[int]) -> dict[int, list[int]]:
+    """Places in `asked`, by the copy of the data that they belong to."""
     repeats = sorted({asked[place][1]["repeat"] for place in places})
-    return [[place for place in places if asked[place][1]["repeat"] == repeat] for repeat in repeats]
+    return {repeat: [place for place in places if asked[place][1]["repeat"] == repeat] for repeat in repeats}
 
 
 def _counter(total: int, progress: Progress) -> Callable[[int], None]:

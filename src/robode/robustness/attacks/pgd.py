@@ -50,11 +50,10 @@ def pgd(
     early: a sample is let go at the first iterate that is answered wrongly, and wrong ones stay x. That changes no
     other sample (but for the rounding of sums in a shorter batch) and no answer's being wrong. False, for training:
     every sample takes all steps of one run and ends where the last one leads.
-
     Warns where steps * step_size < 2 eps, too short a travel to reach all of the ball. Raises BadInput for an unknown
     norm or loss, or for steps or restarts < 1.
     """
-    if steps < 1 or restarts < 1:
+    if min(steps, restarts) < 1:
         raise BadInput(f"steps={steps}, restarts={restarts}: expected at least 1 of each")
     problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws)
     reach = short_travel(float(problem.eps.max()) if len(x) else 0.0, steps, step_size)
