@@ -1,6 +1,7 @@
 """From run folders to values: which rows feed a cell, and what is said of runs that are not done."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,21 @@ def test_the_runs_own_noise_goes_first_and_then_the_most_copies() -> None:
     assert value("noise")["value"] == 0.7
     measured(run, *({**NOISE, "evaluation": "f", "correct": 4, "repeat": i} for i in range(2)))
     assert value("noise")["value"] == 0.4
+
+
+def test_the_same_samples_as_most_columns_and_then_the_latest() -> None:
+    attacks = {f"eps {eps}": Column(f"eps {eps}", perturbation="pgd_l2", severity=eps) for eps in (0.1, 0.2)}
+    item = replace(ITEM, columns={"test": Column("test", perturbation="clean"), **attacks})
+    clean = {"perturbation": "clean", "correct": 5}
+    run = measured(run_of(JOBS[0]), {**clean, "n": 50}, {**clean, "n": 20, "evaluation": "f"})
+
+    def samples() -> list[int]:
+        return [int(n) for n in collect(item, JOBS[:1]).values["n"]]
+
+    assert samples() == [20], "the latest, where nothing else is known"
+    attack = {"perturbation": "pgd_l2", "correct": 3, "evaluation": "g"}
+    measured(run, *({**attack, "n": 50, "severity": eps} for eps in (0.1, 0.2)))
+    assert samples() == [50, 50, 50]
 
 
 def test_rows_of_weights_that_are_gone_do_not_count() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,15 +104,12 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
         _check_data(job, run, digests)
         known = newest(records.read_numbers(run.folder / "numbers.csv"), measured)
         doubts = suspicions(run.folder)
-        for column in item.columns.values():
-            cell: dict[str, Any] = about | {"column": column.name}
-            if column.quantity:
-                numbers.append(known[_fits(known, column, ("quantity", "kind"))].assign(**cell))
-            else:
-                found = _accuracy_rows(column, measured, job)
-                copies: Any = found.to_dict("records")
-                reasons = [doubts.get(key_of(row), "") for row in copies]
-                rows.append(found.assign(**cell, **{DOUBT: reasons}))
+        for name, found in _accuracies(item, measured, job).items():
+            copies: Any = found.to_dict("records")
+            reasons = [doubts.get(key_of(row), "") for row in copies]
+            rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
+        for column in (column for column in item.columns.values() if column.quantity):
+            numbers.append(known[_fits(known, column, ("quantity", "kind"))].assign(**about, column=column.name))
     return combine(_frame(runs, RUNS), _joined(rows, (*ROWS, DOUBT)), _joined(numbers, NUMBERS))
 
 
@@ -155,8 +153,26 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None) -> pd.Data
     return of_one[of_one["weights"].isin(weights)]
 
 
-def _accuracy_rows(column: Column, measured: pd.DataFrame, job: Job) -> pd.DataFrame:
-    """The noisy copies of one measurement: rather with the run's own noise, and rather the one with most copies."""
+def _accuracies(item: Item, measured: pd.DataFrame, job: Job) -> dict[str, pd.DataFrame]:
+    """The noisy copies of one measurement for every accuracy of an item, by the name of its column.
+
+    Where several fit: rather with the run's own noise, then the one with most copies, then on as many samples as most
+    columns have (attacks see the first thousand, and so must the clean accuracy beside them), then the latest.
+    """
+    fitting = {each.name: _measurements(each, measured, job) for each in item.columns.values() if not each.quantity}
+    sizes = Counter(int(copies["n"].iloc[0]) for groups in fitting.values() for copies in groups)
+    found = {}
+    for name, groups in fitting.items():
+        own = [
+            (int(copies["noise_seed"].iloc[0]) == job.seed, len(copies), sizes[int(copies["n"].iloc[0])], i)
+            for i, copies in enumerate(groups)
+        ]
+        found[name] = groups[max(own)[-1]] if own else measured.iloc[:0]
+    return found
+
+
+def _measurements(column: Column, measured: pd.DataFrame, job: Job) -> list[pd.DataFrame]:
+    """All that fit a column, each with its noisy copies."""
     found = measured[_fits(measured, column, ("split", "perturbation", "protocol", "severity"))]
     for name in ("severity", "norm"):
         if found[name].nunique() > 1:
@@ -164,9 +180,7 @@ def _accuracy_rows(column: Column, measured: pd.DataFrame, job: Job) -> pd.DataF
                 f"columns.{column.name}: several measurements of {job.row.name} fit, with {name} "
                 f"{', '.join(sorted(map(str, found[name].unique())))}; say which one"
             )
-    copies = [group for _, group in found.groupby(["protocol", "evaluation", "noise_seed", "suite"], sort=False)]
-    own = [(int(group["noise_seed"].iloc[0]) == job.seed, len(group), i) for i, group in enumerate(copies)]
-    return copies[max(own)[2]] if own else found
+    return [copies for _, copies in found.groupby(["protocol", "evaluation", "noise_seed", "suite"], sort=False)]
 
 
 def _fits(frame: pd.DataFrame, column: Column, names: Iterable[str]) -> pd.Series:
