@@ -9,7 +9,7 @@ from matplotlib.collections import PolyCollection
 from robode.errors import BadInput
 from robode.instantiate import build
 from robode.paper.reading import items
-from robode.report.robust_curve import RobustCurve, shares
+from robode.report.robust_curve import ATTACKS, RobustCurve, shares
 from robode.report.statistics import estimate
 from robode.report.style import PALETTE, save
 
@@ -112,7 +112,7 @@ def test_the_lectures_figures_have_the_printed_numbers_of_their_rows():
     assert node["printed"] == {row.name: dict(row.print) for row in notes.rows if row.print}
     assert build(dict(node)).printed["ResNet"]["clean"] == 89.0 and not build(dict(digits.figures[0])).printed
     for item in (notes, digits):
-        assert {"clean", "certified", *node["attacks"]} == {each.perturbation for each in item.columns.values()}
+        assert {"clean", "certified", *ATTACKS} == {each.perturbation for each in item.columns.values()}
     radii = {kind: [each.severity for each in notes.columns.values() if each.perturbation == kind]
              for kind in ("pgd_l2", "certified")}  # fmt: skip
     assert radii["certified"] == radii["pgd_l2"] and len(radii["pgd_l2"]) == 8

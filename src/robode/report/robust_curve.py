@@ -18,7 +18,7 @@ from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, styled
 
 Picture = tuple[str, Figure, str, str]
 CLEAN, CERTIFIED = "clean", "certified"
-ATTACKS = {"pgd_l2": "PGD", "apgd_margin_l2": "APGD"}
+ATTACKS = {"pgd_l2": "PGD", "apgd_margin_l2": "APGD"}  # perturbations by name; the first is the curve, others are marks
 MARKS = MARKERS[::2]  # not the diamonds, which are the print's
 HOLLOW: dict[str, Any] = {"marker": "D", "mfc": "none", "linestyle": "none"}
 OTHERS: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "alpha": 0.55, "zorder": 1}
@@ -28,21 +28,17 @@ ENOUGH = 3  # seeds: the intervals of two are wider than the axis
 class RobustCurve:
     """A panel for each row: what an attack leaves over its size, and dashed beneath it the certified share.
 
-    attacks: perturbations of results.csv -> what they are called. The first one is the curve, the others are marks.
     printed: name of a row (group and label) -> column of the item -> percent, as in the row's `print`; columns of
     anything but clean data and the first attack are no points of the curve.
     """
 
-    def __init__(
-        self, attacks: Mapping[str, str] | None = None, printed: Mapping[str, Mapping[str, float]] | None = None
-    ):
-        self.attacks = dict(attacks or ATTACKS)
+    def __init__(self, printed: Mapping[str, Mapping[str, float]] | None = None):
         self.printed = {name: dict(values) for name, values in dict(printed or {}).items()}
 
     def draw(self, collected: Any) -> list[Picture]:
         """(stem, figure, title, caption), or nothing where no row has been attacked."""
-        attack = next(iter(self.attacks))
-        found = shares(collected.rows, (CLEAN, *self.attacks, CERTIFIED))
+        attack = next(iter(ATTACKS))
+        found = shares(collected.rows, (CLEAN, *ATTACKS, CERTIFIED))
         curves = found[(found["perturbation"] == attack) & found["norm"].isin(list(NORMS))]
         rows = curves.drop_duplicates("row")
         if rows.empty:
@@ -68,7 +64,7 @@ class RobustCurve:
 
     def _ours(self, ax: Axes, here: pd.DataFrame, color: str) -> None:
         """The curves, which begin at the clean accuracy, and the marks of one row."""
-        for number, name in enumerate((*self.attacks, CERTIFIED)):
+        for number, name in enumerate((*ATTACKS, CERTIFIED)):
             curve = number == 0 or name == CERTIFIED
             points = _from_clean(here, name) if curve else here[here["perturbation"] == name]
             eps, mean = points["severity"].to_numpy(float), points["mean"].to_numpy(float)
@@ -81,14 +77,14 @@ class RobustCurve:
 
     def _points(self, rows: pd.DataFrame, name: str) -> tuple[list[float], list[float]]:
         """Sizes of the attack and fractions in print of one row, where its columns have been measured in some row."""
-        drawn = rows[rows["perturbation"].isin([CLEAN, next(iter(self.attacks))])]
+        drawn = rows[rows["perturbation"].isin([CLEAN, next(iter(ATTACKS))])]
         eps = dict(zip(drawn["column"], drawn["severity"].astype(float), strict=True))
         points = [(eps[column], value / 100) for column, value in self.printed.get(name, {}).items() if column in eps]
         return [x for x, _ in points], [y for _, y in points]
 
     def _legend(self, drawn: Collection[str], printed: bool, others: bool) -> list[Artist]:
         """What is in the panels, in the colour of none of them."""
-        curve, *marks = self.attacks.items()
+        curve, *marks = ATTACKS.items()
         handles: list[Artist] = [Line2D([], [], color=INK, marker=MARKS[0], label=curve[1])]
         for number, (name, label) in enumerate(marks, start=1):
             if name in drawn:

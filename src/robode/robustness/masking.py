@@ -17,6 +17,7 @@ from robode.errors import BadInput
 from robode.measurement import weights_digest
 from robode.network import Network, Normalise, build_network
 from robode.report import records
+from robode.robustness.attacks.perturbations import SMOOTH
 from robode.robustness.copies import evaluating
 from robode.robustness.masking_checks import verdict
 from robode.robustness.masking_file import read_part, write_part
@@ -25,7 +26,6 @@ from robode.robustness.quantities import Quantity, row
 from robode.runs import checkpoint_path, find
 from robode.training.checkpoints import load_weights
 
-NORMS = ("linf", "l2")  # those that Square knows
 LEARNED_FROM, DECAY, ITERATIONS = 2000, 1e-3, 50  # of the linear baseline
 
 
@@ -58,8 +58,8 @@ class Believable(Quantity):
         baseline: str | None = None,
         seed: int = 0,
     ):
-        if norm not in NORMS:
-            raise BadInput(f"suite.believable.norm: expected one of {', '.join(NORMS)}, got {norm}")
+        if norm not in SMOOTH:  # Square knows no other
+            raise BadInput(f"suite.believable.norm: expected one of {', '.join(SMOOTH)}, got {norm}")
         if not 0 < eps < math.inf:
             raise BadInput(f"suite.believable.eps: expected a number > 0, got {eps}")
         counts = {"samples": samples, "steps": steps, "restarts": restarts, "queries": queries}
