@@ -35,6 +35,8 @@ FACTS = {
     "vectors": DataFacts((2,), 3, (0.0, 0.0), (1.0, 1.0), None, ("a", "b", "c")),
 }
 N, REPEATS, SEED = 117, 3, 5
+# Perturbations of the other suites with other settings.
+AGAIN = {"curve_l2", "gap", "lecture_curve"}
 
 
 @functools.cache

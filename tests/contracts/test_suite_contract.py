@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from suite_cases import PROTOCOLS, SEED, SUITES, N
+from suite_cases import AGAIN, PROTOCOLS, SEED, SUITES, N, perturbations_of
 
 from robode.data.batches import in_units
 from robode.robustness.corruptions import Perturbation
@@ -16,6 +16,12 @@ CUTS = (0, 1, 50, 73, N)  # on and beside the edges of the noise blocks
 
 def test_the_published_and_the_sound_protocol_are_there():
     assert set(PROTOCOLS) >= {"sound", "chnode_2022"} and set(SUITES) >= {"clean", "noise"}
+
+
+def test_suites_that_only_slow_tests_try_bring_no_perturbation_of_their_own():
+    kinds = {name: {type(each) for each in perturbations_of(name).values()} for name in SUITES}
+    assert set(kinds) > AGAIN
+    assert set().union(*(kinds[name] for name in AGAIN)) <= set().union(*(kinds[name] for name in kinds.keys() - AGAIN))
 
 
 def test_entries_are_perturbations_named_by_their_keys(case):
