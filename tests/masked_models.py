@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from robode.data.batches import in_units
 from robode.data.facts import DataFacts, Samples, Source
 from robode.data.module import DataModule
+from robode.data.parts import spread
 from robode.data.toy import DoubleMoons
 from robode.fields.chnode import CHNode
 from robode.fields.resnet import ResNet
 from robode.network import Network
 from robode.ode.flow import Constrained
 from robode.ode.integrators import ETD, Euler
-from robode.robustness.masking import spread
 
 SIDE, CLASSES = 8, 4
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from robode.data.facts import Samples
 from robode.data.module import DataModule
+from robode.data.parts import part, part_digest
 from robode.errors import BadInput
 from robode.instantiate import to_plain
 from robode.measurement import FLOW, About, Measurement, build_measurement, precision_warnings
@@ -25,6 +26,7 @@ from robode.report.draw import draw_figures
 from robode.report.page import write_page
 from robode.report.store import Store
 from robode.report.tables import certificates_line, results_table
+from robode.robustness.falling import settle
 from robode.robustness.invariant import check_invariant
 from robode.robustness.masking_file import FILE as MASKING
 from robode.robustness.masking_verdicts import Judging, lines
@@ -102,7 +104,7 @@ def measure(
 
     They are appended after each noisy copy of the split, with the samples that were right (report.correct), so a
     kill costs one copy at most. Another process that measures the same run is waited for, and its rows are known
-    then. limit: of the samples, the first ones; another limit makes other rows. Quantities of the suite go to
+    then. limit: a part of the samples (data.parts); another limit makes other rows. Quantities of the suite go to
     numbers.csv, and whether attacked accuracies can be believed to masking.json, decided on at most `verdicts` samples
     (0: not decided).
 
@@ -111,10 +113,10 @@ def measure(
         JobFailed: the disk refuses, or a certificate is broken (robustness.invariant).
     """
     network.to(_device(measurement.config))
-    samples = Samples(*(each[:limit] for each in data.split(split)))
+    samples = part(data.split(split), limit, data.source)
     if measurement.config["trainer"]["fast_dev_run"]:
-        samples = Samples(*(each[: data.batch_size] for each in samples))
-    digest = limited(data.digest, limit)
+        samples = part(samples, data.batch_size, data.source)
+    digest = part_digest(data.digest, limit, data.source)
     about = measurement.about(run, network, split=split, checkpoint=checkpoint.stem, digest=digest)
     with _held(run, console):
         rows = _rows(measurement, about, run, network, samples, console)
@@ -143,12 +145,8 @@ def _rows(
             measurement.rows(
                 about, network, *samples, progress=progress, known=store.__contains__, finished=store.add
             )  # fmt: skip
+        settle(store)
     return store.rows(asked)
-
-
-def limited(digest: str, limit: int | None) -> str:
-    """The digest of the first `limit` samples of data with this digest; None: of all of them."""
-    return digest if limit is None else f"{digest}[:{limit}]"
 
 
 def _held(run: Run, console: Console) -> AbstractContextManager[None]:

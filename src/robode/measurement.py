@@ -80,11 +80,11 @@ class Measurement:
         )
 
     def check(self, network: nn.Module) -> None:
-        """Raises `BadInput` where the suite asks for certificates that the network cannot have."""
+        """Raises `BadInput` where the suite asks for certificates or quantities that the network cannot have."""
         if any(isinstance(each, Certified) for each in self.suite.values()):
             constants(network, self.facts.shape)
-        if self.quantities and not isinstance(network, Network):
-            raise BadInput(f"suite: {', '.join(self.quantities)}: for networks of robode only")
+        if others := [name for name, each in self.quantities.items() if not each.suits(network)]:
+            raise BadInput(f"suite: {', '.join(others)}: for networks of robode only; leave it out for a module")
 
     def asked(self, about: About, n: int) -> list[dict[str, Any]]:
         """The rows that are asked for, without what is found, in the order of the suite. n: samples of the split."""
@@ -134,7 +134,7 @@ class Measurement:
         """Append the quantities that numbers.csv lacks for this network; the new rows."""
         found = []
         for quantity in self.quantities.values():
-            if isinstance(network, Network) and not quantity.known(run.folder, about.columns["weights"]):
+            if not quantity.known(run.folder, about.columns["weights"]):
                 same = {name: about.columns[name] for name in ("run", "checkpoint", "weights", "seed")}
                 same["commit"] = git_state()["commit"]
                 found += [same | row for row in quantity.measure(network, data, run.folder)]

@@ -10,7 +10,8 @@ from masked_models import Constant, Noisy, Quantised, Shouting, Votes, data_name
 from torch import nn
 
 from robode.data.batches import in_units
-from robode.robustness.masking import linear_classifier, spread
+from robode.data.parts import spread
+from robode.robustness.masking import linear_classifier
 from robode.robustness.masking_checks import Check, verdict
 from robode.robustness.masking_trial import Trial
 

@@ -11,6 +11,7 @@ from masked_models import Quantised, data_named, honest
 from small_runs import composed, train
 from torch import nn
 
+from robode.data.parts import spread
 from robode.errors import BadInput
 from robode.evaluate import run_evaluation
 from robode.measurement import weights_digest
@@ -18,7 +19,7 @@ from robode.report import records
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.robustness import masking_checks as checks
-from robode.robustness.masking import Believable, linear_classifier, read_records, spread
+from robode.robustness.masking import Believable, linear_classifier, read_records
 from robode.robustness.masking_file import FILE
 from robode.robustness.masking_trial import extent
 

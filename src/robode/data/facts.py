@@ -41,6 +41,9 @@ class Source(ABC):
     train_is_test: bool = False
     """True where the published set has one split for both; then nothing can be held out for validation."""
 
+    by_class: bool = False
+    """True where the samples lie class by class; a part of them (`limit` of `evaluate`) is then spread over all."""
+
     @property
     @abstractmethod
     def facts(self) -> DataFacts:

@@ -25,6 +25,8 @@ Points = NDArray[np.float64]
 class _Planar(Source):
     """Two classes in the plane. `points` (n, 2) and `labels` (n,) give the whole set."""
 
+    by_class = True
+
     def __init__(self, n: int = 8000) -> None:
         if n < 8 or n % 8:
             raise BadInput(f"data.source.n={n}: expected a multiple of 8")
@@ -91,7 +93,7 @@ class SixPoints(Source):
     accuracy here says nothing about generalisation.
     """
 
-    train_is_test = True
+    train_is_test = by_class = True
 
     @property
     def facts(self) -> DataFacts:

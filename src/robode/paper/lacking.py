@@ -41,12 +41,12 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
         BadInput: a suite that does not fit the data.
         JobFailed: results.csv or numbers.csv cannot be read.
     """
-    from robode.evaluate import limited
+    from robode.data.parts import part_digest
     from robode.measurement import build_measurement
     from robode.robustness.masking_recorded import judgeable
     from robode.robustness.suite import plan
 
-    facts = build(config["data"]["source"]).facts
+    source = build(config["data"]["source"])
     digest = str(read_json(run.folder / FILE).get("data_digest"))
     rows = newest(records.read_rows(run.folder / "results.csv"))
     weights = rows["weights"].iloc[-1] if len(rows) else ""
@@ -55,10 +55,10 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
     missing = 0
     for each in ({"split": "test"}, *map(to_plain, asked)):
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
-        measurement = build_measurement(config, facts, **choices)
+        measurement = build_measurement(config, source.facts, **choices)
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
-        data = limited(digest, each.get("limit"))
-        wanted = plan(measurement.suite, measurement.protocol, facts, measurement.repeats, data)
+        data = part_digest(digest, each.get("limit"), source)
+        wanted = plan(measurement.suite, measurement.protocol, source.facts, measurement.repeats, data)
         measured = [same | row for _, row in wanted if records.identity(same | row) in known]
         missing += len(wanted) - len(measured)
         if each.get("verdicts", 1):

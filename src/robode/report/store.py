@@ -1,13 +1,14 @@
 """The measurements of one run: results.csv and the bits beside it. What is there is never measured again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from robode.errors import JobFailed
 from robode.report import journal, records
-from robode.report.correct import FOLDER, correct_path, write_correct
+from robode.report.correct import FOLDER, read_correct, write_correct
 
 
 class Store:
@@ -33,7 +34,19 @@ class Store:
         """Whether a row (the columns of records.IDENTITY and n) has been measured, under any checkpoint's name, and
         its right answers are there too."""
         known = self._rows.get(records.identity(asked))
-        return known is not None and bool(known["n"] == asked["n"]) and correct_path(self.folder, asked).is_file()
+        return known is not None and bool(known["n"] == asked["n"]) and self._has_bits(known)
+
+    def _has_bits(self, row: Mapping[str, Any]) -> bool:
+        """Not so where the bits were removed, and where a process was killed between new bits and their row."""
+        try:
+            read_correct(self.folder, row)
+        except JobFailed:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows whose bits are there."""
+        return iter([row for row in self._rows.values() if self._has_bits(row)])
 
     def add(self, rows: Sequence[Mapping[str, Any]], right: Sequence[np.ndarray]) -> None:
         """Put complete rows and their right answers, (n,) bool each, onto the disk: after a kill all bits of a row
@@ -48,6 +61,11 @@ class Store:
         for row in rows:
             self._rows[records.identity(row)] = dict(row)
             self._newest.add((row["checkpoint"], *records.identity(row)))
+
+    def replace(self, row: Mapping[str, Any], right: np.ndarray) -> None:
+        """Put another answer in the place of a known one, under every checkpoint's name that it stands for."""
+        names = [name for name, *identity in self._newest if tuple(identity) == records.identity(row)]
+        self.add([{**row, "checkpoint": name} for name in sorted(names)], [right] * len(names))
 
     def rows(self, asked: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The rows asked for, in that order, each under the checkpoint's name that was asked for.

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from robode.data.batches import in_units
-from robode.data.facts import Samples
 from robode.data.module import DataModule
+from robode.data.parts import spread
 from robode.errors import BadInput
 from robode.measurement import weights_digest
-from robode.network import Network, Normalise, build_network
+from robode.network import Normalise, build_network
 from robode.report import records
 from robode.robustness.attacks.perturbations import SMOOTH
 from robode.robustness.copies import evaluating
@@ -76,7 +76,11 @@ class Believable(Quantity):
             return False
         return any(self._is_mine(record, weights) for record in read_records(folder))
 
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def suits(self, network: nn.Module) -> bool:
+        """Anyone's: all that is asked is logits and their gradients."""
+        return True
+
+    def measure(self, network: nn.Module, data: DataModule, folder: Path) -> list[dict[str, Any]]:
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         title, baseline = self._baseline(data)
         x, labels = (each.to(device) for each in spread(data.split("test"), self.samples))
@@ -123,17 +127,6 @@ class Believable(Quantity):
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """The records of masking.json in a run's folder; nothing where it is missing or damaged."""
     return read_part(folder, "records")
-
-
-def places(n: int, count: int) -> Tensor:
-    """(min(count, n),) int64: so many of n samples at equal distances, because the toy sets are ordered by class."""
-    return torch.linspace(0, n - 1, min(count, n)).round().long()
-
-
-def spread(split: Samples, count: int) -> Samples:
-    """`count` samples, or all, at equal distances."""
-    chosen = places(len(split.labels), count)
-    return Samples(split.x[chosen], split.labels[chosen])
 
 
 def linear_classifier(data: DataModule) -> nn.Module:

@@ -19,10 +19,11 @@ from torch import nn
 from robode.data.batches import in_units
 from robode.data.facts import Samples
 from robode.data.module import DataModule
+from robode.data.parts import places
 from robode.report.tables import percent
 from robode.robustness import masking_panel
 from robode.robustness.copies import evaluating
-from robode.robustness.masking import linear_classifier, places
+from robode.robustness.masking import linear_classifier
 from robode.robustness.masking_file import Key, keyed, read_part, write_part
 from robode.robustness.masking_recorded import Recorded, Row, judgeable
 from robode.robustness.masking_rows import SAME_EPS, Attacked, Climb, Evidence, Panel, judge, settled

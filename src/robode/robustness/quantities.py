@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from robode.data.batches import in_units
 from robode.data.facts import DataFacts
@@ -33,14 +34,18 @@ class Quantity(ABC):
         """Why it makes no sense for these data, in one line; None where it does."""
         return None
 
+    def suits(self, network: nn.Module) -> bool:
+        """Whether it can be measured of this network: of one of robode, where nothing else is said."""
+        return isinstance(network, Network)
+
     def known(self, folder: Path, weights: str) -> bool:
         """Whether the run's folder has it already for the network with this digest."""
         numbers = records.read_numbers(folder / "numbers.csv")
         return set(self.gives) <= set(numbers[numbers["weights"] == weights]["quantity"])
 
     @abstractmethod
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        """Rows with quantity, value and kind (one of records.NUMBER_KINDS), maybe low and high.
+    def measure(self, network: Any, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        """Rows with quantity, value, kind (one of records.NUMBER_KINDS), maybe low and high, of a network that suits.
 
         Raises:
             BadInput: a network, or files in the run's folder, that it cannot speak of.
