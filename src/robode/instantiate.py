@@ -168,7 +168,7 @@ def _module(name: str, target: str) -> Any:
         else:
             why = f"needs the package '{error.name}', which is not installed"
         raise BadInput(f"_target_={target}: {why}") from error
-    except Exception as error:  # a module of the user's may raise anything
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything
         why = f"{type(error).__name__}: {_first_line(error)}"
         raise BadInput(f"_target_={target}: '{name}' cannot be imported ({why})") from error
 

@@ -19,6 +19,7 @@ from robode.data.batches import in_units
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.files import write_json
+from robode.foreign import blamed
 from robode.instantiate import TRUST, to_plain
 from robode.measurement import weights_digest
 from robode.network import build_network
@@ -112,10 +113,8 @@ def _made(where: str) -> nn.Module:
     """The module that PACKAGE:FACTORY makes."""
     place, _, name = where.partition(":")
     _check_trusted(where, place)
-    try:
+    with blamed(f"module={where}: '{place}' cannot be imported"):
         factory: Any = getattr(importlib.import_module(place), name, None)
-    except Exception as error:  # a package of the user's may raise anything
-        raise BadInput(f"module={where}: '{place}' cannot be imported ({_reason(error)})") from error
     if not callable(factory):
         raise BadInput(f"module={where}: expected a function or a class called {name} in {place}")
     # what the package has merely imported (subprocess.run) is not its own
@@ -124,10 +123,8 @@ def _made(where: str) -> nn.Module:
 
 
 def _called(where: str, factory: Callable[[], object]) -> nn.Module:
-    try:
+    with blamed(f"module={where}: {where}() failed"):
         made = factory()
-    except Exception as error:
-        raise BadInput(f"module={where}: {where}() failed ({_reason(error)})") from error
     if not isinstance(made, nn.Module):
         raise BadInput(f"module={where}: expected a factory that returns a torch.nn.Module, got {type(made).__name__}")
     return made.eval()
@@ -144,32 +141,23 @@ def _check_trusted(where: str, home: str) -> None:
 
 def _load(network: nn.Module, path: Path, where: str) -> None:
     """Weights from a state dict, bare or under "state_dict"; nothing in the file can run code."""
-    try:
+    with blamed(f"checkpoint={path}: expected a state dict saved by torch.save"):  # zip, pickle, disk: all raise
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and the disk each raise their own
-        raise BadInput(f"checkpoint={path}: expected a state dict saved by torch.save ({_reason(error)})") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict):
         raise BadInput(f"checkpoint={path}: expected a state dict, got a {type(state).__name__}")
     try:
         network.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise BadInput(f"checkpoint={path}: holds another network than {where}() makes ({lines[-1]})") from error
+    except (Exception, SystemExit) as error:  # a module may load in a way of its own
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[-1].strip()}"
+        raise BadInput(f"checkpoint={path}: holds another network than {where}() makes ({reason})") from error
 
 
 def _check_logits(network: nn.Module, data: DataModule, where: str) -> None:
     x = in_units(data.split("test").x[:2])
     expected = (len(x), data.facts.classes)
-    try:
-        with torch.no_grad():
-            logits = network(x)
-    except Exception as error:
-        raise BadInput(f"module={where}: fails on {data.name}, shape {tuple(x.shape)} ({_reason(error)})") from error
+    with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad():
+        logits = network(x)
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise BadInput(f"module={where}: expected logits {expected} for data={data.name}, got {got}")
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:160]

@@ -12,8 +12,9 @@ from command_line import Answer
 
 from robode.certify import number, vacuous
 from robode.cli import main
-from robode.report.records import read_rows
+from robode.report.records import read_numbers, read_rows
 from robode.robustness.certificates import Constants
+from robode.robustness.masking import Believable, read_records
 from robode.runs import Run
 
 NETS = """
@@ -40,6 +41,10 @@ def images():
 
 def broken():
     raise ValueError("no such weights")
+
+def leaves(*given): raise SystemExit(3)
+
+class Stubborn(Odd): load_state_dict = leaves
 
 def number():
     return 5
@@ -68,8 +73,9 @@ def nets(tmp_path: Path, call: object, monkeypatch: pytest.MonkeyPatch) -> Itera
     """A package of the user's, trusted, and weights for it."""
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "their_nets.py").write_text(NETS)
+    (tmp_path / "place" / "their_script.py").write_text("import sys\nsys.exit()\n")
     monkeypatch.syspath_prepend(str(tmp_path / "place"))
-    monkeypatch.setenv("ROBODE_TRUST", "their_nets")
+    monkeypatch.setenv("ROBODE_TRUST", "their_nets,their_script")
     import their_nets  # type: ignore[import-not-found]
 
     torch.manual_seed(0)
@@ -148,6 +154,20 @@ def test_a_module_without_a_constant_is_evaluated_and_not_certified(call: Callab
     assert "(end_to_end) inf" in answer.out
 
 
+def test_whether_a_module_can_be_believed(call: Callable[..., Answer], nets: None) -> None:
+    words = ("module=their_nets:Odd", "checkpoint=odd.pt", "data=double_moons", "data.limit_train=100")
+    few = ("samples=4", "steps=2", "restarts=1", "queries=3")
+    answer = call("evaluate", *words, "suite=believable", *(f"suite.believable.{word}" for word in few))
+    assert answer.code == 0, answer.err
+    (folder,) = Path("outputs/modules").iterdir()
+    numbers = read_numbers(folder / "numbers.csv")
+    assert set(numbers["run"]) == {folder.name} and numbers["seed"].isna().all()
+    assert set(numbers["quantity"]) == {f"{name} linf 0.1" for name in Believable.gives}
+    (record,) = read_records(folder)
+    assert set(numbers["weights"]) == {record["weights"]} and len(record["checks"]) == len(Believable.gives) - 1
+    assert "masking/believable linf 0.1" in answer.out and "hidden gradients" in (folder / "report.html").read_text()
+
+
 GOOD = {"module": "their_nets:make", "checkpoint": "good.pt", "data": "double_moons"}
 
 
@@ -161,15 +181,18 @@ GOOD = {"module": "their_nets:make", "checkpoint": "good.pt", "data": "double_mo
         ({"module": "their_nets:nothing"}, "expected a function or a class called nothing in their_nets"),
         ({"module": "their_nets:subprocess"}, "expected a function or a class called subprocess"),
         ({"module": "their_nets:broken"}, "broken() failed (ValueError: no such weights)"),
+        ({"module": "their_nets:leaves"}, "their_nets:leaves() failed (SystemExit: 3)"),
+        ({"module": "their_script:make"}, "module=their_script:make: 'their_script' cannot be imported (SystemExit)"),
         ({"module": "their_nets:number"}, "expected a factory that returns a torch.nn.Module, got int"),
         ({"module": "their_nets:three", "checkpoint": "three.pt"}, "logits (2, 2) for data=double_moons, got (2, 3)"),
         ({"module": "their_nets:images", "checkpoint": "images.pt"}, "fails on double_moons, shape (2, 2)"),
         ({"checkpoint": "best"}, "checkpoint=best: expected the file with the weights of module=their_nets:make"),
         ({"checkpoint": "odd.pt"}, "holds another network than their_nets:make() makes"),
+        ({"module": "their_nets:Stubborn"}, "another network than their_nets:Stubborn() makes (SystemExit: 3)"),
         ({"checkpoint": "text.pt"}, "checkpoint=text.pt: expected a state dict saved by torch.save"),
         ({"data": None}, "data: expected the data set for module=their_nets:make, for example data=mnist5k"),
         ({"run": "some"}, "run=some and module=their_nets:make: give one of them"),
-        ({"suite": "[clean,certified,eps_r]"}, "eps_r: for networks of robode only"),
+        ({"suite": "[clean,certified,eps_r]"}, "suite: eps_r: for networks of robode only; leave it out"),
         ({"split": "validation", "data.validation": "0"}, "has no validation split"),
     ],
 )  # fmt: skip

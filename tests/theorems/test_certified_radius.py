@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robode.data.facts import DataFacts
 from robode.fields.chnode import CHNode
@@ -15,7 +15,7 @@ from robode.fields.resnet import ResNet
 from robode.network import Network
 from robode.ode.flow import Flow
 from robode.ode.integrators import ETD, IMEX, Euler
-from robode.robustness.certificates import certified_radii
+from robode.robustness.certificates import LOGIT_ROUNDING, certified_radii
 
 IMAGES = DataFacts((2, 4, 4), 4, (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), tuple("abcd"))
 POINTS = DataFacts((2,), 3, (0.3, -0.2), (0.7, 0.7), None, tuple("abc"))
@@ -98,3 +98,24 @@ def test_where_every_constant_is_exact_the_radius_is_the_distance_to_the_decisio
     assert len(labels.unique()) > 1 and 0 < float(radii.min()) and float(radii.max()) > 0.1
     assert not bool(flips(network, x, labels, 0.999 * radii).any())
     assert bool(flips(network, x, labels, 1.001 * radii).all())
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+def test_sums_that_cancel_in_float32_are_not_certified(offset: float) -> None:
+    """A bias that the next layer takes away again leaves rounding of its own size in logits of size one."""
+    torch.manual_seed(0)
+    first, last = nn.Linear(20, 20), nn.Linear(20, 3)
+    with torch.no_grad():
+        first.bias.fill_(offset)
+        last.bias.copy_(-offset * last.weight.double().sum(1))
+        network, x = nn.Sequential(first, last), torch.rand(2000, 20)
+        labels = network(x).argmax(1)
+        counted, proven = (certified_radii(network, x, labels, rounding=share) for share in (LOGIT_ROUNDING, 0.0))
+        fallen = torch.zeros(len(x), dtype=torch.bool)
+        for _ in range(20):
+            direction = nn.functional.normalize(torch.randn_like(x))
+            fallen |= network(x + 0.01 * torch.rand(len(x), 1) * direction).argmax(1) != labels
+    assert not bool(fallen[counted >= 0.0101].any())
+    assert bool(fallen[proven >= 0.0101].any()) == (offset == 1e6)  # without room for rounding some would be broken
+    if offset == 0:
+        assert int((counted >= 0.0101).sum()) >= int((proven >= 0.0101).sum()) - 2

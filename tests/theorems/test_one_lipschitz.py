@@ -35,6 +35,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "lipschitz_mlp": lambda: LipschitzMLP(36, 3, Euler()),
     "chnode etd": lambda: CHNode(8, 3, ETD()),
     "chnode imex": lambda: CHNode(12, 2, IMEX()),
+    "chnode etd, whole images": lambda: CHNode(36, 3, ETD(), images="vectors", activation="relu"),
 }
 
 

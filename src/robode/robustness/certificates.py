@@ -25,9 +25,11 @@ from robode.robustness.corruptions import Batch, Perturbation
 from robode.robustness.levels import noise_levels
 from robode.robustness.lipschitz import factors, last_matrix
 
-# What the float32 network can add to what is proven of its weights, as shares of the largest logit and of the radius:
-# a margin below the first or an x' beyond the radius by the second is rounding, not a broken certificate.
-LOGIT_ROUNDING, RADIUS_ROUNDING = 2.0**-16, 1e-4
+# What the network as it runs (in float32) can add to what is proven of its weights: a share of the largest logit, so
+# many times the error of its logits at x, and a share of the radius. A margin below the first two or an x' beyond the
+# radius by the third is rounding, not a broken certificate. The second tells of sums that cancel inside the network;
+# at x' the error is another of that size, and no bound of it is proven: the proven ones cost more than they protect.
+LOGIT_ROUNDING, TIMES_ERROR, RADIUS_ROUNDING = 2.0**-16, 16, 1e-4
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,17 @@ def certified_radii(
 
     Negative, with no further meaning, for wrong answers; 0 where nothing is certified.
     x: (B, *shape) in data units; labels: (B,); pairs: `pair_lipschitz(network)`, to save its time; rounding: a share of
-    the largest logit that every margin must exceed.
+    the largest logit that every margin must exceed; if not 0, so must it TIMES_ERROR times the error of the logits in
+    the precision of x.
     """
     pairs = (pair_lipschitz(network, x.shape[1:]) if pairs is None else pairs).to(x.device)
     state = {name: v.double() if v.is_floating_point() else v for name, v in network.state_dict().items()}
     logits = torch.func.functional_call(network, state, (x.double(),))
     margins = logits.gather(1, labels[:, None]) - logits
     least = rounding * logits.abs().amax(1, keepdim=True)
+    if rounding:
+        error = (network(x).double() - logits).abs().amax(1, keepdim=True)
+        least = torch.maximum(least, TIMES_ERROR * error).nan_to_num(math.inf)
     margins = torch.where(margins > 0, torch.relu(margins - least), margins)
     # Where two rows of the readout are equal, no x' changes their margin: +-inf.
     found = torch.where(margins.isfinite(), margins / pairs[labels], 0.0).nan_to_num(0.0, math.inf, -math.inf)
@@ -172,8 +178,8 @@ class Certified(Perturbation):
         return batch.x
 
     def right(self, network: nn.Module, x: Tensor, labels: Tensor, severity: float) -> Tensor:
-        """Right answers (as in the clean row) whose radius is at least `severity`, with room for float32's rounding:
-        no attack on the network that runs can break what is counted here."""
+        """Right answers (as in the clean row) whose radius is at least `severity`, with room for float32's rounding
+        (TIMES_ERROR): what is counted here is not to be broken by any attack on the network that runs."""
         proven = self._radii(network, x, labels) >= severity * (1 + RADIUS_ROUNDING)
         return super().right(network, x, labels, severity) & proven
 

@@ -1,7 +1,7 @@
 """certified(r) <= robust under attacks of length <= r <= clean, on the same samples: checked after each evaluation.
 
-A violation proves that a certificate, an attack or the counting is wrong. It cannot be rounding: `Certified` counts a
-sample only with room for what float32 adds (certificates.LOGIT_ROUNDING, RADIUS_ROUNDING). Deterministic certificates
+A violation means that a certificate, an attack or the counting is wrong. It is hardly rounding: `Certified` counts a
+sample only with room for many times what float32 adds (certificates.TIMES_ERROR). Deterministic certificates
 only; smoothing is about another classifier, and may be wrong with probability alpha.
 """
 

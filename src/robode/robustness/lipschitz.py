@@ -13,6 +13,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, cast
 
 import torch
@@ -20,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from robode.errors import BadInput
+from robode.foreign import blamed
 from robode.network import Normalise
 from robode.ode.linear import conv_norm, dilated
 from robode.ode.norms import ROUNDING, spectral_norms
+from robode.robustness.activations import ACTIVATIONS
 
 Shape = tuple[int, ...]
 HOOK = "certified_lipschitz"
@@ -50,12 +53,11 @@ def factors(module: nn.Module, shape: Shape) -> list[Factor]:
     for name, layer in _chain(module, type(module).__name__):
         inside = tuple(x.shape[1:])
         constant = _constant(name, layer, inside)
-        try:
+        with blamed(f"layer {name}: does not take samples of shape {inside}"):
             x = layer(x)
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise BadInput(f"layer {name}: does not take samples of shape {inside} ({reason})") from error
-        if x.shape[0] != 1:
+        if not isinstance(x, Tensor):
+            raise BadInput(f"layer {name}: expected a layer that gives one tensor, got {type(x).__name__}")
+        if x.shape[:1] != (1,):
             raise BadInput(f"layer {name}: expected a layer that keeps samples apart, got shape {tuple(x.shape)}")
         found.append(Factor(name, layer, inside, constant))
     return found
@@ -91,26 +93,32 @@ def _chain(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _constant(name: str, layer: nn.Module, shape: Shape) -> float:
-    hook: Any = getattr(layer, HOOK, None)
-    if hook is not None:
-        constant = float(hook(shape))
-        if not constant >= 0:
-            raise BadInput(f"layer {name}: expected {HOOK} to give a number of at least 0, got {constant}")
-        return constant
+    if getattr(layer, HOOK, None) is not None:
+        return _vouched(f"layer {name} ({type(layer).__name__})", layer, shape)
     kind = type_before_parametrizations(layer)  # a subclass may compute something else
-    if kind in ACTIVATIONS:
-        return ACTIVATIONS[kind]
-    if kind not in LAYERS:
+    if kind not in LAYERS and kind not in ACTIVATIONS:
         raise BadInput(
             f"layer {name}: no certified constant is known for {kind.__name__}; expected a chain of "
-            f"{', '.join(each.__name__ for each in LAYERS)} and activations, or a module with the method {HOOK}(shape)"
+            f"{', '.join(each.__name__ for each in [*LAYERS, *ACTIVATIONS])}, or a module with the method {HOOK}(shape)"
         )
     if any(not bool(value.isfinite().all()) for value in layer.state_dict().values()):
         return math.inf
     try:
-        return LAYERS[kind](layer, shape)
+        constant = ACTIVATIONS[kind](layer) if kind in ACTIVATIONS else LAYERS[kind](layer, shape)
     except BadInput as error:
         raise BadInput(f"layer {name}: {error}") from error
+    return math.inf if math.isnan(constant) else constant
+
+
+def _vouched(who: str, layer: Any, shape: Shape) -> float:
+    """What the layer's own method says, if that is a number of at least 0 (inf: nothing is known)."""
+    with blamed(f"{who}: its {HOOK} failed"):
+        value = getattr(layer, HOOK)(shape)
+    number: Any = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if not isinstance(number, bool) and isinstance(number, Real) and float(number) >= 0:
+        return float(number)
+    got = f"a tensor of shape {tuple(value.shape)}" if isinstance(number, Tensor) else repr(number)[:80]
+    raise BadInput(f"{who}: expected {HOOK} to give a number of at least 0, got {' '.join(got.split())}")
 
 
 def _linear(layer: Any, shape: Shape) -> float:
@@ -204,13 +212,6 @@ def _one(layer: nn.Module, shape: Shape) -> float:
     return 1.0
 
 
-# The largest slope of each where it has no parameters: sup |sigma'|, rounded up in the last digit.
-ACTIVATIONS: dict[type, float] = {
-    nn.ReLU: 1.0, nn.ReLU6: 1.0, nn.Tanh: 1.0, nn.Softplus: 1.0, nn.Softsign: 1.0, nn.LogSigmoid: 1.0,
-    nn.Sigmoid: 0.25, nn.SELU: 1.758099341,
-    nn.SiLU: 1.099839321,  # at the root of 2 + x (1 - 2 sigmoid(x)) = 0, x = 2.399
-}  # fmt: skip
-
 LAYERS: dict[type, Callable[[Any, Shape], float]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
@@ -221,12 +222,6 @@ LAYERS: dict[type, Callable[[Any, Shape], float]] = {
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
     nn.AdaptiveMaxPool2d: _adaptive_max_pool,
     Normalise: lambda layer, shape: 1 / float(layer.std.abs().min()) * ROUNDING,
-    nn.LeakyReLU: lambda layer, shape: max(1.0, abs(layer.negative_slope)),
-    nn.PReLU: lambda layer, shape: max(1.0, float(layer.weight.abs().max())),
-    nn.ELU: lambda layer, shape: max(1.0, abs(layer.alpha)),
-    # Phi(x) + x phi(x) is largest at x = sqrt 2; the tanh approximation's slope is at most 1.128994
-    nn.GELU: lambda layer, shape: 1.128904146 if layer.approximate == "none" else 1.129,
-    nn.Hardtanh: _one,
     nn.Flatten: _one,
     nn.Identity: _one,
     nn.Dropout: _one,

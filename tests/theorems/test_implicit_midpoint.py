@@ -1,0 +1,86 @@
+"""The implicit midpoint rule is certified for the exact solution of its equation, which the step that runs misses by no
+more than its tolerance allows; with a coarse tolerance it is certified for nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.fields.chnode import CHNode
+from robode.fields.resnet import ResNet
+from robode.ode.flow import Flow
+from robode.ode.implicit import CERTIFIED, ImplicitMidpoint
+
+FAMILIES: dict[str, Callable[[ImplicitMidpoint], Flow]] = {
+    "contracts": lambda method: CHNode(2, 1, method, step=5.0),
+    "expands": lambda method: ResNet(2, 1, method, step=0.5),
+}
+
+
+def flow(family: str, tolerance: float) -> Flow:
+    torch.manual_seed(3)
+    return FAMILIES[family](ImplicitMidpoint(tolerance)).double()
+
+
+def states(count: int) -> Tensor:
+    """(count, 2) of several sizes."""
+    draws = torch.randn(count, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return draws * torch.logspace(-1, 1, count, dtype=torch.float64)[:, None]
+
+
+@torch.no_grad()
+def alone(phi: Flow, y: Tensor) -> Tensor:
+    """Each state in a batch of its own: the others of a batch make Newton go on."""
+    return torch.cat([phi(each[None]) for each in y])
+
+
+def error_bound(phi: Flow, tolerance: float, z: Tensor) -> Tensor:
+    """2 share (1 + |z|), share = tolerance/(1 - h mu/2), with z before the last Newton step; for results z (B, n) after
+    it, which moved them by share (1 + |z|) at most: hence the divisor."""
+    (field,), h = phi.bind()
+    share = tolerance / (1 - 0.5 * float(h) * field.lognorm())
+    return 2 * share * (1 + z.norm(dim=1)) / (1 - share)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tolerance", [0.3, 0.01, CERTIFIED])
+def test_a_step_is_as_near_to_the_exact_one_as_its_tolerance_says(family: str, tolerance: float) -> None:
+    phi, y = flow(family, tolerance), states(60)
+    z, together, exact = alone(phi, y), phi(y).detach(), flow(family, 1e-13)(y).detach()
+    bound = error_bound(phi, tolerance, z)
+    assert bool(((z - exact).norm(dim=1) <= bound).all()) and bool(((together - exact).norm(dim=1) <= bound).all())
+    if tolerance == 0.3:  # the error is there, and it depends on the batch
+        assert float((z - exact).norm(dim=1).max()) > 1e-3 < float((z - together).norm(dim=1).max())
+
+
+def steepest(phi: Flow) -> float:
+    """The largest quotient over four segments from 0, each halved again and again where it is steeper: down to 2e-4."""
+    b = 7 * torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]], dtype=torch.float64)
+    a = torch.zeros_like(b)
+    za, zb = alone(phi, a), alone(phi, b)
+    for _ in range(16):
+        c = 0.5 * (a + b)
+        zc = alone(phi, c)
+        left = ((za - zc).norm(dim=1) > (zb - zc).norm(dim=1))[:, None]
+        a, za = torch.where(left, a, c), torch.where(left, za, zc)
+        b, zb = torch.where(left, c, b), torch.where(left, zc, zb)
+    return float(((za - zb).norm(dim=1) / (a - b).norm(dim=1)).max())
+
+
+def test_a_coarse_tolerance_has_no_certificate() -> None:
+    exact = flow("contracts", 1e-13).certificate()["flow_discrete"]
+    coarse, fine = flow("contracts", 0.3), flow("contracts", CERTIFIED)
+    assert 0.5 < steepest(fine) <= exact and fine.certificate()["flow_discrete"] == exact <= 1
+    assert steepest(coarse) > 10 * exact and coarse.certificate()["flow_discrete"] == math.inf
+    assert coarse.certificate()["flow_ode"] <= 1
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, math.inf, math.nan])
+def test_a_tolerance_is_a_positive_number(tolerance: float) -> None:
+    with pytest.raises(BadInput, match=r"integrator.tolerance: expected a positive, finite number"):
+        ImplicitMidpoint(tolerance)
