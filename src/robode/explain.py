@@ -95,6 +95,8 @@ def sentence(verb: str, error: Exception) -> str:
         return f"{match[1]}: expected key=value, for example depth=8"
     if match := re.search(r"^\w*NoViableAltException: (.*)", text):
         return f"{match[1]}: cannot be read as key=value; are all quotes and brackets closed?"
+    if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"+{match[1]}: {match[1]} is a key already; write it without the +"
     if match := re.search(r"(?:value for argument|Sweep parameters) '(.+?)'(?: req|\n)", text):
         key, _, value = match[1].partition("=")
         return f"{match[1]}: several values need -m (a sweep); a list is written {key}=[{value}]"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from robode.robustness.attacks import apgd, fgsm, minimal_norm, pgd, square
+from robode.robustness.attacks import LOSSES, apgd, fgsm, minimal_norm, pgd, square
 from robode.robustness.attacks.balls import NORMS, length
 from robode.robustness.attacks.ensemble import ensemble
 from robode.robustness.attacks.losses import fallen
@@ -168,6 +168,26 @@ def test_restarts_targets_and_the_ensemble_never_do_worse():
     apgd_ce = left(functools.partial(apgd, steps=8))
     assert left(functools.partial(apgd, steps=8, restarts=4)) <= apgd_ce
     assert left(functools.partial(ensemble, steps=8, queries=20)) <= apgd_ce
+
+
+MORE = {
+    "pgd, restarts": (functools.partial(pgd, steps=5, loss="margin"), {"restarts": 4}, "margin"),
+    "apgd, restarts": (functools.partial(apgd, steps=8), {"restarts": 4}, "ce"),
+    "apgd, targets": (functools.partial(apgd, steps=8, loss="dlr", targets=1), {"targets": 3}, "margin"),
+    "apgd, classes that are not there": (functools.partial(apgd, steps=8, targets=4), {"targets": 9}, "margin"),
+    "ensemble": (functools.partial(apgd, steps=8), functools.partial(ensemble, steps=8, queries=20), "margin"),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_more_attempts_bring_no_sample_farther_from_falling(name):
+    network, x, labels = samples()
+    attack, more, loss = MORE[name]
+    more = functools.partial(attack, **more) if isinstance(more, dict) else more
+    few, many = (run(each, network, x, labels, eps=0.02) for each in (attack, more))
+    right = ~fallen(network(many), labels)
+    gain = (LOSSES[loss](network(many), labels) - LOSSES[loss](network(few), labels))[right]
+    assert int(right.sum()) > 20 and bool((gain > -1e-5).all())
 
 
 @pytest.mark.parametrize("norm", SMOOTH)

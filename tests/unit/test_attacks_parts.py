@@ -1,6 +1,7 @@
 """What attacks are made of: losses, balls, checkpoints, frozen parameters; and what they refuse."""
 
 import math
+import re
 import warnings
 
 import pytest
@@ -11,6 +12,7 @@ from robode.errors import BadInput
 from robode.robustness.attacks import LOSSES, apgd, fgsm, pgd, square
 from robode.robustness.attacks.apgd import checkpoints
 from robode.robustness.attacks.balls import NORMS, length, project, random_start, step_direction
+from robode.robustness.attacks.ensemble import ensemble
 from robode.robustness.attacks.losses import fallen
 from robode.robustness.attacks.problem import attacking
 from robode.robustness.noise import Draws
@@ -85,6 +87,7 @@ def test_steps_too_short_for_the_ball_are_warned_about():
         (square, {"norm": "l1"}, "norm=l1"),
         (pgd, {"loss": "hinge"}, "loss=hinge: expected one of ce, margin, dlr"),
         (pgd, {"eps": -1.0}, "eps=-1.0"),
+        (pgd, {"eps": [0.1, 0.2]}, "eps of shape (2,): expected a number, or one for each of the 3 samples"),
         (pgd, {"steps": 0}, "steps=0"),
         (apgd, {"restarts": 0}, "restarts=0"),
         (square, {"queries": 0}, "queries=0"),
@@ -92,8 +95,32 @@ def test_steps_too_short_for_the_ball_are_warned_about():
 )
 def test_mistakes(attack, how, expected):
     network, x, labels = samples(n=3)
-    with pytest.raises(BadInput, match=expected):
+    with pytest.raises(BadInput, match=re.escape(expected)):
         attack(network, x, labels, **{"eps": 0.1, **how})
+
+
+@pytest.mark.parametrize("attack", [fgsm, pgd, apgd, square, ensemble])
+@pytest.mark.parametrize(
+    ("eps", "expected"),
+    [
+        ([0.1, -0.1, 0.1], "eps=-0.1: expected finite numbers of at least 0"),
+        ([0.1, math.nan, 0.1], "eps=nan: expected"),
+        ([0.1, math.inf, 0.1], "eps=inf: expected"),
+        (-0.1, "eps=-0.1: expected"),
+        ([0.1, 0.1], "eps of shape (2,): expected a number, or one for each of the 3 samples"),
+        ([0.1], "eps of shape (1,): expected"),
+        ([[0.1, 0.1, 0.1]], "eps of shape (1, 3): expected"),
+    ],
+)
+def test_every_sample_has_an_eps_that_is_a_radius(attack, eps, expected):
+    network, x, labels = samples(n=3)
+    with pytest.raises(BadInput, match=re.escape(expected)):
+        attack(network, x, labels, eps=torch.tensor(eps), norm="l2")
+
+
+def test_a_tensor_without_dimensions_is_a_number():
+    network, x, labels = samples(n=3)
+    assert torch.equal(fgsm(network, x, labels, eps=torch.tensor(0.1)), fgsm(network, x, labels, eps=0.1))
 
 
 def test_dlr_needs_three_classes():

@@ -1,6 +1,7 @@
 """Attacks as entries of a suite: monotone curves, rows that do not depend on what else is asked, early refusals."""
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,15 @@ def test_a_bad_eps_is_refused_without_building_anything(eps):
         (lambda: APGD(0.1, loss="hinge"), "loss=hinge"),
         (lambda: Square(0.1, queries=0), "suite.square_linf.queries=0"),
         (lambda: MinimalNorm(0.1, steps=2.5), "suite.minimal_l2.steps=2.5"),
+        (lambda: PGD(0.1, loss=["ce"]), r"loss=\['ce'\]: expected one of ce, margin, dlr"),
+        (lambda: PGD(0.1, step_size="abc"), "suite.pgd_linf.step_size=abc: expected a number above 0, or null for 2.5"),
+        (lambda: PGD(0.1, step_size=True), "suite.pgd_linf.step_size=True: expected a number"),
+        (lambda: PGD(0.0, step_size=0), "suite.pgd_linf.step_size=0: expected a number above 0"),
+        (lambda: PGD(0.1, step_size=math.inf), "suite.pgd_linf.step_size=inf: expected a number"),
+        (lambda: APGD(0.1, targets=-1), "suite.apgd_linf.targets=-1: expected a whole number of at least 0"),
+        (lambda: APGD(0.1, loss="dlr", targets=True), "suite.apgd_dlr_linf.targets=True: expected a whole number"),
+        (lambda: APGD(0.1, targets=1.5), "suite.apgd_linf.targets=1.5"),
+        (lambda: AutoAttack(0.1, norm="l2", spare_certified="maybe"), "l2.spare_certified=maybe: expected true or"),
     ],
 )
 def test_mistakes(build, expected):

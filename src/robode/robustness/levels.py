@@ -35,5 +35,10 @@ def check_suite(suite: Mapping[str, Mapping[str, Any] | None]) -> None:
 
 def check_repeats(repeats: object) -> None:
     """Refuse anything but a whole number of noisy copies, at least one."""
-    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
-        raise BadInput(f"repeats={repeats}: expected a whole number of at least 1")
+    check_count("repeats", repeats)
+
+
+def check_count(key: str, value: object, least: int = 1) -> None:
+    """Refuse anything but a whole number of at least `least`, naming `key`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise BadInput(f"{key}={value}: expected a whole number of at least {least}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.data.facts import DataFacts
+from robode.errors import BadInput
 from robode.ode.finer import with_finer_solver
 from robode.robustness.copies import Copies, Level, batches, evaluating
 from robode.robustness.corruptions import Perturbation
@@ -124,7 +125,9 @@ def _shown(every: list[Level]) -> list[Level]:
 def refusals(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> dict[str, str]:
     """Name and reason of every perturbation that makes no sense for these data.
 
-    Raises BadInput if the protocol does not speak of such data at all."""
+    Raises BadInput if the protocol does not speak of such data at all, or two perturbations would write the same row.
+    """
+    _check_distinct(suite, protocol)
     inside, reasons = protocol.bounds(facts), {}
     for each in suite.values():
         if facts.classes < each.least_classes:
@@ -132,6 +135,24 @@ def refusals(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> di
         else:
             reasons[each.name] = each.refusal(facts.bounds if each.in_data_units else inside) or ""
     return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _check_distinct(suite: Suite, protocol: EvaluationProtocol) -> None:
+    """Raises BadInput where two perturbations would write the same row, which would pass for two noisy copies.
+
+    Those of one name with different settings may be in one suite: the `evaluation` of their rows is another.
+    """
+    entries = [(f"suite.{key}", each) for key, each in suite.items()]
+    entries += [(f"protocol={protocol.name}", each) for each in protocol.extras]
+    first: dict[tuple[Any, ...], str] = {}
+    for key, perturbation in entries:
+        for severity in perturbation.severities:
+            level = Level(perturbation, severity)
+            other = first.setdefault(tuple(_question(level, protocol, 0, "").values()), key)
+            if other != key:
+                raise BadInput(
+                    f"{other} and {key}: both measure {level.title} with the same settings; change or remove one"
+                )
 
 
 def levels(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> list[Level]:

@@ -122,14 +122,15 @@ class _State:
         self.halved, self.at_check, self.rises = due, self.best_value.clone(), torch.zeros_like(self.rises)
 
 
-def _run(problem: Problem, *, loss: str, steps: int, target: int, share: float) -> tuple[Tensor, Tensor]:
+def _run(problem: Problem, *, loss: str, steps: int, target: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
     """One run, an `Attempt`. target: the rank of the class to run towards, 0 for none; share: of eps, to start in."""
     region, norm = problem.region, problem.norm
     moved = problem.start(share)
     aimed, targets = _aim(problem, loss, target)
+    fell, values = torch.zeros_like(problem.labels, dtype=torch.bool), torch.full_like(problem.eps, -math.inf)
     if targets is None:
-        return problem.x, torch.zeros_like(problem.labels, dtype=torch.bool)
-    result, fell = torch.empty_like(moved), torch.zeros_like(problem.labels, dtype=torch.bool)
+        return problem.x, fell, values
+    result = torch.empty_like(moved)
     state, judged = _begin(problem, moved, targets), 0
     due = checkpoints(steps)
     for step in range(steps + 1):
@@ -142,12 +143,12 @@ def _run(problem: Problem, *, loss: str, steps: int, target: int, share: float) 
             result[state.rows[gone]], fell[state.rows[gone]] = moved[gone], True
             state, region = state.of(~gone), region.of(~gone)
             if not len(state.rows):
-                return result, fell
+                return result, fell, values
         if step in due and step < steps:
             state.check(step - judged)
             judged = step
-    result[state.rows] = state.best
-    return result, fell
+    result[state.rows], values[state.rows] = state.best, state.best_value
+    return result, fell, values
 
 
 def _begin(problem: Problem, moved: Tensor, targets: Tensor) -> _State:

@@ -16,7 +16,7 @@ from robode.robustness.attacks.balls import INSIDE
 from robode.robustness.attacks.losses import fallen
 from robode.robustness.certificates import Certified
 from robode.robustness.corruptions import Batch, Perturbation
-from robode.robustness.levels import UPPER, noise_levels
+from robode.robustness.levels import UPPER, check_count, noise_levels
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class Attack(Perturbation):
         key = f"suite.{self.name}"
         super().__init__(suite, tuple(sorted(noise_levels(f"{key}.eps", eps, UPPER["eps"]))))
         for what, count in counts.items():
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise BadInput(f"{key}.{what}={count}: expected a whole number of at least 1")
+            check_count(f"{key}.{what}", count)
             setattr(self, what, count)
         self._last: Found | None = None
         self._proof: Certified | None = None

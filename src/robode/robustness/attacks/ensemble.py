@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from robode.robustness.attacks.apgd import apgd
-from robode.robustness.attacks.losses import fallen
+from robode.robustness.attacks.losses import fallen, margin
 from robode.robustness.attacks.problem import Attempt, Model, Problem, attacking, in_turn, pose
 from robode.robustness.attacks.square import square
 from robode.robustness.corruptions import Bounds
@@ -35,8 +35,9 @@ def ensemble(
 ) -> Tensor:
     """x' (like x) of APGD-CE, APGD-DLR, targeted APGD-DLR and Square, each only on what is still answered correctly.
 
-    With fewer than 4 classes the margin takes the place of DLR. x: (B, *shape) in data units; labels: (B,); eps: in
-    data units, a number or (B,); norm: linf or l2; targets: at most, of the best other classes; steps: of each APGD.
+    Where none of them changes the answer, the x' of the largest margin. With fewer than 4 classes the margin takes the
+    place of DLR. x: (B, *shape) in data units; labels: (B,); eps: in data units, a number or (B,); norm: linf or l2;
+    targets: at most, of the best other classes; steps: of each APGD.
     """
     problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws, norms=("linf", "l2"))
     with attacking(model):
@@ -55,9 +56,10 @@ def _attempt(attack: Callable[..., Tensor], **settings: Any) -> Attempt:
     return functools.partial(_try, attack=attack, settings=settings)
 
 
-def _try(problem: Problem, *, attack: Callable[..., Tensor], settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def _try(problem: Problem, *, attack: Callable[..., Tensor], settings: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     moved = attack(
         problem.model, problem.x, problem.labels, eps=problem.eps, norm=problem.norm, bounds=problem.bounds,
         draws=problem.draws, **settings,
     )  # fmt: skip
-    return moved, fallen(problem.model(moved), problem.labels)
+    logits = problem.model(moved)
+    return moved, fallen(logits, problem.labels), margin(logits, problem.labels)

@@ -57,7 +57,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType({"ce": cross_entropy, "margin": ma
 
 def loss_named(name: str) -> Loss:
     """One of `LOSSES`. Raises BadInput for another name."""
-    if name not in LOSSES:
+    if not isinstance(name, str) or name not in LOSSES:
         raise BadInput(f"loss={name}: expected one of {', '.join(LOSSES)}")
     return LOSSES[name]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +18,11 @@ from robode.robustness.attacks.ensemble import ensemble
 from robode.robustness.attacks.fgsm import fgsm
 from robode.robustness.attacks.losses import loss_named
 from robode.robustness.attacks.nearest import minimal_norm
-from robode.robustness.attacks.pgd import START, pgd, short_travel
+from robode.robustness.attacks.pgd import START, TRAVEL, pgd, short_travel
 from robode.robustness.attacks.public import CLASSES, autoattack, check_installed, why_not
 from robode.robustness.attacks.square import square
 from robode.robustness.corruptions import Batch, Bounds
+from robode.robustness.levels import check_count
 
 SMOOTH = ("linf", "l2")
 
@@ -55,7 +57,7 @@ class PGD(Attack):
         check_norm(norm)
         loss_named(loss)
         super().__init__(_named("pgd", loss), eps, norm, suite, steps=steps, restarts=restarts)
-        self.loss, self.step_size, self.least_classes = loss, step_size, 3 if loss == "dlr" else 2
+        self.loss, self.step_size, self.least_classes = loss, _checked(step_size, self.name), 3 if loss == "dlr" else 2
         if norm == "linf":  # rows of the time when it began near x are of another evaluation
             self.start = START[norm]
         reason = short_travel(max(self.severities), steps, step_size)
@@ -90,8 +92,9 @@ class APGD(Attack):
     ) -> None:
         check_norm(norm, SMOOTH)
         loss_named(loss)
-        name = _named("apgd", loss) + ("_targeted" if targets else "")
-        super().__init__(name, eps, norm, suite, steps=steps, restarts=restarts)
+        name = _named("apgd", loss)
+        check_count(f"suite.{name}_{norm}.targets", targets, least=0)
+        super().__init__(name + ("_targeted" if targets else ""), eps, norm, suite, steps=steps, restarts=restarts)
         self.loss, self.targets, self.least_classes = loss, targets, 3 if loss == "dlr" else 2
 
     def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
@@ -160,6 +163,8 @@ class AutoAttack(Attack):
     ) -> None:
         check_norm(norm)
         super().__init__("autoattack", eps, norm, suite)
+        if not isinstance(spare_certified, bool):
+            raise BadInput(f"suite.{self.name}.spare_certified={spare_certified}: expected true or false")
         if spare_certified:
             self.spare_certified()
         check_installed(f"suite.{self.name}")
@@ -203,3 +208,11 @@ class MinimalNorm(Attack):
 
 def _named(attack: str, loss: str) -> str:
     return attack if loss == "ce" else f"{attack}_{loss}"
+
+
+def _checked(step_size: Any, name: str) -> float | None:
+    """As it is: a step size of the attack of that name. Raises BadInput for what is none."""
+    number = isinstance(step_size, int | float) and not isinstance(step_size, bool)
+    if step_size is None or number and 0 < step_size < math.inf:
+        return step_size
+    raise BadInput(f"suite.{name}.step_size={step_size}: expected a number above 0, or null for {TRAVEL} eps / steps")

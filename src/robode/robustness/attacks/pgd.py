@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 
 import torch
@@ -42,7 +43,8 @@ def pgd(
     early: bool = True,
     near: float | None = None,
 ) -> Tensor:
-    """x' (like x) after `steps` steps of length step_size (None: 2.5 eps / steps) up the loss, from `restarts` starts.
+    """x' (like x) after `steps` steps of length step_size (None: 2.5 eps / steps) up the loss, from `restarts` starts:
+    where they do not change the answer, that of the largest loss.
 
     x: (B, *shape) in data units; labels: (B,); eps: in data units, a number or (B,).
     draws: of these samples, for the random starts; without them the first start is x itself. near: the share of eps
@@ -79,12 +81,13 @@ def short_travel(eps: float, steps: int, step_size: float | None) -> str | None:
 
 def _run(
     problem: Problem, *, loss: Loss, steps: int, step_size: float | None, early: bool, share: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """One run from one start, an `Attempt`."""
     labels, region = problem.labels, problem.region
     moved = problem.start(share)
     size = beside(TRAVEL * problem.eps / steps if step_size is None else torch.full_like(problem.eps, step_size), moved)
     result, fell = torch.empty_like(moved), torch.zeros_like(labels, dtype=torch.bool)
+    values = torch.full_like(problem.eps, -math.inf)
     rows = torch.arange(len(labels), device=labels.device)
     for _ in range(steps):
         _, logits, grad = gradient(problem.model, loss, moved, labels)
@@ -97,10 +100,10 @@ def _run(
                 (each[keep] for each in (rows, labels, size, moved, grad)),
             )
             if not len(rows):
-                return result, fell
+                return result, fell, values
         if problem.norm == "l1":
             grad = possible(grad, moved, problem.bounds)
         moved = region.back(moved.addcmul_(step_direction(grad, problem.norm), size))
-    result[rows] = moved
-    fell[rows] = fallen(problem.model(moved), labels)
-    return result, fell
+    logits = problem.model(moved)
+    result[rows], fell[rows], values[rows] = moved, fallen(logits, labels), loss(logits, labels).to(values)
+    return result, fell, values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robode.errors import BadInput
 from robode.robustness.attacks.balls import NORMS, Region, check_norm, inside, random_start
 from robode.robustness.attacks.losses import Loss, fallen
 from robode.robustness.corruptions import Bounds
@@ -20,8 +22,9 @@ NEAR = 0.1
 """Share of eps within which a first start is drawn: starts anywhere in the ball end on slopes of farther classes."""
 
 Model = Callable[[Tensor], Tensor]
-Attempt = Callable[["Problem"], tuple[Tensor, Tensor]]
-"""Some samples of a problem -> x' like x, and whether it is answered wrongly, (B,) bool."""
+Attempt = Callable[["Problem"], tuple[Tensor, Tensor, Tensor]]
+"""Some samples of a problem -> x' like x; whether it is answered wrongly, (B,) bool; else its loss, (B,), -inf for
+none. Attempts that follow each other have losses that can be compared."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +74,26 @@ def pose(
     """Check the arguments that all attacks share. Without draws, random numbers belong to places in the batch.
 
     Raises:
-        BadInput: a norm that is not among `norms`, or a negative eps.
+        BadInput: a norm that is not among `norms`, or an eps that is not finite, negative, or of another shape.
     """
     check_norm(norm, norms)
     if not isinstance(eps, Tensor):
-        noise_levels("eps", eps, float("inf"))
+        noise_levels("eps", eps, math.inf)
     # Copies, because tensors of a surrounding inference mode cannot be differentiated through.
     with torch.inference_mode(False):
         x, labels = x.detach().clone(), labels.clone()
-        each = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x)).clone()
+        each = _of_each(torch.as_tensor(eps, dtype=x.dtype, device=x.device), len(x))
     return Problem(model, x, labels, each, norm, bounds, draws or Draws((0,), range(len(x)), x.device))
+
+
+def _of_each(eps: Tensor, n: int) -> Tensor:
+    """(n,), a copy. eps: () or (n,); raises BadInput for another shape and for what is no radius."""
+    if eps.shape not in ((), (n,)):
+        raise BadInput(f"eps of shape {tuple(eps.shape)}: expected a number, or one for each of the {n} samples")
+    bad = eps[~(eps.isfinite() & (eps >= 0))]
+    if len(bad):
+        raise BadInput(f"eps={float(bad[0]):g}: expected finite numbers of at least 0")
+    return eps.expand(n).clone()
 
 
 @contextmanager
@@ -115,14 +128,16 @@ def gradient(model: Model, loss: Loss, x: Tensor, labels: Tensor) -> tuple[Tenso
 def in_turn(problem: Problem, attempts: Iterable[Attempt]) -> Tensor:
     """x' like problem.x of several attempts, each of them only on the samples that are still answered correctly.
 
-    Samples that are answered wrongly from the beginning stay as they are.
+    Where none of them changes the answer, the x' of the largest loss. Samples that are answered wrongly from the
+    beginning stay as they are.
     """
-    found = problem.x.clone()
+    found, most = problem.x.clone(), torch.full_like(problem.eps, -math.inf)
     left = torch.nonzero(~fallen(problem.model(problem.x), problem.labels))[:, 0]
     for attempt in attempts:
         if not len(left):
             break
-        moved, fell = attempt(problem.of(left))
-        found[left] = moved
+        moved, fell, loss = attempt(problem.of(left))
+        better = fell | (loss > most[left])
+        found[left[better]], most[left[better]] = moved[better], loss[better].to(most)
         left = left[~fell]
     return found

@@ -53,13 +53,14 @@ def share(query: int, queries: int) -> float:
     return FIRST / 2 ** sum(query * 10_000 // queries > limit for limit in HALVED_AT)
 
 
-def _search(problem: Problem, *, queries: int) -> tuple[Tensor, Tensor]:
+def _search(problem: Problem, *, queries: int) -> tuple[Tensor, Tensor, Tensor]:
     """An `Attempt`."""
     start, change = moves_for(problem.x, problem.norm)
     region, labels, draws = problem.region, problem.labels, problem.draws
     result, fell = problem.x.clone(), torch.zeros_like(labels, dtype=torch.bool)
     rows = torch.arange(len(labels), device=labels.device)
-    best, best_value = problem.x.clone(), torch.full_like(problem.eps, -math.inf)
+    values = torch.full_like(problem.eps, -math.inf)
+    best, best_value = problem.x.clone(), values.clone()
     for query in range(queries):
         moved = change(region, best, draws, share(query, queries)) if query else start(region, draws)
         logits = problem.model(region.back(moved))
@@ -72,6 +73,6 @@ def _search(problem: Problem, *, queries: int) -> tuple[Tensor, Tensor]:
             region, draws = region.of(keep), draws.of(keep)
             rows, labels, best, best_value = rows[keep], labels[keep], best[keep], best_value[keep]
             if not len(rows):
-                return result, fell
-    result[rows] = best
-    return result, fell
+                return result, fell, values
+    result[rows], values[rows] = best, best_value
+    return result, fell, values

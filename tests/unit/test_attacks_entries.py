@@ -1,0 +1,101 @@
+"""Attacks in conf/suite: every setting can be changed by its key, stored rows are found again, and none is two."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from small_runs import train
+
+from robode.data.facts import DataFacts
+from robode.errors import BadInput
+from robode.instantiate import build_each
+from robode.robustness.attacks.attack import Attack
+from robode.robustness.attacks.perturbations import PGD
+from robode.robustness.corruptions import Clean, ClipOnly, Gaussian
+from robode.robustness.evaluation import evaluation_digest
+from robode.robustness.protocols import ChNode2022, Sound
+from robode.robustness.suite import plan
+
+CONF = Path(__file__).parents[2] / "conf"
+FACTS = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
+OTHER = {
+    "eps": 0.2, "norm": "l2", "loss": "margin", "steps": 7, "step_size": 0.5, "restarts": 3, "targets": 2, "queries": 5,
+    "spare_certified": True, "suite": "mine",
+}  # fmt: skip
+# The evaluations (under protocol=sound, of data "d") as which the rows of past runs are stored: they must stay.
+STORED = {
+    "attacks_quick": {"fgsm_linf": "e263d67c", "pgd_linf": "d049f2e5", "pgd_l2": "402e50c0"},
+    "attacks_standard": {"standard_linf": "537d0b5c", "standard_l2": "9a65aa36"},
+    "autoattack": {"autoattack_linf": "8b064025", "autoattack_l2": "d3016737"},
+    "curve_l2": {"pgd_l2": "bf53c90d", "minimal_l2": "3162658f"},
+    "curve_linf": {"pgd_linf": "862ec467", "minimal_linf": "a8658bb7"},
+    "gap": {"standard_l2": "91974c76"},
+    "lecture_curve": {"pgd_l2": "bf53c90d", "apgd_margin_l2": "e7a4febc"},
+    "table1_attacks": {
+        "fgsm_linf": "e263d67c", "pgd_linf": "e959aae8", "pgd_margin_linf": "1c277944", "apgd_dlr_linf": "fc923547",
+        "square_linf": "015935ec", "apgd_dlr_l2": "1cf47d16",
+    },
+}  # fmt: skip
+
+
+def attacks(suite, *words):
+    """Those of conf/suite/<suite>.yaml, as built, with these changes."""
+    if suite == "autoattack":
+        pytest.importorskip("pyautoattack")
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        built = build_each(compose(overrides=[f"+suite={suite}", *words]).suite)
+    return {key: each for key, each in built.items() if isinstance(each, Attack)}
+
+
+@pytest.mark.parametrize("suite", STORED)
+def test_every_setting_of_an_attack_is_a_key_that_can_be_changed(suite):
+    keys = [(key, name) for key, each in attacks(suite).items() for name in inspect.signature(type(each)).parameters]
+    changed = attacks(suite, *(f"suite.{key}.{name}={OTHER[name]}" for key, name in keys))
+    for key, name in keys:
+        if name == "eps":
+            assert changed[key].severities == (0.2,)
+        else:
+            attribute = "spares_certified" if name == "spare_certified" else name
+            assert getattr(changed[key], attribute) == OTHER[name]
+
+
+@pytest.mark.parametrize("suite", STORED)
+def test_rows_of_past_runs_belong_to_the_same_evaluations(suite):
+    found = {key: evaluation_digest(each, Sound(), "d") for key, each in attacks(suite).items()}
+    assert found == STORED[suite]
+
+
+def test_no_suite_with_attacks_is_forgotten_here():
+    files = (CONF / "suite").glob("*.yaml")
+    assert set(STORED) == {path.stem for path in files if "attacks.perturbations" in path.read_text()}
+
+
+@pytest.mark.parametrize(
+    ("suite", "protocol", "expected"),
+    [
+        ({"a": PGD([0.1, 0.2]), "b": PGD([0.3, 0.2])}, Sound(), "suite.a and suite.b: both measure pgd_linf 0.2 with"),
+        ({"c": Clean(), "d": Clean()}, Sound(), "suite.c and suite.d: both measure clean with the same settings"),
+        ({"e": ClipOnly("noise")}, ChNode2022(), "suite.e and protocol=chnode_2022: both measure clip_only"),
+    ],
+)
+def test_two_entries_that_would_write_the_same_row_are_refused(suite, protocol, expected):
+    with pytest.raises(BadInput, match=expected):
+        plan(suite, protocol, FACTS, repeats=1)
+
+
+def test_entries_of_one_name_with_other_settings_or_other_severities_have_rows_of_their_own():
+    suite = {
+        "few": PGD([0.1, 0.2], steps=40), "many": PGD([0.1, 0.2], steps=100), "larger": PGD(0.3, steps=40),
+        "again": PGD(0.1, suite="mine"), "noise": Gaussian(0.1),
+    }  # fmt: skip
+    rows = [tuple(row.values()) for _, row in plan(suite, Sound(), FACTS, repeats=2)]
+    assert len(set(rows)) == len(rows) == 8
+
+
+def test_a_job_whose_entries_coincide_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("suite=attacks_quick", "suite.pgd_linf.norm=l2", "suite.pgd_linf.eps=0.5")
+    with pytest.raises(BadInput, match=r"suite\.pgd_linf and suite\.pgd_l2: both measure pgd_l2 0\.5 with the same"):
+        train(*words)
+    assert not [*tmp_path.rglob("*.csv")] and not [*tmp_path.rglob("config.yaml")]
