@@ -26,7 +26,7 @@ CASES = {
     "horizon=long": "horizon must be a number",
     "lr=${nothing}": "Interpolation key 'nothing' not found",
     # unknown choices
-    "model=chnod": "unknown model; did you mean 'chnode'? choose one of: chnode, chnode_lipschitz",
+    "model=chnod": "unknown model; did you mean 'chnode'? choose one of: chnode, chnode_dense, chnode_lipschitz",
     "data=cats": "unknown data; choose one of: cifar10",
     "integrator=leapfrog": "unknown integrator; choose one of: dopri5, etd, euler",
     "suite=nois": "did you mean 'noise'?",

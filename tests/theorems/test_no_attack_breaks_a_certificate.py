@@ -23,6 +23,7 @@ FAMILIES = {
     "gradient_flow_conv": ("model=gradient_flow_conv", "model.stages=2", "model.width=8"),
     "lipschitz_mlp": ("model=lipschitz_mlp", "model.width=64"),
     "chnode_lipschitz": ("model=chnode_lipschitz",),
+    "chnode_dense": ("model=chnode_dense", "model.width=64"),
 }
 N, STEPS = 1000, 10
 pytestmark = pytest.mark.slow

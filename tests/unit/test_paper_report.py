@@ -67,7 +67,10 @@ def test_every_verdict_is_where_it_belongs(cells):
     assert cell(cells, 0, "s&p .2")["verdict"] == "undecided"
     assert cell(cells, 2, "test")["verdict"] == cell(cells, 2, "s&p .2")["verdict"] == "not run"
     assert tally(cells) == {"agrees": 1, "higher": 2, "lower": 1, "undecided": 1, "not run": 1}
-    assert summary(cells) == "6 cells: 1 agrees, 2 higher, 1 lower, 1 undecided, 1 not run; 3 without a printed number"
+    said = "6 cells: 1 agrees, 2 higher, 1 lower, 1 undecided, 1 not run; 3 without a printed number"
+    assert summary(cells, pd.Series({0: 3, 1: 3, 2: 3})) == said
+    more = int((cells[cells["row"] == 0]["n"] > 0).sum())
+    assert summary(cells, pd.Series({0: 4, 1: 3, 2: 3})) == f"{said}; {more} with fewer seeds than planned"
 
 
 def test_bounds_of_a_number_are_shown_as_what_they_are(cells):

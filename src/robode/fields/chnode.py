@@ -30,6 +30,7 @@ class CHNode(HamiltonianFlow):
       so that the guarantee holds at every iterate), "factor" (factor * gamma_min after every optimiser step; sqrt(3)
       lets explicit Euler take its longest steps), or the published scripts' "script_mnist", "script_2d".
     gamma_start: "rule", or "zero" as in the published scripts (first forward pass with gamma = 0).
+    images: "pixels" (each pixel is a state of its own, as in the paper) or "vectors" (the whole image is one state).
     eta: epsilon = eta (1 - alpha^2). step="auto": h c gamma = 1 with c = (c1 + c2)/2, following the weights; with euler
       and rk4, which expand beyond h*, the smaller of that and h* (64 h* with integrator.substeps=auto).
     Property: `project_` leaves gamma >= gamma_min, so the ODE contracts (Theorem 1); with etd and imex so do the steps.
@@ -46,10 +47,14 @@ class CHNode(HamiltonianFlow):
         gamma_start: str = "rule",
         eta: float = 0.1,
         factor: float | None = None,
+        images: str = "pixels",
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         check_rule(gamma, eta, factor)
+        if images not in ("pixels", "vectors"):
+            raise BadInput(f"model.images: expected pixels or vectors, got '{images}'")
+        self.flattens = images == "vectors"
         if gamma_start not in ("rule", "zero"):
             raise BadInput(f"model.gamma_start: expected rule or zero, got '{gamma_start}'")
         if gamma_start == "zero" and gamma == "differentiable":

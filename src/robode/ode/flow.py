@@ -40,7 +40,7 @@ class Flow(nn.Module, ABC):
     h: Tensor
     auto: bool
     claim: ClassVar[Claim]
-    flattens: ClassVar[bool] = False  # True where a whole image is one state, a vector
+    flattens: bool = False  # True where a whole image is one state, a vector
     solves_an_ode: ClassVar[bool] = True  # False where a layer of step h is all there is, and half of it means nothing
     pixelwise: ClassVar[bool] = True  # False where steps mix pixels: their Jacobians are no small matrices
     project_at_start = True  # False for recipes whose first forward pass runs before the first projection

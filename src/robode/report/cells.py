@@ -87,7 +87,7 @@ def build_table(item: Item, cells: pd.DataFrame, runs: pd.DataFrame, label: str 
         tuple(item.columns),
         tuple((name, tuple(lines)) for name, lines in groups.items()),
         compared,
-        summary(cells),
+        summary(cells, runs.groupby("row").size()),
         tuple(_notes(cells, compared)),
     )
 
@@ -101,8 +101,14 @@ def with_doubts(cells: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
     return cells.assign(doubted=[len(each) for each in reasons], doubt=[each[0] if each else "" for each in reasons])
 
 
-def summary(cells: pd.DataFrame) -> str:
-    """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a printed number, if there are any."""
+def summary(cells: pd.DataFrame, planned: pd.Series) -> str:
+    """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a printed number, if there are any. Then, of all,
+    how many lack seeds. planned: how many seeds by row."""
+    partial = int(((cells["n"] > 0) & (cells["n"] < cells["row"].map(planned))).sum())
+    return _measured(cells) + (f"; {partial} with fewer seeds than planned" if partial else "")
+
+
+def _measured(cells: pd.DataFrame) -> str:
     printed = int(cells["printed"].notna().sum())
     if not printed:
         missing = int((cells["n"] == 0).sum())
