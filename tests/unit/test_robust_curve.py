@@ -122,3 +122,11 @@ def test_the_lectures_figures_have_the_printed_numbers_of_their_rows():
 def test_a_figure_that_was_set_up_wrongly_is_one_line(wrong):
     with pytest.raises(BadInput):
         build({"_target_": "robode.report.robust_curve.RobustCurve", **wrong})
+
+
+def test_all_panels_have_the_same_size_so_that_slopes_compare():
+    rows = [lines(number, f"net {number}", 90, 50, columns=["clean", "PGD .5"]) for number in range(7)]
+    ((_, figure, _, _),) = RobustCurve().draw(collected(*rows))
+    figure.draw_without_rendering()
+    sizes = {tuple(round(float(each), 2) for each in ax.get_position().size) for ax in figure.axes}
+    assert len(figure.axes) == 7 and len(sizes) == 1

@@ -45,7 +45,7 @@ class RobustCurve:
             return []
         across = 2 if len(rows) in (2, 4) else 3
         with styled():
-            figure, axes = panels(len(rows), columns=across, width=3.3, height=2.6)
+            figure, axes = panels(len(rows), columns=across, width=3.3, height=2.6, fill=False)
             for number, (ax, row) in enumerate(zip(axes, rows.itertuples(), strict=True)):
                 color, name = PALETTE[number % len(PALETTE)], str(row.name)
                 for other in rows["row"][rows["row"] != row.row]:

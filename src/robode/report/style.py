@@ -58,8 +58,11 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(_STYLE)  # type: ignore[arg-type]
 
 
-def panels(count: int, columns: int = 2, width: float = 3.5, height: float = 2.7) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` equal panels (inches); when the last row is short its last panel fills it."""
+def panels(
+    count: int, columns: int = 2, width: float = 3.5, height: float = 2.7, fill: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` equal panels (inches). fill: when the last row is short its last panel takes all of it;
+    without, slopes can be compared between all panels."""
     columns = max(1, min(columns, count))
     rows = max(1, math.ceil(count / columns))
     figure = Figure(figsize=(max(columns * width, 5.0), rows * height), layout="constrained")
@@ -67,7 +70,7 @@ def panels(count: int, columns: int = 2, width: float = 3.5, height: float = 2.7
     axes = []
     for index in range(count):
         row, column = divmod(index, columns)
-        last = index == count - 1
+        last = fill and index == count - 1
         axes.append(figure.add_subplot(grid[row, column:] if last else grid[row, column]))
     return figure, axes
 
