@@ -145,7 +145,7 @@ def _rows(
             measurement.rows(
                 about, network, *samples, progress=progress, known=store.__contains__, finished=store.add
             )  # fmt: skip
-        settle(store)
+    settle(store)  # not only after a measurement: the process that measured may have been killed before it
     return store.rows(asked)
 
 

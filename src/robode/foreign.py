@@ -13,10 +13,10 @@ def blamed(what: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise BadInput(f"{what} ({_reason(error)})") from error
+        raise BadInput(f"{what} ({reason(error)})") from error
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The kind of an error and the first line of its message; all of a message of robode's own."""
     if isinstance(error, BadInput):
         return str(error)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from robode.errors import BadInput, JobFailed
+from robode.foreign import reason
 
 PACKAGES = ("robode", "torch.nn", "torch.optim", "lightning", "torchmetrics")
 # Where robode keeps the classes that YAML files describe; its other modules hold machinery.
@@ -169,8 +170,7 @@ def _module(name: str, target: str) -> Any:
             why = f"needs the package '{error.name}', which is not installed"
         raise BadInput(f"_target_={target}: {why}") from error
     except (Exception, SystemExit) as error:  # a module of the user's may raise anything
-        why = f"{type(error).__name__}: {_first_line(error)}"
-        raise BadInput(f"_target_={target}: '{name}' cannot be imported ({why})") from error
+        raise BadInput(f"_target_={target}: '{name}' cannot be imported ({reason(error)})") from error
 
 
 def _explain(target: str, error: Exception) -> Exception:

@@ -78,9 +78,15 @@ def test_an_evaluation_lowers_what_an_earlier_one_with_a_larger_eps_left(tmp_pat
         found = run_evaluation(composed(*words, "verdicts=0", verb="evaluate"))["rows"]
         return next(row for row in found if row["severity"] == eps)
 
+    def found_nothing(row):
+        changes = dict(correct=row["n"], accuracy=1.0, accuracy_low=0.9, accuracy_high=1.0)
+        Store(run).replace(row | changes, np.ones(row["n"], dtype=bool))
+
     late = evaluated(4.0)
-    unlucky = np.ones(late["n"], dtype=bool)  # as if the search at this eps had found nothing
-    Store(run).replace(late | dict(correct=len(unlucky), accuracy=1.0, accuracy_low=0.9, accuracy_high=1.0), unlucky)
+    found_nothing(late)
     small = read_correct(run, evaluated(0.5))
     assert not small.all()
+    lowered = [row["correct"] for row in rows(tmp_path / run) if row["severity"] == 4.0]
+    assert lowered == [small.sum()]
+    found_nothing(late)  # as if a kill had come before the rows were made to agree; now nothing is missing
     assert evaluated(4.0)["correct"] == small.sum()

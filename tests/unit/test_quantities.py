@@ -20,6 +20,8 @@ from robode.ode.integrators import Euler
 from robode.report import journal, records
 from robode.report.records import BSM_COLUMNS, METRIC_COLUMNS
 from robode.report.settling import last_change
+from robode.robustness.adversarial_samples import AdversarialSamples
+from robode.robustness.masking import Believable
 from robode.robustness.noise_samples import NoiseSamples
 from robode.robustness.plane import Field2D
 from robode.robustness.quantities import EpsR
@@ -149,3 +151,18 @@ def test_training_cost_adds_up_sessions(tmp_path, six, network):
     write_json(tmp_path / "environment.json", {"wall_seconds": 30.0, "earlier": earlier})
     (row,) = TrainingCost().measure(network, six, tmp_path)
     assert row["quantity"] == "training_minutes" and row["value"] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("wrong", [0, 2.5, True, "three"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: EpsR(budget=n),
+        lambda n: NoiseSamples(count=n),
+        lambda n: AdversarialSamples(count=n),
+        lambda n: Believable(queries=n),
+    ],
+)
+def test_counts_are_whole_numbers_of_at_least_one(make, wrong):
+    with pytest.raises(BadInput, match=rf"^suite\.\w+\.\w+={wrong}: expected a whole number of at least 1$"):
+        make(wrong)

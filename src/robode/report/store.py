@@ -34,19 +34,19 @@ class Store:
         """Whether a row (the columns of records.IDENTITY and n) has been measured, under any checkpoint's name, and
         its right answers are there too."""
         known = self._rows.get(records.identity(asked))
-        return known is not None and bool(known["n"] == asked["n"]) and self._has_bits(known)
-
-    def _has_bits(self, row: Mapping[str, Any]) -> bool:
-        """Not so where the bits were removed, and where a process was killed between new bits and their row."""
-        try:
-            read_correct(self.folder, row)
-        except JobFailed:
-            return False
-        return True
+        return known is not None and bool(known["n"] == asked["n"]) and self.right(known) is not None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The rows whose bits are there."""
-        return iter([row for row in self._rows.values() if self._has_bits(row)])
+        """The rows, one for each measurement."""
+        return iter(list(self._rows.values()))
+
+    def right(self, row: Mapping[str, Any]) -> np.ndarray | None:
+        """Which samples a row counts as right, (n,) bool; None where that was removed or damaged, and where a process
+        was killed between new answers and their row."""
+        try:
+            return read_correct(self.folder, row)
+        except JobFailed:
+            return None
 
     def add(self, rows: Sequence[Mapping[str, Any]], right: Sequence[np.ndarray]) -> None:
         """Put complete rows and their right answers, (n,) bool each, onto the disk: after a kill all bits of a row

@@ -16,6 +16,7 @@ from robode.errors import BadInput
 from robode.network import Network
 from robode.robustness.attacks import fgsm
 from robode.robustness.copies import evaluating
+from robode.robustness.levels import check_count
 from robode.robustness.quantities import Quantity, row, write_arrays
 
 FILE = "adversarial_samples.npz"
@@ -36,8 +37,7 @@ class AdversarialSamples(Quantity):
     gives = ("samples_robust",)
 
     def __init__(self, count: int = 6, eps: float = 0.1):
-        if count < 1:
-            raise BadInput(f"suite.adversarial_samples.count: expected a whole number >= 1, got {count}")
+        check_count("suite.adversarial_samples.count", count)
         if not eps > 0:
             raise BadInput(f"suite.adversarial_samples.eps: expected a number > 0, got {eps}")
         self.count, self.eps = count, float(eps)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from robode.report.correct import read_correct
 from robode.report.records import IDENTITY, wilson
 from robode.report.store import Store
 
@@ -25,14 +24,16 @@ def settle(store: Store) -> int:
     that were found at the row's own eps.
 
     Raises:
-        JobFailed: bits that are missing or damaged; the disk refuses.
+        JobFailed: the disk refuses.
     """
     attacked = sorted((row for row in store if row["severity_unit"] == "eps"), key=_order)
     changed = 0
     for _, rows in groupby(attacked, key=_attack):
         standing: np.ndarray | None = None
         for row in rows:
-            right = read_correct(store.folder, row)
+            right = store.right(row)
+            if right is None:  # it will be measured again when it is asked for
+                continue
             standing = right if standing is None else right & standing
             if (standing != right).any():
                 store.replace(_lowered(row, int(standing.sum())), standing)

@@ -19,6 +19,7 @@ from robode.network import Normalise, build_network
 from robode.report import records
 from robode.robustness.attacks.perturbations import SMOOTH
 from robode.robustness.copies import evaluating
+from robode.robustness.levels import check_count
 from robode.robustness.masking_checks import verdict
 from robode.robustness.masking_file import read_part, write_part
 from robode.robustness.masking_trial import Trial
@@ -64,8 +65,7 @@ class Believable(Quantity):
             raise BadInput(f"suite.believable.eps: expected a number > 0, got {eps}")
         counts = {"samples": samples, "steps": steps, "restarts": restarts, "queries": queries}
         for key, value in counts.items():
-            if value < 1:
-                raise BadInput(f"suite.believable.{key}: expected a whole number >= 1, got {value}")
+            check_count(f"suite.believable.{key}", value)
         self.eps, self.norm, self.samples, self.baseline = float(eps), norm, samples, baseline
         self.steps, self.restarts, self.queries, self.seed = steps, restarts, queries, seed
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from robode.data.facts import DataFacts
 from robode.data.module import DataModule
-from robode.errors import BadInput
 from robode.network import Network
 from robode.robustness.corruptions import Clean, Gaussian, Perturbation, SaltAndPepper
+from robode.robustness.levels import check_count
 from robode.robustness.protocols import ChNode2022, Sound
 from robode.robustness.quantities import Quantity, row, write_arrays
 from robode.robustness.suite import sample_grid
@@ -30,8 +30,7 @@ class NoiseSamples(Quantity):
     gives = ("noise_samples",)
 
     def __init__(self, count: int = 10):
-        if count < 1:
-            raise BadInput(f"suite.noise_samples.count: expected a whole number >= 1, got {count}")
+        check_count("suite.noise_samples.count", count)
         self.count = count
 
     def refusal(self, facts: DataFacts) -> str | None:

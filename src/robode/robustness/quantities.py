@@ -18,6 +18,7 @@ from robode.errors import BadInput
 from robode.network import Network
 from robode.report import records
 from robode.report.style import write_whole
+from robode.robustness.levels import check_count
 from robode.robustness.radius import BUDGET, GAP, Radii, radii
 
 
@@ -83,8 +84,7 @@ class EpsR(Quantity):
     def __init__(self, gap: float = GAP, budget: int = BUDGET):
         if not 0 < gap < 1:
             raise BadInput(f"suite.eps_r.gap: expected a number strictly between 0 and 1, got {gap}")
-        if budget < 1:
-            raise BadInput(f"suite.eps_r.budget: expected a whole number >= 1, got {budget}")
+        check_count("suite.eps_r.budget", budget)
         self.gap, self.budget = gap, budget
 
     def refusal(self, facts: DataFacts) -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.robustness.corruptions import Batch, Perturbation
-from robode.robustness.levels import noise_levels
+from robode.robustness.levels import check_count, noise_levels
 from robode.robustness.noise import Draws
 
 ABSTAIN = -1
@@ -64,8 +64,7 @@ class Smoothing(Perturbation):
         if not (isinstance(alpha, int | float) and 0 < alpha < 0.5):
             raise BadInput(f"suite.smoothing.alpha={alpha}: expected a number strictly between 0 and 0.5")
         for key, count in (("n0", n0), ("n", n)):
-            if type(count) is not int or count < 1:
-                raise BadInput(f"suite.smoothing.{key}={count}: expected a whole number of at least 1")
+            check_count(f"suite.smoothing.{key}", count)
         self.sigma, self.n0, self.n, self.alpha = float(sigma), n0, n, float(alpha)
         self.severity_unit = f"radius at {100 * (1 - self.alpha):g} %"
         largest = float(certified_radius(np.array([n]), n, self.sigma, self.alpha)[0])
