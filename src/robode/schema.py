@@ -26,7 +26,7 @@ class Train:
     data: Any = _group("the data set; data.root=FOLDER says where its files are")
     depth: int = _word("layers N, each one integrator step")
     seed: int = _word("of the weights, the batch order and the noise")
-    seeds: Any = _word("these seeds together in one process, each its own run: how many (1, 2, …) or which: [1,5]")
+    seeds: Any = _word("these seeds one after the other, each its own run: how many (1, 2, …) or which: [1,5]")
     protocol: Any = _group("how noise is measured: its space, clipping and units")
     integrator: Any = _group("the one-step method that makes a layer out of the field")
     suite: Any = _group("perturbations to evaluate; several: suite=[noise,clean]")

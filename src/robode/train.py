@@ -21,7 +21,6 @@ from robode.network import build_network
 from robode.resume import resumed
 from robode.runs import Run, checkpoint_path, create, locate, set_aside
 from robode.seeds import one_each
-from robode.together import train_together
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.checkpoints import load_weights
 from robode.training.processes import Workers, together
@@ -47,7 +46,7 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
         KeyboardInterrupt: the run is marked interrupted and can be resumed.
     """
     if cfg.get("seeds") is not None:
-        return _run_together(cfg, words, wait)
+        return _run_seeds(cfg, words, wait)
     console, continued = Console(), cfg.resume is not None
     cfg, run = resumed(cfg, words) if continued else (cfg, None)
     config, data = to_plain(cfg), build_data(cfg)
@@ -69,17 +68,17 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
     return result | {"trained": unfinished, "other_code": environment.other_code(run)}
 
 
-def _run_together(cfg: DictConfig, words: Sequence[str], wait: bool) -> dict[str, Any]:
-    """Train the seeds in one batch, then measure each run. Raises `JobFailed` at the end if some seed failed."""
-    configs = one_each(cfg)
-    failures = train_together(configs, Console(), wait)
-    for each in configs:
-        each.force = False  # that is done
-    good = [each for each, failure in zip(configs, failures, strict=True) if failure is None]
-    results = [run_training(each, words, wait) for each in good]
-    if len(good) < len(configs):
-        raise JobFailed("; ".join(f"seed {c.seed}: {f}" for c, f in zip(configs, failures, strict=True) if f))
-    return results[-1] | {"trained": True, "runs": [result["run"] for result in results]}
+def _run_seeds(cfg: DictConfig, words: Sequence[str], wait: bool) -> dict[str, Any]:
+    """Each seed in turn, a run of its own. Raises `JobFailed` at the end if some seed failed; the others are done."""
+    results, failures = [], []
+    for each in one_each(cfg):
+        try:
+            results.append(run_training(each, words, wait))
+        except JobFailed as error:
+            failures.append(f"seed {each.seed}: {error}")
+    if failures:
+        raise JobFailed("; ".join(failures))
+    return results[-1] | {"trained": any(r["trained"] for r in results), "runs": [r["run"] for r in results]}
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from batches import TOY, alone, assert_same_run, configs, together
 from small_runs import SMALL, composed, train
 from torch import nn
 from torch.nn import functional
@@ -184,13 +183,6 @@ def test_a_run_logs_its_terms_and_resumes_with_the_draws_it_would_have_made(obje
     logged = {each.removeprefix("train/"): rows["value"].to_list() for each, rows in metrics.groupby("name")}
     terms = zip(*(logged[each] for each in TERMS[objective]), strict=True)
     assert logged["loss"] == pytest.approx([sum(each) for each in terms], rel=1e-5) and len(logged["loss"]) > 0
-
-
-@pytest.mark.parametrize("objective", TERMS)
-def test_seeds_trained_together_are_separate_trainings(objective, tmp_path):
-    jobs = configs((*TOY, "epochs=1", f"objective={objective}"), 3, 1)
-    runs = together(tmp_path, jobs)
-    assert_same_run(alone(jobs[1], tmp_path / "alone"), runs[1])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from batches import TOY, alone, assert_same_run, configs, together
 from problems import norm2, randn
 from small_runs import composed, train
 
@@ -19,10 +18,8 @@ from robode.fields.lipschitz_mlp import LipschitzMLP
 from robode.network import build_network
 from robode.ode.finer import with_finer_solver
 from robode.ode.integrators import ETD, Euler
-from robode.ode.orthonormal import orthonormal
 from robode.ode.sensitivity import bsm_norms
 from robode.report.records import read_metrics
-from robode.training.checkpoints import read_checkpoint
 
 
 def flow(**options: Any) -> GradientFlow:
@@ -178,13 +175,3 @@ def test_width_auto_is_as_many_numbers_as_a_sample_has() -> None:
     words = ("model=gradient_flow", "model.width=auto", "model.rows=7", "depth=2", "data.root=nowhere", "data=mnist")
     network = build_network(composed(*words), facts)
     assert network.flow.width == 30 and network.flow.W.shape == (2, 7, 30)
-
-
-@pytest.mark.parametrize("words", [("model=gradient_flow", "objective=margin_hinge"), ("model=chnode_lipschitz",)])
-def test_seeds_together_keep_their_constraints(words: tuple[str, ...], tmp_path: Path) -> None:
-    """The readout is projected like the flow, also where the networks compute side by side."""
-    jobs = configs((*TOY, *words, "lr=0.1"), 1, 2)
-    runs = together(tmp_path, jobs)
-    assert_same_run(alone(jobs[1], tmp_path / "alone"), runs[1])
-    weight = read_checkpoint(runs[0].last)["state_dict"]["network.readout.weight"]
-    assert torch.equal(orthonormal(weight), weight)

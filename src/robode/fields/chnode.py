@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robode.errors import BadInput
 from robode.fields.gamma import check_rule, gamma_of
-from robode.fields.hamiltonian import Bounds, HamiltonianFlow, Rates, centre
+from robode.fields.hamiltonian import HamiltonianFlow, Rates, centre
 from robode.ode.bounds import Scalar, value
 from robode.ode.integrators import Euler, Integrator
 from robode.ode.norms import largest_eigenvalue
@@ -84,8 +84,8 @@ class CHNode(HamiltonianFlow):
             raise BadInput(f"model.kappa: expected auto or a number > 0 (c1 = kappa must be positive), got {kappa}")
         return float(kappa)
 
-    def _rates(self, differentiable: bool, bounds: Bounds | None = None) -> Rates:
-        m, M = bounds or self.hessian_bounds(differentiable)
+    def _rates(self, differentiable: bool) -> Rates:
+        m, M = self.hessian_bounds(differentiable)
         c1: Scalar = m.min() if differentiable else float(m.min())
         c2: Scalar = M.max() if differentiable else float(M.max())
         gamma = gamma_of(self.rule, c1, c2, self.skew.norm, self.eta, self.factor)
@@ -125,11 +125,11 @@ class CHNode(HamiltonianFlow):
         values = super().properties()
         return values | {"substeps": float(self.rates().substeps)} if self.adaptive else values
 
-    def project_(self, bounds: Bounds | None = None) -> dict[str, float]:
+    def project_(self) -> dict[str, float]:
         """c1, c2 -> gamma (and h, c): the paper's update, here in float64. Idempotent: depends on the weights alone."""
         self.confine_()
         with torch.no_grad():
-            rates = self._rates(self.differentiable, bounds)
+            rates = self._rates(self.differentiable)
             for buffer, rate in ((self.gamma, rates.gamma), (self.h, rates.h), (self.c, rates.c)):
                 buffer.copy_(torch.as_tensor(rate, dtype=torch.float64))
             if self.adaptive:

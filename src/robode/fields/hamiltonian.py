@@ -36,9 +36,6 @@ class Rates:
     substeps: int = 1
 
 
-Bounds = tuple[Tensor, Tensor]  # what hessian_bounds returns
-
-
 class HamiltonianFlow(LayeredFlow):
     """Common to CHNode and HDNN: parameters, Hessian bounds, and fields bound to the current gamma, h and c."""
 
@@ -114,14 +111,11 @@ class HamiltonianFlow(LayeredFlow):
         ]
         return fields * (self.depth if self.shared else 1), h
 
-    def project_(self, bounds: Bounds | None = None) -> dict[str, float]:
-        """Re-centres etd and imex on the current Hessian bounds; subclasses also choose gamma and h. Idempotent.
-
-        bounds: what `hessian_bounds` returns now, where several networks have had theirs computed together.
-        """
+    def project_(self) -> dict[str, float]:
+        """Re-centres etd and imex on the current Hessian bounds; subclasses also choose gamma and h. Idempotent."""
         self.confine_()
         with torch.no_grad():
-            m, M = bounds or self.hessian_bounds()
+            m, M = self.hessian_bounds()
             self.c.copy_(centre(m, M))
         return {"gamma": float(self.gamma)}
 

@@ -1,0 +1,75 @@
+"""A task says what a target is, what an output is worth for it, and which direction is better.
+
+Nothing else in robode knows of classes: the network has `outputs` numbers to give, evaluation keeps one score a sample,
+and checkpoints, curves and intervals follow the task's direction and unit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+AttackLoss = Callable[[Tensor, Tensor], Tensor]
+"""output (B, outputs), target (B, ...) -> (B,): what an attack climbs; larger is worse for the network."""
+
+
+class Task(ABC):
+    """What all tasks answer. Outputs are (B, outputs), targets (B,) or (B, *shape); scores are (B,) float32.
+
+    name: of the task; score_name: what its score is called on pages and in the training log ("accuracy").
+    better: whether a higher or a lower score is better. unit: of the score, "" for shares of samples.
+    worst: the score of an output that is not finite.
+    """
+
+    name: ClassVar[str]
+    score_name: ClassVar[str]
+    better: ClassVar[Literal["higher", "lower"]]
+    worst: ClassVar[float]
+    unit: str = ""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """How many numbers the head gives for one sample."""
+
+    @abstractmethod
+    def check(self, target: Tensor, name: str) -> None:
+        """Raises `BadInput` for targets (n, ...) that are none of this task. name: of the data set, for the message."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss that is logged on validation data whatever the objectives are, a mean over samples: 0-d."""
+
+    @abstractmethod
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """One score a sample, (B,) float32; `worst` for outputs that are not finite."""
+
+    @abstractmethod
+    def failed(self, output: Tensor, target: Tensor) -> Tensor:
+        """Where an attack has nothing left to do, (B,) bool."""
+
+    @property
+    @abstractmethod
+    def attack_losses(self) -> Mapping[str, AttackLoss]:
+        """What attacks may climb, by name; the first one is the default."""
+
+    @abstractmethod
+    def certified(self, output: Tensor, target: Tensor, pairs: Tensor, radius: float) -> Tensor:
+        """A bound of the score that no x' within `radius` is worse than, (B,) float32. pairs (outputs, outputs):
+        certified Lipschitz constants; of output i - output j off the diagonal, of the whole output on it."""
+
+    @abstractmethod
+    def interval(self, scores: np.ndarray) -> tuple[float, float]:
+        """95 % interval of the mean score of all samples like these. scores: (n,)."""
+
+    def worse(self, a: Tensor, b: Tensor) -> Tensor:
+        """Elementwise the worse of two scores."""
+        return a.minimum(b) if self.better == "higher" else a.maximum(b)
+
+    def is_better(self, a: float, b: float) -> bool:
+        """Whether the score a is strictly better than b."""
+        return a > b if self.better == "higher" else a < b
