@@ -22,7 +22,7 @@ import torch
 
 SMALL = ("epochs=2", "repeats=2", "trainer.threads=1")
 IMAGES = ("data.limit_train=400", "data.validation=100", "depth=3")
-TOY = ("data.source.n=400", "data.validation=40", "depth=4")
+TOY = ("data.limit_train=200", "data.validation=40", "depth=4")
 SIX = ("data=six_points", "epochs=4", "depth=4")
 ATTACKS = "suite=[noise,attacks_quick,certified]"
 RUNS: dict[str, tuple[str, ...]] = {
