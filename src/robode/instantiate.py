@@ -21,7 +21,10 @@ from robode.foreign import reason
 
 PACKAGES = ("robode", "torch.nn", "torch.optim", "lightning", "torchmetrics")
 # Where robode keeps the classes that YAML files describe; its other modules hold machinery.
-NOUNS = ("robode.data", "robode.fields", "robode.objectives", "robode.ode", "robode.report", "robode.robustness")
+NOUNS = (
+    "robode.data", "robode.encoders", "robode.fields", "robode.heads", "robode.objectives", "robode.ode",
+    "robode.report", "robode.robustness",
+)  # fmt: skip
 TRUST = "ROBODE_TRUST"
 
 

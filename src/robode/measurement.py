@@ -17,7 +17,6 @@ from robode.environment import git_state
 from robode.errors import BadInput
 from robode.instantiate import build, build_each
 from robode.network import Network
-from robode.ode.integrators import ETD, MAX_SUBSTEPS
 from robode.report.records import append_numbers, wilson
 from robode.report.style import write_whole
 from robode.robustness.certificates import Certified, constants
@@ -30,7 +29,6 @@ from robode.runs import Run
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
 EVALUATION_BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
 FLOW = ("flow_ode", "flow_discrete")
-ACTIVE_J = 0.05  # exp(-h c gamma) below this: an etd step is a gradient step and J plays no part
 
 
 @dataclass(frozen=True)
@@ -224,24 +222,7 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
 
 def warnings_about(network: Network) -> list[str]:
     """One line for each thing that a user of these settings should know."""
-    flow = network.flow
-    bounds = flow.certificate()
-    found = []
-    properties = flow.properties()
-    if properties.get("substeps") == MAX_SUBSTEPS and properties["h"] > MAX_SUBSTEPS * properties["h_star"]:
-        found.append(
-            f"integrator.substeps=auto: even {MAX_SUBSTEPS} substeps, the most, are longer than h_star; whether the "
-            "network that runs contracts is certified by flow_discrete alone"
-        )
-    elif bounds["flow_ode"] <= 1 < bounds["flow_discrete"]:
-        found.append(
-            "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to (flow_discrete > 1): use "
-            "integrator=etd, or a step of at most h_star"
-        )
-    decay = math.exp(-properties.get("hcgamma_max", 0.0))
-    if decay < ACTIVE_J and isinstance(flow.integrator, ETD):
-        found.append(f"J has no effect: exp(-h c gamma) < {ACTIVE_J} in some layer; use step=auto or a smaller step")
-    return found
+    return network.flow.warnings()
 
 
 def precision_warnings(config: Mapping[str, Any]) -> list[str]:

@@ -29,6 +29,8 @@ class Train:
     seeds: Any = _word("these seeds one after the other, each its own run: how many (1, 2, …) or which: [1,5]")
     protocol: Any = _group("how noise is measured: its space, clipping and units")
     integrator: Any = _group("the one-step method that makes a layer out of the field")
+    encoder: Any = _group("from a sample to the flow's first state")
+    head: Any = _group("from the flow's last state to the outputs")
     suite: Any = _group("perturbations to evaluate; several: suite=[noise,clean]")
     epochs: int = _word("passes over the training data")
     batch_size: int = _word("samples a step")

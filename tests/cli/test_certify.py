@@ -98,7 +98,7 @@ def test_a_run_is_certified(call: Callable[..., Answer], run_of_one_epoch: Run) 
     run = run_of_one_epoch
     answer = call("certify", f"run={run.id}", "radii=[0.001,0.01,100.0]")
     assert answer.code == 0, answer.err
-    for word in ("lift", "step 1", "step 2", "readout", "flow_ode", "flow_discrete", "end_to_end", "pairs_max"):
+    for word in ("encoder", "step 1", "step 2", "head", "flow_ode", "flow_discrete", "end_to_end", "pairs_max"):
         assert word in answer.out
     assert "vacuous from radius 100 on" in answer.out
     rows = read_rows(run.folder / "results.csv")
@@ -239,7 +239,7 @@ def test_dry_run(call: Callable[..., Answer], nets: None, run_of_one_epoch: Run)
 
 
 def test_where_a_bound_is_vacuous_its_largest_factor_is_named() -> None:
-    bounds = Constants({"lift": 2.0, "step 1": 30.0, "readout": 0.5}, 1.0, 30.0, 60.0, None, 2)
+    bounds = Constants({"encoder": 2.0, "step 1": 30.0, "head": 0.5}, 1.0, 30.0, 60.0, None, 2)
     rows = [{"perturbation": "certified", "severity": r, "correct": c} for r, c in ((0.1, 5), (0.2, 0), (0.3, 0))]
     first, second = vacuous(bounds, rows)
     assert "from radius 0.2 on" in first and "bound 30 is that of step 1: 30" in second

@@ -27,6 +27,17 @@ def load(group: str, name: str) -> dict[str, Any]:
     return {str(k): v for k, v in node.items()}
 
 
+def ends_of(model: str) -> dict[str, dict[str, Any]]:
+    """The encoder and the head that the YAML of a model chooses."""
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{model}.yaml")).get("defaults", [])
+    chosen = {"encoder": "auto", "head": "linear"}
+    for entry in defaults:
+        for key, name in entry.items():
+            group = key.split("/")[-1].split("@")[0]
+            chosen |= {group: name} if group in chosen else {}
+    return {group: load(group, name) for group, name in chosen.items()}
+
+
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 INTEGRATORS = sorted(path.stem for path in (CONF / "integrator").glob("*.yaml"))
 PAIRS = [(m, i) for m in MODELS for i in load("model", m)["integrators"]]
@@ -49,7 +60,9 @@ def make(model: str, integrator: str, kind: str | None = None, *, depth: int = 3
     torch.manual_seed(seed)
     node = load("model", model) | NEEDS.get((model, integrator), {}) | {"width": 4} | options
     method = load("integrator", integrator)
-    cfg = SimpleNamespace(model=node, integrator=method, depth=depth, step=step, horizon=horizon)
+    cfg = SimpleNamespace(
+        model=node, integrator=method, depth=depth, step=step, horizon=horizon, **ends_of(model)
+    )
     return build_network(cfg, FACTS[kind or kind_of(model)])
 
 

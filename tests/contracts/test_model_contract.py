@@ -38,7 +38,7 @@ def test_forward_backward_save_load_and_order(model: str, integrator: str, kind:
         torch.testing.assert_close(network(x.flip(0)), network(x).flip(0), rtol=1e-4, atol=1e-5)
         states = network.flow.states(network.embed(x))
         assert len(states) == 4 and states[0].shape == states[-1].shape == network.embed(x).shape
-        assert torch.equal(network.readout(states[-1].flatten(1)), network(x))
+        assert torch.equal(network.head(states[-1].flatten(1)), network(x))
         saved = io.BytesIO()
         torch.save(network.state_dict(), saved)
         saved.seek(0)

@@ -49,7 +49,7 @@ def flips(network: Network, x: Tensor, labels: Tensor, radius: Tensor, steps: in
 
     Projected ascent along the gradient of logit_j - logit_label, the worst direction to first order.
     """
-    classes = network.readout.out_features
+    classes = network.head.out_features
     others = torch.arange(classes).expand(len(x), classes)
     wide = x[:, None].expand(-1, classes, *x.shape[1:]).flatten(0, 1)
     y, j = labels.repeat_interleave(classes), others.flatten()

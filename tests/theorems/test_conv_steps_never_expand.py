@@ -88,14 +88,14 @@ def test_no_step_within_the_limit_expands(activation: str) -> None:
         each = field(randn(3, 2, 3, 3, seed=seed), activation, size)
         limit = 2 / each.lipschitz()
         for h, x in ((limit, randn(2, *size, seed=3)), (3 * limit, 5 * randn(2, *size, seed=4))):
-            J = jacobian(lambda y, h=h, each=each: Euler().step(each, 0.0, h, y), x)
+            J = jacobian(lambda y, h=h, each=each: Euler().step(each, 0.0, h)(y), x)
             spectrum = torch.linalg.eigvals(J)
             assert float(spectrum.imag.abs().max()) <= 1e-8 and float((J - J.T).abs().max()) <= 1e-12
             low, high = float(spectrum.real.min()), float(spectrum.real.max())
             assert 1 - h * each.lipschitz() - 1e-9 <= low and high <= 1 + 1e-9
-            assert norm2(J) <= Euler().lipschitz(each, h) * (1 + 1e-9)
-        assert Euler().lipschitz(each, limit) == 1.0
-        assert Euler().lipschitz(each, 3 * limit) == pytest.approx(5)
+            assert norm2(J) <= Euler().step(each, 0.0, h).lipschitz() * (1 + 1e-9)
+        assert Euler().step(each, 0.0, limit).lipschitz() == 1.0
+        assert Euler().step(each, 0.0, 3 * limit).lipschitz() == pytest.approx(5)
 
 
 def test_beyond_the_limit_a_step_expands_where_the_norm_is_attained() -> None:
@@ -106,10 +106,10 @@ def test_beyond_the_limit_a_step_expands_where_the_norm_is_attained() -> None:
     x = randn(2, 4, 4, seed=5)
     for factor, expected in ((1.0, 1.0), (1.05, 1.1), (1.5, 2.0)):
         h = factor * 2 / each.lipschitz()
-        assert norm2(jacobian(lambda y, h=h, each=each: Euler().step(each, 0.0, h, y), x)) == pytest.approx(
+        assert norm2(jacobian(lambda y, h=h, each=each: Euler().step(each, 0.0, h)(y), x)) == pytest.approx(
             expected, rel=1e-8
         )
-        assert Euler().lipschitz(each, h) == pytest.approx(expected, rel=1e-8)
+        assert Euler().step(each, 0.0, h).lipschitz() == pytest.approx(expected, rel=1e-8)
 
 
 def test_beyond_the_limit_a_step_expands_for_any_kernel_whose_norm_is_known() -> None:
@@ -117,7 +117,7 @@ def test_beyond_the_limit_a_step_expands_for_any_kernel_whose_norm_is_known() ->
         W = Convolution(randn(3, 2, 3, 3, seed=seed))
         each = ConvGradientField(W, torch.full((3,), 1e3).double(), named_activation("relu"), size)
         h = 1.05 * 2 / norm2(dense(W, *size)) ** 2
-        J = jacobian(lambda y, h=h, each=each: Euler().step(each, 0.0, h, y), randn(2, *size, seed=6))
+        J = jacobian(lambda y, h=h, each=each: Euler().step(each, 0.0, h)(y), randn(2, *size, seed=6))
         assert norm2(J) == pytest.approx(1.1, rel=1e-8)
 
 
@@ -155,7 +155,7 @@ FLOWS: dict[str, dict[str, Any]] = {
 def test_the_certificate_bounds_the_jacobian_of_the_whole_flow(name: str, grown: float) -> None:
     """Also where nobody projects and the certificate is above 1, as it then must be."""
     phi = flow(**FLOWS[name]).double()
-    phi.bind_shape_((2, 4, 6))
+    phi.build((2, 4, 6))
     with torch.no_grad():
         for kernels, biases in zip(phi.K, phi.b, strict=True):
             kernels.mul_(grown)
@@ -176,7 +176,7 @@ def test_the_certificate_bounds_the_jacobian_of_the_whole_flow(name: str, grown:
 def test_weights_in_float32_never_leave_the_constraint(seed: int) -> None:
     """After any update the next projection restores it, in the arithmetic of training; a second one changes nothing."""
     phi = flow(seed=seed, layers=[2, 2], expansion=1 + seed % 2, activation=list(ACTIVATIONS)[seed % 5])
-    phi.bind_shape_((2, 6, 4))
+    phi.build((2, 6, 4))
     assert phi.certificate()["flow_discrete"] <= 1
     for scale in (0.01, 1.0, 30.0):
         with torch.no_grad():
@@ -192,7 +192,7 @@ def test_weights_in_float32_never_leave_the_constraint(seed: int) -> None:
 
 def test_with_substeps_auto_weights_are_free_and_layers_as_many_steps_as_they_need() -> None:
     phi = flow(substeps="auto")
-    phi.bind_shape_((2, 4, 6))
+    phi.build((2, 4, 6))
     with torch.no_grad():
         for factor, kernel in zip((0.5, 1.5, 3.0, 100.0), [*phi.K[0], *phi.K[1]], strict=True):
             kernel.mul_(factor)

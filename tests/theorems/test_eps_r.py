@@ -19,10 +19,11 @@ from robode.fields.hdnn import HDNN
 from robode.fields.node import Node
 from robode.fields.resnet import ResNet
 from robode.network import Network
+from robode.ode.enclosure import Enclosure
 from robode.ode.flow import Flow
 from robode.ode.integrators import ETD, Euler, SymplecticEuler
 from robode.ode.runge_kutta import RK4
-from robode.robustness.enclosure import Enclosure, enclose
+from robode.ode.step import Chain
 from robode.robustness.radius import radii
 
 GAP = 5e-3
@@ -43,8 +44,8 @@ def network(flow: Flow, classes: int = 2, seed: int = 0) -> Network:
     """With a steep random readout, so that boundaries run close to the points."""
     torch.manual_seed(seed)
     net = Network(DataFacts((2,), classes, (0.3, -0.2), (0.8, 1.5), None, tuple(map(str, range(classes)))), flow)
-    net.readout.weight.data.normal_(0, 3)
-    net.readout.bias.data.normal_(0, 1)
+    net.head.weight.data.normal_(0, 3)
+    net.head.bias.data.normal_(0, 1)
     return net
 
 
@@ -66,7 +67,7 @@ def test_a_linear_classifiers_radius_is_the_distance_to_its_hyperplanes(classes:
     net = network(flow, classes)
     x = randn(12, 2, seed=1)
     labels = classes_of(net, x)
-    W, b = net.readout.weight.detach() / net.normalise.std, net.readout.bias.detach()  # back to data units
+    W, b = net.head.weight.detach() / net.normalise.std, net.head.bias.detach()  # back to data units
     b = b - W @ net.normalise.mean
     true = [
         min(float(((W[y] - W[k]) @ p + b[y] - b[k]) / (W[y] - W[k]).norm()) for k in range(classes) if k != y)
@@ -121,7 +122,7 @@ def test_enclosures_hold_every_state_and_shrink_with_the_square_of_the_box(name:
     for half in (0.2, 0.02, 0.002):
         centre = randn(n, 1, seed=5)
         sides = half * torch.eye(n, dtype=torch.float64)[:, :, None]
-        out = enclose(flow, Enclosure(centre, sides, torch.zeros_like(centre)))
+        out = Chain(flow.steps()).enclose(Enclosure(centre, sides, torch.zeros_like(centre)))
         corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * n).T
         inside = centre + half * torch.cat([corners, 2 * torch.rand(n, 500, dtype=torch.float64) - 1], dim=1)
         with torch.no_grad():

@@ -19,7 +19,6 @@ from robode.fields.node import MLPField, Node
 from robode.fields.resnet import ResNet
 from robode.measurement import warnings_about
 from robode.network import Network
-from robode.ode import bounds
 from robode.ode.activations import named_activation
 from robode.ode.flow import Flow
 from robode.ode.integrators import MAX_SUBSTEPS, Euler
@@ -42,11 +41,11 @@ def test_a_substepped_layer_is_s_euler_steps_with_their_jacobian_and_constant(ki
     for _ in range(s):
         product = (eye(3) + h / s * field.jacobian(0.0, z)) @ product
         z = z + h / s * field(0.0, z)
-        constant *= Euler().lipschitz(field, h / s)
-    torch.testing.assert_close(method.step(field, 0.0, h, y), z, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(method.jacobian(field, 0.0, h, y), product, rtol=1e-10, atol=1e-12)
-    assert method.lipschitz(field, h) == pytest.approx(constant, rel=1e-12)
-    assert norm2(product) <= method.lipschitz(field, h)
+        constant *= Euler().step(field, 0.0, h / s).lipschitz()
+    torch.testing.assert_close(method.step(field, 0.0, h)(y), z, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(method.step(field, 0.0, h).jacobian(y), product, rtol=1e-10, atol=1e-12)
+    assert method.step(field, 0.0, h).lipschitz() == pytest.approx(constant, rel=1e-12)
+    assert norm2(product) <= method.step(field, 0.0, h).lipschitz()
 
 
 def changed(flow: CHNode, scale: float) -> dict[str, float]:
@@ -134,9 +133,9 @@ def test_the_number_is_in_the_state_dict_only_where_it_follows_the_weights() -> 
 
 def test_one_substep_is_the_plain_layer_bit_by_bit() -> None:
     field, y = random_field(4, seed=1), randn(4, 6, seed=2)
-    assert torch.equal(Euler(1).step(field, 0.0, 0.3, y), field.layer(field.skew.function(
+    assert torch.equal(Euler(1).step(field, 0.0, 0.3)(y), field.through(field.skew.function(
         [(-0.3 * float(field.gamma), 0.3 * w) for w in field.skew.omegas], torch.float64))(y))  # fmt: skip
-    assert bounds.value(Euler(1).step_limit(0.1, 2.0, 3.0, 1.0)) == 0.999 * bounds.h_star(0.1, 2.0, 3.0, 1.0)
+    assert Euler(1).circle == 1 and Euler(3).circle == 3
 
 
 @pytest.mark.parametrize("substeps", [0, -1, 1.5, True, "many", None])

@@ -20,7 +20,7 @@ def make_flow(seed: int, J: str, eta: float) -> CHNode:
 @pytest.mark.parametrize("eta", [0.05, 0.5, 0.95])
 def test_sensitivity_of_the_ode_stays_below_the_printed_bound(J: str, eta: float) -> None:
     flow = make_flow(1, J, eta)
-    fields, rho = flow.bind(torch.float64)[0], flow.properties()["rho"]
+    fields, rho = flow.exact().bind()[0], flow.properties()["rho"]
     scales = torch.tensor([0.0, 0.1, 0.3, 1.0, 3.0, 10.0], dtype=torch.float64)
     y, steps = scales * randn(4, 6, seed=2), []
     for field in fields:
@@ -45,7 +45,7 @@ def test_robodes_own_certificate_is_never_weaker_than_the_printed_one() -> None:
 def test_how_far_the_bound_is_above_what_is_measured(seed: int) -> None:
     """Not vacuous: over one layer the certificate is within a factor 4 of the largest sensitivity that was found."""
     flow = make_flow(seed, "canonical", 0.1)
-    field = flow.bind(torch.float64)[0][0]
+    field = flow.exact().bind()[0][0]
     largest = norm2(fine_flow_jacobian(field, 2 * randn(4, 200, seed=seed), 0.2, 100)[1])
     bound = math.exp(0.2 * field.lognorm())
     assert largest <= bound * (1 + 1e-9)

@@ -38,8 +38,8 @@ class Problem:
         G = Skew(self.J).function(integrator.gains(flat, self.h), torch.float64)
         S = worst_hessian(self.m, self.M, G, iterations=100)
         field = field_with_hessian(S, self.m, self.J, self.gamma, self.c)
-        jacobian = integrator.jacobian(field, 0.0, self.h, torch.zeros(n, 1, dtype=torch.float64))
-        return bound, integrator.lipschitz(field, self.h), norm2(jacobian)
+        jacobian = integrator.step(field, 0.0, self.h).jacobian(torch.zeros(n, 1, dtype=torch.float64))
+        return bound, integrator.step(field, 0.0, self.h).lipschitz(), norm2(jacobian)
 
 
 def problems(ratio: float, count: int, kinds: tuple[str, ...] = KINDS) -> Iterator[Problem]:

@@ -35,7 +35,7 @@ def problem(facts=GREY, count=20):
     """A network with a submodule in another mode than the rest, samples (black and white among them) and labels."""
     torch.manual_seed(0)
     network = Network(facts, ResNet(4, 2, Euler()))
-    network.lift.eval()
+    network.encoder.eval()
     x = torch.randn(count, *facts.shape)
     return network, x if facts.bounds is None else x.clamp(*facts.bounds), torch.arange(count) % 3
 
@@ -59,8 +59,8 @@ def test_weights_get_their_gradient_from_the_loss_alone_and_nothing_else_changes
     assert [module.training for module in network.modules()] == modes
     assert all(p.grad is None and p.requires_grad for p in network.parameters())
     sum(terms.values()).backward()
-    readout = () if isinstance(objective, JacobianPenalty) else ("readout.bias",)  # J does not know the bias
-    needed = {"lift.weight", "flow.K", "readout.weight", *readout} & {n for n, _ in network.named_parameters()}
+    head = () if isinstance(objective, JacobianPenalty) else ("head.bias",)  # J does not know the bias
+    needed = {"encoder.weight", "flow.K", "head.weight", *head} & {n for n, _ in network.named_parameters()}
     assert all(bool((network.get_parameter(each).grad != 0).any()) for each in needed) and len(needed) >= 2
     assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
 
@@ -95,17 +95,17 @@ class Linear(nn.Module):
     def __init__(self):
         super().__init__()
         self.facts = DataFacts((3,), 2, (0.0,) * 3, (1.0,) * 3, None, ("a", "b"))
-        self.readout = nn.Linear(3, 2)
+        self.head = nn.Linear(3, 2)
 
     def forward(self, x):
-        return self.readout(x)
+        return self.head(x)
 
 
 @pytest.mark.parametrize("norm", DUAL)
 def test_adversarial_is_the_worst_cross_entropy_of_a_linear_classifier(norm):
     torch.manual_seed(1)
     network, x, labels = Linear(), torch.randn(30, 3), torch.arange(30) % 2
-    weights, biases = network.readout.weight.detach(), network.readout.bias.detach()
+    weights, biases = network.head.weight.detach(), network.head.bias.detach()
     difference = weights[1 - labels] - weights[labels]
     lead = (difference * x).sum(1) + biases[1 - labels] - biases[labels]
     worst = functional.softplus(lead + 0.3 * torch.linalg.vector_norm(difference, DUAL[norm], 1)).mean().item()
@@ -119,7 +119,7 @@ def test_trades_reaches_the_farthest_answers_of_a_linear_classifier(norm):
     network, x, labels = Linear(), torch.randn(30, 3), torch.arange(30) % 2
     terms = Trades(0.3, 2.5, norm, steps=40, step_size=0.3)(network, x, labels)
     assert terms["trades_clean"].item() == pytest.approx(functional.cross_entropy(network(x), labels).item())
-    w = (network.readout.weight[1] - network.readout.weight[0]).detach()
+    w = (network.head.weight[1] - network.head.weight[0]).detach()
     lead = (network(x)[:, 1] - network(x)[:, 0]).detach()
     reach = 0.3 * torch.linalg.vector_norm(w, DUAL[norm])
     p = torch.sigmoid(lead)

@@ -34,7 +34,7 @@ def case(facts: DataFacts = GREY, n: int = 120) -> tuple[Network, torch.Tensor, 
     network = Network(facts, CHNode(4, 2, ETD()))
     x = torch.rand(n, *facts.shape)
     with torch.no_grad():
-        network.readout.bias -= network(x).mean(0)
+        network.head.bias -= network(x).mean(0)
         labels = network(x).argmax(1)
     labels[::4] = (labels[::4] + 1) % facts.classes
     return network, x, labels
@@ -85,9 +85,9 @@ def test_constants_are_renewed_when_the_weights_change_and_not_between_batches(m
     before = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["correct"]
     assert len(calls) == 1 and before > 0
     with torch.no_grad():
-        network.readout.weight.mul_(0.1)
-        network.readout.bias.mul_(0.1)
-        network.lift.weight.data.mul_(10)  # not even through autograd's counters
+        network.head.weight.mul_(0.1)
+        network.head.bias.mul_(0.1)
+        network.encoder.weight.data.mul_(10)  # not even through autograd's counters
     after = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["correct"]
     assert len(calls) == 2 and after != before
 
@@ -106,9 +106,9 @@ def test_where_nothing_is_certified_every_radius_is_zero() -> None:
 def test_two_equal_rows_of_the_readout_are_never_exchanged() -> None:
     network, x, labels = case()
     with torch.no_grad():
-        network.readout.weight[1] = network.readout.weight[0]
-        network.readout.weight[2] = 0
-        network.readout.bias.copy_(torch.tensor([2.0, 1.0, -1e4]))
+        network.head.weight[1] = network.head.weight[0]
+        network.head.weight[2] = 0
+        network.head.bias.copy_(torch.tensor([2.0, 1.0, -1e4]))
     radii = certified_radii(network, x, torch.zeros_like(labels))
     assert bool((radii > 1).all()) and bool(radii.isfinite().all())  # only class 2 can take over, far away
     assert bool((certified_radii(network, x, torch.ones_like(labels)) == -math.inf).all())
@@ -117,7 +117,7 @@ def test_two_equal_rows_of_the_readout_are_never_exchanged() -> None:
 def test_the_product_is_above_the_jacobian_of_the_whole_network_and_above_every_pair() -> None:
     network, x, _ = case()
     bounds = constants(network, GREY.shape)
-    assert list(bounds.parts) == ["lift", "step 1", "step 2", "readout"]
+    assert list(bounds.parts) == ["encoder", "step 1", "step 2", "head"]
     assert bounds.end_to_end == pytest.approx(math.prod(bounds.parts.values()))
     assert bounds.flow_discrete == pytest.approx(network.flow.certificate()["flow_discrete"], rel=1e-6)
     double = copy.deepcopy(network).double()
@@ -136,7 +136,7 @@ def test_nothing_certified_is_inf_and_nothing_left_is_zero() -> None:
         network.flow.K.mul_(1e100)
     assert constants(network, GREY.shape).end_to_end == math.inf
     with torch.no_grad():
-        network.readout.weight.zero_()
+        network.head.weight.zero_()
     bounds = constants(network, GREY.shape)
     assert bounds.end_to_end == 0 and float(bounds.pairs.max()) == 0
 

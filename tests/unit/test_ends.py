@@ -1,23 +1,26 @@
-"""Lifts and readouts of `ends: lipschitz`: constants against dense Jacobians, and constraints that hold."""
+"""Encoders and heads: constants against dense Jacobians, constraints that hold, and what fits together."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from problems import norm2, randn
 
 from robode.data.facts import DataFacts
-from robode.ends import Augment, BoundedConvLift, ConvLift, FlatLinear, FlatPad, Orthonormal
-from robode.errors import BadInput, JobFailed
+from robode.encoders import Augment, BoundedConv, Conv, Dense, FlatLinear, FlatPad, States, usual_encoder
+from robode.errors import BadInput
 from robode.fields.chnode import CHNode
 from robode.fields.gradient_flow import GradientFlow
-from robode.network import Network
+from robode.heads import Identity, Linear, Orthonormal
+from robode.network import Network, features, states_of
 from robode.ode.flow import Constrained
 from robode.ode.integrators import ETD, Euler
 from robode.ode.orthonormal import orthonormal, random_orthonormal, slack
 from robode.robustness.certificates import embed_lipschitz, row_distances
+from robode.training.callbacks import useless
 
 GREY = DataFacts((1, 5, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), tuple("abc"))
 COLOUR = DataFacts((3, 4, 4), 4, (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), tuple("abcd"))
@@ -25,11 +28,12 @@ VECTORS = DataFacts((2,), 3, (0.5, 1.0), (0.5, 2.0), None, tuple("abc"))
 CASES = [(facts, flow) for facts in (GREY, COLOUR, VECTORS) for flow in ("pixels", "flat", "flat, wide")]
 
 
-def network(facts: DataFacts, flow: str, ends: str | None = "lipschitz") -> Network:
+def network(facts: DataFacts, flow: str, bounded: bool = True) -> Network:
     torch.manual_seed(0)
-    if flow == "pixels":
-        return Network(facts, CHNode(4, 1, ETD()), ends)
-    return Network(facts, GradientFlow(60 if flow == "flat, wide" else 8, 1, Euler()), ends)
+    made = CHNode(4, 1, ETD()) if flow == "pixels" else GradientFlow(60 if flow == "flat, wide" else 8, 1, Euler())
+    encoder = usual_encoder(facts.shape, states_of(made), bounded)
+    head = Orthonormal(features(facts, encoder, made), facts.classes) if bounded else None
+    return Network(facts, made, encoder, head)
 
 
 def embedding(net: Network) -> torch.Tensor:
@@ -53,25 +57,25 @@ def test_no_lift_stretches_and_the_certified_constant_is_above_the_true_one(fact
     ("facts", "flow"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v.shape))
 )
 def test_without_the_key_std_counts(facts: DataFacts, flow: str) -> None:
-    net = network(facts, flow, ends=None).double()
+    net = network(facts, flow, bounded=False).double()
     assert norm2(embedding(net)) <= embed_lipschitz(net)
-    assert type(net.readout) is torch.nn.Linear and not bool((net.normalise.std == 1).any())
+    assert type(net.head) is Linear and not bool((net.normalise.std == 1).any())
 
 
 def test_zero_padding_is_an_isometry() -> None:
-    for lift, shape in ((FlatPad(20, 33), (1, 5, 4)), (Augment(2, 5), (2,))):
-        x, y = torch.rand(6, *shape), torch.rand(6, *shape)
-        moved = (lift(x) - lift(y)).norm(dim=1)
+    for encoder in (FlatPad((1, 5, 4), States(33, True)), Augment((2,), States(5, False))):
+        x, y = torch.rand(6, *encoder.shape), torch.rand(6, *encoder.shape)
+        moved = (encoder(x) - encoder(y)).norm(dim=1)
         torch.testing.assert_close(moved, (x - y).flatten(1).norm(dim=1))
-        assert lift.lipschitz(torch.ones(1), shape) == 1
+        assert encoder.lipschitz(torch.ones(1)) == 1
 
 
 def test_a_wide_channel_lift_starts_as_an_isometry_of_what_is_inside_the_image() -> None:
     torch.manual_seed(1)
-    lift = BoundedConvLift(1, 12, (8, 8)).double()
+    encoder = BoundedConv((1, 8, 8), States(12, False)).double()
     x = torch.zeros(3, 1, 8, 8, dtype=torch.float64)
     x[:, :, 2:6, 2:6] = randn(3, 1, 4, 4, seed=1)
-    without_bias = lift(x) - lift(torch.zeros_like(x))
+    without_bias = encoder(x) - encoder(torch.zeros_like(x))
     torch.testing.assert_close(without_bias.flatten(1).norm(dim=1), x.flatten(1).norm(dim=1), rtol=1e-5, atol=0)
 
 
@@ -82,7 +86,7 @@ def test_constraints_are_restored_and_a_second_projection_changes_nothing(flow: 
         for p in net.parameters():
             p.add_(torch.randn_like(p))
     assert embed_lipschitz(net) > 1
-    ends = [module for module in (net.lift, net.readout) if isinstance(module, Constrained)]
+    ends = [module for module in (net.encoder, net.head) if isinstance(module, Constrained)]
     assert len(ends) == 2
     for each in ends:
         each.project_()
@@ -124,12 +128,11 @@ def test_orthonormal_rows(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 def test_rows_that_coincide_and_weights_that_are_not_finite() -> None:
     W = torch.ones(3, 6)
     assert norm2(orthonormal(W).double() @ orthonormal(W).double().mT - torch.eye(3)) <= 4 * slack(W)
-    with pytest.raises(JobFailed, match="not finite"):
-        orthonormal(torch.full((2, 3), math.nan))
-    lift = BoundedConvLift(1, 2, (4, 4))
-    lift.weight.data.fill_(math.inf)
-    with pytest.raises(JobFailed, match="not finite"):
-        lift.project_()
+    assert bool(orthonormal(torch.full((2, 3), math.nan)).isnan().all())
+    encoder = BoundedConv((1, 4, 4), States(2, False))
+    encoder.weight.data.fill_(math.inf)
+    encoder.project_()
+    assert useless(encoder) is not None and useless(BoundedConv((1, 4, 4), States(2, False))) is None
 
 
 def test_random_rows_come_from_torchs_generator() -> None:
@@ -139,9 +142,32 @@ def test_random_rows_come_from_torchs_generator() -> None:
     assert torch.equal(first, random_orthonormal(2, 5))
 
 
-def test_the_kind_of_lift_follows_data_and_flow() -> None:
-    assert type(network(GREY, "flat").lift) is FlatLinear and type(network(GREY, "flat, wide").lift) is FlatPad
-    assert type(network(GREY, "pixels").lift) is BoundedConvLift
-    assert type(network(GREY, "pixels", ends=None).lift) is ConvLift
-    with pytest.raises(BadInput, match="model.ends: expected lipschitz or null, got 'loose'"):
-        network(GREY, "flat", ends="loose")
+def test_the_usual_encoder_follows_data_and_flow() -> None:
+    assert type(network(GREY, "flat").encoder) is FlatLinear and type(network(GREY, "flat, wide").encoder) is FlatPad
+    assert type(network(GREY, "pixels").encoder) is BoundedConv
+    assert type(network(GREY, "pixels", bounded=False).encoder) is Conv
+
+
+def test_a_free_dense_encoder_has_a_certified_constant() -> None:
+    torch.manual_seed(0)
+    flow = GradientFlow(8, 1, Euler())
+    net = Network(GREY, flow, Dense(GREY.shape, states_of(flow))).double()
+    assert norm2(embedding(net)) <= embed_lipschitz(net) <= norm2(embedding(net)) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Conv((2,), States(4, False)), lambda: Conv((1, 5, 4), States(4, True)),
+    lambda: Augment((1, 5, 4), States(4, False)), lambda: Augment((3,), States(2, False)),
+    lambda: FlatPad((1, 5, 4), States(4, True)), lambda: Identity(4, 3),
+    lambda: Network(GREY, CHNode(4, 1, ETD()), Dense(GREY.shape, States(6, True))),
+    lambda: Network(GREY, GradientFlow(8, 1, Euler()), Conv(GREY.shape, States(8, False))),
+])  # fmt: skip
+def test_what_does_not_fit_together_is_one_line(make: Callable[[], object]) -> None:
+    with pytest.raises(BadInput, match="^(encoder|head|model.width)") as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_the_identity_head_gives_the_state_itself() -> None:
+    head, y = Identity(3, 3), torch.randn(4, 3)
+    assert head(y) is y and head.lipschitz() == 1 and not list(head.parameters())

@@ -176,7 +176,7 @@ def test_equal_weights_under_another_name_are_copied_and_the_last_weights_of_a_n
     evaluate(run)
     original = run.best.read_bytes()
     content = torch.load(run.best, weights_only=True)
-    key = next(name for name in content["state_dict"] if name.endswith("readout.bias"))
+    key = next(name for name in content["state_dict"] if name.endswith("head.bias"))
     content["state_dict"][key] += 1.0
     torch.save(content, run.best)
     (new,) = {row["weights"] for row in evaluate(run)}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from robode.errors import BadInput, JobFailed
 from robode.fields.node import MLPField
+from robode.ode import bounds
 from robode.ode.activations import named_activation
 from robode.ode.implicit import ImplicitMidpoint
 from robode.ode.integrators import ETD, IMEX, Euler, Integrator, SymplecticEuler
@@ -54,7 +55,7 @@ def error_slope(method: Integrator, field: GradientField, exact: Tensor, y: Tens
     for steps in STEPS[method.order]:
         z = y
         for _ in range(steps):
-            z = method.step(field, 0.0, 1.0 / steps, z)
+            z = method.step(field, 0.0, 1.0 / steps)(z)
         errors.append(float((z - exact).norm()))
     return math.log(errors[0] / errors[1]) / math.log(4)
 
@@ -79,7 +80,7 @@ def test_dopri5_follows_its_tolerance(linear: bool) -> None:
     exact = rk4(lambda x: field(0.0, x), y, 1.0, 2000)
     errors = []
     for tolerance in (1e-3, 1e-6, 1e-9):
-        z = Dopri5(rtol=tolerance, atol=tolerance).step(field, 0.0, 1.0, y)
+        z = Dopri5(rtol=tolerance, atol=tolerance).step(field, 0.0, 1.0)(y)
         errors.append(float((z - exact).abs().max()))
         assert errors[-1] <= 20 * tolerance * float(y.abs().max())
     assert errors[0] > errors[1] > errors[2]
@@ -91,7 +92,7 @@ def test_etd_is_exact_where_the_hessian_is_c(h: float) -> None:
     field = replace(damped(True), Q=0.9 * eye(4))
     y = randn(4, 3, seed=4)
     exact = torch.linalg.matrix_exp(h * 0.9 * (field.skew.J - 0.8 * eye(4))) @ y
-    torch.testing.assert_close(ETD().step(field, 0.0, h, y), exact, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(ETD().step(field, 0.0, h)(y), exact, rtol=1e-8, atol=1e-10)
 
 
 ANY_FIELD = [Euler(), Midpoint(), RK4(), EXACT_MIDPOINT, Dopri5(rtol=1e-8, atol=1e-8)]
@@ -104,8 +105,8 @@ def test_jacobians_are_autograds_on_every_kind_of_field(method: Integrator) -> N
     mlp = MLPField([randn(5, 3, seed=3), randn(3, 5, seed=4)], [randn(5, 1, seed=5), randn(3, 1, seed=6)], tanh)
     for field in (one, mlp, random_field(4, seed=7)):
         y = randn(4 if isinstance(field, GradientField) else 3, 2, seed=8)
-        got = method.jacobian(field, 0.0, 0.1, y).detach()
-        expected = torch.autograd.functional.jacobian(lambda x, f=field: method.step(f, 0.0, 0.1, x), y)
+        got = method.step(field, 0.0, 0.1).jacobian(y).detach()
+        expected = torch.autograd.functional.jacobian(lambda x, f=field: method.step(f, 0.0, 0.1)(x), y)
         for m in range(2):
             torch.testing.assert_close(got[m], expected[:, m, :, m], rtol=1e-7, atol=1e-9)
 
@@ -120,7 +121,7 @@ def test_runge_kutta_bounds_hold_on_random_fields(method: Integrator) -> None:
         y = randn(3, 500, seed=seed) * torch.logspace(-1, 1, 500, dtype=torch.float64)
         for f in (field, one):
             for h in (0.01, 0.2):
-                assert norm2(method.jacobian(f, 0.0, h, y)) <= method.lipschitz(f, h) * (1 + 1e-7)
+                assert norm2(method.step(f, 0.0, h).jacobian(y)) <= method.step(f, 0.0, h).lipschitz() * (1 + 1e-7)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -131,11 +132,11 @@ def test_rk4_never_expands_within_its_circle(seed: int) -> None:
     gamma = 1.8 * smallest_gamma(kappa, kappa + norm2(K) ** 2, J)
     field = replace(random_field(3, seed, J=J, gamma=gamma, kappa=kappa), K=K)
     m, M = field.hessian_bounds()
-    h = RK4().step_limit(m, M, gamma, field.skew.norm)
-    assert RK4().lipschitz(field, h) == 1.0
+    h = 0.999 * RK4().circle * bounds.h_star(m, M, gamma, field.skew.norm)
+    assert RK4().step(field, 0.0, h).lipschitz() == 1.0
     y = randn(3, 2000, seed=seed) * torch.logspace(-1, 1, 2000, dtype=torch.float64)
-    assert norm2(RK4().jacobian(field, 0.0, h, y)) <= 1
-    assert RK4().lipschitz(field, 1000 * h) > 1
+    assert norm2(RK4().step(field, 0.0, h).jacobian(y)) <= 1
+    assert RK4().step(field, 0.0, 1000 * h).lipschitz() > 1
 
 
 def test_implicit_midpoint_never_expands_where_the_ode_does_not() -> None:
@@ -144,16 +145,16 @@ def test_implicit_midpoint_never_expands_where_the_ode_does_not() -> None:
     field = replace(field, gamma=gamma)
     y = randn(4, 300, seed=5)
     for h in (0.01, 1.0, 30.0):
-        bound = EXACT_MIDPOINT.lipschitz(field, h)
-        assert norm2(EXACT_MIDPOINT.jacobian(field, 0.0, h, y)) <= bound <= 1
+        bound = EXACT_MIDPOINT.step(field, 0.0, h).lipschitz()
+        assert norm2(EXACT_MIDPOINT.step(field, 0.0, h).jacobian(y)) <= bound <= 1
 
 
 def test_implicit_midpoint_solves_its_equation_and_says_when_it_cannot() -> None:
     field, y = random_field(4, seed=3, gamma=2.0), randn(4, 50, seed=5)
-    z = EXACT_MIDPOINT.step(field, 0.0, 2.0, y)
+    z = EXACT_MIDPOINT.step(field, 0.0, 2.0)(y)
     torch.testing.assert_close(z, y + 2.0 * field(0.0, 0.5 * (y + z)), rtol=1e-9, atol=1e-9)
     with pytest.raises(JobFailed, match="implicit_midpoint"):
-        EXACT_MIDPOINT.step(field, 0.0, 1.0, torch.full_like(y, math.nan))
+        EXACT_MIDPOINT.step(field, 0.0, 1.0)(torch.full_like(y, math.nan))
 
 
 @pytest.mark.parametrize("rtol", [0.0, -1.0, math.nan])

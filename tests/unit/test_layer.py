@@ -49,10 +49,10 @@ def test_no_state_exceeds_the_layers_constant(activation: str, integrator: GainI
     for n, h, scale in ((3, 0.4, 1.0), (4, 5.0, 0.2), (2, 0.01, 10.0), (12, 0.3, 0.5)):
         J = skew_matrix("j2", n)
         field = random_field(n, seed=n, J=J, gamma=1.3, activation=activation, scale=scale)
-        found = norm2(integrator.jacobian(field, 0.0, h, random_states(n, seed=5)))
-        layer = integrator.layers(field, h)[0]
+        found = norm2(integrator.step(field, 0.0, h).jacobian(random_states(n, seed=5)))
+        layer = integrator.step(field, 0.0, h)
         assert found <= layer.lipschitz()
-        assert found <= integrator.lipschitz(field, h) <= layer.lipschitz()
+        assert found <= integrator.step(field, 0.0, h).lipschitz() <= layer.lipschitz()
 
 
 @pytest.mark.parametrize("activation", STEEP_AND_FLAT)
@@ -60,14 +60,14 @@ def test_no_state_exceeds_the_layers_constant(activation: str, integrator: GainI
 def test_the_constant_is_the_enumerated_one_and_is_attained(activation: str, integrator: GainIntegrator) -> None:
     for n, h in ((2, 0.5), (4, 0.1), (5, 2.0)):
         field = random_field(n, seed=n, J=skew_matrix("random", n, seed=1), gamma=0.9, activation=activation)
-        layer = integrator.layers(field, h)[0]
+        layer = integrator.step(field, 0.0, h)
         S = field.activation.slope_bound
         expected, D = enumerated(layer.A, layer.B, layer.K, S)
         assert layer.lipschitz() == pytest.approx(expected, rel=1e-9) and layer.lipschitz() >= expected
         steep, flat = STEEP_AND_FLAT[activation]
         z = torch.where(D > 0, steep, flat)[:, None]
         y = torch.linalg.solve(layer.K, z - layer.b)
-        assert norm2(integrator.jacobian(field, 0.0, h, y)) == pytest.approx(expected, rel=1e-6)
+        assert norm2(integrator.step(field, 0.0, h).jacobian(y)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -87,9 +87,9 @@ def test_jacobian_is_autograds() -> None:
     field = random_field(4, seed=1)
     for integrator in (ETD(), IMEX(), Euler()):
         y = randn(4, 5, seed=2)
-        expected = torch.autograd.functional.jacobian(lambda x, i=integrator: i.step(field, 0.0, 0.3, x), y)
+        expected = torch.autograd.functional.jacobian(lambda x, i=integrator: i.step(field, 0.0, 0.3)(x), y)
         for m in range(5):
-            got = integrator.jacobian(field, 0.0, 0.3, y)[m]
+            got = integrator.step(field, 0.0, 0.3).jacobian(y)[m]
             torch.testing.assert_close(got, expected[:, m, :, m], rtol=1e-10, atol=1e-12)
 
 
@@ -146,6 +146,6 @@ def test_mlp_field_bounds_lie_above_finite_differences(activation: str) -> None:
     difference = field(0.0, y + d) - field(0.0, y)
     assert float((difference.norm(dim=0) / d.norm(dim=0)).max()) <= field.lipschitz()
     assert float(((difference * d).sum(0) / d.square().sum(0)).max()) <= field.lognorm()
-    assert Euler().lipschitz(field, 0.3) >= norm2(eye(3) + 0.3 * field.jacobian(0.0, y))
+    assert Euler().step(field, 0.0, 0.3).lipschitz() >= norm2(eye(3) + 0.3 * field.jacobian(0.0, y))
     expected = torch.autograd.functional.jacobian(lambda x: field(0.0, x), y[:, :1])[:, 0, :, 0]
     torch.testing.assert_close(field.jacobian(0.0, y[:, :1])[0], expected, rtol=1e-10, atol=1e-12)

@@ -74,7 +74,7 @@ def test_the_embedding_constant_bounds_the_jacobian_of_normalise_and_lift(facts:
 def test_division_by_std_inside_the_kernel_is_never_worse_than_beside_it() -> None:
     torch.manual_seed(0)
     network = Network(COLOUR, CHNode(4, 1, ETD()))
-    beside = 1 / min(COLOUR.std) * conv_norm(network.lift.weight, 4, 4)
+    beside = 1 / min(COLOUR.std) * conv_norm(network.encoder.weight, 4, 4)
     assert embed_lipschitz(network) < 0.9 * beside
 
 

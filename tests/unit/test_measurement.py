@@ -37,7 +37,7 @@ def test_weights_are_told_apart_by_their_values():
     before = weights_digest(parts.network)
     assert weights_digest(assemble(composed(*SMALL)).network) == before
     with torch.no_grad():
-        parts.network.readout.bias[0] += 1e-6
+        parts.network.head.bias[0] += 1e-6
     assert weights_digest(parts.network) != before
 
 

@@ -74,7 +74,7 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
     assert numbers["value"]["certified_lower"] == radii["lower"].min()
     assert numbers["value"]["attack_upper"] == radii["upper"].min()
     with torch.no_grad():
-        network.readout.bias.add_(1.0)
+        network.head.bias.add_(1.0)
     changed = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
     assert len(measurement.numbers(changed, run, network, six)) == 2, "another network has numbers of its own"
     with pytest.raises(BadInput, match=r"suite=\[clean,eps_r\]"):

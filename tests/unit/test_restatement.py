@@ -137,8 +137,8 @@ def test_the_table1_experiment_takes_the_same_steps(family: str) -> None:
     with torch.no_grad():
         theirs.layers.K.copy_(ours.flow.K)
         theirs.layers.b.copy_(ours.flow.b[..., 0])
-    theirs.conv1.load_state_dict(ours.lift.state_dict())
-    theirs.fc.load_state_dict(ours.readout.state_dict())
+    theirs.conv1.load_state_dict(ours.encoder.state_dict())
+    theirs.fc.load_state_dict(ours.head.state_dict())
     x, labels = next(iter(parts.data.train_dataloader()))
     x = x[:20].double()
     normalised = ours.normalise(x)  # its mean and std are float32, which Adam's division would magnify
@@ -153,8 +153,8 @@ def test_the_table1_experiment_takes_the_same_steps(family: str) -> None:
         for each in constrained(ours):
             each.project_()
     assert_equal_up_to(1e-5, ours.flow.K, theirs.layers.K)
-    assert_equal_up_to(1e-5, ours.readout.weight, theirs.fc.weight)
-    assert_equal_up_to(1e-5, ours.lift.weight, theirs.conv1.weight)
+    assert_equal_up_to(1e-5, ours.head.weight, theirs.fc.weight)
+    assert_equal_up_to(1e-5, ours.encoder.weight, theirs.conv1.weight)
 
 
 @pytest.mark.parametrize(("mode", "level"), restatement.NOISE_LEVELS)

@@ -35,7 +35,7 @@ def tail(flow: Flow, start: int, y: Tensor) -> Tensor:
     fields, h = flow.bind()
     z = to_columns(y)
     for j in range(start, flow.depth):
-        z = flow.integrator.step(fields[j], j * float(flow.h), h, z)
+        z = flow.integrator.step(fields[j], j * float(flow.h), h)(z)
     return from_columns(z, y.shape)
 
 
@@ -92,7 +92,7 @@ def test_step_norms_are_those_of_single_layers() -> None:
     for j in range(3):
         for i in range(5):
             step = torch.autograd.functional.jacobian(
-                lambda x, j=j: flow.integrator.step(fields[j], 0.0, h, x.T).T, states[j][i : i + 1].detach()
+                lambda x, j=j: flow.integrator.step(fields[j], 0.0, h)(x.T).T, states[j][i : i + 1].detach()
             ).reshape(4, 4)
             assert float(bsm.step_norms[j, i]) == pytest.approx(float(torch.linalg.matrix_norm(step, 2)), rel=1e-9)
 

@@ -6,20 +6,21 @@ Zakwan, Xu, Ferrari-Trecate: Robust classification using contractive Hamiltonian
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.fields.gamma import check_rule, gamma_of
+from robode.fields.gamma import check_rule, gamma_of, no_solution
 from robode.fields.hamiltonian import HamiltonianFlow, Rates, centre
-from robode.ode.bounds import Scalar, value
-from robode.ode.integrators import Euler, Integrator
+from robode.ode.bounds import h_star, value
+from robode.ode.guarantees import CONTRACTIVE
+from robode.ode.integrators import MAX_SUBSTEPS, Euler, Integrator
 from robode.ode.norms import largest_eigenvalue
 
 AUTO_KAPPA = 0.1
+INSIDE = 0.999  # of h*
 
 
 class CHNode(HamiltonianFlow):
@@ -36,7 +37,7 @@ class CHNode(HamiltonianFlow):
     Property: `project_` leaves gamma >= gamma_min, so the ODE contracts (Theorem 1); with etd and imex so do the steps.
     """
 
-    claim = "contractive"
+    guarantee = CONTRACTIVE
     substeps: Tensor
 
     def __init__(
@@ -66,9 +67,10 @@ class CHNode(HamiltonianFlow):
         self.kappa.fill_(self._kappa(kappa))
         if self.adaptive:
             self.register_buffer("substeps", torch.ones((), dtype=torch.int64))
-        self.method.check(self.bind()[0][0])
+        self.method.check(self.fields()[0])
         self.project_at_start = gamma_start == "rule"
         if self.project_at_start:
+            self._check_start()
             self.project_()
         else:
             super().project_()
@@ -84,33 +86,42 @@ class CHNode(HamiltonianFlow):
             raise BadInput(f"model.kappa: expected auto or a number > 0 (c1 = kappa must be positive), got {kappa}")
         return float(kappa)
 
-    def _rates(self, differentiable: bool) -> Rates:
-        m, M = self.hessian_bounds(differentiable)
-        c1: Scalar = m.min() if differentiable else float(m.min())
-        c2: Scalar = M.max() if differentiable else float(M.max())
-        gamma = gamma_of(self.rule, c1, c2, self.skew.norm, self.eta, self.factor)
-        h: Scalar = float(self.h)
+    def _rates(self) -> Rates:
+        """gamma by its rule, h c gamma = 1 (or the integrator's limit) where step=auto, the centres. Tensor code."""
+        m, M = self.hessian_bounds(self.differentiable)
+        c1, c2 = m.min(), M.max()
+        gamma = torch.as_tensor(gamma_of(self.rule, c1, c2, self.skew.norm, self.eta, self.factor))
+        h = self.h
         if self.auto:
-            h = self._auto_step(c1, c2, gamma)
-        limit = Euler().step_limit(c1, c2, gamma, self.skew.norm) if self.adaptive else math.inf
-        return Rates(gamma, h, centre(m, M), Euler.enough(value(h), value(limit)))
+            h = 2 / ((c1 + c2) * gamma)
+            if self.method_limit is not None:
+                h = torch.minimum(h, self.method_limit * torch.as_tensor(h_star(c1, c2, gamma, self.skew.norm)))
+        return Rates(gamma, h, centre(m, M))
 
-    def _auto_step(self, c1: Scalar, c2: Scalar, gamma: Scalar) -> Scalar:
-        """h c gamma = 1, or the integrator's limit. Raises `BadInput` where gamma <= gamma_min leaves no step."""
-        limit = self.integrator.step_limit(c1, c2, gamma, self.skew.norm)
-        at_the_edge = self.factor == 1 and value(limit) < math.inf  # h* is 0 there but for rounding
-        if value(limit) <= 0 or at_the_edge or value(gamma) == 0:
+    @property
+    def method_limit(self) -> float | None:
+        """The longest step at which the integrator keeps the contraction, as a multiple of h*: just inside it, on the
+        edge itself rounding would decide. None where every step keeps it, or no length is known that does."""
+        return INSIDE * self.integrator.circle if self.integrator.circle > 0 else None
+
+    def _check_start(self) -> None:
+        """Raises `BadInput` where gamma <= gamma_min leaves no step for step=auto, `JobFailed` where a script's rule
+        for gamma has no solution."""
+        self.confine_()
+        with torch.no_grad():
+            m, M = self.hessian_bounds(self.differentiable)
+        c1, c2 = float(m.min()), float(M.max())
+        gamma = float(gamma_of(self.rule, c1, c2, self.skew.norm, self.eta, self.factor))
+        limit = math.inf if self.method_limit is None else value(h_star(c1, c2, gamma, self.skew.norm))
+        at_the_edge = self.factor == 1 and limit < math.inf  # h* is 0 there but for rounding
+        if self.auto and (limit <= 0 or at_the_edge or gamma == 0):
             raise BadInput(
                 f"step: expected a number with integrator={self.integrator.name} and model.gamma={self.rule}, whose "
                 "gamma leaves no contractive step (h* = 0), got auto"
             )
-        h = 2 / ((c1 + c2) * gamma)
-        return h if value(h) <= value(limit) else limit
 
     def rates(self) -> Rates:
-        if self.differentiable:
-            return self._rates(differentiable=True)
-        return replace(super().rates(), substeps=int(self.substeps)) if self.adaptive else super().rates()
+        return self._rates() if self.differentiable else super().rates()
 
     @property
     def adaptive(self) -> bool:
@@ -119,19 +130,38 @@ class CHNode(HamiltonianFlow):
 
     @property
     def method(self) -> Integrator:
-        return Euler(self.rates().substeps) if self.adaptive else self.integrator
+        """With substeps=auto their number is read from the device: how many steps run cannot stay there."""
+        return Euler(int(self.substeps)) if self.adaptive else self.integrator
 
     def properties(self) -> dict[str, float]:
         values = super().properties()
-        return values | {"substeps": float(self.rates().substeps)} if self.adaptive else values
+        return values | {"substeps": float(self.substeps)} if self.adaptive else values
 
-    def project_(self) -> dict[str, float]:
+    def warnings(self) -> list[str]:
+        values = self.properties()
+        if values.get("substeps") == MAX_SUBSTEPS and values["h"] > MAX_SUBSTEPS * values["h_star"]:
+            return [
+                f"integrator.substeps=auto: even {MAX_SUBSTEPS} substeps, the most, are longer than h_star; whether "
+                "the network that runs contracts is certified by flow_discrete alone"
+            ]
+        return super().warnings()
+
+    def defect(self) -> str | None:
+        """Where a script's rule for gamma has no solution, or the weights are not finite."""
+        if bool(self.gamma.isfinite()):
+            return None
+        with torch.no_grad():
+            m, M = self.hessian_bounds(self.differentiable)
+        return no_solution(self.rule, float(m.min()), float(M.max()))
+
+    @torch.no_grad()
+    def project_(self) -> None:
         """c1, c2 -> gamma (and h, c): the paper's update, here in float64. Idempotent: depends on the weights alone."""
         self.confine_()
-        with torch.no_grad():
-            rates = self._rates(self.differentiable)
-            for buffer, rate in ((self.gamma, rates.gamma), (self.h, rates.h), (self.c, rates.c)):
-                buffer.copy_(torch.as_tensor(rate, dtype=torch.float64))
-            if self.adaptive:
-                self.substeps.fill_(rates.substeps)
-        return {"gamma": float(self.gamma), "h": float(self.h)}
+        rates = self._rates()
+        for buffer, rate in ((self.gamma, rates.gamma), (self.h, rates.h), (self.c, rates.c)):
+            buffer.copy_(rate)
+        if self.adaptive:
+            m, M = self.hessian_bounds(self.differentiable)
+            limit = INSIDE * value(h_star(m.min(), M.max(), rates.gamma, self.skew.norm))
+            self.substeps.fill_(Euler.enough(float(rates.h), limit))

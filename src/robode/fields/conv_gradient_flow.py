@@ -1,24 +1,26 @@
 """Convolutional gradient flow: x+ = x - h W^T sigma(W x + b) with 3x3 convolutions W, in stages of falling resolution.
 
 The Jacobian I - h W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - h S ||W||^2, 1]: no layer expands while
-h S ||W||^2 <= 2. Source: specs, Lipschitz networks 3.1; Sherry et al., Designing stable neural networks using convex
+h S ||W||^2 <= 2. Source: Sherry et al., Designing stable neural networks using convex
 analysis and ODEs, 2023; Meunier et al., A dynamical system perspective for Lipschitz neural networks, 2022.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.ode.activations import named_activation
-from robode.ode.bounds import Scalar, value
-from robode.ode.conv import HALVINGS, ConvGradientField, Convolution, StageChange, norms_squared
+from robode.ode.conv import HALVINGS, ConvGradientField, Convolution, PixelMean, StageChange, norms_squared
 from robode.ode.flow import Flow
+from robode.ode.guarantees import NONEXPANSIVE
 from robode.ode.integrators import MAX_SUBSTEPS, Euler, Integrator
+from robode.ode.norms import host_may_look
 from robode.ode.orthonormal import orthonormal, random_orthonormal
+from robode.ode.step import Chain, Step
 
 KERNEL = 3
 TYPICAL = 32  # image side for which initial weights are scaled
@@ -38,16 +40,15 @@ class ConvGradientFlow(Flow):
     step="auto" is h = 1; another h only rescales the weights.
     integrator: euler. Its `substeps` are those of every layer, auto = as many as ||W_j|| needs.
 
-    Property: `project_` leaves h S ||W||^2 / substeps <= 2 and V orthonormal, for the size of image that `bind_shape_`
+    Property: `project_` leaves h S ||W||^2 / substeps <= 2 and V orthonormal, for the size of image that `build`
     was told, so neither a layer nor the flow expands. What it enforces is an upper bound in float32 that is cheap
     enough for every step of an optimiser (`conv.norms_squared`); `step_bounds` takes the norms in float64 by singular
     values and believes nothing, so a flow that does expand is shown as one.
     """
 
-    claim = "bounded"
+    guarantee = NONEXPANSIVE
     solves_an_ode = False
     pixelwise = False  # steps have no small Jacobians: nothing for bsm.csv
-    AUTO_STEP = 1.0
     substeps: Tensor
 
     def __init__(
@@ -71,15 +72,13 @@ class ConvGradientFlow(Flow):
             raise BadInput(f"integrator={integrator.name}: expected euler, whose steps are the layers of this model")
         _check_counts(stages=stages, growth=growth, expansion=expansion)
         _check_words(change=(change, HALVINGS), pool=(pool, ("none", "mean")))
-        if self.auto:
-            self.h.fill_(self.AUTO_STEP)
         self.activation = named_activation(activation)
         self.layers, self.halving, self.pool = _split(depth, stages, layers), HALVINGS[change], pool
         channels = [width * growth**k for k in range(stages)]
         self.K, self.b, self.V = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         for k, (count, c) in enumerate(zip(self.layers, channels, strict=True)):
             kernels, biases = _initial(count, c, expansion)
-            self.K.append(nn.Parameter(_scaled(kernels, self.limit / norms_squared(kernels, TYPICAL, TYPICAL))))
+            self.K.append(nn.Parameter(_scaled(kernels, float(self.limit) / norms_squared(kernels, TYPICAL, TYPICAL))))
             self.b.append(nn.Parameter(biases))
             if k > 0:
                 self.V.append(nn.Parameter(random_orthonormal(c, channels[k - 1] * self.halving.factor)))
@@ -88,11 +87,11 @@ class ConvGradientFlow(Flow):
         self.sizes: list[tuple[int, int]] = []
 
     @property
-    def limit(self) -> float:
+    def limit(self) -> Tensor:
         """The largest ||W||^2 for which one Euler step of h does not expand."""
-        return 2 / (float(self.h) * self.activation.slope_bound)
+        return 2 / (self.h * self.activation.slope_bound)
 
-    def bind_shape_(self, shape: Shape) -> Shape:
+    def build(self, shape: Shape) -> Shape:
         """Tells the flow the shape (width, H, W) of the images it starts from, for which norms are certified from now
         on, and projects. Returns the shape of its last state.
 
@@ -102,7 +101,7 @@ class ConvGradientFlow(Flow):
         if len(shape) != 3:
             raise BadInput("model=gradient_flow_conv: expected images, got vectors; choose other data or another model")
         if shape[0] != self.width:
-            raise BadInput(f"model.width: expected the channels of the lifted images, {shape[0]}, got {self.width}")
+            raise BadInput(f"model.width: expected the channels of the encoded images, {shape[0]}, got {self.width}")
         changes = len(self.layers) - 1
         if any(side < 1 or side % 2**changes for side in shape[1:]):
             raise BadInput(
@@ -113,22 +112,40 @@ class ConvGradientFlow(Flow):
         self.project_()
         return (self.K[-1].shape[2], *((1, 1) if self.pool == "mean" else self.sizes[-1]))
 
-    def bind(self, dtype: torch.dtype | None = None) -> tuple[list[ConvGradientField], Scalar]:
+    def fields(self, context: Tensor | None = None) -> list[ConvGradientField]:
         if not self.sizes:
-            raise BadInput("model=gradient_flow_conv: expected bind_shape_ before anything is certified")
-        fields = []
+            raise BadInput("model=gradient_flow_conv: expected `build` before anything runs or is certified")
+        found = []
         for kernels, biases, size in zip(self.K, self.b, self.sizes, strict=True):
-            for kernel, b in zip(_cast(kernels, dtype), _cast(biases, dtype), strict=True):
-                fields.append(ConvGradientField(Convolution(kernel), b, self.activation, size))
-        return fields, float(self.h)
+            layers = zip(kernels, biases, strict=True)
+            found += [ConvGradientField(Convolution(K), b, self.activation, size) for K, b in layers]
+        return found
 
-    def changes(self, dtype: torch.dtype | None = None) -> dict[int, StageChange]:
-        """By the index of the layer that they stand in front of."""
-        firsts = [sum(self.layers[:k]) for k in range(1, len(self.layers))]
-        return {j: StageChange(self.halving, _cast(V, dtype)) for j, V in zip(firsts, self.V, strict=True)}
+    def steps(self, context: Tensor | None = None) -> list[Step]:
+        """Layer by layer: the change of stage in front of a stage's first, and the mean behind the last, belong to
+        their layers."""
+        found: list[Step] = []
+        for j, field in enumerate(self.fields()):
+            stage = self._stage_that_begins(j)
+            parts: list[Step] = [StageChange(self.halving, self.V[stage - 1])] if stage else []
+            parts.append(self.method_of(j).step(field, j * self.h, self.h))
+            if j == self.depth - 1 and self.pool == "mean":
+                parts.append(PixelMean())
+            found.append(parts[0] if len(parts) == 1 else Chain(parts))
+        return found
+
+    def ode_bounds(self) -> list[float]:
+        """1 for each layer, times the constant of the change of stage in front of it."""
+        stages = map(self._stage_that_begins, range(self.depth))
+        return [StageChange(self.halving, self.V[stage - 1]).lipschitz() if stage else 1.0 for stage in stages]
+
+    def _stage_that_begins(self, j: int) -> int:
+        """The number of the stage whose first layer is layer j; 0 for other layers and for the first stage."""
+        firsts = {sum(self.layers[:k]): k for k in range(1, len(self.layers))}
+        return firsts.get(j, 0)
 
     def method_of(self, j: int) -> Integrator:
-        """What layer j runs."""
+        """What layer j runs; with substeps=auto their number is read from the device."""
         return Euler(int(self.substeps[j])) if self.adaptive else self.integrator
 
     @property
@@ -136,60 +153,29 @@ class ConvGradientFlow(Flow):
         """Whether each layer's number of substeps follows its weights; it is then in the state dict."""
         return isinstance(self.integrator, Euler) and self.integrator.adaptive
 
-    def _trajectory(self, y: Tensor) -> Iterator[Tensor]:
-        """The state after each layer."""
+    def enter(self, y: Tensor) -> Tensor:
         if not self.sizes:
-            self.bind_shape_(tuple(y.shape[1:]))
+            self.build(tuple(y.shape[1:]))
         if tuple(y.shape[2:]) != self.sizes[0]:
             raise BadInput(f"model=gradient_flow_conv: expected images {self.sizes[0]}, got {tuple(y.shape[2:])}")
-        (fields, h), changes = self.bind(), self.changes()
-        for j, field in enumerate(fields):
-            y = changes[j](y) if j in changes else y
-            y = self.method_of(j).step(field, j * value(h), h, y)
-            if j == self.depth - 1 and self.pool == "mean":
-                y = y.mean((2, 3), keepdim=True) * (y.shape[2] * y.shape[3]) ** 0.5
-            yield y
-
-    def forward(self, y: Tensor) -> Tensor:
-        """(B, width, H, W) -> (B, *the shape that `bind_shape_` gives)."""
-        for state in self._trajectory(y):
-            y = state
         return y
-
-    def states(self, y: Tensor) -> list[Tensor]:
-        """y and the state after each layer; their shapes change from stage to stage."""
-        return [y, *self._trajectory(y)]
-
-    def step_jacobians(self, y: Tensor) -> list[Tensor]:
-        raise BadInput("callbacks.bsm: expected a flow whose pixels do not mix, got gradient_flow_conv; leave it out")
-
-    def layer_parameters(self) -> None:
-        """None: kernels of different shapes, no differences across layers."""
-
-    def step_bounds(self) -> list[tuple[float, float]]:
-        (fields, h), changes = self.bind(torch.float64), self.changes(torch.float64)
-        found = []
-        for j, field in enumerate(fields):
-            change = changes[j].lipschitz() if j in changes else 1.0
-            found.append((change, change * self.method_of(j).lipschitz(field, value(h))))
-        return found
 
     def properties(self) -> dict[str, float]:
         most = {"substeps_max": float(self.substeps.max())} if self.adaptive else {}
         return super().properties() | most
 
     @torch.no_grad()
-    def project_(self) -> dict[str, float]:
+    def project_(self) -> None:
         """Shortens the layers that would expand (or gives them more substeps), makes V orthonormal; the rest stays.
 
-        Idempotent; does nothing before `bind_shape_`. Returns the largest h S ||W||^2 / substeps / 2 that it found.
+        Idempotent; does nothing before `build`.
         """
-        reach = [self._confine(k) for k in range(len(self.sizes))]
+        for stage in range(len(self.sizes)):
+            self._confine(stage)
         for V in self.V:
             V.copy_(orthonormal(V))
-        return {"reach": max(reach)} if reach else {}
 
-    def _confine(self, stage: int) -> float:
+    def _confine(self, stage: int) -> None:
         """`project_` for the layers of a stage."""
         reach = norms_squared(self.K[stage], *self.sizes[stage]) / self.limit
         if self.adaptive:
@@ -198,9 +184,8 @@ class ConvGradientFlow(Flow):
             self.substeps[first : first + len(substeps)] = substeps
             reach = reach / substeps
         beyond = reach > 1
-        if bool(beyond.any()):
+        if not host_may_look(reach) or bool(beyond.any()):
             self.K[stage].copy_(_scaled(self.K[stage], torch.where(beyond, (1 - ROOM) / reach, 1.0)))
-        return float(reach.max())
 
 
 def _check_counts(**numbers: int) -> None:
@@ -239,7 +224,3 @@ def _initial(count: int, channels: int, expansion: int) -> tuple[Tensor, Tensor]
 def _scaled(kernels: Tensor, squared: Tensor) -> Tensor:
     """Each kernel times the root of its factor. kernels: (L, c', c, k, k); squared: (L)."""
     return kernels * squared.sqrt().to(kernels.dtype)[:, None, None, None, None]
-
-
-def _cast(parameter: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return parameter if dtype is None else parameter.detach().to(dtype)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from robode.errors import BadInput, JobFailed
 from robode.ode.bounds import Scalar, gamma_min, h_star, value
 
@@ -27,8 +29,9 @@ def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float, facto
 
     theorem1, differentiable: Eq. (11) with equality and epsilon = eta (1 - alpha^2), 0 < eta < 1.
     factor: `factor` times gamma_min, the smallest gamma of Theorem 1 (1e-7 above, for rounding).
-    script_mnist, script_2d: what the published scripts compute, with their fixed epsilons; not Eq. (11).
-    Raises `JobFailed` where a script's rule has no solution (its fixed epsilon exceeds 1 - alpha^2).
+    script_mnist, script_2d: what the published scripts compute, with their fixed epsilons; not Eq. (11). Where such a
+    rule has no solution (its fixed epsilon exceeds 1 - alpha^2), a tensor becomes nan or inf, see `no_solution`, and
+    numbers raise `JobFailed`.
     """
     room = one_minus_alpha_squared(c1, c2)
     if rule in ("theorem1", "differentiable"):
@@ -36,15 +39,22 @@ def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float, facto
         return norm_J * ((1 - q) / q) ** 0.5
     if rule == "factor":
         assert factor is not None
-        return factor * gamma_min(value(c1), value(c2), norm_J) * FLOAT32_KAPPA
+        return factor * gamma_min(c1, c2, norm_J) * FLOAT32_KAPPA
     epsilon = SCRIPT_EPSILON[rule]
-    if value(room) <= epsilon or (rule == "script_2d" and value(room) >= 1 - epsilon):
-        raise JobFailed(
-            f"model.gamma={rule}: no solution at c1={value(c1):.3g}, c2={value(c2):.3g} "
-            f"(its epsilon is fixed at {epsilon:g}); use model.gamma=theorem1 or a smaller lr"
-        )
+    if not isinstance(room, Tensor) and (room <= epsilon or (rule == "script_2d" and room >= 1 - epsilon)):
+        raise JobFailed(no_solution(rule, value(c1), value(c2)))
     numerator = 1.0 if rule == "script_mnist" else 1 - room - epsilon
     return (numerator / (room - epsilon)) ** 0.5
+
+
+def no_solution(rule: str, c1: float, c2: float) -> str:
+    """What to say where gamma is not finite."""
+    if not (math.isfinite(c1) and math.isfinite(c2)):
+        return "the weights are not finite: training diverged; try a smaller lr, step or horizon"
+    why = f" (its epsilon is fixed at {SCRIPT_EPSILON[rule]:g})" if rule in SCRIPT_EPSILON else ""
+    return (
+        f"model.gamma={rule}: no solution at c1={c1:.3g}, c2={c2:.3g}{why}; use model.gamma=theorem1 or a smaller lr"
+    )
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Contraction:
             "c1": self.c1,
             "c2": self.c2,
             "gamma": self.gamma,
-            "gamma_min": gamma_min(self.c1, self.c2, self.norm_J),
+            "gamma_min": value(gamma_min(self.c1, self.c2, self.norm_J)),
             "alpha": self.alpha,
             "epsilon": self.epsilon,
             "rho": self.rho,

@@ -1,7 +1,7 @@
 """1-Lipschitz residual layers: y+ = y - tau W^T sigma(W y + b), one step of the gradient flow y' = -W^T sigma(W y + b).
 
 The Jacobian I - tau W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - tau S ||W||^2, 1]: the layer never
-expands exactly when tau <= 2/(S ||W||^2). (Meunier et al. 2022; Sherry et al. 2024; specs, Lipschitz networks 3.1)
+expands exactly when tau <= 2/(S ||W||^2). (Meunier et al. 2022; Sherry et al. 2024; docs/theory.md)
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class DescentField(VectorField):
     activation: Activation
     s: Scalar = 1.0
 
-    def __call__(self, t: float, y: Tensor, u: Tensor | None = None) -> Tensor:
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
         return -self.s * (self.W.mT @ self.activation(affine(self.b, self.W, y)))
 
-    def jacobian(self, t: float, y: Tensor) -> Tensor:
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
         D = self.activation.derivative(affine(self.b, self.W, y))
         return -self.s * (self.W.mT @ (D.mT[..., None] * self.W))
 
@@ -73,31 +73,23 @@ class GradientFlow(NonexpansiveFlow):
         self.tau = nn.Parameter(torch.full((self.depth,), float(self.h))) if tau == "learned" else None
         self.project_()
 
-    def bind(self, dtype: torch.dtype | None = None) -> tuple[Sequence[VectorField], Scalar]:
-        (W, b), h = self.weights(dtype), float(self.h)
-        scales = torch.ones(self.depth) if self.tau is None else self.tau / h
-        if dtype is not None and self.tau is not None:
-            scales = self.tau.detach().to(dtype) / h
-        each: Sequence[Scalar] = scales.unbind(0) if scales.requires_grad else scales.tolist()
-        fields = [
-            DescentField(Wj, bj, self.activation, sj) for Wj, bj, sj in zip(W.unbind(0), b.unbind(0), each, strict=True)
-        ]
-        return fields, h
+    def fields(self, context: Tensor | None = None) -> list[DescentField]:
+        scales: Sequence[Scalar] = [1.0] * self.depth if self.tau is None else (self.tau / self.h).unbind(0)
+        layers = zip(self.W.unbind(0), self.b.unbind(0), scales, strict=True)
+        return [DescentField(W, b, self.activation, s) for W, b, s in layers]
 
     @torch.no_grad()
-    def project_(self) -> dict[str, float]:
+    def project_(self) -> None:
         """Restores orthonormal rows or, where tau is learned, 0 <= tau_j <= 2/(S ||W_j||^2). Idempotent."""
         if self.tau is None:
-            return super().project_()
+            super().project_()
+            return
         longest = 2 / (self.activation.slope_bound * largest_eigenvalue(self.W).clamp_min(1e-30))
-        # a little inside: the division by h in `bind` and rounding to tau's precision may go the wrong way
+        # a little inside: the division by h in `fields` and rounding to tau's precision may go the wrong way
         inside = longest.to(self.tau.dtype) * (1 - 4 * torch.finfo(self.tau.dtype).eps)
         self.tau.copy_(torch.minimum(self.tau.clamp_min(0), inside))
-        return self.steps()
-
-    def steps(self) -> dict[str, float]:
-        """tau/1 … tau/N, where they are learned."""
-        return {} if self.tau is None else {f"tau/{j}": x for j, x in enumerate(self.tau.tolist(), 1)}
 
     def properties(self) -> dict[str, float]:
-        return super().properties() | self.steps()
+        """tau/1 … tau/N too, where they are learned."""
+        learned = [] if self.tau is None else self.tau.tolist()
+        return super().properties() | {f"tau/{j}": x for j, x in enumerate(learned, 1)}

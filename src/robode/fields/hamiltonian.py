@@ -6,6 +6,7 @@ over time); the centre c_j about which etd and imex linearise is each layer's ow
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from robode.fields.gamma import Contraction
 from robode.fields.layered import LayeredFlow
-from robode.ode.bounds import Scalar, value
-from robode.ode.integrators import Integrator
+from robode.ode.integrators import ETD, Integrator
 from robode.ode.norms import gram_norm_squared, largest_eigenvalue, smallest_eigenvalue
 from robode.ode.skew import skew
 from robode.ode.vector_field import GradientField
+
+ACTIVE_J = 0.05  # exp(-h c gamma) below this: an etd step is a gradient step and J plays no part
 
 
 def centre(m: Tensor, M: Tensor) -> Tensor:
@@ -27,13 +29,11 @@ def centre(m: Tensor, M: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rates:
-    """What follows the weights: gamma, h, the centres c (one per layer set) and, for euler with substeps=auto, their
-    number; tensors carry gradients."""
+    """What follows the weights, float64 tensors that may carry gradients: gamma and h, 0-d; the centres c (sets,)."""
 
-    gamma: Scalar
-    h: Scalar
+    gamma: Tensor
+    h: Tensor
     c: Tensor
-    substeps: int = 1
 
 
 class HamiltonianFlow(LayeredFlow):
@@ -94,40 +94,43 @@ class HamiltonianFlow(LayeredFlow):
 
     def rates(self) -> Rates:
         """gamma, h and c for the next forward pass: the stored ones."""
-        return Rates(float(self.gamma), float(self.h), self.c)
+        return Rates(self.gamma, self.h, self.c)
 
-    def bind(self, dtype: torch.dtype | None = None) -> tuple[list[GradientField], Scalar]:
+    def bind(self, context: Tensor | None = None) -> tuple[list[GradientField], Tensor]:
         rates = self.rates()
-        K, b = self.weights(), self.biases()
-        Q = self.quadratic()
-        gamma, h, c = rates.gamma, rates.h, rates.c
-        if dtype is not None:
-            K, b, Q, c = (t.detach().to(dtype) for t in (K, b, Q, c))
-            gamma, h = value(gamma), value(h)
-        centres: list[Scalar] = list(c.unbind(0)) if c.requires_grad else c.tolist()
+        sets = zip(self.weights(), self.biases(), self.quadratic(), rates.c, strict=True)
         fields = [
-            GradientField(self.skew, gamma, Kj, bj, Qj, self.activation, cj, self.partitioned)
-            for Kj, bj, Qj, cj in zip(K.unbind(0), b.unbind(0), Q.unbind(0), centres, strict=True)
+            GradientField(self.skew, rates.gamma, K, b, Q, self.activation, c, self.partitioned) for K, b, Q, c in sets
         ]
-        return fields * (self.depth if self.shared else 1), h
+        return self.each_step(fields), rates.h
 
-    def project_(self) -> dict[str, float]:
+    def fields(self, context: Tensor | None = None) -> list[GradientField]:
+        return self.bind(context)[0]
+
+    @torch.no_grad()
+    def project_(self) -> None:
         """Re-centres etd and imex on the current Hessian bounds; subclasses also choose gamma and h. Idempotent."""
         self.confine_()
-        with torch.no_grad():
-            m, M = self.hessian_bounds()
-            self.c.copy_(centre(m, M))
-        return {"gamma": float(self.gamma)}
+        self.c.copy_(centre(*self.hessian_bounds()))
 
     def properties(self) -> dict[str, float]:
         """gamma, c1, c2, alpha, epsilon, rho, h*, h c_j gamma and ||J||/gamma; see `Contraction`."""
         with torch.no_grad():
             m, M = self.hessian_bounds()
             rates = self.rates()
-        gamma, h, norm_J = value(rates.gamma), value(rates.h), self.skew.norm
+        gamma, h, norm_J = float(rates.gamma), float(rates.h), self.skew.norm
         values = {"h": h, "horizon": self.depth * h, "kappa": float(self.kappa)}
         values |= Contraction(float(m.min()), float(M.max()), gamma, norm_J).as_dict()
         values["J_over_gamma"] = norm_J / gamma if gamma > 0 else float("inf")
         products = [h * c * gamma for c in rates.c.tolist()]
         values |= {f"hcgamma/{j}": x for j, x in enumerate(products, 1)}
         return values | {"hcgamma_max": max(products)}
+
+    def warnings(self) -> list[str]:
+        """Also where J plays no part any more."""
+        found = super().warnings()
+        if isinstance(self.integrator, ETD) and math.exp(-self.properties()["hcgamma_max"]) < ACTIVE_J:
+            found.append(
+                f"J has no effect: exp(-h c gamma) < {ACTIVE_J} in some layer; use step=auto or a smaller step"
+            )
+        return found

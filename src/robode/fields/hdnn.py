@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robode.errors import BadInput
 from robode.fields.hamiltonian import HamiltonianFlow
+from robode.ode.guarantees import HAMILTONIAN
 
 
 class HDNN(HamiltonianFlow):
@@ -19,8 +20,8 @@ class HDNN(HamiltonianFlow):
     Property: the flow preserves volume and energy, and ||BSM|| >= 1 for the ODE and for symplectic Euler.
     """
 
-    claim = "hamiltonian"
-    AUTO_STEP = 0.5
+    guarantee = HAMILTONIAN
+    default_step = 0.5
 
     def __init__(self, *args: Any, separable: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -29,9 +30,7 @@ class HDNN(HamiltonianFlow):
         if separable and self.L is not None:
             raise BadInput("model.trainable_L: expected false with model.separable=true (L couples q and p), got true")
         self.partitioned = separable
-        if self.auto:
-            self.h.fill_(self.AUTO_STEP)
-        self.integrator.check(self.bind()[0][0])
+        self.integrator.check(self.fields()[0])
         self.project_()
 
     def weights(self) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,11 @@ from robode.errors import BadInput
 from robode.ode.activations import named_activation
 from robode.ode.flow import Flow
 from robode.ode.integrators import Integrator
-from robode.ode.norms import clipped
+from robode.ode.norms import clipped, largest_eigenvalue
+from robode.ode.vector_field import VectorField
+
+BELOW = 1 - 1e-6  # so that float32's rounding cannot lift scaled weights above their bound
+Field = TypeVar("Field", bound=VectorField)
 
 
 class LayeredFlow(Flow):
@@ -48,14 +53,21 @@ class LayeredFlow(Flow):
 
     @torch.no_grad()
     def confine_(self) -> None:
-        """Puts weights beyond norm_bound back onto it; leaves the others as they are, bit by bit."""
-        if self.norm_bound is not None:
-            self.K.copy_(clipped(self.weights(), self.norm_bound))
+        """Puts weights beyond norm_bound back onto it; leaves the others as they are, bit by bit.
 
-    def project_(self) -> dict[str, float]:
+        The bound is that of `weights`, which a subclass may compute from K (homogeneously: twice the K, twice the
+        weights). Where clipping their singular values is not enough, K is scaled.
+        """
+        if self.norm_bound is None:
+            return
+        self.K.copy_(clipped(self.weights(), self.norm_bound))
+        if type(self).weights is not LayeredFlow.weights:
+            norms = largest_eigenvalue(self.weights()).sqrt()[..., None, None]
+            self.K.mul_(torch.where(norms > self.norm_bound, self.norm_bound * BELOW / norms, 1.0))
+
+    def project_(self) -> None:
         """Confines the weights; subclasses also renew what follows the weights. Idempotent."""
         self.confine_()
-        return {}
 
     def weights(self) -> Tensor:
         """K as the fields use it, (N, n, n) or (1, n, n) if shared."""
@@ -64,6 +76,10 @@ class LayeredFlow(Flow):
     def biases(self) -> Tensor:
         """b, (N, n, 1) or (1, n, 1) if shared."""
         return self.b
+
+    def each_step(self, fields: list[Field]) -> list[Field]:
+        """One field for each of the N steps."""
+        return fields * (self.depth if self.shared else 1)
 
     def layer_parameters(self) -> tuple[Tensor, Tensor] | None:
         return None if self.shared else (self.weights(), self.biases())

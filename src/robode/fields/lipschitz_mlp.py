@@ -8,7 +8,6 @@ turn in front of each; with other activations in place of relu it stays non-expa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +34,12 @@ class SortingField(VectorField):
         """P z + b. z: (n, M) -> (n/2, M)."""
         return torch.add(self.b, z[1::2] - z[::2], alpha=math.sqrt(0.5))
 
-    def __call__(self, t: float, y: Tensor, u: Tensor | None = None) -> Tensor:
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
         z = self.Q @ y
         moved = math.sqrt(2) / self.activation.slope_bound * self.activation(self.differences(z))
         return torch.stack((z[::2] + moved, z[1::2] - moved), dim=1).flatten(0, 1) - y
 
-    def jacobian(self, t: float, y: Tensor) -> Tensor:
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
         D = self.activation.derivative(self.differences(self.Q @ y)) / self.activation.slope_bound
         rows = D.mT[..., None] * (self.Q[1::2] - self.Q[::2])
         turned = self.Q.expand(len(rows), *self.Q.shape).clone()
@@ -79,7 +78,6 @@ class LipschitzMLP(NonexpansiveFlow):
         self.start(self.width, biases=self.width // 2)
         self.project_()
 
-    def bind(self, dtype: torch.dtype | None = None) -> tuple[Sequence[VectorField], Scalar]:
-        W, b = self.weights(dtype)
-        fields = [SortingField(Q, c, self.activation) for Q, c in zip(W.unbind(0), b.unbind(0), strict=True)]
-        return fields, float(self.h)
+    def fields(self, context: Tensor | None = None) -> list[SortingField]:
+        layers = zip(self.W.unbind(0), self.b.unbind(0), strict=True)
+        return [SortingField(Q, c, self.activation) for Q, c in layers]

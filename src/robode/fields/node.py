@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.ode.activations import Activation, named_activation
 from robode.ode.bounds import Scalar
+from robode.ode.enclosure import Enclosure
 from robode.ode.flow import Flow
 from robode.ode.integrators import Integrator
 from robode.ode.layer import affine
 from robode.ode.norms import largest_eigenvalue
+from robode.ode.step import identity_like
 from robode.ode.vector_field import OneLayerField, VectorField
 
 
@@ -29,21 +30,19 @@ class MLPField(VectorField):
     biases: Sequence[Tensor]
     activation: Activation
 
-    def __call__(self, t: float, y: Tensor, u: Tensor | None = None) -> Tensor:
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             y = self.activation(affine(b, W, y))
         return affine(self.biases[-1], self.weights[-1], y)
 
-    def jacobian(self, t: float, y: Tensor) -> Tensor:
-        n, M = y.shape[-2:]
-        eye = torch.eye(n, dtype=y.dtype, device=y.device)
-        product = eye[:, None].expand(*y.shape[:-1], M, n).flatten(-2)  # rows of all Jacobians side by side: (n, M n)
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+        n, M = y.shape
+        product = identity_like(y)[:, None].expand(n, M, n).flatten(-2)  # rows of all Jacobians side by side: (n, M n)
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             z = affine(b, W, y)
             product = self.activation.derivative(z).repeat_interleave(n, -1) * (W @ product)
             y = self.activation(z)
-        rows = self.weights[-1] @ product
-        return rows.view(*rows.shape[:-1], M, n).movedim(-3, -2)
+        return (self.weights[-1] @ product).view(-1, M, n).movedim(-3, -2)
 
     def lipschitz(self) -> float:
         """S^(k-1) prod ||W_i||, certified and loose."""
@@ -54,8 +53,10 @@ class MLPField(VectorField):
         norms = [float(largest_eigenvalue(W).sqrt()) for W in self.weights]
         return self.activation.slope_bound ** (len(norms) - 1) * math.prod(norms)
 
-    def lognorm(self) -> float:
-        return self.lipschitz()
+    def enclose(self, z: Enclosure) -> Enclosure:
+        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            z = z.linear(W, b).activated(self.activation)
+        return z.linear(self.weights[-1], self.biases[-1])
 
 
 class Node(Flow):
@@ -65,8 +66,7 @@ class Node(Flow):
     Property: none by design.
     """
 
-    claim = "bounded"
-    AUTO_STEP = 0.05
+    default_step = 0.05
 
     def __init__(
         self,
@@ -87,18 +87,10 @@ class Node(Flow):
         linears = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         self.W = nn.ParameterList([linear.weight for linear in linears])
         self.b = nn.ParameterList([linear.bias.detach()[:, None] for linear in linears])
-        if self.auto:
-            self.h.fill_(self.AUTO_STEP)
-        self.integrator.check(self.bind()[0][0])
+        self.integrator.check(self.fields()[0])
 
-    def bind(self, dtype: torch.dtype | None = None) -> tuple[Sequence[VectorField], Scalar]:
-        W: list[Tensor] = list(self.W)
-        b: list[Tensor] = list(self.b)
-        if dtype is not None:
-            W, b = [w.detach().to(dtype) for w in W], [x.detach().to(dtype) for x in b]
+    def fields(self, context: Tensor | None = None) -> list[VectorField]:
+        W, b = list(self.W), list(self.b)
         one = len(W) == 1
         field: VectorField = OneLayerField(W[0], b[0], self.activation) if one else MLPField(W, b, self.activation)
-        return [field] * self.depth, float(self.h)
-
-    def layer_parameters(self) -> None:
-        """None: one field for all steps, no differences across layers."""
+        return [field] * self.depth

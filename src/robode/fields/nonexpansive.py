@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from robode.errors import BadInput
 from robode.ode.activations import named_activation
 from robode.ode.flow import Flow
+from robode.ode.guarantees import NONEXPANSIVE
 from robode.ode.integrators import Euler, Integrator
 from robode.ode.norms import ROUNDING
 from robode.ode.orthonormal import orthonormal, random_orthonormal
@@ -20,7 +21,7 @@ class NonexpansiveFlow(Flow):
     The step is as long as not expanding permits, so half of it makes another network, not a better solution of an ODE.
     """
 
-    claim = "bounded"
+    guarantee = NONEXPANSIVE
     solves_an_ode = False
     flattens = True
 
@@ -55,15 +56,10 @@ class NonexpansiveFlow(Flow):
         self.W = nn.Parameter(random_orthonormal(self.depth, rows, self.width))
         self.b = nn.Parameter(torch.zeros(self.depth, rows if biases is None else biases, 1))
 
-    def weights(self, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
-        """W and b; with a dtype detached copies, for `bind`."""
-        return (self.W, self.b) if dtype is None else (self.W.detach().to(dtype), self.b.detach().to(dtype))
-
     @torch.no_grad()
-    def project_(self) -> dict[str, float]:
+    def project_(self) -> None:
         """Makes the rows of every W orthonormal again. Idempotent."""
         self.W.copy_(orthonormal(self.W))
-        return {}
 
     def layer_parameters(self) -> tuple[Tensor, Tensor]:
         """W (N, k, n) and b (N, m, 1)."""

@@ -10,8 +10,8 @@ class Kantorovich:
     """-(mean of f over class 1 - mean of f over class 0), f = (logit_1 - logit_0)/sqrt(2).
 
     W1 is the largest such difference over all 1-Lipschitz f (Kantorovich and Rubinstein 1958; lecture, "1-Lipschitz
-    networks"). For families whose f is 1-Lipschitz by construction (model.ends=lipschitz); any other could make the
-    loss as negative as it likes. A batch in which a class is missing adds its other mean alone.
+    networks"). For families whose f is 1-Lipschitz by construction (encoder=bounded head=orthonormal); any other could
+    make the loss as negative as it likes. A batch in which a class is missing adds its other mean alone.
 
     Raises:
         BadInput: data with more or fewer than two classes.

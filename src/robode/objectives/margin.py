@@ -1,7 +1,8 @@
 """Losses that ask for a margin: with a bounded Lipschitz constant, margins are radii.
 
-Where two logits differ by at most sqrt 2 times the length of a change (`model.ends=lipschitz`), the answer of a sample
-with margin y_l - max_(j != l) y_j > sqrt 2 r cannot change within the radius r. Source: specs, Lipschitz networks 3.4.
+Where two logits differ by at most sqrt 2 times the length of a change (`encoder=bounded head=orthonormal`), the answer
+of a sample with margin y_l - max_(j != l) y_j > sqrt 2 r cannot change within the radius r. Source: Tsuzuku, Sato,
+Sugiyama, "Lipschitz-margin training", 2018.
 """
 
 from __future__ import annotations

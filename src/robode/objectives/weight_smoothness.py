@@ -32,4 +32,4 @@ class WeightSmoothness:
         K, b = parameters
         differences = (K[1:] - K[:-1]).square().sum() + (b[1:] - b[:-1]).square().sum()
         times = max(network.flow.depth - 1, 1) if self.count == "script" else 1
-        return {"weight_smoothness": times * self.alpha * float(network.flow.h) / 2 * differences}
+        return {"weight_smoothness": times * self.alpha * network.flow.h / 2 * differences}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 Scalar = Tensor | float
@@ -29,7 +30,7 @@ def lognorm(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
     """Sharp one-sided Lipschitz constant -nu = r rho_F - c gamma of the field over the class of potentials (8.1)."""
     c, r, rho = 0.5 * (M + m), 0.5 * (M - m), (gamma**2 + omega**2) ** 0.5
     denominator = c * gamma + r * rho
-    return -contraction_margin(m, M, gamma, omega) / denominator if value(denominator) > 0 else 0.0
+    return _where(denominator, -contraction_margin(m, M, gamma, omega) / _nonzero(denominator))
 
 
 def h_star(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
@@ -37,14 +38,30 @@ def h_star(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
 
     h* = 2 (c gamma - r rho_F) / (m M rho_F^2). For m = 0 and J = 0 its limit 2 / (gamma M).
     """
-    if value(m) == 0:
-        return 2 / (gamma * M) if omega == 0 and value(gamma * M) > 0 else 0.0
+    if omega == 0:
+        return _where(gamma * M, 2 / _nonzero(gamma * M))
     nu = -lognorm(m, M, gamma, omega)
-    return 2 * nu / (m * M * (gamma**2 + omega**2)) if value(nu) > 0 else 0.0
+    found = 2 * nu / _nonzero(m * M * (gamma**2 + omega**2))
+    return _where(nu, _where(m, found))
 
 
-def gamma_min(m: float, M: float, omega: float) -> float:
+def _where(positive: Scalar, found: Scalar) -> Scalar:
+    """`found` where the first is above 0, else 0; without looking at tensors from the host."""
+    if isinstance(positive, Tensor) or isinstance(found, Tensor):
+        condition = torch.as_tensor(positive) > 0
+        return torch.where(condition, found, torch.zeros_like(torch.as_tensor(found)))
+    return found if positive > 0 else 0.0
+
+
+def _nonzero(x: Scalar) -> Scalar:
+    """x, or 1 where x is 0 and nobody looks at the quotient."""
+    return torch.where(x == 0, torch.ones_like(x), x) if isinstance(x, Tensor) else x or 1.0
+
+
+def gamma_min(m: Scalar, M: Scalar, omega: float) -> Scalar:
     """Smallest gamma for which the ODE is nonexpansive for every potential of the class; Eq. (11) with epsilon -> 0."""
+    if isinstance(m, Tensor):
+        return omega * (M - m) / (2 * (m * M) ** 0.5)  # inf where m = 0
     return math.inf if m <= 0 else omega * (M - m) / (2 * math.sqrt(m * M))
 
 

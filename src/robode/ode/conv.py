@@ -2,7 +2,8 @@
 
 A zero-padded "same" convolution is a compression of the circular one on a torus that is larger by the kernel's reach
 p, and that one is a small matrix for each frequency. So its norm is at most the largest norm of these matrices
-(`linear.conv_norm`, in float64, is the certificate). Source: specs, Lipschitz networks 3.3.
+(`linear.conv_norm`, in float64, is the certificate). Source: Sedghi, Gupta, Long, "The singular values of
+convolutional layers", 2019; docs/theory.md.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robode.errors import BadInput, JobFailed
+from robode.errors import BadInput
 from robode.ode.activations import Activation
+from robode.ode.bounds import Scalar
 from robode.ode.linear import conv_norm
-from robode.ode.norms import largest_eigenvalue
+from robode.ode.norms import host_may_look, largest_eigenvalue
+from robode.ode.step import Step
 from robode.ode.vector_field import VectorField
 
 PROOF = 5e-4  # by how much `norms_squared` may exceed the largest of the matrices: a thousand times float32's rounding
@@ -45,8 +48,8 @@ class Convolution:
         return F.conv_transpose2d(z, self.kernel, padding=self.padding)
 
     def norm(self, height: int, width: int) -> float:
-        """Certified upper bound of ||W|| on height x width images, in float64. Raises `JobFailed` if not finite."""
-        return conv_norm(finite(self.kernel), height, width)
+        """Certified upper bound of ||W|| on height x width images, in float64."""
+        return float(conv_norm(self.kernel, height, width))
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,10 @@ class ConvGradientField(VectorField):
     activation: Activation
     size: tuple[int, int]
 
-    def __call__(self, t: float, y: Tensor, u: Tensor | None = None) -> Tensor:
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
         return -self.W.adjoint(self.activation(self.W(y, self.b)))
 
-    def jacobian(self, t: float, y: Tensor) -> Tensor:
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
         raise BadInput("expected a flow whose pixels do not mix: the Jacobian of a convolution is no small matrix")
 
     def lognorm(self) -> float:
@@ -78,23 +81,17 @@ class ConvGradientField(VectorField):
         return max(1.0, h * self.lipschitz() - 1)
 
 
-def finite(kernel: Tensor) -> Tensor:
-    """The kernel. Raises `JobFailed` for weights that are not finite."""
-    if not bool(kernel.isfinite().all()):
-        raise JobFailed("the weights are not finite: training diverged; try a smaller lr, step or horizon")
-    return kernel
-
-
 @torch.no_grad()
 def norms_squared(kernels: Tensor, height: int, width: int) -> Tensor:
     """Upper bounds of ||W||^2 that are cheap enough for every optimiser step: in float32, at most 0.05 % above the
     largest of the squared norms of the symbol. kernels: (L, c', c, 2p + 1, 2q + 1) -> (L) float32.
 
     A guess by power iteration, a proof by Cholesky factorisation: where guess I - G(f) has none, and there alone, the
-    largest eigenvalue of the Gram matrix G(f) is computed. A function of the weights alone. Raises `JobFailed` for
-    weights that are not finite.
+    largest eigenvalue of the Gram matrix G(f) is computed. A function of the weights alone; nan where a kernel, or a
+    square of its norm, is not finite.
     """
-    G = gram_symbols(finite(kernels).float(), height, width)
+    fine = kernels.flatten(1).isfinite().all(1)
+    G = gram_symbols(torch.where(fine[:, None, None, None, None], kernels, 0.0).float(), height, width)
     frobenius = torch.view_as_real(G).square().sum((-3, -2, -1)).sqrt()
     scale = frobenius.amax(1).clamp_min(TINY)  # no power of G overflows, and the largest does not vanish
     G = G / scale[:, None, None, None]
@@ -108,9 +105,12 @@ def norms_squared(kernels: Tensor, height: int, width: int) -> Tensor:
     difference.diagonal(dim1=-2, dim2=-1).add_((1 + PROOF / 2) * guess[:, None, None])
     unproved = torch.linalg.cholesky_ex(difference).info > 0
     found = torch.zeros_like(unproved, dtype=guess.dtype)
-    if bool(unproved.any()):
+    if not host_may_look(kernels):
+        found = torch.where(unproved, _largest_eigenvalues(G), found)
+    elif bool(unproved.any()):
         found[unproved] = _largest_eigenvalues(G[unproved])
-    return finite(torch.maximum(guess, found.amax(1)) * scale * (1 + PROOF))  # squares may overflow
+    bound = torch.maximum(guess, found.amax(1)) * scale * (1 + PROOF)
+    return torch.where(fine & bound.isfinite(), bound, torch.nan)
 
 
 def gram_symbols(kernels: Tensor, height: int, width: int) -> Tensor:
@@ -169,7 +169,7 @@ HALVINGS = {
 
 
 @dataclass(frozen=True)
-class StageChange:
+class StageChange(Step):
     """Half the resolution, then V, a 1x1 convolution to the next channels. V: (c_next, factor c), orthonormal."""
 
     halve: Callable[[Tensor], Tensor]
@@ -181,3 +181,13 @@ class StageChange:
     def lipschitz(self) -> float:
         """Certified: the norm of V, as halving has the constant 1."""
         return float(largest_eigenvalue(self.V).sqrt())
+
+
+class PixelMean(Step):
+    """sqrt(H W) times the mean over the pixels, a map of norm 1: (B, c, H, W) -> (B, c, 1, 1)."""
+
+    def __call__(self, y: Tensor) -> Tensor:
+        return y.mean((2, 3), keepdim=True) * (y.shape[2] * y.shape[3]) ** 0.5
+
+    def lipschitz(self) -> float:
+        return 1.0

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from robode.ode.bounds import Scalar, value
+from robode.ode.bounds import Scalar
 from robode.ode.flow import Flow
-from robode.ode.integrators import Integrator
+from robode.ode.integrators import Integrator, repeated
 from robode.ode.runge_kutta import Dopri5
+from robode.ode.step import Step
 from robode.ode.vector_field import VectorField
 
 SUBSTEPS = 4  # the error of a method of order p falls by 4^p
@@ -27,29 +26,14 @@ class Substeps(Integrator):
     def __init__(self, method: Integrator, count: int = SUBSTEPS):
         self.inner, self.count = method, count
         self.name, self.order = f"{method.name} x {count}", method.order
+        self.circle = method.circle  # the layers stay as long as they were
 
     def suits(self, field: VectorField) -> bool:
         return self.inner.suits(field)
 
-    def step_limit(self, m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
-        return self.inner.step_limit(m, M, gamma, omega)  # the layers stay as long as they were
-
-    def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
+    def step(self, field: VectorField, t: Scalar, h: Scalar) -> Step:
         size = h / self.count
-        for i in range(self.count):
-            y = self.inner.step(field, t + i * value(size), size, y, u)
-        return y
-
-    def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
-        size = h / self.count
-        product = torch.eye(y.shape[-2], dtype=y.dtype, device=y.device)
-        for i in range(self.count):
-            product = self.inner.jacobian(field, t + i * value(size), size, y) @ product
-            y = self.inner.step(field, t + i * value(size), size, y)
-        return product
-
-    def lipschitz(self, field: VectorField, h: float) -> float:
-        return math.prod([self.inner.lipschitz(field, h / self.count)] * self.count)
+        return repeated(lambda s: self.inner.step(field, s, size), t, size, self.count, field)
 
 
 def finer(method: Integrator) -> Integrator:

@@ -1,48 +1,46 @@
-"""The flow Phi = phi_N o ... o phi_1: N integrator steps of size h through N fields (or one shared field)."""
+"""The flow Phi = phi_N o ... o phi_1: a list of steps, mostly those of an integrator through N fields."""
 
 from __future__ import annotations
 
+import copy
 import math
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.ode.bounds import Scalar, value
+from robode.ode.guarantees import BOUNDED, Guarantee
 from robode.ode.integrators import Integrator
+from robode.ode.step import Step
 from robode.ode.vector_field import VectorField
-
-# What a family promises about its fields, and about its steps under the integrators that keep the promise:
-#   contractive  sym(df/dy) <= 0 everywhere; no step expands (etd, imex, implicit midpoint; euler and rk4 within h*)
-#   hamiltonian  f = J grad H conserves H; the steps of symplectic_euler and implicit_midpoint are symplectic
-#   bounded      no more than the certified bounds: lognorm of the field, Lipschitz constant of the step
-Claim = Literal["contractive", "hamiltonian", "bounded"]
 
 
 @runtime_checkable
 class Constrained(Protocol):
     """A module with quantities that follow its weights (gamma) or with weights confined to a set."""
 
-    def project_(self) -> dict[str, float]:
-        """Restores the constraint; idempotent. Returns what is logged, e.g. {"gamma": ...}."""
+    def project_(self) -> None:
+        """Restores the constraint; idempotent. Tensor code: looks at no value from the host."""
 
 
 class Flow(nn.Module, ABC):
     """Phi over [0, T], T = N h. Owns the parameters; its fields are bound to them when they are needed.
 
-    width n, depth N, integrator; exactly one of step (h, or "auto") and horizon (T).
-    Images (B, n, H, W) flow pixel by pixel, vectors (B, n) one by one.
+    A family writes `fields`, or `steps` where its layers solve no ODE. width n, depth N, integrator; exactly one of
+    step (h, or "auto") and horizon (T). Images (B, n, H, W) flow pixel by pixel, vectors (B, n) one by one.
     """
 
     h: Tensor
     auto: bool
-    claim: ClassVar[Claim]
+    guarantee: ClassVar[Guarantee] = BOUNDED
+    default_step: ClassVar[float] = 1.0  # what step=auto means
     flattens: bool = False  # True where a whole image is one state, a vector
     solves_an_ode: ClassVar[bool] = True  # False where a layer of step h is all there is, and half of it means nothing
-    pixelwise: ClassVar[bool] = True  # False where steps mix pixels: their Jacobians are no small matrices
+    pixelwise: ClassVar[bool] = True  # False where steps mix pixels: states are images, not columns
     project_at_start = True  # False for recipes whose first forward pass runs before the first projection
 
     def __init__(
@@ -59,85 +57,155 @@ class Flow(nn.Module, ABC):
             key = "step" if horizon is None else "horizon"
             raise BadInput(f"{key}: expected a positive number, got {step if horizon is None else horizon}")
         self.width, self.depth, self.integrator = width, depth, integrator
-        self.register_buffer("h", torch.tensor(math.nan if self.auto else float(h), dtype=torch.float64))
+        h = self.default_step if self.auto else float(h)
+        self.register_buffer("h", torch.tensor(h, dtype=torch.float64))
 
-    @abstractmethod
-    def bind(self, dtype: torch.dtype | None = None) -> tuple[Sequence[VectorField], Scalar]:
-        """The N fields and the step h at the current parameters. With a dtype: detached copies, for certificates."""
+    # ---- what a family writes -----------------------------------------------------------------------------------
 
-    @abstractmethod
+    def fields(self, context: Tensor | None = None) -> Sequence[VectorField]:
+        """The N fields at the current parameters, bound to the context that the encoder gives (None for most)."""
+        raise BadInput(f"model: {type(self).__name__} has neither fields nor steps; a family writes one of the two")
+
     def layer_parameters(self) -> tuple[Tensor, Tensor] | None:
         """Stacked K (N, n, n) and b (N, n, 1) for regularisers across layers; None if shared or not of that form."""
+        return None
 
-    def bind_shape_(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Tells the flow the shape of its first state, (n,) or (n, H, W). Returns that of its last."""
+    def build(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Tells the flow the shape of its first state, (n,) or (n, H, W). Returns that of its last. Raises `BadInput`
+        for states that it cannot take."""
         return shape
+
+    def defect(self) -> str | None:
+        """Why what follows the weights has become useless, in words; None where it has not. Reads from the device."""
+        return None
+
+    def properties(self) -> dict[str, float]:
+        """What the family logs about itself besides the certificates."""
+        return {"h": float(self.h), "horizon": self.horizon}
+
+    def warnings(self) -> list[str]:
+        """One line for each thing that a user of these settings should know."""
+        bounds = self.certificate()
+        if bounds["flow_ode"] <= 1 < bounds["flow_discrete"]:
+            return [
+                "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to (flow_discrete > 1): "
+                "use integrator=etd, or a step of at most h_star"
+            ]
+        return []
+
+    # ---- what follows from it -----------------------------------------------------------------------------------
 
     @property
     def method(self) -> Integrator:
         """The integrator that runs; flows whose substeps follow the weights fill in their number."""
         return self.integrator
 
-    def properties(self) -> dict[str, float]:
-        """What the family logs about itself besides the certificates."""
-        return {"h": float(self.h), "horizon": self.horizon}
-
     @property
     def horizon(self) -> float:
         return self.depth * float(self.h)
 
-    def forward(self, y: Tensor) -> Tensor:
-        """(B, n) -> (B, n), or (B, n, H, W) -> (B, n, H, W)."""
-        (fields, h), method = self.bind(), self.method
-        z = to_columns(y)
-        for j, field in enumerate(fields):
-            z = method.step(field, j * value(h), h, z)
-        return from_columns(z, y.shape)
+    def bind(self, context: Tensor | None = None) -> tuple[Sequence[VectorField], Scalar]:
+        """The fields, and the step h that belongs to them."""
+        return self.fields(context), self.h
 
-    def states(self, y: Tensor) -> list[Tensor]:
-        """The N + 1 states along the trajectory, each shaped like y."""
-        (fields, h), method = self.bind(), self.method
-        columns = [to_columns(y)]
+    def steps(self, context: Tensor | None = None) -> list[Step]:
+        """The N steps of the network that runs. Layers that share a field share the step where time plays no part."""
+        (fields, h), method = self.bind(context), self.method
+        known: dict[int, Step] = {}
+        steps = []
         for j, field in enumerate(fields):
-            columns.append(method.step(field, j * value(h), h, columns[-1]))
-        return [from_columns(z, y.shape) for z in columns]
+            if id(field) not in known or not field.autonomous:
+                known[id(field)] = method.step(field, j * h, h)
+            steps.append(known[id(field)])
+        return steps
 
-    def step_jacobians(self, y: Tensor) -> list[Tensor]:
-        """Exact one-step Jacobians d phi_j / d y_(j-1) along the trajectory: N tensors (M, n, n), M states."""
-        (fields, h), method = self.bind(), self.method
-        z = to_columns(y)
-        jacobians = []
-        for j, field in enumerate(fields):
-            jacobians.append(method.jacobian(field, j * value(h), h, z))
-            z = method.step(field, j * value(h), h, z)
+    def enter(self, y: Tensor) -> Tensor:
+        """From a state as the encoder gives it to what the steps map. Raises `BadInput` for a state of another shape
+        than `build` was told, where that matters."""
+        return to_columns(y) if self.pixelwise else y
+
+    def leave(self, z: Tensor, shape: torch.Size) -> Tensor:
+        """Back again; shape: of the first state."""
+        return from_columns(z, shape) if self.pixelwise else z
+
+    def forward(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """(B, n) -> (B, n), or (B, n, H, W) -> (B, n, H, W), or what `build` says."""
+        z = self.enter(y)
+        for step in self.steps(context):
+            z = step(z)
+        return self.leave(z, y.shape)
+
+    def states(self, y: Tensor, context: Tensor | None = None) -> list[Tensor]:
+        """The N + 1 states along the trajectory, each shaped like y (where steps keep the shape)."""
+        z = self.enter(y)
+        found = [y]
+        for step in self.steps(context):
+            z = step(z)
+            found.append(self.leave(z, y.shape))
+        return found
+
+    def step_jacobians(self, y: Tensor, context: Tensor | None = None) -> list[Tensor]:
+        """Exact one-step Jacobians d phi_j / d y_(j-1) along the trajectory: N tensors (M, n, n), M states. Raises
+        `BadInput` for flows whose steps mix pixels."""
+        if not self.pixelwise:
+            name = type(self).__name__
+            raise BadInput(f"callbacks.bsm: expected a flow whose pixels do not mix, got {name}; leave it out")
+        z, jacobians = self.enter(y), []
+        for step in self.steps(context):
+            jacobians.append(step.jacobian(z))
+            z = step(z)
         return jacobians
 
+    def exact(self) -> Flow:
+        """A copy in float64 with the very same weights, gamma, h, kappa and c: what certificates are about. The forward
+        pass in float32 rounds it, kappa in Q = L^T L + kappa I included.
+
+        Raises:
+            JobFailed: weights that are not finite.
+        """
+        for name, parameter in self.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise JobFailed(f"the weights are not finite ({name}): training diverged; try a smaller lr or step")
+        found = copy.deepcopy(self).double()
+        if hasattr(found, "kappa"):  # as the forward pass rounds it
+            found.kappa.copy_(found.kappa.to(next(self.parameters()).dtype))
+        return found
+
+    @torch.no_grad()
     def step_bounds(self) -> list[tuple[float, float]]:
-        """Per layer the certified Lipschitz bound of the ODE over one step, and of the integrator step that runs."""
-        (fields, h), method = self.bind(torch.float64), self.method
-        size = float(h)
-        known: dict[int, tuple[float, float]] = {}
-        for field in fields:
-            if id(field) not in known:
-                known[id(field)] = (exp_or_inf(size * field.lognorm()), method.lipschitz(field, size))
-        return [known[id(field)] for field in fields]
+        """Per layer the certified Lipschitz bound of the ODE over one step, and of the step that runs; nan for the
+        first where there is no ODE.
+
+        Raises:
+            JobFailed: weights that are not finite.
+        """
+        flow = self.exact()
+        known: dict[int, float] = {}
+        found = []
+        for step, ode in zip(flow.steps(), flow.ode_bounds(), strict=True):
+            if id(step) not in known:
+                known[id(step)] = step.lipschitz()
+            found.append((ode, known[id(step)]))
+        return found
+
+    def ode_bounds(self) -> list[float]:
+        """Certified Lipschitz bounds of the ODE's flow over the interval of each step, from the fields' log-norms."""
+        fields, h = self.bind()
+        lognorms = {id(field): field.lognorm() for field in {id(field): field for field in fields}.values()}
+        return [exp_or_inf(value(h) * lognorms[id(field)]) for field in fields]
 
     def certificate(self) -> dict[str, float]:
         """Certified Lipschitz bounds of the whole flow: `flow_ode` for the ODE (Theorems 1, 2), `flow_discrete` for
-        the network that runs. inf where there is none. Never about lift or readout."""
+        the network that runs. inf where there is none. Never about encoder or head."""
         return _products(self.step_bounds())
 
     def certificate_table(self) -> dict[str, float]:
         """The certificate and its factors, named for the training log."""
-        return bounds_table(self.step_bounds())
-
-
-def bounds_table(steps: list[tuple[float, float]]) -> dict[str, float]:
-    """What `Flow.step_bounds` says, named for the training log."""
-    table = _products(steps)
-    for j, (ode, discrete) in enumerate(steps, 1):
-        table |= {f"step_ode/{j}": ode, f"step_discrete/{j}": discrete}
-    return table
+        steps = self.step_bounds()
+        table = _products(steps)
+        for j, (ode, discrete) in enumerate(steps, 1):
+            table |= {f"step_ode/{j}": ode, f"step_discrete/{j}": discrete}
+        return table
 
 
 def _products(steps: list[tuple[float, float]]) -> dict[str, float]:

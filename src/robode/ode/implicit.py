@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from robode.errors import BadInput, JobFailed
-from robode.ode.bounds import Scalar
+from robode.ode.bounds import Scalar, value
 from robode.ode.integrators import Integrator
+from robode.ode.step import Step, identity_like
 from robode.ode.vector_field import VectorField
 
 MAX_NEWTON = 50
@@ -38,67 +40,81 @@ class ImplicitMidpoint(Integrator):
             raise BadInput(f"integrator.tolerance: expected a positive, finite number, got {tolerance}")
         self.tolerance = tolerance
 
-    def step(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None = None) -> Tensor:
-        with torch.no_grad():
-            solution, inverse = self._solve(field, t, h, y, u)
-        # One more Newton step inside autograd: its derivative is that of the solution (implicit function theorem).
-        residual = solution - y - h * field(t, 0.5 * (y + solution), u)
-        return solution - torch.einsum("mij,jm->im", inverse, residual)
+    def step(self, field: VectorField, t: Scalar, h: Scalar) -> Step:
+        return ImplicitStep(field, t, h, self.tolerance)
 
-    def _solve(self, field: VectorField, t: float, h: Scalar, y: Tensor, u: Tensor | None) -> tuple[Tensor, Tensor]:
+
+@dataclass(frozen=True)
+class ImplicitStep(Step):
+    """The y+ that solves y+ = y + h f((y + y+)/2), to within the tolerance."""
+
+    field: VectorField
+    t: Scalar
+    h: Scalar
+    tolerance: float
+
+    def __call__(self, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            solution, inverse = self._solve(y)
+        # One more Newton step inside autograd: its derivative is that of the solution (implicit function theorem).
+        return solution - torch.einsum("mij,jm->im", inverse, self._residual(y, solution))
+
+    def _residual(self, y: Tensor, z: Tensor) -> Tensor:
+        return z - y - self.h * self._slope(0.5 * (y + z))
+
+    def _slope(self, middle: Tensor) -> Tensor:
+        return self.field(self._at, middle)
+
+    @property
+    def _at(self) -> Scalar:
+        return self.t if self.field.autonomous else self.t + 0.5 * self.h
+
+    def _solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The stage equation by damped Newton; returns the solution and the inverse Newton matrices (M, n, n)."""
-        eye = torch.eye(y.shape[0], dtype=y.dtype, device=y.device)
-        z = y.clone()
-        eps = torch.finfo(y.dtype).eps
+        eye, z, eps = identity_like(y), y.clone(), torch.finfo(y.dtype).eps
         for _ in range(MAX_NEWTON):
-            middle = 0.5 * (y + z)
-            residual = z - y - h * field(t, middle, u)
-            A = h * field.jacobian(t, middle)
+            residual = self._residual(y, z)
+            A = self.h * self.field.jacobian(self._at, 0.5 * (y + z))
             inverse = torch.linalg.inv(eye - 0.5 * A)
             size, scale = residual.norm(dim=0), 1 + z.norm(dim=0)
             # rounding in the residual itself: a stiff field cannot do better than eps ||h A||
             floor = 16 * eps * (1 + A.flatten(1).norm(dim=1))
             if bool((size <= torch.clamp(floor, min=self.tolerance) * scale).all()):
                 return z, inverse
-            z = self._line_search(field, t, h, y, z, torch.einsum("mij,jm->im", inverse, residual), size, u)
+            z = self._line_search(y, z, torch.einsum("mij,jm->im", inverse, residual), size)
         raise JobFailed(
-            f"implicit_midpoint: Newton did not converge in {MAX_NEWTON} iterations at h={float(h):.3g}; "
+            f"implicit_midpoint: Newton did not converge in {MAX_NEWTON} iterations at h={value(self.h):.3g}; "
             "use a smaller step or integrator.tolerance"
         )
 
-    @staticmethod
-    def _line_search(
-        field: VectorField, t: float, h: Scalar, y: Tensor, z: Tensor, move: Tensor, size: Tensor, u: Tensor | None
-    ) -> Tensor:
+    def _line_search(self, y: Tensor, z: Tensor, move: Tensor, size: Tensor) -> Tensor:
         """Halve each column's Newton step until its residual does not grow: stiff steps overshoot otherwise."""
         scale = torch.ones_like(size)
         for _ in range(20):
-            trial = z - scale * move
-            worse = (trial - y - h * field(t, 0.5 * (y + trial), u)).norm(dim=0) > size
+            worse = self._residual(y, z - scale * move).norm(dim=0) > size
             if not bool(worse.any()):
                 break
             scale = torch.where(worse, scale / 2, scale)
         return z - scale * move
 
-    def jacobian(self, field: VectorField, t: float, h: Scalar, y: Tensor) -> Tensor:
+    def jacobian(self, y: Tensor) -> Tensor:
         """(I - h/2 A)^-1 (I + h/2 A) with A = df/dy at the midpoint: that of the exact solution, at the one found."""
         with torch.no_grad():
-            z, inverse = self._solve(field, t, h, y, None)
-            eye = torch.eye(y.shape[0], dtype=y.dtype, device=y.device)
-            return inverse @ (eye + 0.5 * h * field.jacobian(t, 0.5 * (y + z)))
+            z, inverse = self._solve(y)
+            return inverse @ (identity_like(y) + 0.5 * self.h * self.field.jacobian(self._at, 0.5 * (y + z)))
 
-    def lipschitz(self, field: VectorField, h: float) -> float:
+    def lipschitz(self) -> float:
         """1 if the field's log-norm is <= 0; (1 + h mu/2)/(1 - h mu/2) for a log-norm 0 < mu < 2/h; else none.
 
-        Of the exact solution. What runs has the error above in addition, which jumps where the number of iterations
-        changes: for two states at a distance d it can add both errors over d to the quotient, and no constant bounds
-        that as d -> 0. Up to the tolerance CERTIFIED the error is neglected like float32's rounding, which does the
-        same to every method; beyond it there is no certificate.
+        Of the exact solution. What runs has the error of `ImplicitMidpoint` in addition, which jumps where the number
+        of iterations changes: for two states at a distance d it can add both errors over d to the quotient, and no
+        constant bounds that as d -> 0. Up to the tolerance CERTIFIED the error is neglected like float32's rounding,
+        which does the same to every method; beyond it there is no certificate.
         """
         if self.tolerance > CERTIFIED:
             return math.inf
-        mu = field.lognorm()
+        h, mu = value(self.h), self.field.lognorm()
         if mu <= 0:
             # ||d+||^2 - ||d||^2 = 2 h <e, df> <= 2 h mu ||e||^2 and ||d|| <= (1 + h L / 2) ||e||.
-            return float(max(1 + 2 * h * mu / (1 + 0.5 * h * field.lipschitz()) ** 2, 0.0) ** 0.5)
+            return float(max(1 + 2 * h * mu / (1 + 0.5 * h * self.field.lipschitz()) ** 2, 0.0) ** 0.5)
         return (1 + 0.5 * h * mu) / (1 - 0.5 * h * mu) if h * mu < 2 else math.inf

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from robode.ode.activations import Activation
+from robode.ode.enclosure import Enclosure
 from robode.ode.norms import ROUNDING, spectral_norms
+from robode.ode.step import Step
 
 # 2^width matrices are factorised: 1 024 small ones at most. Above it, the class bounds of bounds.py take over.
 VERTEX_WIDTH = 10
@@ -22,12 +24,12 @@ SMALL = 4
 
 
 def affine(b: Tensor, K: Tensor, y: Tensor) -> Tensor:
-    """K y + b. K: (k, n), b: (k, 1), y: (n, M), or all with one leading dimension for networks side by side."""
-    return torch.addmm(b, K, y) if y.dim() == 2 else torch.baddbmm(b, K, y)
+    """K y + b. K: (k, n), b: (k, 1), y: (n, M)."""
+    return torch.addmm(b, K, y)
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(Step):
     """y -> A y + B sigma(K y + b) on columns. A, B, K: (n, n); b: (n, 1)."""
 
     A: Tensor
@@ -40,14 +42,10 @@ class Layer:
         """y: (n, M) -> (n, M)."""
         b, K, q, A, B = self.folded()
         s = self.activation.kernel.s(affine(b, K, y))
-        z = affine(q, A, y)
-        return z.addmm_(B, s) if y.dim() == 2 else z.baddbmm_(B, s)
+        return affine(q, A, y).addmm_(B, s)
 
     def folded(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """(a b, a K, q B 1, A, p B): B sigma(z) = p B s(a z) + q B 1, so the kernel's constants cost nothing per state.
-
-        The tensors of the layer may have leading dimensions: many layers at once, or those of networks side by side.
-        """
+        """(a b, a K, q B 1, A, p B): B sigma(z) = p B s(a z) + q B 1; the kernel's constants cost nothing per state."""
         k = self.activation.kernel
         return k.a * self.b, k.a * self.K, k.q * self.B.sum(-1, keepdim=True), self.A, k.p * self.B
 
@@ -57,24 +55,23 @@ class Layer:
         return self.A[..., None, :, :] + weighted_products(self.B, D, self.K)
 
     def lipschitz(self) -> float:
-        """Certified Lipschitz constant of the layer over all y (2-norm).
+        """Certified Lipschitz constant of the layer over all y (2-norm), worked out in float64.
 
         Up to `VERTEX_WIDTH` columns the largest ||A + B D K|| over every slope matrix 0 <= D <= S: the norm is
-        convex in D, so its maximum over the box sits at one of the 2^n vertices (specs: step-size theory, 8.2).
+        convex in D, so its maximum over the box sits at one of the 2^n vertices (docs/theory.md, one-step maps).
         Wider layers get ||A|| + S ||B|| ||K||.
         """
-        return float(self.lipschitz_each())
-
-    def lipschitz_each(self) -> Tensor:
-        """`lipschitz` of each of the layers whose tensors are stacked here: (...) float64 for K (..., n, n)."""
         A, B, K = (t.detach().double() for t in (self.A, self.B, self.K))
         S = self.activation.slope_bound
         if K.shape[-1] > VERTEX_WIDTH:
-            a, b, k = (spectral_norms(t) for t in (A, B, K))
+            a, b, k = (float(spectral_norms(t)) for t in (A, B, K))
             return (a + S * b * k) * ROUNDING
         slopes = vertices(K.shape[-1], K.device)[:, None, :]
-        corners = A[..., None, :, :] + (S * B)[..., None, :, :] * slopes @ K[..., None, :, :]
-        return spectral_norms(corners).amax(-1) * ROUNDING
+        return float(spectral_norms(A + (S * B) * slopes @ K).amax()) * ROUNDING
+
+    def enclose(self, z: Enclosure) -> Enclosure:
+        A, B, K, b = (t.double() for t in (self.A, self.B, self.K, self.b))
+        return (z.linear(A) + z.linear(K, b).activated(self.activation).linear(B)).absorbed()
 
 
 def weighted_products(B: Tensor, D: Tensor, K: Tensor) -> Tensor:

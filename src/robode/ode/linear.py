@@ -2,7 +2,7 @@
 
 A convolution with zero padding reads the image as if zeros went on for ever. On a torus that is large enough for no two
 positions it reads or writes to coincide, it is a compression of the circular convolution, whose norm is exactly the
-largest ||K^(w)|| over the torus's frequencies w. Source: specs, Lipschitz networks 3.3.
+largest ||K^(w)|| over the torus's frequencies w. Source: docs/theory.md.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def conv_norm(
     padding: Padding | None = None,
     circular: bool = False,
     stride: tuple[int, int] = (1, 1),
-) -> float:
-    """Certified 2-norm of a convolution on height x width images; exact for circular "same" convolutions of stride 1.
+) -> Tensor:
+    """Certified 2-norm of a convolution on height x width images; exact for circular "same" convolutions of stride 1;
+    0-d float64, nan for kernels that are not finite.
 
     kernel: (out, in, k, l), any sizes. padding: pixels on the larger side of each axis; None = "same", k // 2.
     circular: the padding repeats the image instead of adding zeros.
@@ -87,11 +88,13 @@ def _symbol(kernel: Tensor, height: int, width: int) -> Tensor:
     return torch.fft.rfft2(kernel.double(), s=(height, width)).permute(2, 3, 0, 1)
 
 
-def _largest(symbol: Tensor) -> float:
-    return float(torch.linalg.svdvals(symbol.detach())[..., 0].max())
+def _largest(symbol: Tensor) -> Tensor:
+    symbol = symbol.detach()
+    finite = torch.view_as_real(symbol).isfinite().all()
+    return torch.where(finite, torch.linalg.svdvals(torch.where(finite, symbol, 0.0))[..., 0].max(), torch.nan)
 
 
-def _strided_norm(kernel: Tensor, stride: tuple[int, int], outputs: tuple[int, int]) -> float:
+def _strided_norm(kernel: Tensor, stride: tuple[int, int], outputs: tuple[int, int]) -> Tensor:
     """A strided convolution is a stride-1 convolution of the padded image's space-to-depth form, an isometry.
 
     Output o reads padded position s o + k = s (o + a) + b at entry a of the kernel for phase b, without padding.

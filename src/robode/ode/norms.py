@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robode.errors import JobFailed
-
 # Covers the rounding of a float64 eigenvalue solver on the small matrices used here, with room to spare.
 ROUNDING = 1 + 1e-10
 
@@ -17,27 +15,34 @@ ROUNDING = 1 + 1e-10
 def largest_eigenvalue(K: Tensor) -> Tensor:
     """lambda_max(K^T K) = ||K||^2 for each matrix of a batch.
 
-    K: (..., n, m), any float type. Returns (...) float64, exact to rounding and never below the true value.
-    Raises `JobFailed` for weights that are not finite.
+    K: (..., n, m), any float type. Returns (...) float64, exact to rounding and never below the true value; nan for a
+    matrix that is not finite.
     """
-    K = _finite(K)
+    K, finite = _finite(K)
     gram = K @ K.mT if K.shape[-2] <= K.shape[-1] else K.mT @ K
-    return torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0) * ROUNDING
+    found = torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0) * ROUNDING
+    return torch.where(finite, found, torch.nan)
 
 
 def smallest_eigenvalue(L: Tensor) -> Tensor:
     """lambda_min(L^T L) for each matrix of a batch, never above the true value. L: (..., n, n) -> (...) float64.
 
-    From the singular values of L, because forming L^T L squares the condition number.
+    From the singular values of L, because forming L^T L squares the condition number; nan where L is not finite.
     """
-    return torch.linalg.svdvals(_finite(L))[..., -1].square() / ROUNDING
+    L, finite = _finite(L)
+    return torch.where(finite, torch.linalg.svdvals(L)[..., -1].square() / ROUNDING, torch.nan)
 
 
-def _finite(K: Tensor) -> Tensor:
+def _finite(K: Tensor) -> tuple[Tensor, Tensor]:
+    """K in float64 with 0 in place of matrices that are not finite (LAPACK raises), and which ones are (...)."""
     K = K.detach().double()
-    if not bool(K.isfinite().all()):
-        raise JobFailed("the weights are not finite: training diverged; try a smaller lr, step or horizon")
-    return K
+    finite = K.isfinite().flatten(-2).all(-1)
+    return torch.where(finite[..., None, None], K, 0.0), finite
+
+
+def host_may_look(K: Tensor) -> bool:
+    """Whether a look at values costs nothing: on a CPU, unless a compiler is tracing the code."""
+    return K.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def gram_norm_squared(K: Tensor, iterations: int = 8) -> Tensor:
@@ -63,17 +68,16 @@ def clipped(K: Tensor, bound: float) -> Tensor:
     are clipped. K: (..., n, n), any float type -> the same; the others come back bit by bit.
 
     Clips a little below the bound, so that rounding to K's precision cannot lift `largest_eigenvalue` above bound^2;
-    a second call therefore changes nothing. Raises `JobFailed` for weights that are not finite.
+    a second call therefore changes nothing. Matrices that are not finite come back as they are.
     """
     outside = largest_eigenvalue(K) > bound**2
-    if not bool(outside.any()):
-        return K
-    U, s, Vh = torch.linalg.svd(_finite(K)[outside])
+    if host_may_look(K) and not bool(outside.any()):
+        return K  # the decomposition is left out where nothing needs it
+    U, s, Vh = torch.linalg.svd(_finite(K)[0], full_matrices=False)
     # rounding each entry moves K by at most eps ||K||_F / 2 <= eps sqrt(n) bound / 2
     reach = bound * (1 - K.shape[-1] ** 0.5 * torch.finfo(K.dtype).eps - (ROUNDING - 1))
-    result = K.detach().clone()
-    result[outside] = (U * s.clamp_max(reach)[..., None, :] @ Vh).to(K.dtype)
-    return result
+    nearest = (U * s.clamp_max(reach)[..., None, :] @ Vh).to(K.dtype)
+    return torch.where(outside[..., None, None], nearest, K.detach())
 
 
 def spectral_norms(A: Tensor) -> Tensor:

@@ -28,11 +28,14 @@ class BSM:
 
 
 @torch.no_grad()
-def bsm_norms(flow: Flow, y: Tensor) -> BSM:
+def bsm_norms(flow: Flow, y: Tensor, context: Tensor | None = None) -> BSM:
     """Norms of d y_N / d y_(j-1) and of d y_j / d y_(j-1) for every layer and sample. y: (B, n) or (B, n, H, W).
 
-    Columns that start equal stay equal (an image's background, mostly), so each distinct column is treated once.
+    Columns that start equal stay equal (an image's background, mostly), so each distinct column is treated once; not
+    where the context tells samples apart.
     """
+    if context is not None:
+        return bsm_of_steps(flow.step_jacobians(y, context), y.shape[0])
     distinct, where = torch.unique(to_columns(y), dim=1, return_inverse=True)
     return bsm_of_steps(flow.step_jacobians(distinct.T), y.shape[0], where)
 

@@ -71,7 +71,7 @@ def regions(found: Sequence[tuple[str, Arrays, Arrays]], printed: Mapping[str, f
         "training point the ball that provably keeps its class (line) and the one of radius ε_r (filled), the smallest "
         "of them: proved from below, attacked from above; × is the nearest point of another class. Right: training "
         f"points and circles of radius {float(found[0][1]['radius']):g} around them (purple) on their way through the "
-        "layers to the output space (yellow), with the readout's hyperplane (green)."
+        "layers to the output space (yellow), with the head's hyperplane (green)."
     )
     return "fig1_regions", figure, "Decision regions and flows", caption
 
@@ -156,7 +156,7 @@ def _legend(field: Arrays) -> list[Any]:
         Line2D([], [], color=PURPLE, label="circle at the input"),
         Patch(facecolor=YELLOW, edgecolor="#9A7B00", label="its image at the output"),
         Line2D([], [], color=INK, linestyle="--", linewidth=0.9, label="trajectory"),
-        Line2D([], [], color=GREEN, linestyle="--", label="readout's hyperplane"),
+        Line2D([], [], color=GREEN, linestyle="--", label="head's hyperplane"),
     ]  # fmt: skip
 
 

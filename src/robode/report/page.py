@@ -53,11 +53,11 @@ _CERTIFICATES = {
     "flow_discrete": {
         "title": "Certificate of the network's flow",
         "covers": "Covers the network that runs: product of certified one-step bounds of its integrator "
-        "steps. Lift and readout are not included.",
+        "steps. Encoder and head are not included.",
     },
     "end_to_end": {
         "title": "Certificate of the whole network",
-        "covers": "Covers inputs to logits, in data units: lift, flow and readout of the network that runs. No two "
+        "covers": "Covers inputs to logits, in data units: encoder, flow and head of the network that runs. No two "
         "inputs' logits differ by more than this times the distance of the inputs (2-norm).",
     },
 }

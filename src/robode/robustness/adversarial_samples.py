@@ -50,7 +50,7 @@ class AdversarialSamples(Quantity):
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        device = network.readout.weight.device
+        device = next(network.parameters()).device
         x, labels = (each[: self.count].to(device) for each in data.split("test"))
         x = in_units(x)
         with evaluating(network):

@@ -1,7 +1,7 @@
 """Certified Lipschitz constants of whole networks, and the L2 radius within which an answer cannot change.
 
-logits = readout(Phi(lift(normalise(x)))): two logits i, j differ by at most L ||w_i - w_j|| ||x' - x|| more at x' than
-at x, with L = L_embed L_flow and w_i the readout's rows. All constants are upper bounds in float64, in data units, for
+logits = head(Phi(encode(normalise(x)))): two logits i, j differ by at most L ||w_i - w_j|| ||x' - x|| more at x' than
+at x, with L = L_embed L_flow and w_i the head's rows. All constants are upper bounds in float64, in data units, for
 the weights in exact arithmetic. Anyone's chain of layers (robustness.lipschitz) has them too.
 Source: specs, Lipschitz networks 3.3.
 """
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robode.errors import BadInput
+from robode.heads import Linear
 from robode.network import Network
-from robode.ode.norms import ROUNDING, spectral_norms
+from robode.ode.norms import ROUNDING
 from robode.robustness.corruptions import Batch, Perturbation
 from robode.robustness.levels import noise_levels
 from robode.robustness.lipschitz import factors, last_matrix
@@ -77,14 +77,15 @@ def constants(network: nn.Module, shape: Sequence[int]) -> Constants:
 @torch.no_grad()
 def _of_network(network: Network) -> Constants:
     flow = network.flow.certificate()
-    embed, W = embed_lipschitz(network), _weight(network)
-    readout = float(spectral_norms(W)) * ROUNDING if bool(W.isfinite().all()) else math.inf
-    parts = {"lift": embed}
+    embed, head = embed_lipschitz(network), network.head
+    parts = {"encoder": embed}
     parts |= {f"step {j}": discrete for j, (_, discrete) in enumerate(network.flow.step_bounds(), 1)}
     if not math.isclose(_product(parts.values()), embed * flow["flow_discrete"], rel_tol=1e-9):
-        parts = {"lift": embed, "flow": flow["flow_discrete"]}  # a flow that knows more than its steps
-    parts["readout"] = readout
-    return Constants(parts, body=_product((embed, flow["flow_discrete"])), matrix=W, classes=len(W), **flow)
+        parts = {"encoder": embed, "flow": flow["flow_discrete"]}  # a flow that knows more than its steps
+    parts["head"] = head_lipschitz(network)
+    W = head.weight.detach() if isinstance(head, Linear) else None
+    body = _product((embed, flow["flow_discrete"]))
+    return Constants(parts, body=body, matrix=W, classes=network.facts.classes, **flow)
 
 
 @torch.no_grad()
@@ -103,23 +104,21 @@ def _product(values: Any) -> float:
 
 
 def embed_lipschitz(network: Network) -> float:
-    """Certified 2-norm of lift(normalise(x)) per data unit. Raises `BadInput` for a lift that gives none."""
-    lipschitz: Any = getattr(network.lift, "lipschitz", None)
-    if lipschitz is None:
-        raise BadInput(f"suite=certified: expected a lift with a certified constant, got {type(network.lift).__name__}")
-    return float(lipschitz(network.normalise.std, network.facts.shape))
-
-
-def _weight(network: Network) -> Tensor:
-    readout: Any = network.readout
-    return readout.weight.detach().double()
+    """Certified 2-norm of encoder(normalise(x)) per data unit; inf where the encoder knows none."""
+    return network.encoder.lipschitz(network.normalise.std)
 
 
 def row_distances(W: Tensor) -> Tensor:
-    """||w_i - w_j|| of the readout's rows W (classes, features), the constant of logit i minus logit j in the features:
+    """||w_i - w_j|| of the head's rows W (classes, features), the constant of logit i minus logit j in the features:
     (classes, classes) float64, rounded up. At most sqrt(2) ||W||, which the cruder product certificate uses."""
     W = W.detach().double()
     return torch.stack([(row - W).norm(dim=1) for row in W]) * ROUNDING
+
+
+def head_lipschitz(network: Network) -> float:
+    """Certified 2-norm of the head; inf where it knows none."""
+    lipschitz: Any = getattr(network.head, "lipschitz", None)
+    return math.inf if lipschitz is None else float(lipschitz())
 
 
 def pair_lipschitz(network: nn.Module, shape: Sequence[int] = ()) -> Tensor:
@@ -151,7 +150,7 @@ def certified_radii(
         error = (network(x).double() - logits).abs().amax(1, keepdim=True)
         least = torch.maximum(least, TIMES_ERROR * error).nan_to_num(math.inf)
     margins = torch.where(margins > 0, torch.relu(margins - least), margins)
-    # Where two rows of the readout are equal, no x' changes their margin: +-inf.
+    # Where two rows of the head are equal, no x' changes their margin: +-inf.
     found = torch.where(margins.isfinite(), margins / pairs[labels], 0.0).nan_to_num(0.0, math.inf, -math.inf)
     return found.scatter(1, labels[:, None], math.inf).amin(1)
 

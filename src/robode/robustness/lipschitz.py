@@ -137,7 +137,7 @@ def _conv(layer: Any, shape: Shape) -> float:
         size, copies = _mirrored(layer.padding_mode, size, padding)
         padding = (0, 0)
     return copies * max(
-        conv_norm(group, *size, padding=padding, circular=circular, stride=layer.stride)
+        float(conv_norm(group, *size, padding=padding, circular=circular, stride=layer.stride))
         for group in kernel.chunk(layer.groups)
     )
 

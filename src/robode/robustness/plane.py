@@ -29,7 +29,7 @@ class Field2D(Quantity):
     field_2d.npz: x, y (G,), classes (G, G) and margin (G, G), the logit of class 1 minus that of class 0, on a grid
     (row = y); at (A, A, 2) and field (A, A, 2), f(0, at); states (N + 1, P, 2), the trajectories of the training
     points, labels (P,); circles (N + 1, P, C, 2), those of circles of `radius` around them; W (classes, 2) and
-    b (classes,), the readout; radius. One row of numbers.csv: how far the flow moves a training point at most.
+    b (classes,), the head; radius. One row of numbers.csv: how far the flow moves a training point at most.
     radius, margin: data units; the grid leaves `margin` around the points.
     """
 
@@ -65,12 +65,12 @@ class Field2D(Quantity):
         x, y = (torch.linspace(float(a), float(b), GRID, dtype=torch.float64) for a, b in zip(low, high, strict=True))
         logits = network(_mesh(x, y).reshape(-1, 2)).reshape(GRID, GRID, -1)
         at = _mesh(*(torch.linspace(float(a), float(b), ARROWS).double() for a, b in zip(low, high, strict=True)))
-        fields, _ = network.flow.bind(torch.float64)
+        fields = network.flow.fields()
         angle = torch.linspace(0, 2 * math.pi, AROUND, dtype=torch.float64)
         ring = points[:, None] + self.radius * torch.stack([angle.cos(), angle.sin()], dim=1)
         circles = torch.stack(network.flow.states(network.embed(ring.reshape(-1, 2))))
-        readout = network.readout
-        assert isinstance(readout, nn.Linear)
+        head = network.head
+        assert isinstance(head, nn.Linear)
         return {
             "x": x, "y": y,
             "classes": logits.argmax(2).to(torch.uint8),
@@ -80,7 +80,7 @@ class Field2D(Quantity):
             "states": torch.stack(network.flow.states(network.embed(points))),
             "labels": labels,
             "circles": circles.reshape(-1, *ring.shape),
-            "W": readout.weight.detach(), "b": readout.bias.detach(),
+            "W": head.weight.detach(), "b": head.bias.detach(),
             "radius": self.radius,
         }  # fmt: skip
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.network import Network
-from robode.robustness.enclosure import Enclosure, enclose
+from robode.ode.enclosure import Enclosure
+from robode.ode.step import Chain
 
 GAP = 1e-3
 BUDGET = 5_000  # boxes a point may cost before its proof is left as it is; a smooth network takes some hundreds
@@ -66,12 +67,12 @@ class Judge:
         if network.facts.shape != (2,):
             raise BadInput(f"eps_r: expected data that are points of the plane, got shape {network.facts.shape}")
         self.network = copy.deepcopy(network).double().cpu().eval()
-        readout = self.network.readout
-        assert isinstance(readout, nn.Linear)
-        self.W, self.b = readout.weight.detach(), readout.bias.detach()
+        head = self.network.head
+        assert isinstance(head, nn.Linear)
+        self.W, self.b = head.weight.detach(), head.bias.detach()
         with torch.no_grad():
             self.shift = self.network.embed(torch.zeros(1, 2, dtype=torch.float64)).T
-            self.lift = self.network.embed(torch.eye(2, dtype=torch.float64)).T - self.shift
+            self.embedding = self.network.embed(torch.eye(2, dtype=torch.float64)).T - self.shift
 
     def wrong(self, x: Tensor, labels: Tensor) -> Tensor:
         """Whether x (M, 2) gets another class than its label (M,), by more than rounding may decide."""
@@ -84,7 +85,7 @@ class Judge:
         """Certified lower bounds of logit[label] - max of the others over boxes. centres, halves: (M, 2) -> (M,)."""
         widened = halves * (1 + 1e-9) + 1e-12 * centres.abs()
         box = Enclosure(centres.T, torch.diag_embed(widened).permute(1, 2, 0), torch.zeros_like(centres.T))
-        out = enclose(self.network.flow, box.linear(self.lift, self.shift).absorbed())
+        out = Chain(self.network.flow.steps()).enclose(box.linear(self.embedding, self.shift).absorbed())
         margins = []
         for label in range(len(self.b)):
             mine = labels == label

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
-from robode.ode.flow import Constrained
+from robode.ode.flow import Constrained, Flow
 from robode.ode.sensitivity import BSM, bsm_norms
 from robode.report import journal
 from robode.report.records import BSM_COLUMNS
 from robode.runs import Run
-from robode.training.module import Classifier
+from robode.training.module import Classifier, looks
 
 
 def constrained(network: nn.Module) -> list[Constrained]:
@@ -42,11 +42,21 @@ class ProjectConstraints(Callback):
 
     @staticmethod
     def _project(trainer: Trainer, modules: list[Constrained]) -> None:
-        try:
-            for each in modules:
-                each.project_()
-        except JobFailed as error:  # weights that are not finite, or a rule without a solution: say when
-            raise JobFailed(f"step {trainer.global_step} (epoch {trainer.current_epoch + 1}): {error}") from error
+        for each in modules:
+            each.project_()
+        if not looks(trainer):
+            return
+        for each in modules:
+            if reason := useless(each):  # say when
+                raise JobFailed(f"step {trainer.global_step} (epoch {trainer.current_epoch + 1}): {reason}")
+
+
+def useless(module: Any) -> str | None:
+    """Why a module that keeps a constraint cannot go on: weights that are not finite, or what the module itself says of
+    what follows them (`Flow.defect`). Reads from the device."""
+    if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+        return "the weights are not finite: training diverged; try a smaller lr, step or horizon"
+    return module.defect() if isinstance(module, Flow) else None
 
 
 def bsm_columns(bsm: BSM) -> Tensor:
@@ -96,8 +106,8 @@ class BSMLogger(Callback):
         if not network.flow.pixelwise:
             return
         with torch.no_grad():
-            y = network.embed(self.probe.to(next(network.parameters()).dtype))
-            self.add(step, bsm_columns(bsm_norms(network.flow, y)).tolist())
+            y, context = network.encode(self.probe.to(next(network.parameters()).dtype))
+            self.add(step, bsm_columns(bsm_norms(network.flow, y, context)).tolist())
 
     def add(self, step: int, layers: Iterable[Iterable[float]]) -> None:
         """A row for each layer, in the order of `bsm_columns`. They wait for `write`, which an epoch calls once."""

@@ -19,6 +19,7 @@ from robode.errors import BadInput, JobFailed
 from robode.training.module import Classifier
 
 PREFIX = "network."
+EARLIER = {"lift": "encoder", "readout": "head"}
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -62,13 +63,20 @@ def load_weights(path: Path, network: nn.Module) -> None:
     Raises:
         BadInput: the file is damaged, or holds a network of another shape.
     """
-    state = {k.removeprefix(PREFIX): v for k, v in read_checkpoint(path)["state_dict"].items() if k.startswith(PREFIX)}
+    saved = read_checkpoint(path)["state_dict"]
+    state = {_named(key.removeprefix(PREFIX)): value for key, value in saved.items() if key.startswith(PREFIX)}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         reason = lines[1] if len(lines) > 1 else lines[0]
         raise BadInput(f"{path}: holds another network than config.yaml describes ({reason})") from error
+
+
+def _named(key: str) -> str:
+    """What a tensor is called now; runs of earlier versions had a lift and a readout."""
+    part, _, rest = key.partition(".")
+    return f"{EARLIER.get(part, part)}.{rest}"
 
 
 class Checkpoints(Checkpoint):

@@ -27,10 +27,12 @@ def _origin(network: Network, x: Tensor) -> str:
             return f"the last update made {name} non-finite"
     if not x.isfinite().all():
         return "the data are not finite"
-    y = network.embed(x)
+    y, context = network.encode(x)
     if not y.isfinite().all():
-        return "the lift's output is not finite"
-    for layer, state in enumerate(network.flow.states(y)[1:], 1):
+        return "the encoder's output is not finite"
+    if reason := network.flow.defect():
+        return reason
+    for layer, state in enumerate(network.flow.states(y, context)[1:], 1):
         if not state.isfinite().all():
             return f"the state after layer {layer} of {network.flow.depth} is the first that is not finite"
-    return "all states are finite, so the readout or a loss term overflowed"
+    return "all states are finite, so the head or a loss term overflowed"

@@ -23,6 +23,14 @@ from robode.training.guard import blown_up
 LOOK_EVERY = 50  # On a GPU each look at the loss waits for the device; on a CPU it costs nothing.
 
 
+def looks(trainer: lightning.Trainer, batch_idx: int | None = None) -> bool:
+    """Whether this step looks at values: always on a CPU, where it costs nothing, else every `LOOK_EVERY` steps and at
+    the end of an epoch. batch_idx: of the step that runs; after it, the trainer knows."""
+    step = trainer.global_step if batch_idx is None else batch_idx
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    return on_cpu or step % LOOK_EVERY == 0 or bool(trainer.is_last_batch)
+
+
 class Tally:
     """Sums over samples, kept on the device: adding a batch costs no synchronisation."""
 
@@ -107,7 +115,7 @@ class Classifier(lightning.LightningModule):
         self.whole_epoch.add(sums, n)
 
     def _stop_if_not_finite(self, loss: Tensor, x: Tensor, batch_idx: int) -> None:
-        if loss.device.type == "cpu" or batch_idx % LOOK_EVERY == 0 or self.trainer.is_last_batch:
+        if looks(self.trainer, batch_idx):
             value = loss.item()
             if not math.isfinite(value):
                 lr = self.optimizer.param_groups[0]["lr"]

@@ -2,8 +2,9 @@
 
 A state over the box x = c + r e, |e| <= 1, is centre + generators e + noise. The part linear in e is kept exactly, so
 the remainder shrinks with the square of the box (affine arithmetic: Stolfi and de Figueiredo 1997; on networks: Singh
-et al., "Fast and effective robustness certification", 2018). Each integrator step encloses its own remainder in a box
-and later steps transport that box linearly, so nothing wraps from step to step.
+et al., "Fast and effective robustness certification", 2018). Each step encloses its own remainder in a box and later
+steps transport that box linearly, so nothing wraps from step to step. Steps and fields say themselves how they are
+enclosed (`enclose`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.fields.node import MLPField
 from robode.ode.activations import Activation
-from robode.ode.flow import Flow
-from robode.ode.integrators import Euler, Integrator, LayerIntegrator
-from robode.ode.layer import Layer
-from robode.ode.runge_kutta import ExplicitRungeKutta
-from robode.ode.vector_field import GradientField, OneLayerField, VectorField
 
 # Rounding of a sum of a few hundred float64 products, relative to the sum of their sizes; 2^-53 is 1.1e-16.
 ROUNDING = 1e-12
@@ -110,61 +105,3 @@ def _candidates(activation: Activation, slope: Tensor, low: Tensor, high: Tensor
     else:
         raise BadInput(f"model.activation: no certified enclosure of {activation.name}")
     return [low, high, *(torch.minimum(torch.maximum(t, low), high) for t in inner)]
-
-
-def enclose(flow: Flow, z: Enclosure) -> Enclosure:
-    """Phi on every box, as float64 arithmetic with the flow's weights computes it, rounding included.
-
-    Raises:
-        BadInput: an integrator or field that has no enclosure (adaptive and implicit methods).
-    """
-    with torch.no_grad():
-        (fields, h), method = flow.bind(torch.float64), flow.method
-        for field in fields:
-            z = _step(method, field, float(h), z)
-    return z
-
-
-def _step(integrator: Integrator, field: VectorField, h: float, z: Enclosure) -> Enclosure:
-    layers = integrator.layers(field, h) if isinstance(integrator, LayerIntegrator) else []
-    if layers:
-        for layer in layers:
-            z = _layer(layer, z).absorbed()
-        return z
-    if isinstance(integrator, Euler):
-        for _ in range(integrator.substeps):
-            z = (z + _field(field, z).scaled(h / integrator.substeps)).absorbed()
-        return z
-    if isinstance(integrator, ExplicitRungeKutta):
-        return _runge_kutta(integrator, field, h, z).absorbed()
-    raise BadInput(f"integrator={integrator.name}: has no certified enclosure; expected a fixed explicit step")
-
-
-def _layer(layer: Layer, z: Enclosure) -> Enclosure:
-    A, B, K, b = (t.double() for t in (layer.A, layer.B, layer.K, layer.b))
-    return z.linear(A) + z.linear(K, b).activated(layer.activation).linear(B)
-
-
-def _runge_kutta(method: ExplicitRungeKutta, field: VectorField, h: float, z: Enclosure) -> Enclosure:
-    slopes: list[Enclosure] = []
-    for row in method.a:
-        stage = z
-        for a, slope in zip(row, slopes, strict=True):
-            stage = stage + slope.scaled(h * a) if a else stage
-        slopes.append(_field(field, stage))
-    for weight, slope in zip(method.weights, slopes, strict=True):
-        z = z + slope.scaled(h * weight) if weight else z
-    return z
-
-
-def _field(field: VectorField, z: Enclosure) -> Enclosure:
-    if isinstance(field, MLPField):
-        for W, b in zip(field.weights[:-1], field.biases[:-1], strict=True):
-            z = z.linear(W, b).activated(field.activation)
-        return z.linear(field.weights[-1], field.biases[-1])
-    if isinstance(field, OneLayerField):
-        return z.linear(field.K, field.b).activated(field.activation)
-    if isinstance(field, GradientField):
-        gradient = z.linear(field.Q) + z.linear(field.K, field.b).activated(field.activation).linear(field.K.T)
-        return gradient.linear(field.F)
-    raise BadInput(f"model: a {type(field).__name__} has no certified enclosure")

@@ -1,0 +1,204 @@
+"""Encoders: from a normalised sample to the flow's first state. What `encoder=` chooses.
+
+    encode(x) -> (y0, context)
+
+y0 is (B, width), or (B, width, H, W) for flows whose states are pixels. context is None, or what fields that depend on
+the data are bound to. An encoder may know a certified constant (`lipschitz`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robode.errors import BadInput
+from robode.heads import Orthonormal
+from robode.ode.linear import conv_norm
+from robode.ode.norms import largest_eigenvalue
+from robode.ode.orthonormal import orthonormal, random_orthonormal
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class States:
+    """The states that a flow starts from: width numbers, for a whole sample (`whole`) or for each pixel of an image."""
+
+    width: int
+    whole: bool
+
+
+class Encoder(nn.Module, ABC):
+    """Made for samples of a shape, (d,) or (C, H, W), and a flow's states. scales: whether samples are divided by their
+    standard deviation before, or only centred (a division by std multiplies every Lipschitz constant).
+
+    Raises:
+        BadInput: samples that it cannot encode, or states that it cannot make.
+    """
+
+    scales: bool = True
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__()
+        self.shape, self.states = tuple(shape), states
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """The first state: normalised samples (B, *shape) -> (B, width) or (B, width, H, W)."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The first state, and what fields are bound to (None for most)."""
+        return self(x), None
+
+    def lipschitz(self, std: Tensor) -> float:
+        """Certified 2-norm of x -> encoder(x / std) on samples of its shape; inf where nothing is proved."""
+        return math.inf
+
+    def needs_images(self) -> None:
+        """Raises `BadInput` for vectors, and for flows on whole images."""
+        if len(self.shape) != 3:
+            raise BadInput(f"encoder: {type(self).__name__} expects images, got vectors; choose encoder=auto")
+        if self.states.whole:
+            raise BadInput(
+                f"encoder: {type(self).__name__} makes a state of every pixel, and this model takes whole images as "
+                "vectors; choose encoder=auto, dense or flat"
+            )
+
+
+class Conv(Encoder):
+    """3x3 convolution, stride 1, padding 1: (B, C, H, W) -> (B, width, H, W), as in Table I of the CH-NODE paper."""
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        self.needs_images()
+        convolution = nn.Conv2d(shape[0], states.width, kernel_size=3, padding=1)
+        self.weight, self.bias = convolution.weight, convolution.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight, self.bias, padding=1)
+
+    def lipschitz(self, std: Tensor) -> float:
+        """std goes into the kernel."""
+        return float(conv_norm(self.weight.double() / std.double().reshape(1, -1, 1, 1), *self.shape[1:]))
+
+
+class BoundedConv(Conv):
+    """A `Conv` of certified norm <= 1.
+
+    It starts as near to an isometry as its width allows: with width >= 9 C each of the 9 C shifted input channels gets
+    a direction of its own, and every frequency keeps its length.
+    """
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        with torch.no_grad():
+            self.weight.copy_(random_orthonormal(states.width, 9 * shape[0]).view_as(self.weight) / 3)
+        self.project_()
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Divides the kernel by its norm where that exceeds 1. Idempotent."""
+        norm = conv_norm(self.weight, *self.shape[1:])
+        eps = torch.finfo(self.weight.dtype).eps
+        self.weight.div_(torch.where(norm > 1, norm * (1 + 4 * eps), torch.ones_like(norm)))
+
+
+class Augment(Encoder):
+    """Zero-padding of vectors, an isometry: (B, d) -> (B, width), data spread evenly from the first to the last entry.
+
+    d = 2, width = 4 puts the data into entries 0 and 3, as H-DNN and the double-circles script do.
+    """
+
+    positions: Tensor
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        if len(shape) != 1:
+            raise BadInput("encoder=augment: expected vectors, got images; choose encoder=auto, conv, dense or flat")
+        if states.width < shape[0]:
+            raise BadInput(f"model.width: expected at least the data's dimension {shape[0]}, got {states.width}")
+        positions = torch.linspace(0, states.width - 1, shape[0]).round().long()
+        self.register_buffer("positions", positions, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.new_zeros(x.shape[0], self.states.width)
+        return y.index_copy(1, self.positions, x)
+
+    def lipschitz(self, std: Tensor) -> float:
+        """1/min std, exact."""
+        return 1 / float(std.double().min())
+
+
+class FlatPad(Encoder):
+    """A sample as a vector, then zeros up to the width, an isometry: (B, *shape) -> (B, width)."""
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        self.zeros = states.width - math.prod(shape)
+        if self.zeros < 0:
+            raise BadInput(
+                f"model.width: expected at least the {math.prod(shape)} numbers of a sample with encoder=identity, got "
+                f"{states.width}"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x.flatten(1), (0, self.zeros))
+
+    def lipschitz(self, std: Tensor) -> float:
+        """1/min std, exact."""
+        return 1 / float(std.double().min())
+
+
+class FlatLinear(Encoder):
+    """A sample as a vector, then a learned projection onto fewer numbers, of norm 1: (B, *shape) -> (B, width)."""
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        projection = Orthonormal(math.prod(shape), states.width)
+        self.weight, self.bias = projection.weight, projection.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x.flatten(1), self.weight, self.bias)
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Makes the rows orthonormal again. Idempotent."""
+        self.weight.copy_(orthonormal(self.weight))
+
+    def lipschitz(self, std: Tensor) -> float:
+        stretch = (1 / std.double()).expand(*self.shape).reshape(-1)
+        return math.sqrt(float(largest_eigenvalue(self.weight.detach().double() * stretch)))
+
+
+class Dense(Encoder):
+    """A free dense layer on the whole sample: (B, *shape) -> (B, width)."""
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        layer = nn.Linear(math.prod(shape), states.width)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x.flatten(1), self.weight, self.bias)
+
+    def lipschitz(self, std: Tensor) -> float:
+        stretch = (1 / std.double()).expand(*self.shape).reshape(-1)
+        return math.sqrt(float(largest_eigenvalue(self.weight.detach().double() * stretch)))
+
+
+def usual_encoder(shape: Shape, states: States, bounded: bool = False) -> Encoder:
+    """encoder=auto: vectors are padded with zeros; images go through a convolution or, where the flow takes whole
+    images, become vectors. bounded (encoder=bounded): the same with certified norm <= 1, on samples that are only
+    centred."""
+    if len(shape) == 1:
+        found: Encoder = Augment(shape, states)
+    elif states.whole:
+        found = (FlatPad if states.width >= math.prod(shape) else FlatLinear)(shape, states)
+    else:
+        found = (BoundedConv if bounded else Conv)(shape, states)
+    found.scales = not bounded
+    return found

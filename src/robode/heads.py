@@ -1,0 +1,64 @@
+"""Heads: from the flow's last state to the network's outputs. What `head=` chooses."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from robode.errors import BadInput
+from robode.ode.norms import ROUNDING, spectral_norms
+from robode.ode.orthonormal import orthonormal
+
+
+class Linear(nn.Linear):
+    """W y + b, free: (B, features) -> (B, outputs)."""
+
+    def __init__(self, features: int, outputs: int):
+        super().__init__(features, outputs)
+
+    def lipschitz(self) -> float:
+        """Certified 2-norm of W; inf where it is not finite."""
+        W = self.weight.detach().double()
+        return float(spectral_norms(W)) * ROUNDING if bool(W.isfinite().all()) else math.inf
+
+
+class Orthonormal(Linear):
+    """W y + b with orthonormal rows, or columns where there are more outputs than features: ||W|| <= 1.
+
+    Any two rows are sqrt 2 apart (or less, with orthonormal columns): all pairs of classes are alike.
+    """
+
+    def __init__(self, features: int, outputs: int):
+        super().__init__(features, outputs)
+        with torch.no_grad():
+            self.weight.copy_(orthonormal(self.weight))
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Makes the rows orthonormal again. Idempotent."""
+        self.weight.copy_(orthonormal(self.weight))
+
+
+class Identity(nn.Module):
+    """The state is the output: for maps from states to states. Raises `BadInput` unless features = outputs."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, features: int, outputs: int):
+        super().__init__()
+        if features != outputs:
+            raise BadInput(
+                f"head=identity: expected a state of {outputs} numbers, as many as a target has, got {features}; "
+                f"set model.width={outputs} or choose head=linear"
+            )
+        self.register_buffer("weight", torch.eye(outputs), persistent=False)
+        self.register_buffer("bias", torch.zeros(outputs), persistent=False)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y
+
+    def lipschitz(self) -> float:
+        return 1.0

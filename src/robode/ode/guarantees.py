@@ -1,0 +1,118 @@
+"""What a family promises about its fields and steps, and how to look for a counterexample at given states.
+
+A family names one (`guarantee`); `robode check` and the contract tests hold it against random weights and states. An
+outside package may define its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from robode.ode.vector_field import GradientField
+
+if TYPE_CHECKING:
+    from robode.ode.flow import Flow
+
+
+class Guarantee(ABC):
+    """name: one word; says: the promise in one sentence."""
+
+    name: ClassVar[str]
+    says: ClassVar[str]
+
+    @abstractmethod
+    def violations(self, flow: Flow, y: Tensor) -> list[str]:
+        """What breaks the promise, in words; empty where nothing does. flow: in float64 (`Flow.exact`); y: (B, n)
+        or images (B, n, H, W), float64."""
+
+
+def _norm(A: Tensor) -> float:
+    return float(torch.linalg.matrix_norm(A, 2).max())
+
+
+class Bounded(Guarantee):
+    """No more than the certified constants, which is what every family promises."""
+
+    name = "bounded"
+    says = "fields and steps stay below their certified constants"
+
+    def violations(self, flow: Flow, y: Tensor) -> list[str]:
+        found: list[str] = []
+        if not flow.pixelwise:
+            return found
+        if flow.solves_an_ode:
+            z = flow.enter(y)
+            for j, field in enumerate(flow.fields(), 1):
+                A = field.jacobian(0.0, z)
+                if not _norm(A) <= field.lipschitz() * (1 + 1e-9):
+                    found.append(f"field {j} has a Jacobian of norm {_norm(A):.6g}, above {field.lipschitz():.6g}")
+                steepest = float(torch.linalg.eigvalsh(0.5 * (A + A.mT)).max())
+                if not steepest <= field.lognorm() + 1e-9 * (1 + _norm(A)):
+                    found.append(f"field {j} has the log-norm {steepest:.6g}, above {field.lognorm():.6g}")
+        for j, (A, step) in enumerate(zip(flow.step_jacobians(y), flow.steps(), strict=True), 1):
+            if not _norm(A) <= step.lipschitz() * (1 + 1e-6):
+                found.append(f"step {j} has a Jacobian of norm {_norm(A):.6g}, above {step.lipschitz():.6g}")
+        return found
+
+
+class Contractive(Bounded):
+    """CH-NODE paper, Theorem 1: no two solutions separate."""
+
+    name = "contractive"
+    says = "sym(df/dy) < 0 everywhere; no step expands with the integrators that keep it"
+
+    KEEP: ClassVar[tuple[str, ...]] = ("etd", "imex", "euler", "rk4", "implicit_midpoint")
+
+    def violations(self, flow: Flow, y: Tensor) -> list[str]:
+        found = super().violations(flow, y)
+        found += [f"field {j} does not contract" for j, f in enumerate(flow.fields(), 1) if not f.lognorm() < 0]
+        if flow.integrator.name in self.KEEP:
+            largest = max(_norm(A) for A in flow.step_jacobians(y))
+            if not flow.certificate()["flow_discrete"] <= 1 or not largest <= 1 + 1e-6:
+                found.append(f"a step expands: {largest:.6g}, certified {flow.certificate()['flow_discrete']:.6g}")
+        return found
+
+
+class Nonexpansive(Bounded):
+    """Every step of the network that runs is 1-Lipschitz, whatever the weights became."""
+
+    name = "nonexpansive"
+    says = "no step expands"
+
+    def violations(self, flow: Flow, y: Tensor) -> list[str]:
+        found = super().violations(flow, y)
+        if not flow.certificate()["flow_discrete"] <= 1 + 1e-9:
+            found.append(f"the flow is certified at {flow.certificate()['flow_discrete']:.6g} only")
+        return found
+
+
+class Hamiltonian(Bounded):
+    """f = J grad H: energy and volume are kept by the field, the symplectic form by the steps of symplectic methods."""
+
+    name = "hamiltonian"
+    says = "f = J grad H conserves H and volume; steps of symplectic_euler and implicit_midpoint are symplectic"
+
+    def violations(self, flow: Flow, y: Tensor) -> list[str]:
+        found, z = super().violations(flow, y), flow.enter(y)
+        for j, field in enumerate(flow.fields(), 1):
+            assert isinstance(field, GradientField)
+            power, size = (field(0.0, z) * field.gradient(z)).sum(0), field.gradient(z).square().sum(0)
+            A = field.jacobian(0.0, z)
+            divergence = A.diagonal(dim1=1, dim2=2).sum(1)
+            if not float(power.abs().max()) <= 1e-10 * float(size.max()):
+                found.append(f"field {j} changes the energy")
+            if not float(divergence.abs().max()) <= 1e-10 * float(A.abs().max()):
+                found.append(f"field {j} changes the volume")
+            if flow.integrator.name in ("symplectic_euler", "implicit_midpoint"):
+                J = field.skew.J
+                for B in flow.step_jacobians(y):
+                    if not float((B.mT @ J @ B - J).abs().max()) <= 1e-4 * float(B.square().sum((1, 2)).max()):
+                        found.append(f"a step through field {j} is not symplectic")
+        return found
+
+
+BOUNDED, CONTRACTIVE, HAMILTONIAN, NONEXPANSIVE = Bounded(), Contractive(), Hamiltonian(), Nonexpansive()

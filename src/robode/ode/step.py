@@ -1,0 +1,75 @@
+"""A step y -> phi(y): what one layer of the network that runs does to its state.
+
+A flow is a list of steps, whatever made them: an integrator from a vector field, or a family whose layers solve no ODE.
+Forward passes, trajectories, sensitivities, certificates and enclosures are folds over that list.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.ode.enclosure import Enclosure
+
+
+class Step(ABC):
+    """States are columns, y: (n, M), in flows whose states are vectors or single pixels; else images (B, c, H, W)."""
+
+    @abstractmethod
+    def __call__(self, y: Tensor) -> Tensor:
+        """y: (n, M) -> (n, M), or images (B, c, H, W) -> (B, c', H', W')."""
+
+    def jacobian(self, y: Tensor) -> Tensor:
+        """Exact d phi / d y at each column. y: (n, M) -> (M, n, n). Raises `BadInput` for steps that have none."""
+        raise BadInput(f"expected steps with small Jacobians, but {type(self).__name__} gives none")
+
+    def lipschitz(self) -> float:
+        """Certified Lipschitz constant of the step over all states (2-norm); inf where nothing is proved."""
+        return math.inf
+
+    def enclose(self, z: Enclosure) -> Enclosure:
+        """The step on every box. Raises `BadInput` for steps without a certified enclosure."""
+        raise BadInput(f"expected steps with a certified enclosure, but {type(self).__name__} has none")
+
+
+class Chain(Step):
+    """Steps one after the other, which count as one."""
+
+    def __init__(self, steps: Sequence[Step]):
+        self.steps = steps
+
+    def __call__(self, y: Tensor) -> Tensor:
+        for step in self.steps:
+            y = step(y)
+        return y
+
+    def jacobian(self, y: Tensor) -> Tensor:
+        product = self.steps[0].jacobian(y)
+        y = self.steps[0](y)
+        for step in self.steps[1:]:
+            product = step.jacobian(y) @ product
+            y = step(y)
+        return product
+
+    def lipschitz(self) -> float:
+        """The product of the steps' constants; a step that comes several times is worked out once."""
+        known: dict[int, float] = {}
+        for step in self.steps:
+            if id(step) not in known:
+                known[id(step)] = step.lipschitz()
+        return math.prod(known[id(step)] for step in self.steps)
+
+    def enclose(self, z: Enclosure) -> Enclosure:
+        for step in self.steps:
+            z = step.enclose(z)
+        return z
+
+
+def identity_like(y: Tensor) -> Tensor:
+    """The unit matrix (n, n) for columns y (n, M)."""
+    return torch.eye(y.shape[-2], dtype=y.dtype, device=y.device)
