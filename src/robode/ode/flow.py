@@ -166,10 +166,7 @@ class Flow(nn.Module, ABC):
         for name, parameter in self.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise JobFailed(f"the weights are not finite ({name}): training diverged; try a smaller lr or step")
-        found = copy.deepcopy(self).double()
-        if hasattr(found, "kappa"):  # as the forward pass rounds it
-            found.kappa.copy_(found.kappa.to(next(self.parameters()).dtype))
-        return found
+        return copy.deepcopy(self).double()
 
     @torch.no_grad()
     def step_bounds(self) -> list[tuple[float, float]]:
