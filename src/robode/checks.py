@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from robode.allowed import check_node
 from robode.data.checks import check_data
 from robode.errors import BadInput
 from robode.instantiate import check_targets, to_plain
@@ -20,18 +21,6 @@ from robode.runs import OUTPUTS, check_free, check_name, find
 from robode.seeds import chosen
 
 POSITIVE = ("depth", "epochs", "batch_size", "lr", "repeats", "limit")
-# model.<key> → the words it may be; the classes in robode.ode and robode.fields know the same ones.
-MODEL_CHOICES: dict[str, tuple[object, ...]] = {
-    "shared": (True, False),
-    "separable": (True, False),
-    "activation": ("tanh", "relu", "leaky_relu", "sigmoid", "softplus"),
-    "J": ("canonical", "j2", "file"),
-    "trainable_L": (True, False),
-    "gamma": ("theorem1", "script_mnist", "script_2d", "differentiable", "factor"),
-    "gamma_start": ("rule", "zero"),
-    "tau": ("step", "learned"),
-    "ends": ("lipschitz", None),
-}
 CHECKPOINTS = ("best", "last")
 SPLITS = ("test", "validation", "train")
 INTERVALS = ("epoch", "step")
@@ -205,32 +194,14 @@ def _check_time(plain: Mapping[str, Any]) -> None:
 
 
 def _check_model(plain: Mapping[str, Any]) -> None:
+    for group in ("model", "integrator", "encoder", "head"):
+        check_node(group, plain.get(group) or {})
     model, integrator = plain["model"], plain["integrator"]["name"]
-    for key, choices in MODEL_CHOICES.items():
-        if key in model:
-            _check_choice(f"model.{key}", model[key], choices)
-    _check_shape(model)
     supported = model.get("integrators")
     if supported and integrator not in supported:
         raise BadInput(
             f"integrator={integrator}: makes no sense for model={model['name']}; choose one of: {', '.join(supported)}"
         )
-
-
-def _check_shape(model: Mapping[str, Any]) -> None:
-    width = model.get("width")
-    if width is not None and width != "auto" and (type(width) is not int or width <= 0):
-        raise BadInput(f"model.width={width}: expected an integer above 0")
-    if model.get("J") == "canonical" and isinstance(width, int) and width % 2:
-        raise BadInput(f"model.width={width}: the canonical J needs an even width; change it or model.J")
-    if model.get("J") == "file" and not Path(str(model.get("J_file"))).is_file():
-        raise BadInput(f"model.J_file={model.get('J_file')}: expected the file with the matrix for model.J=file")
-    deviation = model.get("init_std", 0)
-    if deviation != 0 and not _positive(deviation) or isinstance(deviation, bool):
-        raise BadInput(f"model.init_std={deviation}: expected a finite number of at least 0")
-    hidden = model.get("hidden", [])
-    if not isinstance(hidden, list) or not all(type(size) is int and size >= 1 for size in hidden):
-        raise BadInput(f"model.hidden={hidden}: expected a list of integers above 0, for example [64,64]")
 
 
 def _check_choice(key: str, value: Any, choices: Sequence[object]) -> None:

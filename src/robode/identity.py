@@ -35,6 +35,9 @@ def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
             node = node.get(key) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(last, None)
+    for group in kept.values():
+        if isinstance(group, dict):
+            group.pop("allowed", None)  # what a value may be is no value
     model = kept.get("model")
     if isinstance(model, dict) and model.get("J_file") and Path(model["J_file"]).is_file():
         model["J_file"] = hashlib.sha256(Path(model["J_file"]).read_bytes()).hexdigest()[:12]

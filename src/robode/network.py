@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robode.allowed import DESCRIPTION
 from robode.data.facts import DataFacts
 from robode.encoders import Encoder, States, usual_encoder
 from robode.errors import BadInput
 from robode.heads import Linear
 from robode.instantiate import build, to_plain
 from robode.ode.flow import Flow
-
-DESCRIPTION = ("name", "integrators", "allowed")  # keys of a node that are for people and for checks
 
 
 class Normalise(nn.Module):
@@ -119,4 +118,4 @@ def _encoder(node: dict[str, Any], facts: DataFacts, flow: Flow) -> Encoder:
 
 def arguments(node: Any) -> dict[str, Any]:
     """A model, integrator, encoder or head node without the keys that describe it to the command line."""
-    return {key: value for key, value in to_plain(node).items() if key not in DESCRIPTION}
+    return {key: value for key, value in to_plain(node).items() if key == "_target_" or key not in DESCRIPTION}

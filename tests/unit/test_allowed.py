@@ -1,0 +1,62 @@
+"""The little language in which a YAML says what its keys may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from robode.allowed import DESCRIPTION, check_node, check_value
+from robode.errors import BadInput
+
+CONF = Path(__file__).parents[2] / "conf"
+NODES = [path for group in ("model", "integrator", "encoder", "head") for path in (CONF / group).glob("*.yaml")]
+
+
+@pytest.mark.parametrize(("value", "spec"), [
+    ("relu", "tanh | relu"), (None, "null | number > 0"), (0.5, "null | number > 0"), (True, "true | false"),
+    (4, "even integer >= 2"), (3, "integer >= 1"), (0, "number >= 0"), (0.5, "number in (0, 1)"),
+    ([], "list of integer >= 1"), ([2, 3], "list of integer >= 1"), ("auto", "auto | integer >= 1"),
+    ({"any": 1}, "anything"), (__file__, "a file"), (-7, "integer"),
+])  # fmt: skip
+def test_values_that_fit(value: object, spec: str) -> None:
+    check_value("model.key", value, spec)
+
+
+@pytest.mark.parametrize(("value", "spec", "says"), [
+    ("gelu", "tanh | relu", "model.key=gelu: choose one of: tanh, relu"),
+    (1, "true | false", "model.key=1: choose one of: true, false"),
+    (True, "integer >= 1", "model.key=true: expected integer >= 1"),
+    (0, "number > 0", "model.key=0: expected number > 0"), (float("inf"), "number > 0", "expected number > 0"),
+    (3, "auto | even integer >= 2", "model.key=3: expected auto or even integer >= 2"),
+    (2.0, "integer >= 1", "expected integer"), (1.0, "number in (0, 1)", "expected number in"),
+    ([0], "list of integer >= 1", "expected list of"), ("nowhere", "a file", "model.key=nowhere: expected a file"),
+    ("auto", "integer >= 1", "model.key=auto: expected"), (None, "tanh", "model.key=null"),
+])  # fmt: skip
+def test_values_that_do_not(value: object, spec: str, says: str) -> None:
+    with pytest.raises(BadInput) as error:
+        check_value("model.key", value, spec)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_spec_may_depend_on_another_key() -> None:
+    allowed = {"J": "canonical | j2", "width": {"J=canonical": "even integer >= 2", "else": "integer >= 2"}}
+    check_node("model", {"name": "m", "J": "j2", "width": 3, "allowed": allowed})
+    with pytest.raises(BadInput, match="model.width=3: expected even integer >= 2"):
+        check_node("model", {"name": "m", "J": "canonical", "width": 3, "allowed": allowed})
+
+
+def test_a_node_that_says_what_is_allowed_is_closed() -> None:
+    node = {"name": "m", "widht": 3, "allowed": {"width": "integer >= 1"}}
+    with pytest.raises(BadInput, match="^model.widht: model=m has no such key; did you mean model.width\\?$"):
+        check_node("model", node)
+    check_node("model", {"name": "m", "widht": 3})  # a package of the user's need not say anything
+
+
+@pytest.mark.parametrize("path", NODES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_yaml_of_robode_says_what_its_keys_may_be(path: Path) -> None:
+    node = yaml.safe_load(path.read_text())
+    keys = set(node) - {*DESCRIPTION, "defaults"}
+    assert set(node["allowed"]) >= keys
+    check_node(path.parent.name, {key: value for key, value in node.items() if key != "defaults"})
