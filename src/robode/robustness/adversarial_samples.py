@@ -15,7 +15,7 @@ from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.network import Network
 from robode.robustness.attacks import fgsm
-from robode.robustness.copies import evaluating
+from robode.robustness.copies import device_of, evaluating
 from robode.robustness.levels import check_count
 from robode.robustness.quantities import Quantity, row, write_arrays
 
@@ -50,8 +50,8 @@ class AdversarialSamples(Quantity):
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        device = network.readout.weight.device
-        x, labels = (each[: self.count].to(device) for each in data.split("test"))
+        device = device_of(network)
+        x, labels = (each[: self.count].to(device) for each in data.split("test", device))
         x = in_units(x)
         with evaluating(network):
             attacked = fgsm(network, x, labels, eps=self.eps, loss="margin", bounds=data.facts.bounds)

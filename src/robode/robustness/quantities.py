@@ -18,6 +18,7 @@ from robode.errors import BadInput
 from robode.network import Network
 from robode.report import records
 from robode.report.style import write_whole
+from robode.robustness.copies import device_of
 from robode.robustness.levels import check_count
 from robode.robustness.radius import BUDGET, GAP, Radii, radii
 
@@ -91,7 +92,8 @@ class EpsR(Quantity):
         return None if facts.shape == (2,) else f"suite=eps_r: is for points of the plane, not for shape {facts.shape}"
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        x, labels = data.split("train")
+        device = device_of(network)
+        x, labels = (each.to(device) for each in data.split("train", device))
         points = in_units(x)
         # beyond the whole set's extent nothing is asked any more
         reach = float((points.amax(0) - points.amin(0)).norm())
@@ -105,4 +107,4 @@ class EpsR(Quantity):
 
 def _arrays(points: torch.Tensor, labels: torch.Tensor, found: Radii) -> Mapping[str, np.ndarray]:
     tensors = {"points": points.double(), "labels": labels, "lower": found.lower, "upper": found.upper}
-    return {name: each.numpy() for name, each in {**tensors, "nearest": found.nearest}.items()}
+    return {name: each.cpu().numpy() for name, each in {**tensors, "nearest": found.nearest}.items()}
