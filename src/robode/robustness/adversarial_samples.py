@@ -51,7 +51,7 @@ class AdversarialSamples(Quantity):
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
         device = device_of(network)
-        x, labels = (each[: self.count].to(device) for each in data.split("test", device))
+        x, labels = (each[: self.count].to(device) for each in data.split("test"))
         x = in_units(x)
         with evaluating(network):
             attacked = fgsm(network, x, labels, eps=self.eps, loss="margin", bounds=data.facts.bounds)

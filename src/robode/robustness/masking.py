@@ -83,7 +83,7 @@ class Believable(Quantity):
     def measure(self, network: nn.Module, data: DataModule, folder: Path) -> list[dict[str, Any]]:
         device = device_of(network)
         title, baseline = self._baseline(data, device)
-        x, labels = (each.to(device) for each in spread(data.split("test", device), self.samples))
+        x, labels = (each.to(device) for each in spread(data.split("test"), self.samples))
         trial = Trial(
             network, in_units(x), labels, eps=self.eps, norm=self.norm, bounds=data.facts.bounds, steps=self.steps,
             restarts=self.restarts, queries=self.queries, seed=self.seed,
@@ -129,7 +129,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return read_part(folder, "records")
 
 
-def linear_classifier(data: DataModule, device: torch.device) -> nn.Module:
+def linear_classifier(data: DataModule, device: torch.device | str = "cpu") -> nn.Module:
     """x (B, *shape) in data units -> logits of a multinomial logistic regression on some of the training samples, on
     `device`.
 

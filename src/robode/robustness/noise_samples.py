@@ -10,7 +10,6 @@ import numpy as np
 from robode.data.facts import DataFacts
 from robode.data.module import DataModule
 from robode.network import Network
-from robode.robustness.copies import device_of
 from robode.robustness.corruptions import Clean, Gaussian, Perturbation, SaltAndPepper
 from robode.robustness.levels import check_count
 from robode.robustness.protocols import ChNode2022, Sound
@@ -41,7 +40,7 @@ class NoiseSamples(Quantity):
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        x, labels = (each[: self.count] for each in data.split("test", device_of(network)))
+        x, labels = (each[: self.count] for each in data.split("test"))
         suite: dict[str, Perturbation] = {
             "clean": Clean(suite="clean"),
             "gaussian": Gaussian([0.05, 0.2]),

@@ -93,7 +93,7 @@ class EpsR(Quantity):
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
         device = device_of(network)
-        x, labels = (each.to(device) for each in data.split("train", device))
+        x, labels = (each.to(device) for each in data.split("train"))
         points = in_units(x)
         # beyond the whole set's extent nothing is asked any more
         reach = float((points.amax(0) - points.amin(0)).norm())

@@ -46,7 +46,7 @@ class Wasserstein(Quantity):
     @torch.no_grad()
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
         device = device_of(network)
-        x, labels = (each.to(device) for each in data.split("train", device))
+        x, labels = (each.to(device) for each in data.split("train"))
         points = in_units(x).double()
         exact = w1(points[labels == 0], points[labels == 1])
         L = float(pair_lipschitz(network)[1, 0])

@@ -59,8 +59,6 @@ class Climber(Attack):
         return None if self._default else self.loss
 
     def _set_loss(self, loss: str | None) -> None:
-        if loss is not None and not isinstance(loss, str):
-            raise BadInput(f"suite.{self.name}.loss={loss}: expected the name of a loss, or null for the task's first")
         self.loss, self._default, self.least_classes = loss or FIRST, loss is None, 3 if loss == "dlr" else 2
 
     def check(self, task: Task) -> None:
@@ -244,7 +242,9 @@ class MinimalNorm(Attack):
         return minimal_norm(network, x, targets, **where, steps=self.steps, restarts=self.restarts)
 
 
-def _named(attack: str, loss: str | None) -> str:
+def _named(attack: str, loss: object) -> str:
+    if loss is not None and not isinstance(loss, str):
+        raise BadInput(f"suite.{attack}.loss={loss}: expected the name of a loss, or null for the task's first")
     return attack if loss in (None, FIRST) else f"{attack}_{loss}"
 
 
