@@ -6,6 +6,7 @@ sigma Phi^-1(p_A) around x (their Theorem 1 with p_B = 1 - p_A). Their procedure
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 
@@ -85,7 +86,7 @@ class Smoothing(Perturbation):
         assert batch.draws is not None, "smoothing needs random numbers for these images"
         scoring = Scoring(network, task, batch)
         with torch.inference_mode():
-            answers, radii = self.certify(network, batch.x, batch.draws)
+            answers, radii = self.certify(network, batch.x, copy.deepcopy(batch.draws))
         for level in levels:
             scoring.add(((answers == batch.targets) & (radii >= level)).float(), batch.x)
         return scoring.curve
