@@ -108,5 +108,10 @@ def host_of(value: Any) -> Any:
 @contextmanager
 def pretending() -> Iterator[Pretend]:
     """With a device `THERE`."""
-    with Pretend() as mode, Literals():
-        yield mode
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # `param.data = …` would leave the values behind
+    try:
+        with Pretend() as mode, Literals():
+            yield mode
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(before)

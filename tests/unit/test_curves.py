@@ -219,11 +219,12 @@ def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_fi
     assert refused({"pgd_linf": PGD(0.1), "a": APGD(0.1, norm="l2", loss="distance")}) == {}
     with pytest.raises(BadInput, match=r"suite.pgd_linf.loss=ce: expected one of distance for a nearness task$"):
         refused({"pgd_linf": PGD(0.1, loss="ce")})
-    with pytest.raises(BadInput, match=r"suite.apgd_hinge_l2.loss=hinge: expected one of ce, margin, dlr for a classif"):
+    with pytest.raises(BadInput, match=r"suite.apgd_hinge_l2.loss=hinge: expected one of ce, margin, dlr for a "):
         refused({"a": APGD(0.1, norm="l2", loss="hinge")}, GREY)
     classes = {
-        "pgd_margin_linf": PGD(0.1, loss="margin"), "pgd_dlr_linf": PGD(0.1, loss="dlr"), "smoothing": Smoothing(0.1, 1),
-        "apgd_targeted_linf": APGD(0.1, targets=2), "standard_linf": Ensemble(0.1), "minimal_l2": MinimalNorm(0.1),
+        "pgd_margin_linf": PGD(0.1, loss="margin"), "pgd_dlr_linf": PGD(0.1, loss="dlr"),
+        "smoothing": Smoothing(0.1, 1), "apgd_targeted_linf": APGD(0.1, targets=2),
+        "standard_linf": Ensemble(0.1), "minimal_l2": MinimalNorm(0.1),
     }  # fmt: skip
     assert refused(classes) == dict.fromkeys(classes, "needs classes, and this is a nearness task")
     assert refused(classes, GREY) == {}
