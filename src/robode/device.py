@@ -30,4 +30,4 @@ def chosen_device(word: str) -> torch.device:
     there = torch.cuda.is_available()
     if word == "cuda" and not there:
         raise BadInput("device=cuda: torch sees no GPU; use device=cpu, or auto for a GPU where there is one")
-    return torch.device("cuda" if there and word != "cpu" else "cpu")
+    return torch.device("cuda:0" if there and word != "cpu" else "cpu")  # as trainers call it

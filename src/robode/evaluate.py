@@ -217,4 +217,4 @@ def _is_newest(page: Path) -> bool:
 def _device(config: Mapping[str, Any]) -> torch.device:
     """Where the run was trained, if that is here."""
     gpu = config["trainer"]["accelerator"] == "gpu" and torch.cuda.is_available()
-    return torch.device("cuda" if gpu else "cpu")
+    return torch.device("cuda:0" if gpu else "cpu")

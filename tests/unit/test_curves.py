@@ -19,10 +19,14 @@ from robode.robustness.attacks.perturbations import APGD, FGSM, PGD, Ensemble, M
 from robode.robustness.certificates import Certified
 from robode.robustness.common_corruptions import Contrast
 from robode.robustness.corruptions import Batch, Clean, Gaussian, SaltAndPepper
+from robode.robustness.masking import Believable
 from robode.robustness.noise import Draws, base_noise
+from robode.robustness.plane import Field2D
 from robode.robustness.protocols import Sound
+from robode.robustness.quantities import EpsR
 from robode.robustness.smoothing import Smoothing
 from robode.robustness.suite import evaluate_suite, refusals
+from robode.robustness.wasserstein import Wasserstein
 from robode.tasks.task import Task
 
 GREY = DataFacts((1, 5, 4), 4, (0.4,), (0.3,), (0.0, 1.0), tuple("abcd"))
@@ -228,6 +232,13 @@ def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_fi
     }  # fmt: skip
     assert refused(classes) == dict.fromkeys(classes, "needs classes, and this is a nearness task")
     assert refused(classes, GREY) == {}
+
+
+def test_quantities_that_are_about_classes_are_left_out_for_other_tasks():
+    plane = Numbers((2,), 2, (0.0,) * 2, (1.0,) * 2, None, ("a", "b"))
+    for each in (EpsR(), Field2D(), Wasserstein(), Believable()):
+        assert each.refusal(plane) == f"suite={each.name}: needs classes, and this is a nearness task"
+        assert each.refusal(DataFacts(*vars(plane).values())) is None
 
 
 def test_rows_of_any_task_carry_its_mean_score():

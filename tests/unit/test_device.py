@@ -54,7 +54,7 @@ def test_another_word_is_refused(word):
 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [str(chosen_device(word)) for word in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
+    assert [str(chosen_device(word)) for word in ("auto", "cpu", "cuda")] == ["cuda:0", "cpu", "cuda:0"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [str(chosen_device(word)) for word in ("auto", "cpu")] == ["cpu", "cpu"]
     with pytest.raises(BadInput, match="^device=cuda: torch sees no GPU; use device=cpu"):

@@ -35,6 +35,7 @@ class AdversarialSamples(Quantity):
 
     name = "adversarial_samples"
     gives = ("samples_robust",)
+    needs_classes = True
 
     def __init__(self, count: int = 6, eps: float = 0.1):
         check_count("suite.adversarial_samples.count", count)
@@ -42,7 +43,7 @@ class AdversarialSamples(Quantity):
             raise BadInput(f"suite.adversarial_samples.eps: expected a number > 0, got {eps}")
         self.count, self.eps = count, float(eps)
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def misfit(self, facts: DataFacts) -> str | None:
         images = len(facts.shape) == 3
         return None if images else f"suite=adversarial_samples: is for images, not for shape {facts.shape}"
 

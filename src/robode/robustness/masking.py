@@ -47,6 +47,7 @@ class Believable(Quantity):
         "masking/zero_gradients", "masking/random_gradients", "masking/saturation", "masking/ordering",
         "masking/black_box", "masking/large_eps", "masking/logit_rescaling", "masking/transfer", "masking/believable",
     )  # fmt: skip
+    needs_classes = True
 
     def __init__(
         self,
@@ -138,7 +139,8 @@ def linear_classifier(data: DataModule, device: torch.device | str = "cpu") -> n
     facts = data.facts
     x, labels = (each.to(device) for each in spread(data.split("train"), LEARNED_FROM))
     features = nn.Sequential(Normalise(facts.mean, facts.std, len(facts.shape)), nn.Flatten()).to(device)
-    readout = nn.Linear(math.prod(facts.shape), facts.classes, device="meta").to_empty(device=device)  # draws nothing
+    readout = nn.Linear(math.prod(facts.shape), facts.task.outputs, device="meta")  # draws nothing
+    readout = readout.to_empty(device=device)
     with torch.no_grad():
         inputs = features(in_units(x))
         for parameter in readout.parameters():

@@ -28,12 +28,13 @@ class NoiseSamples(Quantity):
 
     name = "noise_samples"
     gives = ("noise_samples",)
+    needs_classes = True
 
     def __init__(self, count: int = 10):
         check_count("suite.noise_samples.count", count)
         self.count = count
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def misfit(self, facts: DataFacts) -> str | None:
         return None if len(facts.shape) == 3 else f"suite=noise_samples: is for images, not for shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:

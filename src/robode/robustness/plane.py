@@ -36,6 +36,7 @@ class Field2D(Quantity):
 
     name = "field_2d"
     gives = ("flow_displacement",)
+    needs_classes = True
 
     def __init__(self, radius: float = 0.3, margin: float = 2.0):
         for key, value in (("radius", radius), ("margin", margin)):
@@ -43,7 +44,7 @@ class Field2D(Quantity):
                 raise BadInput(f"suite.field_2d.{key}: expected a number > 0, got {value}")
         self.radius, self.margin = float(radius), float(margin)
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def misfit(self, facts: DataFacts) -> str | None:
         return None if facts.shape == (2,) else f"suite=field_2d: is for points of the plane, not shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:

@@ -21,19 +21,28 @@ from robode.report.style import write_whole
 from robode.robustness.copies import device_of
 from robode.robustness.levels import check_count
 from robode.robustness.radius import BUDGET, GAP, Radii, radii
+from robode.tasks.classification import Classification
 
 
 class Quantity(ABC):
     """Something that is measured once for each network, beside the perturbations of a suite.
 
     name: as the user knows it; gives: the names of its rows in numbers.csv. An entry of a suite may be one.
+    needs_classes: makes sense for classification only.
     """
 
     name: ClassVar[str]
     gives: ClassVar[tuple[str, ...]]
+    needs_classes: ClassVar[bool] = False
 
     def refusal(self, facts: DataFacts) -> str | None:
         """Why it makes no sense for these data, in one line; None where it does."""
+        if self.needs_classes and not isinstance(facts.task, Classification):
+            return f"suite={self.name}: needs classes, and this is a {facts.task.name} task"
+        return self.misfit(facts)
+
+    def misfit(self, facts: DataFacts) -> str | None:
+        """Why it makes no sense for samples of this kind."""
         return None
 
     def suits(self, network: nn.Module) -> bool:
@@ -81,6 +90,7 @@ class EpsR(Quantity):
 
     name = "eps_r"
     gives = ("eps_r",)
+    needs_classes = True
 
     def __init__(self, gap: float = GAP, budget: int = BUDGET):
         if not 0 < gap < 1:
@@ -88,7 +98,7 @@ class EpsR(Quantity):
         check_count("suite.eps_r.budget", budget)
         self.gap, self.budget = gap, budget
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def misfit(self, facts: DataFacts) -> str | None:
         return None if facts.shape == (2,) else f"suite=eps_r: is for points of the plane, not for shape {facts.shape}"
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
