@@ -121,7 +121,7 @@ def clean_accuracy(parts: Parts) -> float:
         parts.network, x, labels, suite={"clean": Clean()}, protocol=ChNode2022(), facts=parts.data.facts,
         repeats=1, seed=0,
     )  # fmt: skip
-    return float(rows[0]["accuracy"])
+    return float(rows[0]["score"])
 
 
 class NoForwardPass(nn.Module):

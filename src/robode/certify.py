@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from robode import __version__
+from robode.device import chosen_device
 from robode.evaluate import measured, report
 from robode.files import write_json
 from robode.measurement import weights_digest
@@ -34,8 +35,9 @@ def run_certify(cfg: DictConfig) -> dict[str, Any]:
         JobFailed: the disk refuses, or a certificate is broken.
     """
     console = Console()
+    device = chosen_device(cfg.get("device", "auto"))
     found = subject(cfg)
-    bounds = constants(found.network, found.data.facts.shape)
+    bounds = constants(found.network.to(device), found.data.facts.shape)
     if cfg.radii is not None:
         cfg.suite.certified.radii = cfg.radii
     run, rows = measured(found, cfg, console)

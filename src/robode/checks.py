@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from robode.allowed import check_node
 from robode.data.checks import check_data
+from robode.device import check_device
 from robode.errors import BadInput
 from robode.instantiate import check_targets, to_plain
 from robode.robustness.levels import UPPER, check_suite, noise_levels
@@ -73,6 +74,8 @@ def check(verb: str, cfg: DictConfig) -> None:
         _check_choice("split", plain.get("split", "test"), SPLITS)
         if verb == "certify":
             _check_certify(plain)
+        if verb != "export":
+            check_device(plain.get("device", "auto"))
         _check_subject(verb, plain)
         if verb == "export":
             _check_export(plain)

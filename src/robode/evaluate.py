@@ -18,6 +18,7 @@ from torch import nn
 from robode.data.facts import Samples
 from robode.data.module import DataModule
 from robode.data.parts import part, part_digest
+from robode.device import chosen_device
 from robode.errors import BadInput
 from robode.instantiate import to_plain
 from robode.measurement import FLOW, About, Measurement, build_measurement, precision_warnings
@@ -48,7 +49,7 @@ def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
         end_to_end.
 
     Raises:
-        BadInput: no such run, checkpoint or split, damaged files, or a suite that does not fit the data.
+        BadInput: no such run, checkpoint, split or device, damaged files, or a suite that does not fit the data.
         JobFailed: the disk refuses.
     """
     console = Console()
@@ -61,6 +62,7 @@ def evaluated(cfg: DictConfig, console: Console) -> tuple[Run, list[dict[str, An
     Raises:
         BadInput, JobFailed: like `run_evaluation`.
     """
+    chosen_device(cfg.get("device", "auto"))  # before anything is read
     return measured(subject(cfg), cfg, console)
 
 
@@ -75,18 +77,19 @@ def measured(found: Subject, cfg: DictConfig, console: Console) -> tuple[Run, li
         raise BadInput(
             f"verdicts={count}: expected a whole number of at least 0, the samples of a panel; 0 = no verdicts"
         )
+    device = chosen_device(cfg.get("device", "auto"))
     choices = {key: value for key, value in to_plain(cfg).items() if key in CHOICES and value is not None}
     if cfg.module is not None:
         choices.setdefault("seed", 0)  # nobody knows its own
     found.data.prepare()
     measurement = build_measurement(found.config, found.data.facts, **choices)
-    measurement.check(found.network)
+    measurement.check(found.network.to(device))
     for text in [*measurement.left_out, *precision_warnings(measurement.config)]:
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(cfg.split)
     found.make_folder()
     parts = (found.run, found.network, found.data, found.checkpoint)
-    return found.run, measure(measurement, *parts, console, cfg.split, cfg.limit, count)
+    return found.run, measure(measurement, *parts, console, cfg.split, cfg.limit, count, device)
 
 
 def measure(
@@ -99,6 +102,7 @@ def measure(
     split: str = "test",
     limit: int | None = None,
     verdicts: int = VERDICTS,
+    device: torch.device | None = None,
 ) -> list[dict[str, Any]]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
@@ -106,14 +110,15 @@ def measure(
     kill costs one copy at most. Another process that measures the same run is waited for, and its rows are known
     then. limit: a part of the samples (data.parts); another limit makes other rows. Quantities of the suite go to
     numbers.csv, and whether attacked accuracies can be believed to masking.json, decided on at most `verdicts` samples
-    (0: not decided).
+    (0: not decided). device: where all of it runs; None: where the run was trained, if that is here.
 
     Raises:
         BadInput: the data have no such split.
         JobFailed: the disk refuses, or a certificate is broken (robustness.invariant).
     """
-    network.to(_device(measurement.config))
-    samples = part(data.split(split), limit, data.source)
+    device = device or _device(measurement.config)
+    network.to(device)
+    samples = part(data.split(split, device), limit, data.source)
     if measurement.config["trainer"]["fast_dev_run"]:
         samples = part(samples, data.batch_size, data.source)
     digest = part_digest(data.digest, limit, data.source)
@@ -212,4 +217,4 @@ def _is_newest(page: Path) -> bool:
 def _device(config: Mapping[str, Any]) -> torch.device:
     """Where the run was trained, if that is here."""
     gpu = config["trainer"]["accelerator"] == "gpu" and torch.cuda.is_available()
-    return torch.device("cuda" if gpu else "cpu")
+    return torch.device("cuda:0" if gpu else "cpu")

@@ -50,7 +50,7 @@ class Network(nn.Module):
         std = facts.std if encoder.scales else (1.0,) * len(facts.std)
         self.normalise = Normalise(facts.mean, std, len(facts.shape))
         self.encoder, self.flow = encoder, flow
-        self.head = head or Linear(features(facts, encoder, flow), facts.classes)
+        self.head = head or Linear(features(facts, encoder, flow), facts.task.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         y, context = self.encoder.encode(self.normalise(x))
@@ -102,7 +102,7 @@ def build_network(cfg: Any, facts: DataFacts) -> Network:
     head = arguments(getattr(cfg, "head", None) or {})
     if not head.get("_target_"):
         return Network(facts, flow, encoder)
-    made = build(head, features=features(facts, encoder, flow), outputs=facts.classes)
+    made = build(head, features=features(facts, encoder, flow), outputs=facts.task.outputs)
     return Network(facts, flow, encoder, made)
 
 

@@ -66,6 +66,7 @@ class Evaluate:
     suite: Any = _group("perturbations to evaluate; several: suite=[noise,clean]")
     repeats: int = _word("noisy copies of the test set for each noise level")
     batch_size: int = _word("samples at a time")
+    device: str = _word("where it runs: auto (a GPU where there is one), cpu or cuda", default="auto")
     fail_fast: bool = _word("true = a sweep stops at the first job that fails")
 
 

@@ -104,9 +104,10 @@ class Case:
             batch = Batch(x, labels, noise, self.facts.bounds, draws)
         else:
             batch = Batch(self.protocol.encode(x, self.facts), labels, noise, self.protocol.bounds(self.facts), draws)
-        before = replace(batch, x=batch.x.clone(), labels=labels.clone(), noise=copy.deepcopy(noise))
-        result = perturbation.perturb(self.network, batch, severity)
-        assert torch.equal(batch.x, before.x) and torch.equal(batch.labels, before.labels)
+        batch = replace(batch, prepared=perturbation.prepare(self.network, self.facts.shape))
+        before = replace(batch, x=batch.x.clone(), targets=labels.clone(), noise=copy.deepcopy(noise))
+        (result,) = perturbation.perturbed(self.network, self.facts.task, batch, [severity])
+        assert torch.equal(batch.x, before.x) and torch.equal(batch.targets, before.targets)
         assert noise is None or torch.equal(noise, before.noise)
         return result
 

@@ -10,12 +10,10 @@ from suite_cases import REPEATS, SUITES, Case, N
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.report.records import COLUMNS
 from robode.robustness.suite import plan
 
 PROMISED = (
-    "perturbation suite norm severity severity_unit space protocol evaluation repeat n correct correct_finer accuracy "
-    "seconds"
+    "perturbation suite norm severity severity_unit space protocol evaluation repeat n score score_finer seconds"
 ).split()
 
 
@@ -45,9 +43,10 @@ def test_rows_computed_in_pieces_are_the_rows_computed_at_once(case):
     for turn in range(3):  # every third row, then every third of the others …
         wanted = {key(row) for row in whole[turn::3]}
 
-        def keep(rows, right):
-            assert [int(each.sum()) for each in right] == [row["correct"] for row in rows]
-            bits.update(zip(map(key, rows), right, strict=True))
+        def keep(rows, scores):
+            assert [float(each.double().sum()) / N for each in scores] == [row["score"] for row in rows]
+            assert {(each.dtype, each.device.type, each.shape) for each in scores} == {(torch.float32, "cpu", (N,))}
+            bits.update(zip(map(key, rows), scores, strict=True))
 
         pieces += case.rows(known=lambda row: key(row) not in wanted, finished=keep)  # noqa: B023 - called at once
     place = {key(row): index for index, row in enumerate(whole)}
@@ -76,13 +75,16 @@ def asked(case, perturbation):
 
 
 def test_rows_carry_what_is_promised(case):
+    attacks = [level.perturbation.name for level, _ in plan(case.suite, case.protocol, case.facts, 1)
+               if level.perturbation.attacks]  # fmt: skip
+    rescored = {"clean", *attacks} if attacks else set()
     untouched = {name for name, each in case.suite.items() if not each.corrupts or each.in_data_units}
     for row in case.rows():
         assert sorted(row) == sorted(PROMISED)
         assert row["protocol"] == case.protocol.name and row["n"] == N and row["seconds"] >= 0
-        assert 0 <= row["correct"] <= N and row["accuracy"] == row["correct"] / N
+        assert 0 <= row["score"] <= 1
         assert row["space"] == ("data" if row["perturbation"] in untouched else case.protocol.space)
-    assert set(PROMISED) <= set(COLUMNS)
+        assert (row["score_finer"] is not None) == (row["perturbation"] in rescored)
 
 
 def test_a_stochastic_level_has_a_row_for_each_repeat_and_a_deterministic_one_has_one(case):

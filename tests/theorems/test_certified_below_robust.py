@@ -24,7 +24,9 @@ from robode.report.records import append_rows
 from robode.report.store import Store
 from robode.robustness.attacks import pgd
 from robode.robustness.certificates import Certified, certified_radii
+from robode.robustness.corruptions import Batch
 from robode.robustness.invariant import check_invariant
+from robode.tasks.classification import Classification
 
 IMAGES = DataFacts((1, 5, 4), 4, (0.4,), (0.3,), (0.0, 1.0), tuple("abcd"))
 FLOWS: dict[str, Callable[[], Flow]] = {
@@ -81,7 +83,9 @@ def test_what_is_counted_survives_attacks_of_its_full_length() -> None:
     with torch.no_grad():
         labels = network(x).argmax(1)
     level = float(certified_radii(network, x, labels).quantile(0.3))
-    counted = Certified([level]).right(network, x, labels, level)
+    certified = Certified([level])
+    batch = Batch(x, labels, None, None, prepared=certified.prepare(network, (1, 5, 4)))
+    counted = certified.scores(network, Classification(tuple("abcd")), batch, [level]).scores[0] > 0
     moved = pgd(network, x, labels, eps=level, norm="l2", loss="margin", steps=20)
     with torch.no_grad():
         robust = network(moved).argmax(1) == labels

@@ -17,11 +17,12 @@ from robode.network import Network
 from robode.ode.integrators import ETD, Euler
 from robode.robustness.certificates import (
     Certified,
+    Constants,
     certified_radii,
     constants,
     pair_lipschitz,
 )
-from robode.robustness.corruptions import Clean
+from robode.robustness.corruptions import Batch, Clean
 from robode.robustness.protocols import ChNode2022, Sound
 from robode.robustness.suite import evaluate_suite
 
@@ -56,9 +57,9 @@ def test_rows_count_right_answers_with_a_large_enough_radius() -> None:
     assert 0.5 < float(right.float().mean()) < 0.9 and torch.equal(radii > 0, right)
     levels = [0.0, *radii[right].quantile(torch.tensor([0.2, 0.7], dtype=torch.float64)).tolist(), 1e9]
     rows = rows_of(network, x, labels, Certified(levels), batch_size=50)
-    clean = rows["clean", 0.0]["correct"]
-    found = [rows["certified", level]["correct"] for level in levels]
-    assert found == [int((right & (radii >= level)).sum()) for level in levels]
+    clean = rows["clean", 0.0]["score"]
+    found = [rows["certified", level]["score"] for level in levels]
+    assert found == [int((right & (radii >= level)).sum()) / len(x) for level in levels]
     assert found[0] == clean > found[1] > found[2] > found[3] == 0
     for level in levels:
         row = rows["certified", level]
@@ -69,26 +70,26 @@ def test_certified_rows_are_the_same_under_every_protocol() -> None:
     network, x, labels = case()
     one, two = (rows_of(network, x, labels, Certified([0.01, 0.1]), p) for p in (Sound(), ChNode2022()))
     for level in (0.01, 0.1):
-        assert one["certified", level]["correct"] == two["certified", level]["correct"] > 0
+        assert one["certified", level]["score"] == two["certified", level]["score"] > 0
 
 
 def test_constants_are_renewed_when_the_weights_change_and_not_between_batches(monkeypatch) -> None:
     network, x, labels = case()
     calls = []
 
-    def counted(*about) -> torch.Tensor:
+    def counted(*about) -> Constants:
         calls.append(1)
-        return pair_lipschitz(*about)
+        return constants(*about)
 
-    monkeypatch.setattr("robode.robustness.certificates.pair_lipschitz", counted)
+    monkeypatch.setattr("robode.robustness.certificates.constants", counted)
     suite = Certified([0.01, 0.05])
-    before = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["correct"]
+    before = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["score"]
     assert len(calls) == 1 and before > 0
     with torch.no_grad():
         network.head.weight.mul_(0.1)
         network.head.bias.mul_(0.1)
         network.encoder.weight.data.mul_(10)  # not even through autograd's counters
-    after = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["correct"]
+    after = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["score"]
     assert len(calls) == 2 and after != before
 
 
@@ -164,14 +165,16 @@ def test_a_chain_of_anyones_layers_is_certified_like_a_network() -> None:
     exact = torch.stack(gaps, 1).scatter(1, labels[:, None], math.inf).amin(1)  # the distance to the boundary
     torch.testing.assert_close(certified_radii(chain, x, labels), exact, rtol=1e-6, atol=0)
     level = float(exact.median()) * 1.001
-    found = Certified([level]).right(chain, x, labels, level)
+    certified, task = Certified([level]), GREY.task
+    batch = Batch(x, labels, None, None, prepared=certified.prepare(chain, GREY.shape))
+    found = certified.scores(chain, task, batch, [level]).scores[0] > 0
     assert 0 < int(found.sum()) and torch.equal(found, exact >= level * (1 + 1e-4))
 
 
 def test_other_layers_and_levels_are_bad_input() -> None:
     _, x, labels = case()
     with pytest.raises(BadInput, match="layer Sequential.1: no certified constant is known for LayerNorm"):
-        Certified([0.1]).right(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(20)), x, labels, 0.1)
+        Certified([0.1]).prepare(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(20)), GREY.shape)
     for radii in (-0.1, [0.1, math.nan], []):
         with pytest.raises(BadInput, match="suite.certified.radii"):
             Certified(radii)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torch import nn
 
 from robode.errors import BadInput
 from robode.robustness.common_corruptions import Blur, Contrast, Rotation, Translation, blur_matrix
@@ -20,7 +19,7 @@ def images(*shape: int) -> torch.Tensor:
 
 
 def changed(perturbation, x, severity, bounds=(0.0, 1.0)):
-    return perturbation.perturb(nn.Identity(), Batch(x, torch.zeros(len(x)), None, bounds), severity)
+    return perturbation.perturb(Batch(x, torch.zeros(len(x)), None, bounds), severity)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

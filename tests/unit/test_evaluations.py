@@ -65,7 +65,7 @@ def lines(run: Run) -> int:
 def test_a_second_evaluation_computes_nothing_and_says_so(run, monkeypatch, capsys):
     first = evaluate(run)
     before = (run.folder / "results.csv").read_bytes()
-    monkeypatch.setattr(Copies, "count", None)
+    monkeypatch.setattr(Copies, "measure", None)
     capsys.readouterr()
     assert answers(evaluate(run)) == answers(first)
     assert (run.folder / "results.csv").read_bytes() == before
@@ -87,18 +87,18 @@ def test_an_evaluation_in_pieces_is_the_evaluation_at_once(run, tmp_path, capsys
 
 @pytest.mark.parametrize("copies", [0, 2])
 def test_an_interruption_costs_one_copy_at_most(run, copies, monkeypatch):
-    count = Copies.count
+    count = Copies.measure
 
     def interrupted(self, tally, repeat, *rest):
         if repeat == copies:
             raise KeyboardInterrupt
         return count(self, tally, repeat, *rest)
 
-    monkeypatch.setattr(Copies, "count", interrupted)
+    monkeypatch.setattr(Copies, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(run)
     assert lines(run) == 1 + 2 * copies
-    monkeypatch.setattr(Copies, "count", count)
+    monkeypatch.setattr(Copies, "measure", count)
     draft = run.folder / "correct" / ".half.npy.1234"  # what a kill in mid-write leaves
     draft.touch()
     rows = evaluate(run)
@@ -182,7 +182,7 @@ def test_equal_weights_under_another_name_are_copied_and_the_last_weights_of_a_n
     (new,) = {row["weights"] for row in evaluate(run)}
     assert set(shown()["weights"]) == {new}
 
-    monkeypatch.setattr(Copies, "count", None)  # from here on everything is known
+    monkeypatch.setattr(Copies, "measure", None)  # from here on everything is known
     shutil.copyfile(run.best, run.last)
     named = evaluate(run, "checkpoint=last")
     assert {row["checkpoint"] for row in named} == {"last"}
@@ -200,7 +200,7 @@ def test_equal_weights_under_another_name_are_copied_and_the_last_weights_of_a_n
 def test_results_of_another_version_are_refused_before_anything_is_measured(run, monkeypatch):
     path = run.folder / "results.csv"
     path.write_text(path.read_text().replace("evaluation,", "", 1))
-    monkeypatch.setattr(Copies, "count", None)
+    monkeypatch.setattr(Copies, "measure", None)
     with pytest.raises(JobFailed, match="other columns than this version"):
         evaluate(run)
 
@@ -210,7 +210,7 @@ def test_a_process_that_comes_second_waits_says_so_and_finds_the_rows(run, monke
     shutil.rmtree(run.folder / "correct")  # as before the other process has done it
     kept = (run.folder / "results.csv").read_bytes()
     (run.folder / "results.csv").unlink()
-    monkeypatch.setattr(Copies, "count", None)
+    monkeypatch.setattr(Copies, "measure", None)
     monkeypatch.setattr(journal, "POLL", 0.01)
     waiting, found = threading.Event(), []
 

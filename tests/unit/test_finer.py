@@ -71,9 +71,9 @@ def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_to
     clean, attacked = rows({"clean": Clean(), "fgsm_l2": FGSM(0.3, norm="l2")})
     moved = fgsm(network, x, labels, eps=0.3, norm="l2")
     with torch.no_grad():
-        assert clean["correct_finer"] == int((finer(x).argmax(1) == labels).sum()) < clean["correct"]
-        assert attacked["correct_finer"] == int((finer(moved).argmax(1) == labels).sum())
-    assert rows({"clean": Clean()})[0]["correct_finer"] is None, "without an attack nobody asks"
+        assert clean["score_finer"] == int((finer(x).argmax(1) == labels).sum()) / 200 < clean["score"]
+        assert attacked["score_finer"] == int((finer(moved).argmax(1) == labels).sum()) / 200
+    assert rows({"clean": Clean()})[0]["score_finer"] is None, "without an attack nobody asks"
 
 
 def test_draws_belong_to_images_and_not_to_batches():

@@ -23,7 +23,7 @@ def corrupted(perturbation: Perturbation, protocol: EvaluationProtocol, x: torch
     """x' in the protocol's space."""
     noise = base_noise(perturbation.noise, seed, 0, 0, len(x), tuple(x.shape[1:]))
     batch = Batch(protocol.encode(x, FACTS), torch.zeros(len(x)), noise, protocol.bounds(FACTS))
-    return perturbation.perturb(NETWORK, batch, level)
+    return perturbation.perturb(batch, level)
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
@@ -117,7 +117,7 @@ def test_legacy_protocol_goes_to_normalised_space_and_back():
     assert torch.allclose(legacy.decode(legacy.encode(x, FACTS), FACTS), x, atol=1e-6)
     white = torch.ones(1, 1, 28, 28)
     batch = Batch(legacy.encode(white, FACTS), torch.zeros(1), None, legacy.bounds(FACTS))
-    clipped = legacy.decode(ClipOnly("noise").perturb(NETWORK, batch, 0.0), FACTS)
+    clipped = legacy.decode(ClipOnly("noise").perturb(batch, 0.0), FACTS)
     assert clipped.mean().item() == pytest.approx(0.439, abs=5e-4), "specs: white becomes 0.439 in pixel space"
     pepper = legacy.decode(torch.full((1, 1, 28, 28), -1.0), FACTS)
     assert pepper.mean().item() == pytest.approx(-0.177, abs=5e-4)
@@ -136,14 +136,14 @@ def test_the_input_is_left_as_it_is(perturbation):
     x = torch.rand(4, 1, 28, 28) * 3 - 1
     before = x.clone()
     noise = base_noise(perturbation.noise, 0, 0, 0, 4, (1, 28, 28)) if perturbation.noise else None
-    perturbation.perturb(NETWORK, Batch(x, torch.zeros(4), noise, (0.0, 1.0)), 0.2)
+    perturbation.perturb(Batch(x, torch.zeros(4), noise, (0.0, 1.0)), 0.2)
     assert torch.equal(x, before)
 
 
 def test_vectors_are_not_clipped_and_know_no_salt():
     x = torch.full((50, 2), 7.0)
     batch = Batch(x, torch.zeros(50), base_noise("normal", 0, 0, 0, 50, (2,)), None)
-    moved = Gaussian(0.2).perturb(NETWORK, batch, 0.2)
+    moved = Gaussian(0.2).perturb(batch, 0.2)
     assert moved.std().item() == pytest.approx(0.2**0.5, rel=0.25) and moved.min() > 1
     assert "these data have none" in SaltAndPepper(0.2).refusal(None)
     assert SaltAndPepper(0.2).refusal((0.0, 1.0)) is None

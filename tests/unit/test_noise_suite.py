@@ -65,7 +65,7 @@ def test_rows_are_tidy():
     ]
     assert {r["severity_unit"] for r in rows} == {"none", "variance", "amount"}
     for row in rows:
-        assert row["n"] == N and row["accuracy"] == row["correct"] / N and row["seconds"] > 0
+        assert row["n"] == N and 0 <= row["score"] <= 1 and row["score_finer"] is None and row["seconds"] > 0
         assert (row["space"], row["protocol"], row["norm"]) == ("data", "sound", "none")
 
 
@@ -73,7 +73,7 @@ def test_clean_accuracy_is_plain_accuracy():
     x, labels = data()
     network = Spy()
     logits = (x / 255).flatten(1) @ network.weight.T
-    assert run(network, x, labels)[0]["correct"] == int((logits.argmax(1) == labels).sum())
+    assert run(network, x, labels)[0]["score"] == int((logits.argmax(1) == labels).sum()) / N
 
 
 @pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda p: p.name)
@@ -112,7 +112,7 @@ def test_every_network_is_shown_the_same_noise_whatever_the_global_seed():
 
 def test_repeats_differ_and_come_again():
     rows = run(Spy(), *data(), repeats=4)
-    assert len({row["correct"] for row in rows if row["severity"] == 0.2}) > 1
+    assert len({row["score"] for row in rows if row["severity"] == 0.2}) > 1
     assert facts_of(rows) == facts_of(run(Spy(), *data(), repeats=4))
     assert facts_of(run(Spy(), *data(), repeats=1))[1] == facts_of(rows)[1]
 
@@ -171,7 +171,7 @@ def test_logits_that_are_not_finite_are_wrong_answers():
 
     x, _ = data(10)
     rows = run(Broken(), x, torch.zeros(10).long())
-    assert [row["correct"] for row in rows] == [0] * len(rows)
+    assert [row["score"] for row in rows] == [0] * len(rows)
 
 
 def test_progress_counts_images_up_to_the_total():

@@ -12,7 +12,19 @@ from torch import Tensor
 
 def in_units(x: Tensor) -> Tensor:
     """Data units, float32: uint8 images (any shape) become x/255, anything else is only converted."""
-    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
+    if x.dtype != torch.uint8:
+        return x.to(torch.float32)
+    # a tensor: a GPU would multiply by 1/255 for a number, which is not x/255 in the last bit
+    return x.to(torch.float32).div_(torch.full((), 255.0, device=x.device))
+
+
+def placed(x: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both on `device`; as they are, where they do not fit into its memory."""
+    try:
+        return x.to(device), labels.to(device)
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return x, labels
 
 
 class EpochOrder:
@@ -34,7 +46,8 @@ class EpochOrder:
 class TensorBatches:
     """An iterable of (x, labels): x (B, *shape) float32 in data units, labels (B,) int64.
 
-    x: (n, *shape), uint8 images or float32; labels: (n,) int64. Without `order` the samples come as they lie.
+    x: (n, *shape), uint8 images or float32; labels: (n,) int64. Without `order` the samples come as they lie. Batches
+    are gathered where x and labels lie; the order of an epoch is a CPU's, and goes there once an epoch.
     Under torch.distributed each rank takes every world_size-th sample. A shuffled epoch is filled up from its
     own start to equal shares (ranks must make the same number of steps); a fixed order is never filled up, so
     that no sample is counted twice.
@@ -72,7 +85,7 @@ class TensorBatches:
                 rows = slice(start, start + self.batch_size)
                 yield in_units(self.x[rows]), self.labels[rows]
             return
-        for indices in torch.split(chosen, self.batch_size):
+        for indices in torch.split(chosen.to(self.x.device), self.batch_size):
             yield in_units(self.x.index_select(0, indices)), self.labels.index_select(0, indices)
 
     def _indices(self) -> Tensor | None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from robode.tasks.task import Task
+
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -26,6 +28,13 @@ class DataFacts:
     std: tuple[float, ...]
     bounds: tuple[float, float] | None
     class_names: tuple[str, ...]
+
+    @property
+    def task(self) -> Task:
+        """What the targets are."""
+        from robode.tasks.classification import Classification  # facts are known without torch
+
+        return Classification(self.class_names)
 
 
 class Samples(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robode.data.batches import EpochOrder, TensorBatches
+from robode.data.batches import EpochOrder, TensorBatches, placed
 from robode.data.checks import check_limit, check_validation
 from robode.data.facts import DataFacts, Samples, Source
 from robode.errors import BadInput
@@ -66,6 +66,7 @@ class DataModule(lightning.LightningDataModule):
         self.limit_train = limit_train
         self.order = EpochOrder(seed)
         self._splits: dict[str, Samples] = {}
+        self._placed: dict[tuple[str, torch.device], Samples] = {}
 
     @property
     def facts(self) -> DataFacts:
@@ -91,14 +92,20 @@ class DataModule(lightning.LightningDataModule):
         """Lightning's hook, on every rank."""
         self.prepare()
 
-    def split(self, name: str) -> Samples:
+    def split(self, name: str, device: torch.device | None = None) -> Samples:
         """(x, labels) of "train", "validation" or "test"; x may be uint8 standing for x/255 (see `in_units`).
 
+        device: where they shall lie, if not on the CPU; they are moved once, and stay on the CPU if they do not fit.
         Raises BadInput for a split that this data set does not have."""
         self.prepare()
         if name not in self._splits:
             raise BadInput(f"{self.name} has no {name} split, only {', '.join(sorted(self._splits))}")
-        return self._splits[name]
+        samples = self._splits[name]
+        if device is None or device.type == "cpu":
+            return samples
+        if (name, device) not in self._placed:
+            self._placed[name, device] = Samples(*placed(*samples, device))
+        return self._placed[name, device]
 
     @property
     def has_validation(self) -> bool:
@@ -118,15 +125,20 @@ class DataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> TensorBatches:
         """Shuffled by (seed, epoch)."""
-        return TensorBatches(*self.split("train"), self.batch_size, self.order)
+        return TensorBatches(*self.split("train", self._device), self.batch_size, self.order)
 
     def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
         """Fixed order; an empty list where nothing is held out (limit_val_batches=0 never asks)."""
-        return TensorBatches(*self.split("validation"), self.batch_size) if self.has_validation else []
+        return TensorBatches(*self.split("validation", self._device), self.batch_size) if self.has_validation else []
 
     def test_dataloader(self) -> TensorBatches:
         """Fixed order."""
-        return TensorBatches(*self.split("test"), self.batch_size)
+        return TensorBatches(*self.split("test", self._device), self.batch_size)
+
+    @property
+    def _device(self) -> torch.device | None:
+        """Of the process that trains; each has its own copy of the data there."""
+        return None if self.trainer is None else self.trainer.strategy.root_device
 
     def _held_out(self, n: int) -> int:
         share = self.validation < 1

@@ -34,5 +34,5 @@ class NoisyCrossEntropy:
         with torch.no_grad():
             inside = self.protocol.encode(x, facts)
             batch = Batch(inside, labels, torch.randn_like(inside), self.protocol.bounds(facts))
-            noisy = self.protocol.decode(self.noise.perturb(network, batch, self.noise.severities[0]), facts)
+            noisy = self.protocol.decode(self.noise.perturb(batch, self.noise.severities[0]), facts)
         return {"noisy_cross_entropy": functional.cross_entropy(network(noisy), labels)}

@@ -194,18 +194,19 @@ class Flow(nn.Module, ABC):
     def certificate(self) -> dict[str, float]:
         """Certified Lipschitz bounds of the whole flow: `flow_ode` for the ODE (Theorems 1, 2), `flow_discrete` for
         the network that runs. inf where there is none. Never about encoder or head."""
-        return _products(self.step_bounds())
+        return products(self.step_bounds())
 
     def certificate_table(self) -> dict[str, float]:
         """The certificate and its factors, named for the training log."""
         steps = self.step_bounds()
-        table = _products(steps)
+        table = products(steps)
         for j, (ode, discrete) in enumerate(steps, 1):
             table |= {f"step_ode/{j}": ode, f"step_discrete/{j}": discrete}
         return table
 
 
-def _products(steps: list[tuple[float, float]]) -> dict[str, float]:
+def products(steps: list[tuple[float, float]]) -> dict[str, float]:
+    """`Flow.certificate` from `Flow.step_bounds`."""
     return {"flow_ode": math.prod(a for a, _ in steps), "flow_discrete": math.prod(b for _, b in steps)}
 
 

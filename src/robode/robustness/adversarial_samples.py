@@ -15,7 +15,7 @@ from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.network import Network
 from robode.robustness.attacks import fgsm
-from robode.robustness.copies import evaluating
+from robode.robustness.copies import device_of, evaluating
 from robode.robustness.levels import check_count
 from robode.robustness.quantities import Quantity, row, write_arrays
 
@@ -35,6 +35,7 @@ class AdversarialSamples(Quantity):
 
     name = "adversarial_samples"
     gives = ("samples_robust",)
+    needs_classes = True
 
     def __init__(self, count: int = 6, eps: float = 0.1):
         check_count("suite.adversarial_samples.count", count)
@@ -42,7 +43,7 @@ class AdversarialSamples(Quantity):
             raise BadInput(f"suite.adversarial_samples.eps: expected a number > 0, got {eps}")
         self.count, self.eps = count, float(eps)
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def misfit(self, facts: DataFacts) -> str | None:
         images = len(facts.shape) == 3
         return None if images else f"suite=adversarial_samples: is for images, not for shape {facts.shape}"
 
@@ -50,7 +51,7 @@ class AdversarialSamples(Quantity):
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        device = next(network.parameters()).device
+        device = device_of(network)
         x, labels = (each[: self.count].to(device) for each in data.split("test"))
         x = in_units(x)
         with evaluating(network):

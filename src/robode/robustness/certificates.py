@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,10 +20,14 @@ from torch import Tensor, nn
 
 from robode.heads import Linear
 from robode.network import Network
+from robode.ode.flow import products
 from robode.ode.norms import ROUNDING
-from robode.robustness.corruptions import Batch, Perturbation
+from robode.robustness.copies import device_of
+from robode.robustness.corruptions import Batch, Curve, Perturbation, Scoring
 from robode.robustness.levels import noise_levels
 from robode.robustness.lipschitz import factors, last_matrix
+from robode.tasks.classification import Classification
+from robode.tasks.task import Task
 
 # What the network as it runs (in float32) can add to what is proven of its weights: a share of the largest logit, so
 # many times the error of its logits at x, and a share of the radius. A margin below the first two or an x' beyond the
@@ -63,35 +67,33 @@ class Constants:
 
 
 def constants(network: nn.Module, shape: Sequence[int]) -> Constants:
-    """The certified constants of a network of robode, or of anyone's chain of layers on samples of that shape.
+    """The certified constants of a network of robode, or of anyone's chain of layers on samples of that shape, worked
+    out where its weights lie.
 
     Raises:
         BadInput: a layer without a known constant.
         JobFailed: weights that are not finite.
     """
     # in float64 before anything is worked out: weights that are computed from others must not be rounded on the way
-    network = copy.deepcopy(network).double().cpu().eval()
+    network = copy.deepcopy(network).double().eval()
     return _of_network(network) if isinstance(network, Network) else _of_chain(network, tuple(shape))
 
 
 @torch.no_grad()
 def _of_network(network: Network) -> Constants:
-    flow = network.flow.certificate()
-    embed, head = embed_lipschitz(network), network.head
-    parts = {"encoder": embed}
-    parts |= {f"step {j}": discrete for j, (_, discrete) in enumerate(network.flow.step_bounds(), 1)}
-    if not math.isclose(_product(parts.values()), embed * flow["flow_discrete"], rel_tol=1e-9):
-        parts = {"encoder": embed, "flow": flow["flow_discrete"]}  # a flow that knows more than its steps
+    steps = network.flow.step_bounds()
+    embed, head, flow = embed_lipschitz(network), network.head, products(steps)
+    parts = {"encoder": embed} | {f"step {j}": discrete for j, (_, discrete) in enumerate(steps, 1)}
     parts["head"] = head_lipschitz(network)
     W = head.weight.detach() if isinstance(head, Linear) else None
     body = _product((embed, flow["flow_discrete"]))
-    return Constants(parts, body=body, matrix=W, classes=network.facts.classes, **flow)
+    return Constants(parts, body=body, matrix=W, classes=network.facts.task.outputs, **flow)
 
 
 @torch.no_grad()
 def _of_chain(module: nn.Module, shape: tuple[int, ...]) -> Constants:
     chain = factors(module, shape)
-    logits = module(torch.zeros(1, *shape, dtype=torch.float64))
+    logits = module(torch.zeros(1, *shape, dtype=torch.float64, device=device_of(module)))
     body, W = last_matrix(chain) or (math.nan, None)
     parts = {factor.name: factor.constant for factor in chain}
     return Constants(parts, math.nan, math.nan, body, W, logits.shape[1])
@@ -142,8 +144,7 @@ def certified_radii(
     the precision of x.
     """
     pairs = (pair_lipschitz(network, x.shape[1:]) if pairs is None else pairs).to(x.device)
-    state = {name: v.double() if v.is_floating_point() else v for name, v in network.state_dict().items()}
-    logits = torch.func.functional_call(network, state, (x.double(),))
+    logits = in_float64(network, x)
     margins = logits.gather(1, labels[:, None]) - logits
     least = rounding * logits.abs().amax(1, keepdim=True)
     if rounding:
@@ -153,6 +154,13 @@ def certified_radii(
     # Where two rows of the head are equal, no x' changes their margin: +-inf.
     found = torch.where(margins.isfinite(), margins / pairs[labels], 0.0).nan_to_num(0.0, math.inf, -math.inf)
     return found.scatter(1, labels[:, None], math.inf).amin(1)
+
+
+def in_float64(network: nn.Module, x: Tensor) -> Tensor:
+    """What a network of the same weights gives in float64 for x (B, *shape)."""
+    state = {name: v.double() if v.is_floating_point() else v for name, v in network.state_dict().items()}
+    output: Tensor = torch.func.functional_call(network, state, (x.double(),))
+    return output
 
 
 class Certified(Perturbation):
@@ -169,25 +177,33 @@ class Certified(Perturbation):
 
     def __init__(self, radii: float | Sequence[float], suite: str = "certified") -> None:
         super().__init__(suite, noise_levels("suite.certified.radii", radii, math.inf))
-        self._weights: dict[str, Tensor] = {}  # what `_pairs` was computed for
-        self._pairs = torch.empty(0)
-        self._batch: tuple[Tensor, Tensor, Tensor] | None = None  # the last x and labels, and their radii
 
-    def perturb(self, network: nn.Module, batch: Batch, severity: float) -> Tensor:
-        return batch.x
+    def prepare(self, network: nn.Module, shape: tuple[int, ...]) -> Tensor:
+        """Certified constants, (outputs, outputs) float64: of the whole output on the diagonal, of output i - output j
+        off it."""
+        found = constants(network, shape)
+        return found.pairs.clone().fill_diagonal_(found.end_to_end)
 
-    def right(self, network: nn.Module, x: Tensor, labels: Tensor, severity: float) -> Tensor:
-        """Right answers (as in the clean row) whose radius is at least `severity`, with room for float32's rounding
-        (TIMES_ERROR): what is counted here is not to be broken by any attack on the network that runs."""
-        proven = self._radii(network, x, labels) >= severity * (1 + RADIUS_ROUNDING)
-        return super().right(network, x, labels, severity) & proven
+    def perturbed(self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]) -> Iterator[Tensor]:
+        return (batch.x for _ in levels)
 
-    def _radii(self, network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-        """Worked out once for all severities of a batch; the constants once for all batches of the same weights."""
-        state = network.state_dict()
-        if self._weights.keys() != state.keys() or any(not torch.equal(v, self._weights[k]) for k, v in state.items()):
-            self._weights = {name: value.clone() for name, value in state.items()}
-            self._pairs, self._batch = pair_lipschitz(network, x.shape[1:]), None
-        if self._batch is None or self._batch[0] is not x or self._batch[1] is not labels:
-            self._batch = (x, labels, certified_radii(network, x, labels, self._pairs, LOGIT_ROUNDING))
-        return self._batch[2]
+    def scores(self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]) -> Curve:
+        """The clean score where it is proven within each radius, and else what is; with room for float32's rounding
+        (TIMES_ERROR): what is proven here is not to be broken by any attack on the network that runs."""
+        scoring = Scoring(network, task, batch)
+        clean = scoring.score(batch.x)
+        proven = _proven(network, task, batch)
+        for level in levels:
+            scoring.add(task.worse(clean, proven(level * (1 + RADIUS_ROUNDING))), batch.x)
+        return scoring.curve
+
+
+@torch.inference_mode()
+def _proven(network: nn.Module, task: Task, batch: Batch) -> Callable[[float], Tensor]:
+    """The score (B,) that is certified within a radius; what all radii have in common is worked out here."""
+    assert batch.prepared is not None, "see Certified.prepare"
+    if isinstance(task, Classification):  # its radii leave room for the rounding of the logits too
+        radii = certified_radii(network, batch.x, batch.targets, batch.prepared, LOGIT_ROUNDING)
+        return lambda radius: (radii >= radius).float()
+    pairs, output = batch.prepared.to(batch.x.device), in_float64(network, batch.x)
+    return lambda radius: task.certified(output, batch.targets, pairs, radius)

@@ -11,17 +11,17 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import rotate
 
-from robode.robustness.corruptions import Batch, Bounds, Perturbation, clip
+from robode.robustness.corruptions import Batch, Bounds, Corruption, clip
 from robode.robustness.levels import noise_levels
 
 TAILS = 4.0  # Standard deviations at which the kernel of the blur ends; beyond them lie 6e-5 of a Gaussian.
 
 
-class ImageCorruption(Perturbation):
+class ImageCorruption(Corruption):
     """One of the corruptions of this file: a map of images in data units, clipped to their bounds."""
 
     in_data_units = True
@@ -29,7 +29,7 @@ class ImageCorruption(Perturbation):
     def refusal(self, bounds: Bounds | None) -> str | None:
         return f"{self.name} is defined for images, and these data are vectors" if bounds is None else None
 
-    def perturb(self, network: nn.Module, batch: Batch, severity: float) -> Tensor:
+    def perturb(self, batch: Batch, severity: float) -> Tensor:
         assert batch.bounds is not None
         if severity == 0:
             return batch.x.clone()

@@ -26,6 +26,7 @@ from robode.network import Normalise
 from robode.ode.linear import conv_norm, dilated
 from robode.ode.norms import ROUNDING, spectral_norms
 from robode.robustness.activations import ACTIVATIONS
+from robode.robustness.copies import device_of
 
 Shape = tuple[int, ...]
 HOOK = "certified_lipschitz"
@@ -48,8 +49,8 @@ def factors(module: nn.Module, shape: Shape) -> list[Factor]:
     Raises:
         BadInput: a layer without a known constant, by its name, or one that does not take such samples.
     """
-    module = copy.deepcopy(module).double().cpu().eval()
-    found, x = [], torch.zeros(1, *shape, dtype=torch.float64)
+    module = copy.deepcopy(module).double().eval()
+    found, x = [], torch.zeros(1, *shape, dtype=torch.float64, device=device_of(module))
     for name, layer in _chain(module, type(module).__name__):
         inside = tuple(x.shape[1:])
         constant = _constant(name, layer, inside)

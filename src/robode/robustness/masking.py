@@ -18,7 +18,7 @@ from robode.measurement import weights_digest
 from robode.network import Normalise, build_network
 from robode.report import records
 from robode.robustness.attacks.perturbations import SMOOTH
-from robode.robustness.copies import evaluating
+from robode.robustness.copies import device_of, evaluating
 from robode.robustness.levels import check_count
 from robode.robustness.masking_checks import verdict
 from robode.robustness.masking_file import read_part, write_part
@@ -47,6 +47,7 @@ class Believable(Quantity):
         "masking/zero_gradients", "masking/random_gradients", "masking/saturation", "masking/ordering",
         "masking/black_box", "masking/large_eps", "masking/logit_rescaling", "masking/transfer", "masking/believable",
     )  # fmt: skip
+    needs_classes = True
 
     def __init__(
         self,
@@ -81,8 +82,8 @@ class Believable(Quantity):
         return True
 
     def measure(self, network: nn.Module, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        device = next((p.device for p in network.parameters()), torch.device("cpu"))
-        title, baseline = self._baseline(data)
+        device = device_of(network)
+        title, baseline = self._baseline(data, device)
         x, labels = (each.to(device) for each in spread(data.split("test"), self.samples))
         trial = Trial(
             network, in_units(x), labels, eps=self.eps, norm=self.norm, bounds=data.facts.bounds, steps=self.steps,
@@ -113,10 +114,10 @@ class Believable(Quantity):
     def _is_mine(self, record: Any, weights: str) -> bool:
         return (record.get("weights"), record.get("settings")) == (weights, self._settings())
 
-    def _baseline(self, data: DataModule) -> tuple[str, nn.Module]:
+    def _baseline(self, data: DataModule, device: torch.device) -> tuple[str, nn.Module]:
         """Its name in a sentence and the network, which never saw the one in question."""
         if self.baseline is None:
-            return "a linear classifier", linear_classifier(data)
+            return "a linear classifier", linear_classifier(data, device)
         run, checkpoint = find(self.baseline, key="suite.believable.baseline")
         config = run.config()
         network = build_network(config, data.facts)
@@ -129,15 +130,17 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return read_part(folder, "records")
 
 
-def linear_classifier(data: DataModule) -> nn.Module:
-    """x (B, *shape) in data units -> logits of a multinomial logistic regression on some of the training samples.
+def linear_classifier(data: DataModule, device: torch.device | str = "cpu") -> nn.Module:
+    """x (B, *shape) in data units -> logits of a multinomial logistic regression on some of the training samples, on
+    `device`.
 
     Its training is a convex problem from zero, so that no seed is involved.
     """
     facts = data.facts
-    x, labels = (each.cpu() for each in spread(data.split("train"), LEARNED_FROM))
-    features = nn.Sequential(Normalise(facts.mean, facts.std, len(facts.shape)), nn.Flatten())
-    readout = nn.Linear(math.prod(facts.shape), facts.classes, device="meta").to_empty(device="cpu")  # draws nothing
+    x, labels = (each.to(device) for each in spread(data.split("train"), LEARNED_FROM))
+    features = nn.Sequential(Normalise(facts.mean, facts.std, len(facts.shape)), nn.Flatten()).to(device)
+    readout = nn.Linear(math.prod(facts.shape), facts.task.outputs, device="meta")  # draws nothing
+    readout = readout.to_empty(device=device)
     with torch.no_grad():
         inputs = features(in_units(x))
         for parameter in readout.parameters():

@@ -22,12 +22,13 @@ from robode.data.module import DataModule
 from robode.data.parts import places
 from robode.report.tables import percent
 from robode.robustness import masking_panel
-from robode.robustness.copies import evaluating
+from robode.robustness.copies import device_of, evaluating
 from robode.robustness.masking import linear_classifier
 from robode.robustness.masking_file import Key, keyed, read_part, write_part
 from robode.robustness.masking_recorded import Recorded, Row, judgeable
 from robode.robustness.masking_rows import SAME_EPS, Attacked, Climb, Evidence, Panel, judge, settled
 from robode.robustness.masking_trial import Trial
+from robode.tasks.classification import Classification
 from robode.training.progress import counted
 
 Entry = dict[str, Any]
@@ -55,6 +56,8 @@ class Judging:
         Raises:
             JobFailed: the disk refuses, or the bits of a row are damaged.
         """
+        if not isinstance(self.data.facts.task, Classification):  # all that is looked at are answers
+            return []
         rows = keyed(row for row in asked if judgeable(self.folder, row))
         if not rows or not self.count:
             return []
@@ -136,7 +139,7 @@ class Judging:
         if not missing:
             return
         with counted(console, "verdicts") as progress, evaluating(self.network):
-            baseline = functools.cache(lambda: linear_classifier(self.data).to(self._device).eval())
+            baseline = functools.cache(lambda: linear_classifier(self.data, self._device).eval())
             for done, ((norm, name, value), about) in enumerate(missing.items()):
                 progress(done, len(missing))
                 if name == "loss":
@@ -160,7 +163,7 @@ class Judging:
 
     @property
     def _device(self) -> torch.device:
-        return next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        return device_of(self.network)
 
 
 def lines(verdicts: Sequence[Entry]) -> list[str]:

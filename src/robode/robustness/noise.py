@@ -35,6 +35,13 @@ def base_noise(kind: Kind, seed: int, repeat: int, start: int, stop: int, shape:
     return noise[start - first * BLOCK : stop - first * BLOCK]
 
 
+def streamed(values: Tensor, device: torch.device) -> Tensor:
+    """Host tensor -> the same on `device`; to a GPU without waiting for it."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 class Draws:
     """Random numbers that belong to images: image i draws the same ones whichever batch it is in.
 
@@ -68,4 +75,4 @@ class Draws:
 
     def _chosen(self, blocks: list[Tensor]) -> Tensor:
         every = torch.cat(blocks)[self._offset : self._offset + len(self.part)]
-        return (every if self.rows is None else every[self.rows]).to(self.device)
+        return streamed(every if self.rows is None else every[self.rows], self.device)

@@ -28,12 +28,13 @@ class NoiseSamples(Quantity):
 
     name = "noise_samples"
     gives = ("noise_samples",)
+    needs_classes = True
 
     def __init__(self, count: int = 10):
         check_count("suite.noise_samples.count", count)
         self.count = count
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def misfit(self, facts: DataFacts) -> str | None:
         return None if len(facts.shape) == 3 else f"suite=noise_samples: is for images, not for shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
@@ -46,7 +47,7 @@ class NoiseSamples(Quantity):
             "gaussian": Gaussian([0.05, 0.2]),
             "salt_and_pepper": SaltAndPepper([0.05, 0.2]),
         }
-        arrays: dict[str, Any] = {"labels": labels.numpy()}
+        arrays: dict[str, Any] = {"labels": labels.cpu().numpy()}
         for protocol in (ChNode2022(), Sound()):
             grid = sample_grid(network, x, labels, suite=suite, protocol=protocol, facts=data.facts, seed=0)
             arrays |= {

@@ -16,6 +16,7 @@ from robode.data.facts import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.network import Network
+from robode.robustness.copies import device_of
 from robode.robustness.quantities import Quantity, row, write_arrays
 
 FILE = "field_2d.npz"
@@ -35,6 +36,7 @@ class Field2D(Quantity):
 
     name = "field_2d"
     gives = ("flow_displacement",)
+    needs_classes = True
 
     def __init__(self, radius: float = 0.3, margin: float = 2.0):
         for key, value in (("radius", radius), ("margin", margin)):
@@ -42,7 +44,7 @@ class Field2D(Quantity):
                 raise BadInput(f"suite.field_2d.{key}: expected a number > 0, got {value}")
         self.radius, self.margin = float(radius), float(margin)
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def misfit(self, facts: DataFacts) -> str | None:
         return None if facts.shape == (2,) else f"suite=field_2d: is for points of the plane, not shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
@@ -51,22 +53,25 @@ class Field2D(Quantity):
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
         if network.flow.width != 2:
             raise BadInput(f"suite=field_2d: expected model.width=2, got {network.flow.width}")
+        device = device_of(network)
         x, labels = data.split("train")
         chosen = torch.linspace(0, len(x) - 1, min(len(x), POINTS)).round().long()
-        points, labels = in_units(x[chosen].cpu()).double(), labels[chosen].cpu()
+        points, labels = in_units(x[chosen]).double().to(device), labels[chosen]
         with torch.no_grad():
-            arrays = self._arrays(copy.deepcopy(network).cpu().double().eval(), points, labels)
-        write_arrays(folder / FILE, {name: np.asarray(each) for name, each in arrays.items()})
+            found = self._arrays(copy.deepcopy(network).double().eval(), points, labels)
+        arrays = {name: np.asarray(each.cpu() if isinstance(each, Tensor) else each) for name, each in found.items()}
+        write_arrays(folder / FILE, arrays)
         moved = np.linalg.norm(arrays["states"] - arrays["states"][:1], axis=2).max()
         return [row("flow_displacement", float(moved))]
 
     def _arrays(self, network: Network, points: Tensor, labels: Tensor) -> dict[str, Any]:
         low, high = points.amin(0) - self.margin, points.amax(0) + self.margin
-        x, y = (torch.linspace(float(a), float(b), GRID, dtype=torch.float64) for a, b in zip(low, high, strict=True))
+        ends = list(zip(low.tolist(), high.tolist(), strict=True))
+        x, y = (torch.linspace(a, b, GRID, dtype=torch.float64).to(points.device) for a, b in ends)
         logits = network(_mesh(x, y).reshape(-1, 2)).reshape(GRID, GRID, -1)
-        at = _mesh(*(torch.linspace(float(a), float(b), ARROWS).double() for a, b in zip(low, high, strict=True)))
+        at = _mesh(*(torch.linspace(a, b, ARROWS).double().to(points.device) for a, b in ends))
         fields = network.flow.fields()
-        angle = torch.linspace(0, 2 * math.pi, AROUND, dtype=torch.float64)
+        angle = torch.linspace(0, 2 * math.pi, AROUND, dtype=torch.float64).to(points.device)
         ring = points[:, None] + self.radius * torch.stack([angle.cos(), angle.sin()], dim=1)
         circles = torch.stack(network.flow.states(network.embed(ring.reshape(-1, 2))))
         head = network.head

@@ -18,21 +18,31 @@ from robode.errors import BadInput
 from robode.network import Network
 from robode.report import records
 from robode.report.style import write_whole
+from robode.robustness.copies import device_of
 from robode.robustness.levels import check_count
 from robode.robustness.radius import BUDGET, GAP, Radii, radii
+from robode.tasks.classification import Classification
 
 
 class Quantity(ABC):
     """Something that is measured once for each network, beside the perturbations of a suite.
 
     name: as the user knows it; gives: the names of its rows in numbers.csv. An entry of a suite may be one.
+    needs_classes: makes sense for classification only.
     """
 
     name: ClassVar[str]
     gives: ClassVar[tuple[str, ...]]
+    needs_classes: ClassVar[bool] = False
 
     def refusal(self, facts: DataFacts) -> str | None:
         """Why it makes no sense for these data, in one line; None where it does."""
+        if self.needs_classes and not isinstance(facts.task, Classification):
+            return f"suite={self.name}: needs classes, and this is a {facts.task.name} task"
+        return self.misfit(facts)
+
+    def misfit(self, facts: DataFacts) -> str | None:
+        """Why it makes no sense for samples of this kind."""
         return None
 
     def suits(self, network: nn.Module) -> bool:
@@ -80,6 +90,7 @@ class EpsR(Quantity):
 
     name = "eps_r"
     gives = ("eps_r",)
+    needs_classes = True
 
     def __init__(self, gap: float = GAP, budget: int = BUDGET):
         if not 0 < gap < 1:
@@ -87,11 +98,12 @@ class EpsR(Quantity):
         check_count("suite.eps_r.budget", budget)
         self.gap, self.budget = gap, budget
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def misfit(self, facts: DataFacts) -> str | None:
         return None if facts.shape == (2,) else f"suite=eps_r: is for points of the plane, not for shape {facts.shape}"
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        x, labels = data.split("train")
+        device = device_of(network)
+        x, labels = (each.to(device) for each in data.split("train"))
         points = in_units(x)
         # beyond the whole set's extent nothing is asked any more
         reach = float((points.amax(0) - points.amin(0)).norm())
@@ -105,4 +117,4 @@ class EpsR(Quantity):
 
 def _arrays(points: torch.Tensor, labels: torch.Tensor, found: Radii) -> Mapping[str, np.ndarray]:
     tensors = {"points": points.double(), "labels": labels, "lower": found.lower, "upper": found.upper}
-    return {name: each.numpy() for name, each in {**tensors, "nearest": found.nearest}.items()}
+    return {name: each.cpu().numpy() for name, each in {**tensors, "nearest": found.nearest}.items()}

@@ -66,13 +66,13 @@ class Judge:
     def __init__(self, network: Network):
         if network.facts.shape != (2,):
             raise BadInput(f"eps_r: expected data that are points of the plane, got shape {network.facts.shape}")
-        self.network = copy.deepcopy(network).double().cpu().eval()
+        self.network = copy.deepcopy(network).double().eval()
         head = self.network.head
         assert isinstance(head, nn.Linear)
         self.W, self.b = head.weight.detach(), head.bias.detach()
         with torch.no_grad():
-            self.shift = self.network.embed(torch.zeros(1, 2, dtype=torch.float64)).T
-            self.embedding = self.network.embed(torch.eye(2, dtype=torch.float64)).T - self.shift
+            self.shift = self.network.embed(torch.zeros(1, 2).to(self.W)).T
+            self.embedding = self.network.embed(torch.eye(2).to(self.W)).T - self.shift
 
     def wrong(self, x: Tensor, labels: Tensor) -> Tensor:
         """Whether x (M, 2) gets another class than its label (M,), by more than rounding may decide."""
@@ -93,7 +93,7 @@ class Judge:
             D, d = self.W[label] - self.W[others], (self.b[label] - self.b[others])[:, None]
             part = Enclosure(out.centre[:, mine], out.generators[:, :, mine], out.noise[:, mine]).linear(D, d)
             margins.append((mine, (part.centre - part.radius).amin(0)))
-        result = torch.empty(len(labels), dtype=torch.float64)
+        result = torch.empty_like(centres[:, 0])
         for mine, values in margins:
             result[mine] = values
         return result
@@ -104,9 +104,9 @@ class Attack:
 
     def __init__(self, judge: Judge, points: Tensor, labels: Tensor, reach: float):
         self.judge, self.points, self.labels, self.reach = judge, points, labels, reach
-        self.upper = torch.full((len(points),), math.inf, dtype=torch.float64)
+        self.upper = torch.full_like(points[:, 0], math.inf)
         self.nearest = torch.full_like(points, math.nan)
-        self.offer(torch.arange(len(points)), points)
+        self.offer(torch.arange(len(points), device=points.device), points)
 
     def offer(self, owners: Tensor, x: Tensor) -> Tensor:
         """Take those of the candidates x (M, 2) that are wrong and nearer; the points that improved, maybe repeated."""
@@ -121,7 +121,7 @@ class Attack:
 
     def search(self) -> None:
         """A polar grid around each point, then pattern search from the best of it."""
-        angle = torch.arange(ANGLES, dtype=torch.float64) * (2 * math.pi / ANGLES)
+        angle = torch.arange(ANGLES).to(self.points) * (2 * math.pi / ANGLES)
         ray = torch.stack([angle.cos(), angle.sin()], dim=1)
         for radius in torch.linspace(0, self.reach, RADII + 1, dtype=torch.float64)[1:].tolist():
             seeking = torch.nonzero(self.upper.isinf())[:, 0]
@@ -134,10 +134,10 @@ class Attack:
 
     def refine(self, owners: Tensor, rounds: int = 30) -> None:
         """Pattern search in polar coordinates around the best: narrows its pattern where it finds nothing better."""
-        width = torch.full((len(owners),), 2 * math.pi / ANGLES, dtype=torch.float64)
+        width = torch.full_like(self.points[owners, 0], 2 * math.pi / ANGLES)
         depth = torch.full_like(width, 1 / RADII)
-        turns = torch.linspace(-1, 1, 9, dtype=torch.float64)
-        pulls = 0.25 ** torch.arange(8, dtype=torch.float64)  # however flat the boundary, one of them fits
+        turns = torch.linspace(-1, 1, 9, dtype=torch.float64).to(width)
+        pulls = 0.25 ** torch.arange(8).to(width)  # however flat the boundary, one of them fits
         for _ in range(rounds if len(owners) else 0):
             d = self.nearest[owners] - self.points[owners]
             angle = torch.atan2(d[:, 1], d[:, 0])[:, None] + width[:, None] * turns
@@ -152,9 +152,9 @@ class Attack:
 def _branch_and_bound(judge: Judge, attack: Attack, reach: float, gap: float, budget: int) -> Radii:
     """Splits the boxes nearest to their points first; what is left when it stops bounds the radius from below."""
     points, labels = attack.points, attack.labels
-    owners = torch.arange(len(points))
+    owners = torch.arange(len(points), device=points.device)
     centres, halves = points.clone(), attack.upper.clamp(max=reach)[:, None].expand(-1, 2).clone()
-    spent = torch.zeros(len(points), dtype=torch.long)
+    spent = torch.zeros_like(owners)
     while True:
         target = attack.upper.clamp(max=reach)
         nearest = _nearest(points[owners], centres, halves)
@@ -170,10 +170,10 @@ def _branch_and_bound(judge: Judge, attack: Attack, reach: float, gap: float, bu
         attack.offer(owners[chosen].repeat(2), candidates)
         attack.refine(torch.nonzero(attack.upper < (1 - gap / 4) * target)[:, 0])
         proven = judge.margins(centres[chosen], halves[chosen], labels[owners[chosen]]) > 0
-        rest = torch.ones(len(owners), dtype=torch.bool).index_fill(0, chosen, False)
+        rest = torch.ones_like(owners, dtype=torch.bool).index_fill(0, chosen, False)
         split = chosen[~proven]
         owners = torch.cat([owners[rest], owners[split].repeat_interleave(4)])
-        corners = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
+        corners = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]).to(points)
         quarters = centres[split][:, None] + 0.5 * halves[split][:, None] * corners
         centres = torch.cat([centres[rest], quarters.reshape(-1, 2)])
         halves = torch.cat([halves[rest], 0.5 * halves[split].repeat_interleave(4, dim=0)])

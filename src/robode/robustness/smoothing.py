@@ -6,8 +6,9 @@ sigma Phi^-1(p_A) around x (their Theorem 1 with p_B = 1 - p_A). Their procedure
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from scipy.special import betaincinv, ndtri
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.robustness.corruptions import Batch, Perturbation
+from robode.robustness.corruptions import Batch, Curve, Perturbation, Scoring
 from robode.robustness.levels import check_count, noise_levels
 from robode.robustness.noise import Draws
+from robode.tasks.task import Task
 
 ABSTAIN = -1
 FORWARD = 500  # noisy images at a time
@@ -48,6 +50,7 @@ class Smoothing(Perturbation):
     name = "smoothing"
     norm = "l2"
     in_data_units = True
+    needs_classes = True
 
     def __init__(
         self,
@@ -73,23 +76,20 @@ class Smoothing(Perturbation):
                 f"suite.smoothing.radii={max(self.severities):g}: n={n} draws can certify {largest:.4g} at most; "
                 "expected smaller radii, a larger n or a larger sigma"
             )
-        self._draws: Draws | None = None  # of the batch that `perturb` saw last
-        self._batch: tuple[nn.Module, Tensor, Tensor, Tensor] | None = None  # network, x, answers, radii
 
-    def perturb(self, network: nn.Module, batch: Batch, severity: float) -> Tensor:
-        """The inputs as they are; their random numbers are kept for `right`."""
-        if self._batch is not None and self._batch[1] is not batch.x:
-            self._batch = None
-        self._draws = batch.draws
-        return batch.x
+    def perturbed(self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]) -> Iterator[Tensor]:
+        """The inputs as they are."""
+        return (batch.x for _ in levels)
 
-    def right(self, network: nn.Module, x: Tensor, labels: Tensor, severity: float) -> Tensor:
-        """Which smoothed answers are right and certified at `severity`, (B,) bool."""
-        if self._batch is None or self._batch[0] is not network or self._batch[1] is not x:
-            assert self._draws is not None, "perturb has seen no random numbers for these images"
-            self._batch = (network, x, *self.certify(network, x, self._draws))
-        _, _, answers, radii = self._batch
-        return (answers == labels) & (radii >= severity)
+    def scores(self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]) -> Curve:
+        """Which smoothed answers are right and certified at each radius; the votes are counted once."""
+        assert batch.draws is not None, "smoothing needs random numbers for these images"
+        scoring = Scoring(network, task, batch)
+        with torch.inference_mode():
+            answers, radii = self.certify(network, batch.x, copy.deepcopy(batch.draws))
+        for level in levels:
+            scoring.add(((answers == batch.targets) & (radii >= level)).float(), batch.x)
+        return scoring.curve
 
     def certify(self, network: nn.Module, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """The smoothed answers, ABSTAIN where there is none, and their radii, (B,) int64 and (B,) float64.

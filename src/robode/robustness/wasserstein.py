@@ -16,6 +16,7 @@ from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.network import Network
 from robode.robustness.certificates import pair_lipschitz
+from robode.robustness.copies import device_of
 from robode.robustness.quantities import Quantity, row, write_arrays
 
 FILE = "wasserstein.npz"
@@ -34,9 +35,10 @@ class Wasserstein(Quantity):
 
     name = "wasserstein"
     gives = ("w1_network", "w1_exact")
+    needs_classes = True
 
-    def refusal(self, facts: DataFacts) -> str | None:
-        right = facts.shape == (2,) and facts.classes == 2
+    def misfit(self, facts: DataFacts) -> str | None:
+        right = facts.shape == (2,) and facts.task.outputs == 2
         return None if right else f"suite=wasserstein: is for two samples of the plane, not shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
@@ -44,11 +46,12 @@ class Wasserstein(Quantity):
 
     @torch.no_grad()
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        x, labels = data.split("train")
-        points, labels = in_units(x).double().cpu(), labels.cpu()
+        device = device_of(network)
+        x, labels = (each.to(device) for each in data.split("train"))
+        points = in_units(x).double()
         exact = w1(points[labels == 0], points[labels == 1])
         L = float(pair_lipschitz(network)[1, 0])
-        double = copy.deepcopy(network).double().cpu().eval()
+        double = copy.deepcopy(network).double().eval()
         f = _potential(double, points, L)
         proven = float(f[labels == 1].mean() - f[labels == 0].mean())
         if proven > exact * ROUNDING:
@@ -56,11 +59,12 @@ class Wasserstein(Quantity):
                 f"suite=wasserstein: {proven} proven below an exact distance of {exact}: a certificate is wrong"
             )
         low, high = points.amin(0) - MARGIN, points.amax(0) + MARGIN
-        ticks = [torch.linspace(float(a), float(b), GRID, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
+        ends = zip(low.tolist(), high.tolist(), strict=True)
+        ticks = [torch.linspace(a, b, GRID, dtype=torch.float64).to(device) for a, b in ends]
         mesh = torch.cartesian_prod(ticks[1], ticks[0]).flip(1)
         arrays = {"x": ticks[0], "y": ticks[1], "potential": _potential(double, mesh, L).reshape(GRID, GRID)}
         arrays |= {"points": points, "labels": labels}
-        write_arrays(folder / FILE, {name: each.numpy() for name, each in arrays.items()})
+        write_arrays(folder / FILE, {name: each.cpu().numpy() for name, each in arrays.items()})
         return [row("w1_network", proven, "certified_lower"), row("w1_exact", exact, "exact")]
 
 
@@ -80,6 +84,6 @@ def w1(a: Tensor, b: Tensor) -> float:
     if len(a) != len(b):
         raise BadInput(f"suite=wasserstein: expected as many points of both classes, got {len(a)} and {len(b)}; set "
                        "data.validation=0")  # fmt: skip
-    cost = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    cost = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
     rows, columns = linear_sum_assignment(cost)
     return float(cost[rows, columns].mean())

@@ -31,7 +31,7 @@ class RobustnessSweep(Callback):
         if not due or not trainer.is_global_zero or not data.has_validation:
             return
         measurement = build_measurement(module.config, data.facts, repeats=self.repeats)
-        x, labels = data.split("validation")
+        x, labels = data.split("validation", module.device)
         about = measurement.about(
             module.run, module.network, split="validation", checkpoint="training", digest=data.digest
         )

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from robode.errors import BadInput
 from robode.robustness.attacks.balls import Region, beside, step_direction
-from robode.robustness.attacks.losses import dlr_targeted, fallen, loss_named, margin_targeted
+from robode.robustness.attacks.losses import Loss, dlr_targeted, loss_named, margin_targeted
 from robode.robustness.attacks.problem import NEAR, Attempt, Model, Problem, attacking, gradient, in_turn, pose
 from robode.robustness.corruptions import Bounds
 from robode.robustness.noise import Draws
+from robode.tasks.task import Task
 
 Aimed = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits, labels, targets) -> (B,); an attack without targets ignores them."""
@@ -37,16 +38,18 @@ def apgd(
     *,
     eps: float | Tensor,
     norm: str = "linf",
-    loss: str = "ce",
+    loss: str | None = None,
     steps: int = 100,
     restarts: int = 1,
     bounds: Bounds | None = None,
     draws: Draws | None = None,
     targets: int = 0,
+    task: Task | None = None,
 ) -> Tensor:
     """x' (like x): where it is answered wrongly the first such iterate, elsewhere the iterate of the largest loss.
 
-    x: (B, *shape) in data units; labels: (B,); eps: in data units, a number or (B,); norm: linf or l2.
+    x: (B, *shape) in data units; labels: (B, ...) of the task, None for classification; loss: one of the task's, None
+    for its first; eps: in data units, a number or (B,); norm: linf or l2.
     targets: run towards each of so many of the best other classes instead, with the targeted DLR for loss=dlr and
     z_t - z_y otherwise or for fewer than 4 classes; as many as there are, where there are fewer.
     draws: of these samples, for the random starts. With them the first run (of each target) is split: a quarter of the
@@ -59,10 +62,11 @@ def apgd(
     """
     if steps < 1 or restarts < 1 or targets < 0:
         raise BadInput(f"steps={steps}, restarts={restarts}, targets={targets}: expected at least 1, 1 and 0")
-    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws, norms=("linf", "l2"))
+    norms, plain = ("linf", "l2"), loss_named(loss, task)
+    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws, norms=norms, task=task)
     runs: list[Attempt] = []
     for target in range(1, targets + 1) if targets else [0]:
-        run = functools.partial(_run, loss=loss, target=target)
+        run = functools.partial(_run, plain=plain, dlr=loss == "dlr", target=target)
         first = [(steps, 0.0)] if draws is None else [(steps // 4, NEAR), (steps - steps // 4, 1.0)]
         starts = first + [(steps, 1.0)] * (restarts - 1)
         runs += [functools.partial(run, steps=count, share=share) for count, share in starts if count]
@@ -122,12 +126,15 @@ class _State:
         self.halved, self.at_check, self.rises = due, self.best_value.clone(), torch.zeros_like(self.rises)
 
 
-def _run(problem: Problem, *, loss: str, steps: int, target: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """One run, an `Attempt`. target: the rank of the class to run towards, 0 for none; share: of eps, to start in."""
+def _run(
+    problem: Problem, *, plain: Loss, dlr: bool, steps: int, target: int, share: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One run, an `Attempt`. target: the rank of the class to run towards, by DLR or its margin; 0 for none, which
+    climbs the plain loss; share: of eps, to start in."""
     region, norm = problem.region, problem.norm
     moved = problem.start(share)
-    aimed, targets = _aim(problem, loss, target)
-    fell, values = torch.zeros_like(problem.labels, dtype=torch.bool), torch.full_like(problem.eps, -math.inf)
+    aimed, targets = _aim(problem, plain, dlr, target)
+    fell, values = torch.zeros_like(problem.eps, dtype=torch.bool), torch.full_like(problem.eps, -math.inf)
     if targets is None:
         return problem.x, fell, values
     result = torch.empty_like(moved)
@@ -137,7 +144,7 @@ def _run(problem: Problem, *, loss: str, steps: int, target: int, share: float) 
         if step:
             moved = _step(state, region, norm, first=step == 1)
         value, logits, grad = gradient(problem.model, functools.partial(_at, aimed, state), moved, state.labels)
-        gone = fallen(logits, state.labels)
+        gone = problem.failed(logits, state.labels)
         state.arrive(moved, value, grad)
         if bool(gone.any()):
             result[state.rows[gone]], fell[state.rows[gone]] = moved[gone], True
@@ -153,12 +160,12 @@ def _run(problem: Problem, *, loss: str, steps: int, target: int, share: float) 
 
 def _begin(problem: Problem, moved: Tensor, targets: Tensor) -> _State:
     """Before the first gradient: any loss will be the best, and none a rise."""
-    labels = problem.labels
+    labels, rows = problem.labels, torch.arange(len(problem.eps), device=problem.eps.device)
     worst, none = torch.full_like(problem.eps, -math.inf), torch.zeros_like(moved)
     return _State(
-        rows=torch.arange(len(labels), device=labels.device), labels=labels, targets=targets, moved=moved, before=moved,
+        rows=rows, labels=labels, targets=targets, moved=moved, before=moved,
         grad=none, value=-worst, size=2 * problem.eps, best=moved.clone(), best_grad=none.clone(), best_value=worst,
-        rises=torch.zeros_like(labels), halved=torch.ones_like(labels, dtype=torch.bool), at_check=worst.clone(),
+        rises=torch.zeros_like(rows), halved=torch.ones_like(rows, dtype=torch.bool), at_check=worst.clone(),
     )  # fmt: skip
 
 
@@ -175,14 +182,13 @@ def _at(aimed: Aimed, state: _State, logits: Tensor, labels: Tensor) -> Tensor:
     return aimed(logits, labels, state.targets)
 
 
-def _aim(problem: Problem, loss: str, target: int) -> tuple[Aimed, Tensor | None]:
+def _aim(problem: Problem, plain: Loss, dlr: bool, target: int) -> tuple[Aimed, Tensor | None]:
     """What to climb, and towards which class of each sample, (B,); None where there is no class of that rank."""
-    plain = loss_named(loss)
     if not target:
         return lambda logits, labels, targets: plain(logits, labels), problem.labels
     logits = problem.model(problem.x)
     if target >= logits.shape[1]:
         return margin_targeted, None
     ranked = logits.scatter(1, problem.labels[:, None], -math.inf).argsort(dim=1, descending=True)
-    wanted = dlr_targeted if loss == "dlr" and logits.shape[1] >= 4 else margin_targeted
+    wanted = dlr_targeted if dlr and logits.shape[1] >= 4 else margin_targeted
     return wanted, ranked[:, target - 1]

@@ -1,56 +1,33 @@
-"""What all attacks of a suite have in common: they go from small eps to large and keep what has fallen."""
+"""What all attacks of a suite have in common: they go from small eps to large and keep what has failed."""
 
 from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.robustness.attacks.balls import INSIDE
-from robode.robustness.attacks.losses import fallen
+from robode.robustness.attacks.balls import INSIDE, beside
 from robode.robustness.certificates import Certified
-from robode.robustness.corruptions import Batch, Perturbation
+from robode.robustness.corruptions import Batch, Curve, Perturbation, Scoring
 from robode.robustness.levels import UPPER, check_count, noise_levels
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found for one batch and one network at one eps."""
-
-    network: nn.Module
-    weights: tuple[int, ...]  # torch's counters of changes in place
-    x: Tensor
-    eps: float
-    moved: Tensor
-
-    @classmethod
-    def at(cls, network: nn.Module, x: Tensor, eps: float, moved: Tensor) -> Found:
-        """For the weights of the moment."""
-        return cls(network, _versions(network), x, eps, moved)
-
-    def about(self, network: nn.Module, x: Tensor) -> bool:
-        return self.network is network and self.x is x and self.weights == _versions(network)
-
-
-def _versions(network: nn.Module) -> tuple[int, ...]:
-    return tuple(p._version for p in network.parameters())
+from robode.tasks.task import Task
 
 
 class Attack(Perturbation):
-    """An attack within eps, one or more, in data units. The eps are taken from small to large: what has fallen at a
-    smaller one of the list is kept, so that the curve cannot rise. Each eps gets the same random numbers.
+    """An attack within eps, one or more, in data units. The eps are taken from small to large: what has failed at a
+    smaller one of the list is kept, and so is what was worse there, so that the curve cannot get better. Each eps gets
+    the same random numbers.
     """
 
     severity_unit = "eps"
     in_data_units = True
     attacks = True
-    least_classes = 2
 
     def __init__(self, name: str, eps: float | Sequence[float], norm: str, suite: str, **counts: int) -> None:
         self.name, self.norm = f"{name}_{norm}", norm
@@ -59,7 +36,6 @@ class Attack(Perturbation):
         for what, count in counts.items():
             check_count(f"{key}.{what}", count)
             setattr(self, what, count)
-        self._last: Found | None = None
         self._proof: Certified | None = None
 
     def spare_certified(self) -> None:
@@ -73,28 +49,52 @@ class Attack(Perturbation):
         self._proof, self.spares_certified = Certified(list(self.severities)), True  # in the digest of the evaluation
 
     @abstractmethod
-    def find(self, network: nn.Module, x: Tensor, labels: Tensor, **where: Any) -> Tensor:
-        """x' like x. where: eps (a number), norm, bounds, draws."""
+    def find(self, network: nn.Module, x: Tensor, targets: Tensor, **where: Any) -> Tensor:
+        """x' like x. where: eps (a number), norm, bounds, draws, task."""
 
-    def perturb(self, network: nn.Module, batch: Batch, severity: float) -> Tensor:
-        last = self._last
-        if last is None or last.eps > severity or not last.about(network, batch.x):
-            last = Found.at(network, batch.x, 0.0, batch.x.detach().clone())
-        for eps in sorted({*self.severities, severity}):
-            if last.eps < eps <= severity:
-                last = Found.at(network, batch.x, eps, self._further(network, batch, eps, last.moved))
-        self._last = last
-        return last.moved
+    def prepare(self, network: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
+        return None if self._proof is None else self._proof.prepare(network, shape)
 
-    def _further(self, network: nn.Module, batch: Batch, eps: float, before: Tensor) -> Tensor:
-        """x' within eps, where `before`, of a smaller eps, is still answered correctly; elsewhere that."""
-        with torch.no_grad():
-            standing = ~fallen(network(before), batch.labels)
-            if self._proof is not None:
-                standing &= ~self._proof.right(network, batch.x, batch.labels, eps)
-            left = torch.nonzero(standing)[:, 0]
-        if not len(left):
-            return before
+    def perturbed(self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]) -> Iterator[Tensor]:
+        return (moved for moved, _ in self.climb(network, task, batch, levels))
+
+    def scores(self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]) -> Curve:
+        scoring = Scoring(network, task, batch)
+        for moved, score in self.climb(network, task, batch, levels):
+            scoring.add(score, moved)
+        return scoring.curve
+
+    @torch.no_grad()
+    def climb(
+        self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """x' like batch.x and the score there (B,) for each level; those of the list between them are attacked too, so
+        that a row does not depend on which others are asked for."""
+        moved = batch.x.detach().clone()
+        output = network(moved)
+        worst = task.score(output, batch.targets)
+        every = [eps for eps in sorted({*self.severities, *levels}) if eps <= max(levels)]
+        spared = self._spared(network, task, batch, every)
+        for place, eps in enumerate(every):
+            standing = ~task.failed(output, batch.targets)
+            left = torch.nonzero(standing if spared is None else standing & ~spared[place])[:, 0]
+            if eps and len(left):
+                found = moved.index_copy(0, left, self._found(network, task, batch, eps, left))
+                output = network(found)
+                score = task.score(output, batch.targets)
+                kept = task.worse(worst, score) != score  # x' of a smaller eps was worse
+                moved, worst = torch.where(beside(kept, found), moved, found), task.worse(worst, score)
+            if eps in levels:
+                yield moved, worst
+
+    def _spared(self, network: nn.Module, task: Task, batch: Batch, every: Sequence[float]) -> Tensor | None:
+        """Who is certified within each eps, (E, B) bool; None where nobody is to be spared."""
+        if self._proof is None:
+            return None
+        return self._proof.scores(network, task, replace(batch, finer=None), every).scores != task.worst
+
+    def _found(self, network: nn.Module, task: Task, batch: Batch, eps: float, left: Tensor) -> Tensor:
+        """x' within eps of the samples `left`."""
         draws = None if batch.draws is None else copy.deepcopy(batch.draws).of(left)
-        where = {"eps": eps, "norm": self.norm, "bounds": batch.bounds, "draws": draws}
-        return before.index_copy(0, left, self.find(network, batch.x[left], batch.labels[left], **where))
+        where = {"eps": eps, "norm": self.norm, "bounds": batch.bounds, "draws": draws, "task": task}
+        return self.find(network, batch.x[left], batch.targets[left], **where)

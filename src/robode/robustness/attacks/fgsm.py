@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from robode.robustness.attacks.balls import beside, inside, possible, step_direction
-from robode.robustness.attacks.losses import fallen, loss_named
+from robode.robustness.attacks.losses import loss_named
 from robode.robustness.attacks.problem import Model, attacking, gradient, pose
 from robode.robustness.corruptions import Bounds
+from robode.tasks.task import Task
 
 
 def fgsm(
@@ -18,19 +19,21 @@ def fgsm(
     *,
     eps: float | Tensor,
     norm: str = "linf",
-    loss: str = "ce",
+    loss: str | None = None,
     bounds: Bounds | None = None,
+    task: Task | None = None,
 ) -> Tensor:
     """x' = x + eps times the steepest direction of norm 1, then the bounds; x itself for wrong answers.
 
-    x: (B, *shape) in data units; labels: (B,); eps: in data units, a number or (B,); returns x' like x.
+    x: (B, *shape) in data units; labels: (B, ...) of the task, None for classification; loss: one of the task's, None
+    for its first; eps: in data units, a number or (B,); returns x' like x.
     Raises BadInput for an unknown norm or loss.
     """
-    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=None)
+    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=None, task=task)
     with attacking(model):
-        _, logits, grad = gradient(model, loss_named(loss), problem.x, problem.labels)
+        _, logits, grad = gradient(model, loss_named(loss, task), problem.x, problem.labels)
         if norm == "l1":
             grad = possible(grad, problem.x, bounds)
         moved = problem.x + beside(problem.eps, x) * step_direction(grad, norm)
-        wrong = beside(fallen(logits, problem.labels), x)
+        wrong = beside(problem.failed(logits, problem.labels), x)
         return torch.where(wrong, problem.x, inside(moved, bounds))

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from robode.errors import BadInput
+from robode.tasks.task import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,11 +56,20 @@ def margin_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 LOSSES: Mapping[str, Loss] = MappingProxyType({"ce": cross_entropy, "margin": margin, "dlr": dlr})
 
 
-def loss_named(name: str) -> Loss:
-    """One of `LOSSES`. Raises BadInput for another name."""
-    if not isinstance(name, str) or name not in LOSSES:
-        raise BadInput(f"loss={name}: expected one of {', '.join(LOSSES)}")
-    return LOSSES[name]
+def loss_named(name: str | None, task: Task | None = None) -> Loss:
+    """One of the task's losses; the first one for None. task: None for classification. Raises BadInput for another."""
+    losses = LOSSES if task is None else task.attack_losses
+    if name is None:
+        return next(iter(losses.values()))
+    if not isinstance(name, str) or name not in losses:
+        whose = "" if task is None else f" for a {task.name} task"
+        raise BadInput(f"loss={name}: expected one of {', '.join(losses)}{whose}")
+    return losses[name]
+
+
+def failing(task: Task | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """(output, target) -> where there is nothing left to do, (B,) bool. task: None for classification."""
+    return fallen if task is None else task.failed
 
 
 def fallen(logits: Tensor, labels: Tensor) -> Tensor:

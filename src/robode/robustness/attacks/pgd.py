@@ -11,10 +11,11 @@ from torch import Tensor
 
 from robode.errors import BadInput
 from robode.robustness.attacks.balls import beside, possible, step_direction
-from robode.robustness.attacks.losses import Loss, fallen, loss_named
+from robode.robustness.attacks.losses import Loss, loss_named
 from robode.robustness.attacks.problem import NEAR, Model, Problem, attacking, gradient, in_turn, pose
 from robode.robustness.corruptions import Bounds
 from robode.robustness.noise import Draws
+from robode.tasks.task import Task
 
 TRAVEL = 2.5
 """Steps times step size over eps, where no step size is given: enough to cross the ball, 2 eps wide, and turn."""
@@ -34,7 +35,7 @@ def pgd(
     *,
     eps: float | Tensor,
     norm: str = "linf",
-    loss: str = "ce",
+    loss: str | None = None,
     steps: int = 40,
     step_size: float | None = None,
     restarts: int = 1,
@@ -42,11 +43,13 @@ def pgd(
     draws: Draws | None = None,
     early: bool = True,
     near: float | None = None,
+    task: Task | None = None,
 ) -> Tensor:
     """x' (like x) after `steps` steps of length step_size (None: 2.5 eps / steps) up the loss, from `restarts` starts:
     where they do not change the answer, that of the largest loss.
 
-    x: (B, *shape) in data units; labels: (B,); eps: in data units, a number or (B,).
+    x: (B, *shape) in data units; labels: (B, ...) of the task, None for classification; loss: one of the task's, None
+    for its first; eps: in data units, a number or (B,).
     draws: of these samples, for the random starts; without them the first start is x itself. near: the share of eps
     within which the first start lies, None for that of `START`; restarts are anywhere in the ball.
     early: a sample is let go at the first iterate that is answered wrongly, and wrong ones stay x. That changes no
@@ -57,11 +60,11 @@ def pgd(
     """
     if min(steps, restarts) < 1:
         raise BadInput(f"steps={steps}, restarts={restarts}: expected at least 1 of each")
-    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws)
+    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws, task=task)
     reach = short_travel(float(problem.eps.max()) if len(x) else 0.0, steps, step_size)
     if reach:
         warnings.warn(reach, stacklevel=2)
-    run = functools.partial(_run, loss=loss_named(loss), steps=steps, step_size=step_size, early=early)
+    run = functools.partial(_run, loss=loss_named(loss, task), steps=steps, step_size=step_size, early=early)
     near = START[norm] if near is None else near
     first = functools.partial(run, share=0.0 if draws is None else near)
     with attacking(model):
@@ -86,12 +89,12 @@ def _run(
     labels, region = problem.labels, problem.region
     moved = problem.start(share)
     size = beside(TRAVEL * problem.eps / steps if step_size is None else torch.full_like(problem.eps, step_size), moved)
-    result, fell = torch.empty_like(moved), torch.zeros_like(labels, dtype=torch.bool)
+    result, fell = torch.empty_like(moved), torch.zeros_like(problem.eps, dtype=torch.bool)
     values = torch.full_like(problem.eps, -math.inf)
     rows = torch.arange(len(labels), device=labels.device)
     for _ in range(steps):
         _, logits, grad = gradient(problem.model, loss, moved, labels)
-        gone = fallen(logits, labels) if early else fell
+        gone = problem.failed(logits, labels) if early else fell
         if early and bool(gone.any()):
             result[rows[gone]], fell[rows[gone]] = moved[gone], True
             keep = ~gone
@@ -105,5 +108,5 @@ def _run(
             grad = possible(grad, moved, problem.bounds)
         moved = region.back(moved.addcmul_(step_direction(grad, problem.norm), size))
     logits = problem.model(moved)
-    result[rows], fell[rows], values[rows] = moved, fallen(logits, labels), loss(logits, labels).to(values)
+    result[rows], fell[rows], values[rows] = moved, problem.failed(logits, labels), loss(logits, labels).to(values)
     return result, fell, values

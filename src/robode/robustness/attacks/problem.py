@@ -13,25 +13,26 @@ from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.robustness.attacks.balls import NORMS, Region, check_norm, inside, random_start
-from robode.robustness.attacks.losses import Loss, fallen
+from robode.robustness.attacks.losses import Loss, failing, fallen
 from robode.robustness.corruptions import Bounds
 from robode.robustness.levels import noise_levels
 from robode.robustness.noise import Draws
+from robode.tasks.task import Task
 
 NEAR = 0.1
 """Share of eps within which a first start is drawn: starts anywhere in the ball end on slopes of farther classes."""
 
 Model = Callable[[Tensor], Tensor]
 Attempt = Callable[["Problem"], tuple[Tensor, Tensor, Tensor]]
-"""Some samples of a problem -> x' like x; whether it is answered wrongly, (B,) bool; else its loss, (B,), -inf for
-none. Attempts that follow each other have losses that can be compared."""
+"""Some samples of a problem -> x' like x; whether it has failed, (B,) bool; else its loss, (B,), -inf for none.
+Attempts that follow each other have losses to compare."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Samples x (B, *shape) in data units with labels (B,) whose answers shall change within eps (B,).
+    """Samples x (B, *shape) in data units with labels (B, ...) whose answers shall fail within eps (B,).
 
-    bounds: of the data, None for nowhere. draws: random numbers of these samples.
+    bounds: of the data, None for nowhere. draws: of these samples. failed: (output, labels) -> (B,) bool.
     """
 
     model: Model
@@ -41,6 +42,7 @@ class Problem:
     norm: str
     bounds: Bounds | None
     draws: Draws
+    failed: Loss = fallen
 
     def start(self, share: float) -> Tensor:
         """x' like x to begin from: anywhere within that share of eps, which is x itself for 0."""
@@ -70,8 +72,10 @@ def pose(
     bounds: Bounds | None,
     draws: Draws | None,
     norms: tuple[str, ...] = NORMS,
+    task: Task | None = None,
 ) -> Problem:
-    """Check the arguments that all attacks share. Without draws, random numbers belong to places in the batch.
+    """Check the arguments that all attacks share. Without draws, random numbers belong to places in the batch; without
+    a task, it is classification.
 
     Raises:
         BadInput: a norm that is not among `norms`, or an eps that is not finite, negative, or of another shape.
@@ -83,7 +87,8 @@ def pose(
     with torch.inference_mode(False):
         x, labels = x.detach().clone(), labels.clone()
         each = _of_each(torch.as_tensor(eps, dtype=x.dtype, device=x.device), len(x))
-    return Problem(model, x, labels, each, norm, bounds, draws or Draws((0,), range(len(x)), x.device))
+    draws = draws or Draws((0,), range(len(x)), x.device)
+    return Problem(model, x, labels, each, norm, bounds, draws, failing(task))
 
 
 def _of_each(eps: Tensor, n: int) -> Tensor:
@@ -126,13 +131,13 @@ def gradient(model: Model, loss: Loss, x: Tensor, labels: Tensor) -> tuple[Tenso
 
 
 def in_turn(problem: Problem, attempts: Iterable[Attempt]) -> Tensor:
-    """x' like problem.x of several attempts, each of them only on the samples that are still answered correctly.
+    """x' like problem.x of several attempts, each of them only on the samples that have not failed yet.
 
-    Where none of them changes the answer, the x' of the largest loss. Samples that are answered wrongly from the
-    beginning stay as they are.
+    Where none of them makes a sample fail, the x' of the largest loss. Those that fail from the beginning stay as they
+    are.
     """
     found, most = problem.x.clone(), torch.full_like(problem.eps, -math.inf)
-    left = torch.nonzero(~fallen(problem.model(problem.x), problem.labels))[:, 0]
+    left = torch.nonzero(~problem.failed(problem.model(problem.x), problem.labels))[:, 0]
     for attempt in attempts:
         if not len(left):
             break
