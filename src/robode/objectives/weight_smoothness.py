@@ -32,4 +32,5 @@ class WeightSmoothness:
         K, b = parameters
         differences = (K[1:] - K[:-1]).square().sum() + (b[1:] - b[:-1]).square().sum()
         times = max(network.flow.depth - 1, 1) if self.count == "script" else 1
-        return {"weight_smoothness": times * self.alpha * network.flow.h / 2 * differences}
+        factor = (times * self.alpha * network.flow.h / 2).to(differences.dtype)  # a float64 loss would not add up
+        return {"weight_smoothness": factor * differences}
