@@ -163,6 +163,8 @@ def test_a_split_that_the_data_lack_is_bad_input_and_nothing_is_written(run, mon
     config = run.config()
     config.data.validation = 0
     run.save_config(config)
+    record = run.folder / "environment.json"
+    write_json(record, read_json(record) | {"data_digest": build_data(config).digest})
     before = sorted(path.name for path in run.folder.iterdir())
     with pytest.raises(BadInput, match="no validation split"):
         evaluate(run, "split=validation")
