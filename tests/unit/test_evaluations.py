@@ -13,6 +13,7 @@ from small_runs import composed, train
 
 from robode.errors import BadInput, JobFailed
 from robode.evaluate import run_evaluation
+from robode.files import read_json, write_json
 from robode.network import build_network
 from robode.report import journal, records
 from robode.report.correct import correct_path, read_correct, write_correct
