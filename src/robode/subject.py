@@ -109,17 +109,17 @@ def of_module(cfg: DictConfig) -> Subject:
     digest = hashlib.sha256(f"{cfg.module} {weights} {data.digest}".encode()).hexdigest()[:8]
     about = {"module": cfg.module, "checkpoint": checkpoint.name, "weights": weights, "data": data.name}
     about |= {"data_digest": data.digest, "version": __version__}
-    described = _description(cfg, name)
+    model = {"name": name, "_target_": str(cfg.module).replace(":", ".")}  # where the digest of its code begins
+    described = _description(name, data) | {"model": model, "data": to_plain(cfg.data)}
     return Subject(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, described, about)
 
 
-def _description(cfg: DictConfig, name: str) -> dict[str, Any]:
-    """Of a module in the words of a run's configuration, with the classes that its code digest begins at; what nobody
-    knows is None."""
+def _description(name: str, data: DataModule) -> dict[str, Any]:
+    """Of a module in the words of a run's configuration; what nobody knows is None."""
     trainer = {"accelerator": "gpu" if torch.cuda.is_available() else "cpu", "precision": "32", "fast_dev_run": False}
     unknown = dict.fromkeys(("depth", "seed", "suite", "protocol", "repeats"))
-    model, integrator = {"name": name, "_target_": str(cfg.module).replace(":", ".")}, {"name": ""}
-    return unknown | {"model": model, "integrator": integrator, "data": to_plain(cfg.data), "trainer": trainer}
+    model, integrator = {"name": name}, {"name": ""}
+    return unknown | {"model": model, "integrator": integrator, "data": {"name": data.name}, "trainer": trainer}
 
 
 def _made(where: str) -> nn.Module:
