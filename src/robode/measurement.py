@@ -162,7 +162,7 @@ class Measurement:
     def knows(self, name: str, folder: Path, weights: str) -> bool:
         """Whether a run's folder has the quantity of this name for these weights, and this code measured it."""
         numbers = read_numbers(folder / "numbers.csv")
-        mine = numbers["weights"].isin([weights, ""]) & numbers["quantity"].isin(self.quantities[name].gives)
+        mine = numbers["weights"].isin([weights, ""]) & numbers["quantity"].isin(self.quantities[name].in_numbers())
         others = numbers[mine].drop_duplicates("quantity", keep="last")["code"].map(canonical) != self.codes[name]
         return not others.any() and self.quantities[name].known(folder, weights)
 

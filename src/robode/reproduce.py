@@ -47,7 +47,10 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     if dry_run:
         from robode.paper.preview import preview
 
-        preview(selection, [work.beside(job) for job in work.jobs if job.wanted], work.asked)
+        wanted = [job for job in work.jobs if job.wanted]
+        preview(selection, [work.beside(job) for job in wanted], work.asked)
+        if line := left_out(work.shelf, wanted):
+            print(line)
         return 0
     return work.run()
 

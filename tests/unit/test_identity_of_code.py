@@ -160,6 +160,15 @@ def test_rows_of_other_code_are_measured_again_and_never_shown_beside_others(pac
     assert newest(rows)["code"].tolist() == [rows["code"].iloc[-1]]
 
 
+def test_numbers_of_other_code_are_measured_again(package, call, run):
+    words = ("evaluate", "run=B", "suite=[clean,training_cost]", "code=any")
+    assert call(*words)[0] == call(*words)[0] == 0
+    edit(package / "family.py", "gain = 1.0", "gain = 2.0")
+    assert call(*words)[0] == call(*words)[0] == 0
+    lines = (run.folder / "numbers.csv").read_text().splitlines()[1:]
+    assert len(lines) == 2 and len({line.rpartition(",")[2] for line in lines} - {""}) == 2
+
+
 def test_a_training_of_two_codes_is_nobodys(package, call, run):
     first = read_json(run.folder / "environment.json")["code_digest"]
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
@@ -206,6 +215,15 @@ def test_another_word_for_code_is_refused(verb, call):
     code, line = call(*VERBS[verb], "code=foo")
     assert code == 2 and "code=foo: choose one of: same, any" in line
     assert call("reproduce", "chnode_2022/table1", "code=foo") == (2, "robode: code=foo: choose one of: same, any")
+
+
+def test_refusals_need_no_torch(package, call, run):
+    edit(package / "family.py", "gain = 1.0", "gain = 2.0")
+    for words in ((*VERBS["evaluate"], "code=foo"), *VERBS.values()):
+        ask = f"import sys; from robode.cli import main; print(main({list(words)!r}), 'torch' in sys.modules)"
+        place = {"PYTHONPATH": f"{Path(robode.__file__).parents[1]}:{package.parent}", "ROBODE_TRUST": "theirs"}
+        done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, env=place)
+        assert done.stdout.split() == ["2", "False"], done.stderr
 
 
 def python(source: Path, text: str) -> str:
