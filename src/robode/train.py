@@ -55,7 +55,7 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
     cfg, run = resumed(cfg, words) if continued else (cfg, None)
     config, data = to_plain(cfg), build_data(cfg)
     run = run or locate(config, data.digest)
-    anew = cfg.force and not continued
+    anew = not continued and cfg.force
     with together(processes(config["trainer"])) as workers:
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
@@ -95,7 +95,8 @@ def _run_seeds(cfg: DictConfig, words: Sequence[str], wait: bool) -> dict[str, A
             failures.append(f"seed {each.seed}: {error}")
     if failures:
         raise JobFailed("; ".join(failures))
-    return results[-1] | {"trained": any(r["trained"] for r in results), "runs": [r["run"] for r in results]}
+    either = {name: any(result[name] for result in results) for name in ("trained", "other_code")}
+    return results[-1] | either | {"runs": [r["run"] for r in results]}
 
 
 @contextmanager
