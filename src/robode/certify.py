@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from robode import __version__
+from robode.code_digest import network_code
 from robode.device import chosen_device
 from robode.evaluate import measured, report
 from robode.files import write_json
@@ -90,6 +91,7 @@ def certificate(found: Subject, bounds: Constants) -> dict[str, Any]:
         "subject": found.about.get("module", found.run.id),
         "checkpoint": found.checkpoint.name,
         "weights": weights_digest(found.network),
+        "code": network_code(found.config),
         "data": found.data.name,
         "shape": list(found.data.facts.shape),
         "norm": "l2",

@@ -17,8 +17,9 @@ from robode.data.checks import check_data
 from robode.device import check_device
 from robode.errors import BadInput
 from robode.instantiate import check_targets, to_plain
+from robode.origin import CODES, FORCE, START, check_code
 from robode.robustness.levels import UPPER, check_suite, noise_levels
-from robode.runs import OUTPUTS, check_free, check_name, find
+from robode.runs import OUTPUTS, Run, check_free, check_name, find
 from robode.seeds import chosen
 
 POSITIVE = ("depth", "epochs", "batch_size", "lr", "repeats", "limit")
@@ -55,6 +56,7 @@ def check(verb: str, cfg: DictConfig) -> None:
         BadInput: one line saying what was expected, what came and which key to change.
     """
     plain = to_plain(cfg)
+    _check_choice("code", plain.get("code", CODES[0]), CODES)
     _check_counts(plain)
     if verb != "export":
         _check_suites(plain)
@@ -66,7 +68,7 @@ def check(verb: str, cfg: DictConfig) -> None:
         check_data(plain["data"])
         _check_seeds(plain)
         if plain["resume"] is not None:
-            find(plain["resume"], key="resume")
+            check_code(find(plain["resume"], key="resume")[0], plain["code"], START)
         else:
             _check_run(plain)
             check_monitors(plain)
@@ -91,7 +93,7 @@ def _check_subject(verb: str, plain: Mapping[str, Any]) -> None:
         _check_choice("checkpoint", checkpoint, CHECKPOINTS)
         if "name" in plain.get("data", {}):
             raise BadInput(f"data={plain['data']['name']}: a run has its own data; leave it out (data.root may be set)")
-        find(run)
+        check_code(find(run)[0], plain["code"])
         return
     if run != "???":
         raise BadInput(f"run={run} and module={module}: give one of them")
@@ -173,6 +175,8 @@ def _check_run(plain: Mapping[str, Any]) -> None:
     if name is not None:
         check_name(name)
         check_free(OUTPUTS / experiment / name, plain)
+        if not plain["force"] and (run := Run(OUTPUTS / experiment / name)).exists:
+            check_code(run, plain["code"], FORCE)
 
 
 def _check_counts(plain: Mapping[str, Any]) -> None:

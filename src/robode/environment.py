@@ -9,18 +9,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
-from hashlib import sha256
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from robode import code_digest
 from robode.files import read_json, write_json
 from robode.identity import config_hash
 from robode.runs import Run
 
-FILE = "environment.json"
-# What the numbers in a run folder depend on; tables, figures and the command line are not among it.
-DECISIVE = ("data", "fields", "objectives", "ode", "robustness", "training", "network.py", "measurement.py")
+FILE = code_digest.RECORD
 PACKAGES = ("robode", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "torchdiffeq")
 
 
@@ -31,7 +30,9 @@ def threads_of(run: Run) -> int | None:
 
 
 def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
-    """Write environment.json: versions, commit, threads, device, command, hashes. Earlier sessions are kept.
+    """Write environment.json: versions, commits, threads, device, command, digests. Earlier sessions are kept.
+
+    A session that goes on from the weights of other code makes a run of both, which is nobody's own any more.
 
     Raises:
         JobFailed: the disk refuses.
@@ -40,9 +41,12 @@ def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
 
     path = run.folder / FILE
     before = read_json(path)
+    code = code_digest.training_code(config)
+    if run.of_other_code(config):
+        code = f"{before.get(code_digest.CODE) or 'unknown'}+{code}"
     earlier = before.pop("earlier", {})
     if before:
-        kept = ("started", "wall_seconds", "argv", "threads", "device", "commit", "dirty")
+        kept = ("started", "wall_seconds", "argv", "threads", "device", "commit", "dirty", code_digest.CODE)
         earlier[str(len(earlier) + 1)] = {key: before[key] for key in kept if key in before}
     gpu = config["trainer"]["accelerator"] == "gpu"
     content: dict[str, Any] = {
@@ -50,7 +54,8 @@ def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
         "wall_seconds": None,
         "argv": relative_argv(sys.argv),
         **git_state(),
-        "code": code_digest(),
+        **_packages(code_digest.packages(config)),
+        code_digest.CODE: code,
         "versions": {"python": platform.python_version(), **_versions()},
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
@@ -79,31 +84,35 @@ def _relative(word: str) -> str:
 
 
 @cache
-def code_digest() -> str:
-    """12 hexadecimal digits of the sources that decide a result: equal for runs that the same code has made."""
-    package = Path(__file__).parent
-    digest = sha256()
-    for folder in DECISIVE:
-        for path in sorted((package / folder).rglob("*.py")) or [package / folder]:
-            digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def other_code(run: Run) -> bool:
-    """Whether other sources than these trained the run; a commit that only touches figures does not count."""
-    return bool(read_json(run.folder / FILE).get("code") != code_digest())
-
-
-@cache
-def git_state() -> dict[str, Any]:
-    """commit and dirty of the checkout that this source file is tracked in; empty for an installed wheel."""
-    here = Path(__file__)
-    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+def git_state(file: Path = Path(__file__)) -> dict[str, Any]:
+    """commit and dirty of the checkout that a source file is tracked in; empty for an installed wheel. A new file that
+    git does not know yet makes a checkout dirty, unless it is ignored."""
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return {"commit": "", "dirty": None}
     return {
-        "commit": _git(here.parent, "rev-parse", "HEAD") or "",
-        "dirty": bool(_git(here.parent, "status", "--porcelain", "--untracked-files=no")),
+        "commit": _git(file.parent, "rev-parse", "HEAD") or "",
+        "dirty": bool(_git(file.parent, "status", "--porcelain", "--untracked-files=normal")),
     }
+
+
+def _packages(names: Sequence[str]) -> dict[str, Any]:
+    """commit and dirty of the packages of others, where git has them: {"packages": …}, or nothing."""
+    states = {name: git_state(file) for name in names if (file := _own_file(name))}
+    known = {name: state for name, state in states.items() if state["commit"]}
+    return {"packages": known} if known else {}
+
+
+def _own_file(package: str) -> Path | None:
+    """A source file of a package, found without importing it."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return None
+    if spec.has_location and spec.origin:
+        return Path(spec.origin)
+    return next((file for place in spec.submodule_search_locations or () for file in Path(place).glob("*.py")), None)
 
 
 def _git(folder: Path, *words: str) -> str | None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from torch import nn
 
+from robode.code_digest import network_code
 from robode.data.facts import Samples
 from robode.data.module import DataModule
 from robode.data.parts import part, part_digest
@@ -84,7 +85,7 @@ def measured(found: Subject, cfg: DictConfig, console: Console) -> tuple[Run, li
     found.data.prepare()
     measurement = build_measurement(found.config, found.data.facts, **choices)
     measurement.check(found.network.to(device))
-    for text in [*measurement.left_out, *precision_warnings(measurement.config)]:
+    for text in filter(None, [found.note, *measurement.left_out, *precision_warnings(measurement.config)]):
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(cfg.split)
     found.make_folder()
@@ -125,7 +126,7 @@ def measure(
     about = measurement.about(run, network, split=split, checkpoint=checkpoint.stem, digest=digest)
     with _held(run, console):
         rows = _rows(measurement, about, run, network, samples, console)
-        check_invariant(run.folder, about.columns["weights"], split)
+        check_invariant(run.folder, about.columns["weights"], split, network_code(measurement.config))
         count = min(verdicts, len(samples.labels))
         judging = Judging(run.folder, network, samples, data, digest, count)
         for line in lines(judging.judged(rows, console)):

@@ -12,24 +12,32 @@ from omegaconf import DictConfig
 
 from robode.files import read_json
 from robode.instantiate import to_plain
+from robode.outcome import OTHER_CODE
 from robode.runs import OUTPUTS, REPLACED, Run, create, find, locate
 from robode.seeds import one_each
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """One job. seconds: of training that are left, by the median of similar runs; None = there was none yet."""
+    """One job. seconds: of training that are left, by the median of similar runs; None = there was none yet. other:
+    whether other code has begun its run."""
 
     run: Run
     state: str
     seconds: float | None
+    other: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The state, with † where other code has begun the run."""
+        return self.state + OTHER_CODE * self.other
 
 
 def forecast(verb: str, configs: Sequence[DictConfig], outputs: Path = OUTPUTS) -> list[Forecast]:
     """configs: composed and checked jobs of any verb. Reads data and run folders, writes nothing."""
     if verb != "train":
         runs = [find(cfg.run)[0] for cfg in configs]
-        return [Forecast(run, run.state, 0.0) for run in runs]
+        return [Forecast(run, run.state, 0.0, _other(run)) for run in runs]
     speeds = _speeds(outputs)
     found = []
     for cfg in (each for together in configs for each in one_each(together)):
@@ -38,15 +46,20 @@ def forecast(verb: str, configs: Sequence[DictConfig], outputs: Path = OUTPUTS) 
         known = speeds.get(_kind(plain))
         left = 0.0 if run.trained and not cfg.force else _work(plain) - _done(run, plain)
         seconds = 0.0 if left <= 0 else None if known is None else left * statistics.median(known)
-        found.append(Forecast(run, "done" if run.trained and run.state == "done" else run.state, seconds))
+        found.append(Forecast(run, run.state, seconds, not cfg.force and _other(run)))
     return found
 
 
-def located(cfg: DictConfig, outputs: Path = OUTPUTS) -> Run:
-    """The folder that the training of a composed configuration has or will have. Loads the data once a process."""
+def _other(run: Run) -> bool:
+    return run.exists and run.of_other_code(to_plain(run.config()))
+
+
+def located(cfg: DictConfig, outputs: Path = OUTPUTS, anew: bool = False) -> Run:
+    """The folder that the training of a composed configuration has or will have (`runs.locate`). Loads the data once a
+    process."""
     from robode.training.assembly import data_digest
 
-    return locate(cfg, data_digest(cfg), outputs)
+    return locate(cfg, data_digest(cfg), outputs, anew)
 
 
 def _speeds(outputs: Path) -> dict[tuple[str, ...], list[float]]:
@@ -88,9 +101,11 @@ def show(jobs: Sequence[Forecast]) -> None:
     for name in ("job", "run", "state", "training left"):
         table.add_column(name, overflow="fold", justify="right" if name in ("job", "training left") else "left")
     for number, job in enumerate(jobs):
-        table.add_row(str(number), str(job.run.folder), job.state, duration(job.seconds))
+        table.add_row(str(number), str(job.run.folder), job.shown, duration(job.seconds))
     console = Console()
     console.print(table)
+    if any(job.other for job in jobs):
+        console.print(f"{OTHER_CODE} trained by other code than this; code=any uses it all the same", highlight=False)
     known = [job.seconds for job in jobs if job.seconds is not None]
     unknown = len(jobs) - len(known)
     about = [f"about {duration(sum(known))} of training left"] if known else []

@@ -11,11 +11,12 @@ from typing import Any
 
 # Where files are, what the run is called, who listens, how jobs are handled; how many threads compute (last bits) …
 VOLATILE = (
-    "run", "resume", "force", "fail_fast", "seeds", "logger", "experiment", "data.root", "data.source.root",
+    "run", "resume", "force", "code", "fail_fast", "seeds", "logger", "experiment", "data.root", "data.source.root",
     "trainer.threads",
 )  # fmt: skip
 # … and what is measured afterwards: one training serves any number of evaluations.
 EVALUATION = ("suite", "protocol", "repeats")
+ENDING = "_file"
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
 
@@ -25,7 +26,7 @@ _ABSENT = object()
 def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a plain resolved configuration that decides the weights; `plain` stays as it is.
 
-    A file with a matrix J counts by its content.
+    A file that a key of the model names (`files_of`) counts by its content.
     """
     kept = {key: copy.deepcopy(value) for key, value in plain.items()}
     for dotted in (*VOLATILE, *EVALUATION):
@@ -38,10 +39,17 @@ def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     for group in kept.values():
         if isinstance(group, dict):
             group.pop("allowed", None)  # what a value may be is no value
-    model = kept.get("model")
-    if isinstance(model, dict) and model.get("J_file") and Path(model["J_file"]).is_file():
-        model["J_file"] = hashlib.sha256(Path(model["J_file"]).read_bytes()).hexdigest()[:12]
+    for key, file in files_of(kept).items():
+        if file.is_file():
+            kept["model"][key] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     return kept
+
+
+def files_of(config: Mapping[Any, Any]) -> dict[str, Path]:
+    """The files that a network is made from: every key of the model that ends in ENDING and names one."""
+    model = config.get("model")
+    named = model.items() if isinstance(model, Mapping) else ()
+    return {str(key): Path(str(value)) for key, value in named if str(key).endswith(ENDING) and value}
 
 
 def config_hash(plain: Mapping[str, Any]) -> str:

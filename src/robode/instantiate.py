@@ -58,7 +58,7 @@ def build_each(nodes: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def resolve_targets(plain: Any) -> None:
     """Import every class that a plain configuration names. Raises `BadInput` like `build`, and builds nothing."""
-    for target in _targets(plain):
+    for target in targets(plain):
         _resolve(target)
 
 
@@ -72,7 +72,7 @@ def check_targets(config: Any) -> None:
     plain = to_plain(config)
     if isinstance(plain, Mapping) and "hydra" in plain:
         raise BadInput("expected no 'hydra' node in a configuration of robode: it can run commands; remove it")
-    for target in _targets(plain):
+    for target in targets(plain):
         _check_name(target)
 
 
@@ -86,14 +86,15 @@ def to_plain(config: Any) -> Any:
         raise BadInput(f"the configuration cannot be resolved: {_first_line(error)}") from error
 
 
-def _targets(node: Any) -> Iterator[Any]:
+def targets(node: Any) -> Iterator[Any]:
+    """Every `_target_` anywhere in a plain configuration, as it stands there."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield node["_target_"]
         node = list(node.values())
     if isinstance(node, list):
         for item in node:
-            yield from _targets(item)
+            yield from targets(item)
 
 
 def _packages() -> tuple[str, ...]:

@@ -6,18 +6,20 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from robode.code_digest import canonical, measuring_codes
 from robode.data.facts import DataFacts
 from robode.data.module import DataModule
 from robode.environment import git_state
 from robode.errors import BadInput
-from robode.instantiate import build, build_each
+from robode.instantiate import build, build_each, to_plain
 from robode.network import Network
-from robode.report.records import append_numbers, wilson
+from robode.report.records import append_numbers, read_numbers, wilson
 from robode.report.style import write_whole
 from robode.robustness.certificates import Certified, constants
 from robode.robustness.corruptions import Perturbation
@@ -43,7 +45,8 @@ class About:
 class Measurement:
     """Which perturbations are measured how. seed: of the noise. config: the run's, with the training's seed.
 
-    quantities: the entries of the suite that give numbers and not accuracies.
+    quantities: the entries of the suite that give numbers and not accuracies. codes: of each entry, the digest of the
+    code that measures it; under "" that of what the protocol measures besides.
     left_out: one line for each perturbation or quantity that makes no sense for these data.
     """
 
@@ -56,6 +59,7 @@ class Measurement:
     repeats: int
     seed: int
     batch_size: int
+    codes: Mapping[str, str]
 
     def about(self, run: Run, network: nn.Module, *, split: str, checkpoint: str, digest: str) -> About:
         """What all rows of a network have in common. digest: of the data (`DataModule.digest`)."""
@@ -86,8 +90,16 @@ class Measurement:
 
     def asked(self, about: About, n: int) -> list[dict[str, Any]]:
         """The rows that are asked for, without what is found, in the order of the suite. n: samples of the split."""
-        rows = plan(self.suite, self.protocol, self.facts, self.repeats, about.data_digest)
-        return [about.columns | row | {"n": n} for _, row in rows]
+        return [about.columns | row | {"n": n} for row in self.planned(about.data_digest)]
+
+    def planned(self, data_digest: str) -> list[dict[str, Any]]:
+        """Every row without its answer and without what all rows of a network have in common."""
+        rows = plan(self.suite, self.protocol, self.facts, self.repeats, data_digest)
+        return [row | {"code": self.code_of(level.perturbation)} for level, row in rows]
+
+    def code_of(self, perturbation: Perturbation) -> str:
+        """The digest of the code that measures a perturbation of the suite, or of the protocol."""
+        return self.codes[next((name for name, each in self.suite.items() if each is perturbation), "")]
 
     def rows(
         self,
@@ -109,15 +121,20 @@ class Measurement:
             "params": parameter_count(network), "commit": git_state()["commit"], **self.certificates(network)
         }  # fmt: skip
 
+        codes = {row["evaluation"]: row["code"] for row in self.planned(about.data_digest)}
+
+        def coded(row: dict[str, Any]) -> dict[str, Any]:
+            return row | {"code": codes[row["evaluation"]]}
+
         # ADAPTER, to be deleted at the merge: the rows of a suite have scores, those of results.csv still count.
         def complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             counted = [counts(row) for row in rows]
-            return [same | row | _interval(row["correct"], row["n"]) for row in counted]
+            return [same | coded(row) | _interval(row["correct"], row["n"]) for row in counted]
 
         found = evaluate_suite(
             network, x, labels, suite=self.suite, protocol=self.protocol, facts=self.facts, repeats=self.repeats,
             seed=self.seed, data_digest=about.data_digest, batch_size=self.batch_size, progress=progress,
-            known=lambda row: known(about.columns | row | {"n": len(labels)}),
+            known=lambda row: known(about.columns | coded(row) | {"n": len(labels)}),
             finished=lambda rows, scores: finished(complete(rows), [each.numpy() > 0 for each in scores]),
         )  # fmt: skip
         return complete(found)
@@ -133,14 +150,21 @@ class Measurement:
     def numbers(self, about: About, run: Run, network: nn.Module, data: DataModule) -> list[dict[str, Any]]:
         """Append the quantities that numbers.csv lacks for this network; the new rows."""
         found = []
-        for quantity in self.quantities.values():
-            if not quantity.known(run.folder, about.columns["weights"]):
+        for name, quantity in self.quantities.items():
+            if not self.knows(name, run.folder, about.columns["weights"]):
                 same = {name: about.columns[name] for name in ("run", "checkpoint", "weights", "seed")}
-                same["commit"] = git_state()["commit"]
+                same |= {"commit": git_state()["commit"], "code": self.codes[name]}
                 found += [same | row for row in quantity.measure(network, data, run.folder)]
         if found:
             append_numbers(run.folder / "numbers.csv", found)
         return found
+
+    def knows(self, name: str, folder: Path, weights: str) -> bool:
+        """Whether a run's folder has the quantity of this name for these weights, and this code measured it."""
+        numbers = read_numbers(folder / "numbers.csv")
+        mine = numbers["weights"].isin([weights, ""]) & numbers["quantity"].isin(self.quantities[name].in_numbers())
+        others = numbers[mine].drop_duplicates("quantity", keep="last")["code"].map(canonical) != self.codes[name]
+        return not others.any() and self.quantities[name].known(folder, weights)
 
     def save_samples(self, run: Run, network: nn.Module, x: Tensor, labels: Tensor) -> None:
         """samples.npz: a few samples under every perturbation with the predictions, for the grid figure.
@@ -231,6 +255,7 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
         repeats=chosen["repeats"],
         seed=chosen["seed"],
         batch_size=choices.get("batch_size", EVALUATION_BATCH),
+        codes=measuring_codes(config, to_plain(chosen["suite"]), to_plain(chosen["protocol"])),
     )
 
 

@@ -57,14 +57,14 @@ def summary(outcomes: Sequence[Outcome]) -> None:
     for number, outcome in enumerate(outcomes):
         result = outcome.result
         clean = result.get("accuracy")
-        ended = outcome.state + (OTHER_CODE if outcome.state == "reused" and result.get("other_code") else "")
+        ended = outcome.state + OTHER_CODE * bool(result.get("other_code"))
         shown = "" if clean is None else f"{100 * clean:.1f} %"
         table.add_row(
             str(number), ended, shown, escape(str(result.get("run", ""))), escape(" ".join(outcome.overrides))
         )
     console = Console()
     console.print(table)
-    if any(outcome.state == "reused" and outcome.result.get("other_code") for outcome in outcomes):
+    if any(outcome.result.get("other_code") for outcome in outcomes):
         console.print(f"{OTHER_CODE} trained by other code than this")
     failed = sum(1 for outcome in outcomes if outcome.code)
     reused = sum(1 for outcome in outcomes if outcome.state == "reused")

@@ -10,7 +10,8 @@ from pathlib import Path
 from robode import environment
 from robode.errors import BadInput
 from robode.listing import options
-from robode.paper.collect import collect
+from robode.paper.collect import collect, left_out
+from robode.paper.lacking import evaluations, shelf_of
 from robode.paper.plan import plan
 from robode.paper.publish import Picture, publish, render
 from robode.paper.published import facts, restore
@@ -41,7 +42,10 @@ def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> in
     elif len(named) == 1 and _is_item(named[0], config_dirs):
         selection = select(named[0], rest, config_dirs)
         jobs = plan(selection)
-        page = publish(selection, jobs, collect(selection.item, jobs), to or selection.folder)
+        shelf = shelf_of(selection, evaluations(selection))
+        page = publish(selection, jobs, collect(selection.item, jobs, shelf), to or selection.folder)
+        if line := left_out(shelf, jobs):
+            print(line)
     else:
         _nothing_else(rest, "runs")
         page = _of_runs(named, to)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from robode.errors import BadInput, JobFailed
+from robode.forecast import located
 from robode.jobs import run_all
 from robode.outcome import Outcome, failure
-from robode.paper.collect import Shelf, collect
-from robode.paper.lacking import evaluations, lacking
+from robode.paper.collect import Shelf, collect, left_out
+from robode.paper.lacking import evaluations, lacking, shelf_of
 from robode.paper.plan import Job, plan
 from robode.paper.publish import publish
 from robode.paper.selection import Selection, item_among, select
@@ -29,7 +30,8 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     """Reproduce PAPER/ITEM, the word without "="; the others: size=, variant=, … (`selection.OWN`), and those for every
     training.
 
-    What was done before, by this or another process, is not done again; what another one is doing comes last.
+    What was done before, by this or another process, is not done again; what another one is doing comes last. What
+    other code has trained stays where it is and is trained anew beside it, unless code=any.
 
     Returns:
         0, 1 if a job failed, 2 if every failure was bad input.
@@ -40,11 +42,15 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     """
     where = item_among(words, config_dirs)
     selection = select(where, [word for word in words if word != where], config_dirs)
-    work = Reproduction(selection, plan(selection), evaluations(selection))
+    asked = evaluations(selection)
+    work = Reproduction(selection, plan(selection), asked, shelf_of(selection, asked))
     if dry_run:
         from robode.paper.preview import preview
 
-        preview(selection, [job for job in work.jobs if job.wanted], work.asked)
+        wanted = [job for job in work.jobs if job.wanted]
+        preview(selection, [work.beside(job) for job in wanted], work.asked)
+        if line := left_out(work.shelf, wanted):
+            print(line)
         return 0
     return work.run()
 
@@ -65,8 +71,11 @@ class Reproduction:
         """Do what is missing, seed by seed, and say how it went."""
         wanted = [job for job in self.jobs if job.wanted]
         missing = [job for job in wanted if self.selection.force or not self._complete(job)]
-        todo = list({job.hash: job for job in missing}.values())  # a row may stand in several groups
+        once = {job.hash: job for job in missing}  # a row may stand in several groups
+        todo = [self.beside(job) for job in once.values()]
         self._say(f"{self.selection.name}: {len(wanted)} jobs, {len(wanted) - len(missing)} of them complete")
+        if line := left_out(self.shelf, wanted):
+            self._say(line)
         self._publish()
 
         def after(number: int, outcome: Outcome) -> None:
@@ -85,13 +94,21 @@ class Reproduction:
         run_all("train", words, config_dirs=self.selection.config_dirs, fail_fast=fast, after=after)
         return self._end()
 
+    def beside(self, job: Job) -> Job:
+        """The job as it is; where other code has its run, with the name of one beside that."""
+        if self.selection.force or not self.shelf.left_out(job):
+            return job
+        cfg = job.cfg.copy()
+        cfg.run = located(job.cfg, anew=True).id
+        return replace(job, words=(*job.words, f"run={cfg.run}"), cfg=cfg)
+
     def _complete(self, job: Job) -> bool:
         """Whether a run has everything that the table needs of it; one that cannot be read will say so when it runs."""
         run = self.shelf.find(job)
         if run is None or not run.trained or run.state in ("running", "failed"):
             return False
         try:
-            return not lacking(run, job.plain, self.asked)
+            return not lacking(run, job.plain, self.asked, self.selection.code)
         except (BadInput, JobFailed):
             return False
 

@@ -33,7 +33,7 @@ def resumed(cfg: DictConfig, words: Sequence[str]) -> tuple[DictConfig, Run]:
     planned = config.epochs
     for word in words:
         key = word.split("=")[0].lstrip("+~").split("@")[0].replace("/", ".")
-        if key == "resume":
+        if key in ("resume", "code"):  # how this session is asked for, no part of the run
             continue
         if not any(key == allowed or key.startswith(allowed + ".") for allowed in MAY_CHANGE):
             raise BadInput(

@@ -19,9 +19,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from robode import code_digest
 from robode.errors import BadInput, JobFailed
 from robode.files import read_json, write_json, write_text
-from robode.identity import differences, run_id
+from robode.identity import ENDING, differences, files_of, run_id
 from robode.instantiate import check_targets, to_plain
 
 OUTPUTS = Path("outputs")
@@ -48,6 +49,11 @@ class Run:
     def best(self) -> Path:
         return self.folder / "best.ckpt"
 
+    @property
+    def exists(self) -> bool:
+        """Whether the folder is a run's."""
+        return (self.folder / "config.yaml").is_file()
+
     def config(self) -> DictConfig:
         """The resolved configuration of its training. Raises `BadInput` if it is damaged or not safe."""
         path = self.folder / "config.yaml"
@@ -60,8 +66,10 @@ class Run:
         if not isinstance(config, DictConfig):
             raise BadInput(f"{path}: expected the YAML of a run, got a {type(config).__name__}")
         check_targets(config)
-        if (named := _J_file(config)) and (copied := self.folder / f"J{named.suffix}").is_file():
-            config.model.J_file = str(copied)
+        _renamed(config)
+        for key, file in files_of(config).items():
+            if (copied := self.folder / _copied(key, file)).is_file():
+                config.model[key] = str(copied)
         return config
 
     def save_config(self, config: Any) -> None:
@@ -82,6 +90,15 @@ class Run:
         return str(status.get("status", "not started"))
 
     @property
+    def begun(self) -> bool:
+        """Whether there are weights: of a finished training, or of one that can go on."""
+        return self.last.is_file()
+
+    def of_other_code(self, plain: Mapping[str, Any]) -> bool:
+        """Whether other code than this has made its weights. plain: the configuration of its training."""
+        return self.begun and not code_digest.same(code_digest.recorded(self.folder), code_digest.training_code(plain))
+
+    @property
     def trained(self) -> bool:
         """Whether the training has come to its end; what is still missing then are measurements."""
         return bool(self.status().get("trained")) and self.last.is_file()
@@ -100,11 +117,12 @@ class Run:
         return True
 
 
-def locate(config: Any, data_digest: str, outputs: Path = OUTPUTS) -> Run:
+def locate(config: Any, data_digest: str, outputs: Path = OUTPUTS, anew: bool = False) -> Run:
     """The folder that this training has or will have; nothing is written.
 
     A folder of the right name may hold another training, because `resume=RUN epochs=…` changes what a run is.
-    Such folders are passed over, except where the user chose the name.
+    Such folders are passed over, except where the user chose the name. A run of this code goes before one of other
+    code; anew: where there is none, the folder for a new one beside it.
 
     Raises:
         BadInput: the name in `run` is none, or belongs to another training.
@@ -116,8 +134,15 @@ def locate(config: Any, data_digest: str, outputs: Path = OUTPUTS) -> Run:
     if name is not None:
         check_free(parent / str(name), plain)
         return Run(parent / str(name))
-    names = _numbered(run_id(plain, data_digest))
-    return next(Run(parent / each) for each in names if not _difference(parent / each, plain))
+    other: Run | None = None
+    for each in _numbered(run_id(plain, data_digest)):
+        run = Run(parent / each)
+        if _difference(run.folder, plain):
+            continue
+        if not run.of_other_code(plain):
+            return run if anew or run.exists or other is None else other
+        other = other or run
+    raise AssertionError("numbers do not end")
 
 
 def check_free(folder: Path, plain: Mapping[str, Any]) -> None:
@@ -131,7 +156,7 @@ def check_free(folder: Path, plain: Mapping[str, Any]) -> None:
 
 
 def _difference(folder: Path, plain: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    if not (folder / "config.yaml").is_file():
+    if not Run(folder).exists:
         return []
     return differences(to_plain(Run(folder).config()), plain)
 
@@ -153,11 +178,12 @@ def create(run: Run, config: Any) -> Run:
     plain = to_plain(config)
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        if (J := _J_file(plain)) and J.is_file():  # the original may move or change
-            _copy(J, run.folder / f"J{J.suffix}")
+        for key, file in files_of(plain).items():  # the original may move or change
+            if file.is_file():
+                _copy(file, run.folder / _copied(key, file))
     except OSError as error:
         raise JobFailed(f"cannot write {error.filename or run.folder}: {error.strerror}") from error
-    if not (run.folder / "config.yaml").is_file():
+    if not run.exists:
         run.update(status="queued", trained=False, epoch=0, step=0, warnings=[])
         run.save_config(plain)  # last: a folder with this file is a run
     return run
@@ -181,16 +207,26 @@ def set_aside(run: Run) -> None:
         raise JobFailed(f"cannot move {run.folder} aside: {error.strerror}") from error
 
 
+def _renamed(config: DictConfig) -> None:
+    """What a configuration of an earlier version says in today's words: `model.ends` chose encoder and head."""
+    model = config.get("model")
+    if not isinstance(model, DictConfig) or "encoder" in config:
+        return
+    bounded = model.pop("ends", None) is not None
+    config["encoder"] = {"name": "bounded" if bounded else "auto", "bounded": bounded}
+    head = {"name": "orthonormal", "_target_": "robode.heads.Orthonormal"} if bounded else {"name": "linear"}
+    config["head"] = head
+
+
 def check_name(name: str | None) -> None:
     """A run's name becomes a folder's. Raises `BadInput`."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", str(name)):
         raise BadInput(f"run: expected a name of letters, digits, '.', '_' and '-', got '{name}'")
 
 
-def _J_file(config: Mapping[Any, Any]) -> Path | None:
-    """The file that model.J_file names, if it does."""
-    name = (config.get("model") or {}).get("J_file")
-    return Path(name) if name else None
+def _copied(key: str, file: Path) -> str:
+    """The name that a file of the model has in the run's folder: J.npy for model.J_file=anything.npy."""
+    return key.removesuffix(ENDING) + file.suffix
 
 
 def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[Run, str | None]:

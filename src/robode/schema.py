@@ -38,6 +38,7 @@ class Train:
     trainer: Any = _group("the machine: cpu, gpu, ddp or ddp_sim; trainer.precision=… too")
     run: str | None = _word("name of the new run folder; null = made from the configuration")
     resume: str | None = _word("continue this run in its own folder")
+    code: str = _word("same = refuse a run that other code trained; any = use it all the same, with †", default="same")
     force: bool = _word("true = train again what is done already; the old run is kept in .replaced")
     fail_fast: bool = _word("true = a sweep stops at the first job that fails")
     step: Any = _word("step size h, or give horizon; auto: h·c·gamma = 1 (euler, rk4: at most h*) or the family's own")
@@ -57,6 +58,7 @@ class Evaluate:
     run: str = _word("the trained run: its folder, its name, or a checkpoint in it")
     module: str | None = _word("instead of a run: PACKAGE:FACTORY of your own; see ROBODE_TRUST")
     checkpoint: str = _word("best or last; with module: the file with its weights")
+    code: str = _word("same = refuse a run that other code trained; any = use it all the same, with †", default="same")
     split: str = _word("the samples: test, validation or train", default="test")
     limit: int | None = _word("only the first so many samples, for attacks that take long; null = all")
     verdicts: int = _word("samples on which attacked accuracies are questioned (believable?); 0 = no verdicts", 200)
@@ -85,6 +87,7 @@ class Export:
     run: str = _word("the trained run: its folder, its name, or a checkpoint in it")
     to: str = _word("the folder to write: model.safetensors, certificate.json, config.yaml")
     checkpoint: str = _word("best or last")
+    code: str = _word("same = refuse a run that other code trained; any = use it all the same, with †", default="same")
     fail_fast: bool = _word("true = a sweep stops at the first job that fails")
 
 

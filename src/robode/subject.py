@@ -23,6 +23,7 @@ from robode.foreign import blamed
 from robode.instantiate import TRUST, to_plain
 from robode.measurement import weights_digest
 from robode.network import build_network
+from robode.origin import check_code, check_data
 from robode.runs import OUTPUTS, Run, checkpoint_path, find
 from robode.training.assembly import build_data
 from robode.training.checkpoints import load_weights
@@ -35,7 +36,7 @@ class Subject:
     """A network, its data, and the folder that its results go to.
 
     config: plain; of the run's training, or as much of one as describes the rows of a module. about: what a module's
-    folder says about it, in module.json; empty for a run.
+    folder says about it, in module.json; empty for a run. note: one line with † about a run of other code, or empty.
     """
 
     run: Run
@@ -44,6 +45,7 @@ class Subject:
     checkpoint: Path
     config: Mapping[str, Any]
     about: Mapping[str, Any]
+    note: str = ""
 
     def make_folder(self) -> None:
         """A run has one; a module gets outputs/modules/<name>-<digest>/. Raises `JobFailed` if the disk refuses."""
@@ -61,12 +63,21 @@ def subject(cfg: DictConfig) -> Subject:
     Raises:
         BadInput: no such run, module, checkpoint or data, or parts that do not belong together.
     """
-    return of_run(cfg) if cfg.module is None else of_module(cfg)
+    if cfg.module is not None:
+        return of_module(cfg)
+    found = of_run(cfg)
+    check_data(found.run, found.data.digest)
+    return found
 
 
 def of_run(cfg: DictConfig) -> Subject:
-    """The network of `cfg.run` with the weights of `cfg.checkpoint`. Raises `BadInput`."""
+    """The network of `cfg.run` with the weights of `cfg.checkpoint`; the data are not read.
+
+    Raises:
+        BadInput: no such run or checkpoint, or other code trained it and `cfg.code` is not "any".
+    """
     run, named = find(cfg.run)
+    note = check_code(run, cfg.code)
     checkpoint = checkpoint_path(run, named or cfg.checkpoint)
     config = run.config()
     root = (cfg.get("data") or {}).get("root")
@@ -77,7 +88,7 @@ def of_run(cfg: DictConfig) -> Subject:
     data = build_data(config)
     network = build_network(config, data.facts)
     load_weights(checkpoint, network)
-    return Subject(run, network, data, checkpoint, to_plain(config), {})
+    return Subject(run, network, data, checkpoint, to_plain(config), {}, note)
 
 
 def of_module(cfg: DictConfig) -> Subject:
@@ -98,7 +109,9 @@ def of_module(cfg: DictConfig) -> Subject:
     digest = hashlib.sha256(f"{cfg.module} {weights} {data.digest}".encode()).hexdigest()[:8]
     about = {"module": cfg.module, "checkpoint": checkpoint.name, "weights": weights, "data": data.name}
     about |= {"data_digest": data.digest, "version": __version__}
-    return Subject(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, _description(name, data), about)
+    model = {"name": name, "_target_": str(cfg.module).replace(":", ".")}  # where the digest of its code begins
+    described = _description(name, data) | {"model": model, "data": to_plain(cfg.data)}
+    return Subject(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, described, about)
 
 
 def _description(name: str, data: DataModule) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from robode.instantiate import to_plain
 from robode.job import job, turn
 from robode.measurement import Measurement, build_measurement, precision_warnings, warnings_about
 from robode.network import build_network
+from robode.origin import FORCE, START, check_code, check_data
+from robode.report import records
 from robode.resume import resumed
 from robode.runs import Run, checkpoint_path, create, locate, set_aside
 from robode.seeds import one_each
@@ -31,7 +33,8 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
     """Train the network of `cfg`, or continue the run `cfg.resume`, then measure it and write its report.
 
     Nothing is done twice: a run that was trained before is only measured, and only where rows are missing; one
-    that was cut off goes on from its last epoch; one that another process has is waited for.
+    that was cut off goes on from its last epoch; one that another process has is waited for. A run that other code
+    has begun is refused unless `cfg.code` is "any", one of other data always.
 
     words: the `key=value` that the user typed; a resumed run takes its configuration from its folder and only
     these from the command line. wait: false = raise `Busy` where another process has the run.
@@ -48,24 +51,38 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
     if cfg.get("seeds") is not None:
         return _run_seeds(cfg, words, wait)
     console, continued = Console(), cfg.resume is not None
+    code, ways = cfg.code, (START,) if continued else (FORCE,)
     cfg, run = resumed(cfg, words) if continued else (cfg, None)
     config, data = to_plain(cfg), build_data(cfg)
     run = run or locate(config, data.digest)
+    anew = not continued and cfg.force
     with together(processes(config["trainer"])) as workers:
         with _refused(run):
+            note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(cfg, console, environment.threads_of(run), data)
             measurement = build_measurement(config, parts.data.facts, **_reduced(config))
         with turn(run, console, wait):
+            if not anew:  # another process may have had it meanwhile
+                _checked(run, data, code, ways)
             run = run if continued else _prepared(run, cfg)
             unfinished = continued or not run.trained
             with job(run, console):
-                console.print(f"run:     {run.folder}", highlight=False, soft_wrap=True)
+                for line in filter(None, [f"run:     {run.folder}", note]):
+                    console.print(line, highlight=False, soft_wrap=True)
                 if unfinished:
                     _train(run, config, parts, measurement, workers, console)
                 rows = _measure_best(run, cfg, parts.data, measurement, console)
                 run.update(status="done")  # the page shows it; the job marks the run anew if drawing fails
                 result = report(run, rows, console)
-    return result | {"trained": unfinished, "other_code": environment.other_code(run)}
+    return result | {"trained": unfinished, "other_code": bool(note)}
+
+
+def _checked(run: Run, data: DataModule, code: str, ways: Sequence[str]) -> str:
+    """`check_code`'s line about a run that is there already and saw these data. Raises `BadInput`."""
+    if not run.exists:
+        return ""
+    check_data(run, data.digest)
+    return check_code(run, code, *ways)
 
 
 def _run_seeds(cfg: DictConfig, words: Sequence[str], wait: bool) -> dict[str, Any]:
@@ -78,7 +95,8 @@ def _run_seeds(cfg: DictConfig, words: Sequence[str], wait: bool) -> dict[str, A
             failures.append(f"seed {each.seed}: {error}")
     if failures:
         raise JobFailed("; ".join(failures))
-    return results[-1] | {"trained": any(r["trained"] for r in results), "runs": [r["run"] for r in results]}
+    either = {name: any(result[name] for result in results) for name in ("trained", "other_code")}
+    return results[-1] | either | {"runs": [r["run"] for r in results]}
 
 
 @contextmanager
@@ -107,6 +125,7 @@ def _train(
     if checkpoint:
         load_weights(checkpoint, parts.network)  # says in one line what does not fit
         console.print(f"goes on after epoch {run.status().get('epoch', 0)}", highlight=False)
+    records.widen(run.folder / "robustness_sweep.csv", "epoch")
     run.save_config(config)
     run.update(trained=False)
     environment.record(run, config, parts.data.digest)

@@ -12,10 +12,14 @@ from omegaconf import DictConfig
 from own_paper import ITEM, write_own_paper
 
 from robode.cli import main
+from robode.code_digest import CODE, RECORD, training_code
 from robode.completion import candidates
 from robode.composition import Request, compose_jobs, hydra_session
 from robode.errors import JobFailed
+from robode.files import read_json, write_json
+from robode.forecast import located
 from robode.outcome import Outcome, failure
+from robode.paper.collect import Shelf
 from robode.paper.lacking import evaluations
 from robode.paper.plan import Job, plan
 from robode.paper.preview import preview
@@ -60,14 +64,18 @@ class Night:
         assert (verb, given) == ("train", {"config_dirs": (), "fail_fast": False})
         of = {job.words: job for job in self.work.jobs}
         for number, each in enumerate(words):
-            after(number, self.train(of[tuple(each)]))
+            own = [word for word in each if word.startswith("run=")]
+            job = of[tuple(word for word in each if word not in own)]
+            after(number, self.train(job, *own))
 
-    def train(self, job: Job) -> Outcome:
+    def train(self, job: Job, name: str = "") -> Outcome:
         try:
             self.effect(job)
         except JobFailed as error:
             return failure(error)
-        run = create(Run(Path("outputs") / job.plain["experiment"] / f"{job.cfg.model.name}-{job.seed}"), job.plain)
+        name = name.removeprefix("run=") or f"{job.cfg.model.name}-{job.seed}"
+        run = create(Run(Path("outputs") / job.plain["experiment"] / name), job.plain)
+        write_json(run.folder / RECORD, {CODE: training_code(job.plain)})
         run.last.write_text("")
         run.update(status="done", trained=True)
         self.done.append(f"train {run.id}")
@@ -114,6 +122,34 @@ def test_a_training_that_was_never_measured_is_measured(night: Night) -> None:
         night.train(job)
     night.work.run()
     assert sum(line.startswith("measure") for line in night.done) == 8
+
+
+def test_a_run_of_other_code_does_not_count_and_is_trained_anew_beside_it(
+    night: Night, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = night.work.jobs[0]
+    old = Path(night.train(first).result["run"])
+    write_json(old / RECORD, {CODE: "0123456789ab"})
+    expected = located(first.cfg, anew=True).id
+    assert night.work.run() == 0
+    assert night.trained == ["chnode-1", expected, "hdnn-1", "chnode-2", "hdnn-2"]
+    assert "† runs of other code that do not count: 1; code=any uses them" in capsys.readouterr().out
+    assert read_json(old / RECORD) == {CODE: "0123456789ab"} and Run(old).trained
+    before = list(night.done)
+    assert night.work.run() == 0 and night.done == before, "the new one is found again"
+
+
+def test_runs_of_other_code_count_where_that_was_asked_for(
+    night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for job in night.work.jobs:
+        run = night.train(job).result["run"]
+        write_json(Path(run) / RECORD, {CODE: "0123456789ab"})
+        night.done.append(f"measure {Path(run).name}")
+    before = list(night.done)
+    night.work.shelf = Shelf(code="any")
+    assert night.work.run() == 0 and night.done == before
+    assert "†" not in capsys.readouterr().out
 
 
 def test_a_failed_job_is_named_and_the_others_go_on(night: Night, capsys: pytest.CaptureFixture[str]) -> None:

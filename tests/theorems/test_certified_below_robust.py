@@ -137,7 +137,7 @@ HELD: Mapping[str, tuple[tuple[str, float, str], ...]] = {
 @pytest.mark.parametrize("name", HELD)
 def test_evaluations_in_which_it_holds(name: str, tmp_path: Path) -> None:
     evaluated(tmp_path, *GOOD, *HELD[name])
-    check_invariant(tmp_path, "w", "test")
+    check_invariant(tmp_path, "w", "test", code="")
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -145,7 +145,7 @@ def test_evaluations_in_which_it_is_broken(name: str, tmp_path: Path) -> None:
     attacks, expected = BROKEN[name]
     evaluated(tmp_path, *GOOD, *attacks)
     with pytest.raises(JobFailed) as caught:
-        check_invariant(tmp_path, "w", "test")
+        check_invariant(tmp_path, "w", "test", code="")
     assert expected in str(caught.value)
 
 
@@ -153,11 +153,11 @@ def test_other_weights_and_splits_are_not_compared(tmp_path: Path) -> None:
     evaluated(tmp_path, *GOOD)
     evaluated(tmp_path, ("pgd", 0.1, "00000"), weights="v")
     evaluated(tmp_path, ("pgd", 0.1, "00000"), split="train")
-    check_invariant(tmp_path, "w", "test")
+    check_invariant(tmp_path, "w", "test", code="")
 
 
 def test_rows_without_their_bits_are_passed_over(tmp_path: Path) -> None:
     evaluated(tmp_path, *GOOD)
     row = SAME | KINDS["pgd"] | {"severity": 0.1, "evaluation": "pgd", "n": 5, "correct": 0}
     append_rows(tmp_path / "results.csv", [row])
-    check_invariant(tmp_path, "w", "test")
+    check_invariant(tmp_path, "w", "test", code="")

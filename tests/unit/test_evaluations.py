@@ -13,6 +13,7 @@ from small_runs import composed, train
 
 from robode.errors import BadInput, JobFailed
 from robode.evaluate import run_evaluation
+from robode.files import read_json, write_json
 from robode.network import build_network
 from robode.report import journal, records
 from robode.report.correct import correct_path, read_correct, write_correct
@@ -163,6 +164,8 @@ def test_a_split_that_the_data_lack_is_bad_input_and_nothing_is_written(run, mon
     config = run.config()
     config.data.validation = 0
     run.save_config(config)
+    record = run.folder / "environment.json"
+    write_json(record, read_json(record) | {"data_digest": build_data(config).digest})
     before = sorted(path.name for path in run.folder.iterdir())
     with pytest.raises(BadInput, match="no validation split"):
         evaluate(run, "split=validation")

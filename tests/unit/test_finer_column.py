@@ -53,7 +53,7 @@ def test_the_summary_has_the_share_over_all_copies_and_none_where_a_copy_has_non
 
 
 def test_rows_that_were_just_measured_are_summarised_like_those_of_a_file():
-    more = {"accuracy": 0.8, "seconds": 1.0, "flow_discrete": 1.0}
+    more = {"code": "", "accuracy": 0.8, "seconds": 1.0, "flow_discrete": 1.0}
     measured = [SAME | more, OTHER | more | {"correct_finer": None}]
     shown = records.summarise(pd.DataFrame(measured))["accuracy_finer"].tolist()
     assert shown[0] == 0.87 and np.isnan(shown[1])

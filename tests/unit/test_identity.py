@@ -1,17 +1,21 @@
 """Which two trainings are the same one."""
 
+from pathlib import Path
+
 import pytest
 
 from robode.identity import config_hash, differences, run_id, training_config
+from robode.runs import Run, create
 
 CONFIG = {
     "model": {"name": "chnode", "width": 8}, "depth": 8, "seed": 3, "lr": 0.1, "run": None, "resume": None,
-    "force": False, "fail_fast": False, "logger": None, "experiment": "default", "suite": {"clean": {}},
+    "force": False, "code": "same", "fail_fast": False, "logger": None, "experiment": "default", "suite": {"clean": {}},
     "protocol": {"name": "sound"}, "repeats": 10, "trainer": {"name": "cpu", "threads": None},
     "data": {"name": "mnist5k", "root": "data", "source": {"root": "data"}},
 }  # fmt: skip
 VOLATILE = {
-    "run": "x", "resume": "y", "force": True, "fail_fast": True, "logger": {"csv": {}}, "experiment": "mine",
+    "run": "x", "resume": "y", "force": True, "code": "any", "fail_fast": True, "logger": {"csv": {}},
+    "experiment": "mine",
     "suite": {"noise": {"var": 0.1}}, "protocol": {"name": "other"}, "repeats": 1,
     "trainer": {"name": "cpu", "threads": 2}, "data": {"name": "mnist5k", "root": "b", "source": {"root": "b"}},
 }  # fmt: skip
@@ -50,8 +54,22 @@ def test_differences_name_the_key_and_both_values():
     assert differences(CONFIG, other) == [("model.width", 8, 4), ("epochs", None, 3)]
 
 
-def test_J_counts_by_its_content(tmp_path):
+@pytest.mark.parametrize("key", ["J_file", "weights_file"])
+def test_files_of_the_model_count_by_their_content(key, tmp_path):
     for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
         (tmp_path / name).write_bytes(content)
-    a, b, c = ({**CONFIG, "model": {"name": "chnode", "J_file": str(tmp_path / x)}} for x in "abc")
+    a, b, c = ({**CONFIG, "model": {"name": "chnode", key: str(tmp_path / x)}} for x in "abc")
     assert config_hash(a) == config_hash(b) != config_hash(c)
+
+
+def test_the_run_keeps_a_copy_of_every_file_of_its_model(tmp_path):
+    files = {"J_file": "one.npy", "spectrum_file": "two.txt"}
+    for name in files.values():
+        (tmp_path / name).write_text(name)
+    model = {"name": "chnode", **{key: str(tmp_path / name) for key, name in files.items()}}
+    run = create(Run(tmp_path / "run"), {**CONFIG, "model": model, "L_file": str(tmp_path / "one.npy")})
+    for name in files.values():
+        (tmp_path / name).unlink()
+    kept = run.config().model
+    assert Path(kept.J_file).read_text() == "one.npy" and Path(kept.spectrum_file).read_text() == "two.txt"
+    assert kept.J_file == str(run.folder / "J.npy")

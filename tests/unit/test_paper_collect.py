@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from robode.environment import FILE, code_digest
+from robode.code_digest import measuring_codes, training_code
+from robode.environment import FILE
 from robode.errors import BadInput
 from robode.files import write_json
-from robode.paper.collect import Shelf, collect
+from robode.paper.collect import Shelf, collect, left_out
 from robode.paper.plan import Job
 from robode.paper.published import restore
 from robode.paper.spec import About, Column, Item, Row
@@ -35,6 +36,8 @@ JOBS = [
     for seed in (1, 2)
 ]  # fmt: skip
 
+CODE = measuring_codes(JOBS[0].plain, {}, {})[""]  # without a suite, all rows are the protocol's
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +48,7 @@ def run_of(job: Job, name: str = "", digest: str = "d", trained: bool = True, **
     """A run folder as training leaves it."""
     config = {**job.plain, "data": {"name": "d", "root": "elsewhere"}, "repeats": 2, **changes}
     run = create(Run(Path("outputs/p/one") / (name or f"run-{job.seed}")), config)
-    write_json(run.folder / FILE, {"data_digest": digest, "train_seconds": 12.5, "code": code_digest()})
+    write_json(run.folder / FILE, {"data_digest": digest, "train_seconds": 12.5, "code_digest": training_code(config)})
     if trained:
         run.last.write_text("")
         run.update(status="done", trained=True)
@@ -58,7 +61,7 @@ def measured(run: Run, *rows: dict[str, Any], seed: int = 1) -> Run:
         "run": run.id, "checkpoint": "last", "weights": "w", "split": "test", "depth": 4,
         "params": 63, "seed": seed, "protocol": "chnode_2022",
         "noise_seed": seed, "evaluation": "e", "suite": "noise", "severity": 0.0, "repeat": 0,
-        "n": 10, "flow_ode": 0.9, "flow_discrete": 2.0, "seconds": 1,
+        "n": 10, "code": CODE, "flow_ode": 0.9, "flow_discrete": 2.0, "seconds": 1,
     }  # fmt: skip
     usual |= {"accuracy": None}
     records.append_rows(run.folder / "results.csv", [usual | row for row in rows])
@@ -142,7 +145,7 @@ def test_rows_of_weights_that_are_gone_do_not_count() -> None:
 
 def test_numbers_are_known_exactly_or_from_two_sides() -> None:
     run = measured(run_of(JOBS[0]), {**NOISE, "correct": 7})
-    about = {"run": run.id, "checkpoint": "last", "weights": "w"}
+    about = {"run": run.id, "checkpoint": "last", "weights": "w", "code": CODE}
     bounds = [("eps_r", "certified_lower", 0.6), ("eps_r", "attack_upper", 0.7), ("gamma_settled", "exact", 1)]
     rows = [about | {"quantity": name, "kind": kind, "value": number} for name, kind, number in bounds]
     records.append_numbers(run.folder / "numbers.csv", [*rows, rows[0] | {"weights": "old", "value": 0.9}])
@@ -159,10 +162,26 @@ def test_an_unfinished_run_is_shown_without_values() -> None:
     assert found.values.empty and tuple(found.runs.loc[0, ["status", "error"]]) == ("failed", "NaN loss")
 
 
-def test_a_run_of_other_code_is_marked() -> None:
+def test_a_run_of_other_code_does_not_count_unless_that_was_asked_for_and_is_marked() -> None:
     run = measured(run_of(JOBS[0]), {**NOISE, "correct": 7})
-    write_json(run.folder / FILE, {"data_digest": "d", "code": "other"})
-    assert value("noise")["mark"] and collect(ITEM, JOBS).runs["mark"].tolist() == [True, False]
+    write_json(run.folder / FILE, {"data_digest": "d", "code_digest": "other"})
+    shelf = Shelf(code="any")
+    (cell,) = collect(ITEM, JOBS, shelf).values.itertuples()
+    assert cell.mark and collect(ITEM, JOBS, shelf).runs["mark"].tolist() == [True, False]
+    found = collect(ITEM, JOBS)
+    assert found.values.empty and found.runs["status"].tolist() == ["not started"] * 2
+    assert left_out(Shelf(), JOBS) == "† runs of other code that do not count: 1; code=any uses them, marked"
+    mine = run_of(JOBS[0], name="run-1-2")
+    assert Shelf().find(JOBS[0]) == mine == shelf.find(JOBS[0]) and not left_out(Shelf(), JOBS)
+
+
+def test_rows_that_other_code_measured_do_not_count() -> None:
+    """Seed 2 was measured before the perturbation was changed: its cell waits until it is measured again."""
+    measured(run_of(JOBS[0]), {**NOISE, "correct": 7})
+    old = CODE.partition(".")[0] + ".0123456789ab"
+    measured(run_of(JOBS[1]), {**NOISE, "correct": 1, "code": old}, seed=2)
+    assert collect(ITEM, JOBS).values["seed"].tolist() == [1]
+    assert collect(ITEM, JOBS, Shelf(code="any")).values["seed"].tolist() == [1, 2]
 
 
 def test_runs_that_saw_other_data_are_not_mixed() -> None:
@@ -194,7 +213,7 @@ def test_what_was_read_is_read_again_only_where_it_changed(monkeypatch: pytest.M
 
 def test_tables_beside_a_report_hold_everything(tmp_path: Path) -> None:
     run = measured(run_of(JOBS[0]), *({**NOISE, "correct": 6 + i, "repeat": i} for i in range(2)))
-    bound = {"run": run.id, "checkpoint": "last", "weights": "w", "quantity": "eps_r"}
+    bound = {"run": run.id, "checkpoint": "last", "weights": "w", "quantity": "eps_r", "code": CODE}
     kinds = (("certified_lower", 0.6), ("attack_upper", 0.7))
     records.append_numbers(run.folder / "numbers.csv", [bound | {"kind": kind, "value": x} for kind, x in kinds])
     found = collect(ITEM, JOBS)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from robode.environment import FILE, other_code
+from robode.code_digest import canonical, measuring_codes
+from robode.environment import FILE
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.identity import config_hash, run_id
 from robode.instantiate import to_plain
+from robode.origin import ANY, SAME, data_of
+from robode.outcome import OTHER_CODE
 from robode.paper.plan import Job
 from robode.paper.spec import Column, Item
 from robode.report import records
@@ -23,7 +26,8 @@ from robode.robustness.masking_file import key_of, suspicions
 from robode.runs import OUTPUTS, Run
 
 CELL = ("row", "label", "group", "column", "seed")
-DOUBT = "doubt"  # why an attacked accuracy is suspicious, "" where it is not; tables of earlier versions lack it
+DOUBT = "doubt"  # why an attacked accuracy is suspicious, "" where it is not
+LATER = ("code", DOUBT)  # columns of rows that tables of earlier versions lack
 VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", DOUBT)
 RUNS = (
     "row", "label", "group", "seed", "run", "folder", "status", "params", "train_seconds", "flow_ode",
@@ -55,16 +59,37 @@ class Collected:
 
 @dataclass
 class Shelf:
-    """The runs in outputs/<experiment>/ by what they are, and what was read of their configurations."""
+    """The runs in outputs/<experiment>/ by what they are, and what was read of their configurations.
+
+    code: whether runs that other code trained, and rows that it measured, count (origin.ANY) or not (SAME). asked:
+    plain configurations of the evaluations that follow each training; what these do not measure counts under ANY alone.
+    """
 
     outputs: Path = OUTPUTS
+    code: str = SAME
+    asked: Sequence[Mapping[str, Any]] = ()
     _read: dict[Path, tuple[int, str]] = field(default_factory=dict)
 
     def find(self, job: Job) -> Run | None:
-        """The job's run, if it was begun: rather a trained one, and rather one with the name that it would get."""
+        """The job's run, if it was begun: rather one of this code, rather a trained one, and rather one with the name
+        that it would get."""
+        runs = [run for run in self._all(job) if self.code == ANY or not run.of_other_code(job.plain)]
+        return max(runs, key=lambda run: _worth(run, job), default=None)
+
+    def left_out(self, job: Job) -> bool:
+        """Whether other code has begun a run of the job, and this code none."""
+        return self.find(job) is None and bool(self._all(job))
+
+    def counting(self, job: Job, found: pd.DataFrame) -> pd.DataFrame:
+        """Those of the rows or numbers of the job's run that this code would measure."""
+        if self.code == ANY:
+            return found
+        codes = {code for each in (job.plain, *self.asked) for code in _codes(job.plain, each).values()}
+        return found[found["code"].map(canonical).isin(codes)]
+
+    def _all(self, job: Job) -> list[Run]:
         parent = self.outputs / str(job.plain.get("experiment") or "default")
-        runs = [Run(path.parent) for path in parent.glob("*/config.yaml") if self._hash(path) == job.hash]
-        return max(runs, key=lambda run: (run.trained, _has_own_name(run, job), run.id), default=None)
+        return [Run(path.parent) for path in parent.glob("*/config.yaml") if self._hash(path) == job.hash]
 
     def _hash(self, path: Path) -> str:
         try:
@@ -76,8 +101,18 @@ class Shelf:
         return self._read[path][1]
 
 
-def _has_own_name(run: Run, job: Job) -> bool:
-    return run.id == run_id(job.plain, str(read_json(run.folder / FILE).get("data_digest")))
+def _worth(run: Run, job: Job) -> tuple[Any, ...]:
+    return not run.of_other_code(job.plain), run.trained, run.id == run_id(job.plain, data_of(run.folder)), run.id
+
+
+def _codes(plain: Mapping[str, Any], measures: Mapping[str, Any]) -> dict[str, str]:
+    return measuring_codes(plain, measures["suite"], measures["protocol"])
+
+
+def left_out(shelf: Shelf, jobs: Iterable[Job]) -> str:
+    """One line with † where runs of other code are there and do not count; empty where there are none."""
+    count = sum(shelf.left_out(job) for job in jobs)
+    return f"{OTHER_CODE} runs of other code that do not count: {count}; code=any uses them, marked" if count else ""
 
 
 def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Collected:
@@ -97,12 +132,12 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
     for job in jobs:
         about: dict[str, Any] = {"row": job.number, "label": job.row.label, "group": job.row.group, "seed": job.seed}
         run = shelf.find(job)
-        measured = newest(records.read_rows(run.folder / "results.csv")) if run else pd.DataFrame()
-        runs.append(about | (_facts(run, measured) if run else {"status": NOT_STARTED, "mark": False}))
+        measured = newest(_rows(shelf, job, run)) if run else pd.DataFrame()
+        runs.append(about | (_facts(run, job, measured) if run else {"status": NOT_STARTED, "mark": False}))
         if run is None or not run.trained:
             continue
         _check_data(job, run, digests)
-        known = newest(records.read_numbers(run.folder / "numbers.csv"), measured)
+        known = newest(shelf.counting(job, records.read_numbers(run.folder / "numbers.csv")), measured)
         doubts = suspicions(run.folder)
         for name, found in _accuracies(item, measured, job).items():
             copies: Any = found.to_dict("records")
@@ -110,7 +145,7 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
             rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
         for column in (column for column in item.columns.values() if column.quantity):
             numbers.append(known[_fits(known, column, ("quantity", "kind"))].assign(**about, column=column.name))
-    return combine(_frame(runs, RUNS), _joined(rows, (*ROWS, DOUBT)), _joined(numbers, NUMBERS))
+    return combine(_frame(runs, RUNS), _joined(rows, (*ROWS, *LATER)), _joined(numbers, NUMBERS))
 
 
 def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Collected:
@@ -126,7 +161,11 @@ def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Co
     return Collected(_frame(values, VALUES), runs, rows, numbers)
 
 
-def _facts(run: Run, measured: pd.DataFrame) -> dict[str, Any]:
+def _rows(shelf: Shelf, job: Job, run: Run) -> pd.DataFrame:
+    return shelf.counting(job, records.read_rows(run.folder / "results.csv"))
+
+
+def _facts(run: Run, job: Job, measured: pd.DataFrame) -> dict[str, Any]:
     """What is said of a run in one line."""
     environment, status = read_json(run.folder / FILE), run.status()
     facts = {name: measured[name].iloc[-1] for name in ("params", "flow_ode", "flow_discrete") if len(measured)}
@@ -136,7 +175,7 @@ def _facts(run: Run, measured: pd.DataFrame) -> dict[str, Any]:
         "status": run.state,
         "train_seconds": environment.get("train_seconds") or environment.get("wall_seconds"),
         "error": status.get("error") or "",
-        "mark": run.trained and other_code(run),
+        "mark": run.trained and run.of_other_code(job.plain),
     }
 
 
@@ -219,7 +258,7 @@ def _number(group: pd.DataFrame) -> dict[str, Any]:
 def _check_data(job: Job, run: Run, digests: dict[str, tuple[str, str]]) -> None:
     """Runs of one item on one data set must have seen the same samples."""
     data = {key: value for key, value in job.plain["data"].items() if key not in ("root", "source")}
-    digest = str(read_json(run.folder / FILE).get("data_digest"))
+    digest = data_of(run.folder)
     other, before = digests.setdefault(repr(data), (run.id, digest))
     if before != digest:
         raise BadInput(f"data: runs {other} and {run.id} saw different files; train one of them again")

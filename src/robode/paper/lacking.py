@@ -11,7 +11,8 @@ from robode.composition import Request, compose_jobs, hydra_session
 from robode.environment import FILE
 from robode.files import read_json
 from robode.instantiate import build, to_plain
-from robode.paper.collect import newest
+from robode.origin import ANY, SAME
+from robode.paper.collect import Shelf, newest
 from robode.paper.selection import Selection
 from robode.report import records
 from robode.robustness.masking_file import key_of, keyed, read_part
@@ -33,9 +34,14 @@ def evaluations(selection: Selection) -> list[DictConfig]:
     return found
 
 
-def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) -> int:
+def shelf_of(selection: Selection, asked: Iterable[DictConfig]) -> Shelf:
+    """The runs that count for a selection. asked: its `evaluations`."""
+    return Shelf(code=selection.code, asked=[to_plain(each) for each in asked])
+
+
+def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], code: str = SAME) -> int:
     """How many rows, quantities and verdicts the run lacks of what the training (`config`) and the evaluations
-    (`asked`) measure.
+    (`asked`) measure. code: SAME or ANY, whether what other code has measured counts.
 
     Raises:
         BadInput: a suite that does not fit the data.
@@ -44,13 +50,14 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
     from robode.data.parts import part_digest
     from robode.measurement import build_measurement
     from robode.robustness.masking_recorded import judgeable
-    from robode.robustness.suite import plan
 
     source = build(config["data"]["source"])
     digest = str(read_json(run.folder / FILE).get("data_digest"))
     rows = newest(records.read_rows(run.folder / "results.csv"))
     weights = rows["weights"].iloc[-1] if len(rows) else ""
-    known = {records.identity({str(name): value for name, value in row.items()}) for row in rows.to_dict("records")}
+    any_code = {"code": ""} if code == ANY else {}
+    lines: Any = rows.to_dict("records")
+    known = {records.identity(row | any_code) for row in lines}
     judged = keyed(read_part(run.folder, "verdicts"))
     missing = 0
     for each in ({"split": "test"}, *map(to_plain, asked)):
@@ -58,10 +65,12 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig]) ->
         measurement = build_measurement(config, source.facts, **choices)
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
         data = part_digest(digest, each.get("limit"), source)
-        wanted = plan(measurement.suite, measurement.protocol, source.facts, measurement.repeats, data)
-        measured = [same | row for _, row in wanted if records.identity(same | row) in known]
+        wanted = measurement.planned(data)
+        measured = [same | row for row in wanted if records.identity(same | row | any_code) in known]
         missing += len(wanted) - len(measured)
         if each.get("verdicts", 1):
             missing += sum(key_of(row) not in judged for row in measured if judgeable(run.folder, row))
-        missing += sum(not quantity.known(run.folder, weights) for quantity in measurement.quantities.values())
+        for name, quantity in measurement.quantities.items():
+            knows = quantity.known(run.folder, weights) if any_code else measurement.knows(name, run.folder, weights)
+            missing += not knows
     return missing

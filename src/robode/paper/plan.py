@@ -12,6 +12,7 @@ from robode.composition import Request, compose_jobs, hydra_session
 from robode.errors import BadInput
 from robode.identity import config_hash
 from robode.instantiate import to_plain
+from robode.origin import ANY
 from robode.paper.selection import Selection
 from robode.paper.spec import Row
 
@@ -71,8 +72,8 @@ def _seeded(selection: Selection, number: int, row: Row, words: tuple[str, ...],
     planned, asked = selection.seeds_of(row), selection.seeds
     for seed in dict.fromkeys([*(asked or ()), *planned]):
         cfg = composed.copy()
-        cfg.seed = seed
+        cfg.seed, cfg.code = seed, selection.code
         wanted = row.matches(selection.rows) and (asked is None or seed in asked)
-        force = ("force=true",) if selection.force else ()
-        jobs.append(Job(number, row, seed, (*words, f"seed={seed}", *force), cfg, wanted))
+        own = [*(["force=true"] if selection.force else []), *([f"code={ANY}"] if selection.code == ANY else [])]
+        jobs.append(Job(number, row, seed, (*words, f"seed={seed}", *own), cfg, wanted))
     return jobs

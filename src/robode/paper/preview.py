@@ -28,9 +28,9 @@ def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[DictConfi
         table.add_column(name, overflow="fold", justify="left" if name in ("row", "run", "state") else "right")
     seconds: list[float | None] = []
     for number, (job, each) in enumerate(zip(jobs, forecast("train", [job.cfg for job in jobs]), strict=True)):
-        missing = str(lacking(each.run, job.plain, asked)) if each.run.trained else "all"
+        missing = str(lacking(each.run, job.plain, asked, selection.code)) if each.run.trained else "all"
         left = f"{duration(each.seconds)}"
-        table.add_row(str(number), job.row.name, str(job.seed), str(each.run.folder), each.state, missing, left)
+        table.add_row(str(number), job.row.name, str(job.seed), str(each.run.folder), each.shown, missing, left)
         seconds.append(each.seconds)
     console.print(table, markup=False)
     known = [each for each in seconds if each is not None]

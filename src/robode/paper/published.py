@@ -10,14 +10,14 @@ import pandas as pd
 
 from robode.errors import BadInput
 from robode.files import read_json
-from robode.paper.collect import DOUBT, NUMBERS, ROWS, RUNS, Collected, combine
+from robode.paper.collect import LATER, NUMBERS, ROWS, RUNS, Collected, combine
 from robode.paper.spec import Item
 from robode.runs import OUTPUTS
 
 FACTS = "report.json"
 FILES = {"rows.csv": ROWS, "numbers.csv": NUMBERS, "runs.csv": RUNS}
 WORDS = ("label", "group", "column", "run", "folder", "status", "error", "checkpoint", "weights", "split", "protocol",
-         "evaluation", "suite", "perturbation", "norm", "quantity", "kind")  # fmt: skip
+         "evaluation", "suite", "perturbation", "norm", "quantity", "kind", "code")  # fmt: skip
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def restore(folder: Path, item: Item) -> Collected:
 
 
 def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], int]) -> pd.DataFrame:
-    texts = [name for name in columns if name in WORDS]
+    texts = [name for name in (*columns, "code") if name in WORDS]
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
@@ -51,7 +51,8 @@ def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], 
     lacking = [name for name in columns if name not in frame and name != "row"]
     if lacking:
         raise BadInput(f"{path}: expected the table of a report, but it has no column {lacking[0]}")
+    texts = [name for name in texts if name in frame]  # earlier versions kept no code
     frame[texts] = frame[texts].fillna("")
     row = [numbers.get(key, -1) for key in zip(frame["group"], frame["label"], strict=True)]
-    kept = [*columns, *({DOUBT} & set(frame))]  # tables of earlier versions have no doubts
+    kept = [*columns, *(name for name in LATER if name in frame)]
     return frame.assign(row=row)[kept].query("row >= 0").reset_index(drop=True)

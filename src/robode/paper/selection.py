@@ -13,6 +13,7 @@ import yaml
 from robode.errors import BadInput
 from robode.identity import VOLATILE
 from robode.listing import description
+from robode.origin import ANY, CODES, SAME
 from robode.paper import nodes
 from robode.paper.reading import FULL, find_item, items
 from robode.paper.spec import Item, Row, Size
@@ -20,7 +21,7 @@ from robode.paths import conf_dir, user_conf_dirs
 from robode.runs import OUTPUTS
 
 REPORTS = OUTPUTS / "reports"
-OWN = ("size", "variant", "seeds", "rows", "force", "fail_fast")  # words of `reproduce` itself
+OWN = ("size", "variant", "seeds", "rows", "force", "code", "fail_fast")  # words of `reproduce` itself
 FOR_EVALUATION_TOO = ("data.root", "repeats")
 
 
@@ -29,7 +30,8 @@ class Selection:
     """An item at one size and variant; it has the rows of that size only.
 
     seeds: instead of those of size and rows; rows: only run rows that contain one of these texts; words: the
-    user's own, appended to those of every training (and where they make sense to those of every evaluation).
+    user's own, appended to those of every training (and where they make sense to those of every evaluation); code:
+    whether runs of other code count (origin.CODES).
     """
 
     item: Item
@@ -39,6 +41,7 @@ class Selection:
     rows: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     force: bool = False
+    code: str = SAME
     fail_fast: bool = False
     config_dirs: tuple[str, ...] = ()
 
@@ -93,6 +96,7 @@ class Selection:
     def evaluations(self) -> list[tuple[str, ...]]:
         """Words of every `robode evaluate` that a run needs after its training, without the run."""
         more = [word for word in self.words if nodes.key_of(word) in FOR_EVALUATION_TOO]
+        more += [f"code={ANY}"] if self.code == ANY else []
         return [(*words, *self.size.evaluate, *more) for words in self.item.evaluations]
 
 
@@ -130,7 +134,8 @@ def select(where: str, words: Sequence[str], config_dirs: Sequence[str] = ()) ->
     selection = Selection(
         replace(item, rows=tuple(row for row in item.rows if row.matches(size.rows))), size, variant,
         nodes.seeds(given["seeds"], "seeds") if "seeds" in given else None,
-        _texts(given.get("rows", [])), tuple(rest), _flag(given, "force"), _flag(given, "fail_fast"),
+        _texts(given.get("rows", [])), tuple(rest), _flag(given, "force"),
+        nodes.chosen("code=", str(given.get("code", SAME)), list(CODES)), _flag(given, "fail_fast"),
         tuple(config_dirs),
     )  # fmt: skip
     _check(selection)

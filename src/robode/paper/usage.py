@@ -18,6 +18,7 @@ done again; several processes can share one reproduction; after an interruption 
   seeds=3, seeds=[1,2,5]     how many training seeds, or which, instead of those planned
   rows=TEXT, rows=[A,B]      only the rows whose group and label contain the text
   force=true                 train again what is done already
+  code=any                   count runs that other code trained, marked †, instead of training them anew
   fail_fast=true             stop at the first job that fails
   key=value                  any other word is given to every training: data.root=DIR trainer.threads=1; one that
                              changes the experiment is named in the report

@@ -14,12 +14,13 @@ FOLDER = "correct"
 
 
 def correct_path(run: Path | str, row: Mapping[str, Any]) -> Path:
-    """The file of a row of results.csv in the folder of its run; rows of equal weights share it."""
+    """The file of a row of results.csv in the folder of its run; rows of equal weights, by one code, share it."""
     level = f"{row['severity']:g}"
     if float(level) != row["severity"]:  # two severities must never share a file
         level = repr(float(row["severity"]))
     about = (row["evaluation"], row["weights"], row["split"], f"n{row['noise_seed']}", level, f"r{row['repeat']}")
-    return Path(run) / FOLDER / f"{'-'.join(map(str, about))}.npy"
+    code = [row["code"]] if row.get("code") else []  # earlier versions kept none
+    return Path(run) / FOLDER / f"{'-'.join(map(str, [*about, *code]))}.npy"
 
 
 def write_correct(run: Path | str, row: Mapping[str, Any], right: np.ndarray) -> None:

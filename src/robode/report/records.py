@@ -10,32 +10,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from robode.code_digest import canonical, network_of
 from robode.report import journal
 
 # weights: a hash of what the checkpoint held (it is written anew when a run goes on); seed: of the training;
-# evaluation: a hash of the perturbation without its severities, the protocol and the data (robustness.evaluation)
+# evaluation: a hash of the perturbation without its severities, the protocol and the data (robustness.evaluation);
+# code: which code measured it (code_digest.measuring_code), empty where an earlier version did
 COLUMNS = (
     "run", "checkpoint", "weights", "experiment", "model", "data", "split", "depth", "integrator", "params",
     "seed", "protocol", "noise_seed", "evaluation", "suite", "perturbation", "norm", "severity", "severity_unit",
     "space", "solver", "repeat", "n", "correct", "correct_finer", "accuracy", "accuracy_low", "accuracy_high",
-    "flow_ode", "flow_discrete", "end_to_end", "seconds", "commit",
+    "flow_ode", "flow_discrete", "end_to_end", "seconds", "commit", "code",
 )  # fmt: skip
 METRIC_COLUMNS = ("epoch", "step", "name", "value")
 BSM_COLUMNS = ("step", "layer", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max")
 
 # What was measured: rows that agree here are one measurement, which is never made twice. The name of the checkpoint
-# is no part of it: best.ckpt and last.ckpt may hold the same weights.
+# is no part of it: best.ckpt and last.ckpt may hold the same weights. Digests of code that are attested to be equal are
+# one.
 IDENTITY = (
     "run", "weights", "split", "evaluation", "protocol", "noise_seed", "suite", "perturbation", "norm", "severity",
-    "repeat",
+    "repeat", "code",
 )  # fmt: skip
 NUMBER_COLUMNS = (
-    "run", "checkpoint", "weights", "seed", "quantity", "value", "low", "high", "kind", "commit",
+    "run", "checkpoint", "weights", "seed", "quantity", "value", "low", "high", "kind", "commit", "code",
 )  # fmt: skip
 NUMBER_KINDS = ("exact", "certified_lower", "certified_upper", "attack_upper", "measured")
 # Columns that files of earlier versions lack; `widen` adds them. correct_finer: right answers to an attack's x' of the
 # network with a finer solver; end_to_end: certified Lipschitz constant of x -> logits in data units.
-ADDED = ("correct_finer", "end_to_end")
+ADDED = ("correct_finer", "end_to_end", "code")
 # A perturbation without a norm, a flow without a certificate … ; everything else must be said.
 MAY_BE_MISSING = frozenset(
     ("experiment", "norm", "solver", "commit", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
@@ -87,18 +90,20 @@ def append_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     journal.append(Path(path), columns, complete)
 
 
-def widen(path: Path | str) -> None:
-    """Gives a file of result rows that an earlier version wrote the columns `ADDED`, empty.
+def widen(path: Path | str, *more: str) -> None:
+    """Gives a file of result rows that an earlier version wrote the columns `ADDED`, empty. more: columns of the file
+    behind those of results.csv ("epoch").
 
     Raises:
         JobFailed: the disk refuses.
     """
-    journal.widen(Path(path), COLUMNS, ADDED)
+    journal.widen(Path(path), (*COLUMNS, *more), ADDED)
 
 
 def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells the measurement of a row from others, in the order of IDENTITY; None and "" are the same."""
-    return tuple("" if row[name] is None else row[name] for name in IDENTITY)
+    known = {**row, "code": canonical(row.get("code") or "")}
+    return tuple("" if known[name] is None else known[name] for name in IDENTITY)
 
 
 def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,6 +158,7 @@ def append_numbers(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
             raise ValueError(f"a row of numbers has unknown columns {unknown} and lacks {missing}")
         if row["kind"] not in NUMBER_KINDS:
             raise ValueError(f"kind: expected one of {', '.join(NUMBER_KINDS)}, got {row['kind']!r}")
+    journal.widen(Path(path), NUMBER_COLUMNS, ("code",))
     journal.append(Path(path), NUMBER_COLUMNS, rows)
 
 
@@ -193,13 +199,17 @@ def _typed(text: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
 
 
 def newest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the weights that each checkpoint name of a run (at each epoch, in a sweep) stood for last.
+    """The rows of the weights that each checkpoint name of a run (at each epoch, in a sweep) stood for last, as the
+    code that ran the network last found them; of a perturbation whose own code has changed, the last answers.
 
-    A run that goes on replaces best.ckpt and last.ckpt; what was measured before describes weights that are gone.
+    A run that goes on replaces best.ckpt and last.ckpt; what was measured before describes weights that are gone. Rows
+    that two codes measured are never side by side.
     """
     name = [column for column in ("run", "checkpoint", "epoch") if column in rows]
-    last = rows.groupby(name, dropna=False, sort=False)["weights"].transform("last")
-    return rows[rows["weights"] == last].reset_index(drop=True)
+    rows = rows.assign(network=rows["code"].map(network_of).astype(str))
+    last = rows.groupby(name, dropna=False, sort=False)[["weights", "network"]].transform("last")
+    shown = rows[(rows[["weights", "network"]] == last).all(axis=1)].drop(columns="network")
+    return shown.drop_duplicates([column for column in _key(shown) if column != "code"], keep="last", ignore_index=True)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -218,6 +228,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: copies of one measurement have different `flow_discrete`: they are of different networks.
     """
+    rows = rows.assign(code=rows["code"].map(canonical).astype(str))
     key = [name for name in _key(rows) if name != "repeat"]
     summaries = []
     for _, group in rows.groupby(key, sort=False, dropna=False):

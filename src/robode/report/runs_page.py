@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from robode.code_digest import canonical, recorded
 from robode.identity import config_hash, differences
 from robode.instantiate import to_plain
+from robode.origin import ANY
 from robode.paper.collect import Collected, Shelf, collect, newest
 from robode.paper.plan import Job
 from robode.paper.spec import About, Column, Item, Row
@@ -51,7 +53,7 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
         run = Run(folder)
         plain = to_plain(run.config())
         seed = int(plain.pop("seed"))
-        key = config_hash(plain)
+        key = config_hash(plain) + canonical(recorded(run.folder))  # two codes are two configurations
         configs.setdefault(key, plain)
         known = found.setdefault(key, {}).setdefault(seed, run)
         if known is not run and warnings is not None:
@@ -87,7 +89,7 @@ class _These(Shelf):
     """Runs that were named, wherever they are."""
 
     def __init__(self, runs: Mapping[tuple[int, int], Run]):
-        super().__init__()
+        super().__init__(code=ANY)
         self.runs = runs
 
     def find(self, job: Job) -> Run | None:

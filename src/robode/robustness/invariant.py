@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from robode.code_digest import network_of
 from robode.errors import JobFailed
 from robode.report.correct import correct_path, read_correct
 from robode.report.records import read_rows
@@ -21,14 +22,15 @@ from robode.robustness.attacks.balls import INSIDE
 Row = dict[str, Any]
 
 
-def check_invariant(folder: Path, weights: str, split: str) -> None:
-    """Look at all rows of a run's results.csv that are about these weights on this split, with their bits.
+def check_invariant(folder: Path, weights: str, split: str, code: str) -> None:
+    """Look at all rows of a run's results.csv that are about these weights on this split, with their bits. code: only
+    where this code ran the network (`network_code`), because in other code it may be another function.
 
     Raises:
         JobFailed: a certified sample was broken, or fewer are right without an attack than under it.
     """
     rows = read_rows(folder / "results.csv")
-    rows = rows[(rows["weights"] == weights) & (rows["split"] == split)]
+    rows = rows[(rows["weights"] == weights) & (rows["split"] == split) & (rows["code"].map(network_of) == code)]
     attacks = rows[rows["severity_unit"] == "eps"]
     for attack in _each(attacks):
         _check_clean(rows, attack)

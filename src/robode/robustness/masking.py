@@ -16,7 +16,6 @@ from robode.data.parts import spread
 from robode.errors import BadInput
 from robode.measurement import weights_digest
 from robode.network import Normalise, build_network
-from robode.report import records
 from robode.robustness.attacks.perturbations import SMOOTH
 from robode.robustness.copies import device_of, evaluating
 from robode.robustness.levels import check_count
@@ -71,11 +70,10 @@ class Believable(Quantity):
         self.steps, self.restarts, self.queries, self.seed = steps, restarts, queries, seed
 
     def known(self, folder: Path, weights: str) -> bool:
-        numbers = records.read_numbers(folder / "numbers.csv")
-        rows = {self._row_name(name) for name in self.gives}
-        if not rows <= set(numbers[numbers["weights"] == weights]["quantity"]):
-            return False
-        return any(self._is_mine(record, weights) for record in read_records(folder))
+        return super().known(folder, weights) and any(self._is_mine(each, weights) for each in read_records(folder))
+
+    def in_numbers(self) -> set[str]:
+        return {self._row_name(name) for name in self.gives}
 
     def suits(self, network: nn.Module) -> bool:
         """Anyone's: all that is asked is logits and their gradients."""

@@ -15,7 +15,7 @@ from robode.files import read_json, write_json
 
 FILE = "masking.json"
 BELIEVABLE, SUSPICIOUS = "believable", "suspicious because "  # how every verdict begins
-ROW = ("weights", "split", "evaluation", "noise_seed")  # and eps: the row that a verdict is about
+ROW = ("weights", "split", "evaluation", "noise_seed", "code")  # and eps: the row that a verdict is about
 
 Key = tuple[str, ...]
 
@@ -33,7 +33,8 @@ def write_part(folder: Path, part: str, entries: Sequence[Mapping[str, Any]]) ->
 
 def key_of(row: Mapping[str, Any]) -> Key:
     """What a row of results.csv (with `severity`) and its verdict (with `eps`) have in common."""
-    return (*(str(row.get(name)) for name in ROW), f"{float(row.get('eps', row.get('severity', 0.0))):.12g}")
+    about = ("" if row.get(name) is None else str(row[name]) for name in ROW)
+    return (*about, f"{float(row.get('eps', row.get('severity', 0.0))):.12g}")
 
 
 def keyed(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Mapping[str, Any]]:

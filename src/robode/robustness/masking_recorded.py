@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from robode.code_digest import network_of
 from robode.report import records
 from robode.report.correct import correct_path, read_correct
 from robode.robustness.attacks.balls import INSIDE, NORMS
@@ -26,22 +28,26 @@ class Recorded:
 
     weights: str
     split: str
+    code: str
     rows: Mapping[Key, Row]
     attacked: Mapping[Key, Attacked]
     certified: Sequence[tuple[float, Tensor]]
 
     @classmethod
     def of(cls, folder: Path, like: Row) -> Recorded:
-        """Those in a folder that agree with a row in weights, split and n."""
+        """Those in a folder that agree with a row in weights, split and n, and in the code that ran the network."""
         frame = records.read_rows(folder / "results.csv")
         same = [frame[name] == like[name] for name in ("weights", "split", "n")]
-        found: list[Row] = frame[same[0] & same[1] & same[2]].to_dict("records")
+        same.append(frame["code"].map(network_of) == network_of(like["code"]))
+        agreeing: Any = frame[np.logical_and.reduce(same)].to_dict("records")
+        found: list[Row] = list(agreeing)
         found = [row for row in found if correct_path(folder, row).is_file()]  # a copied results.csv has none
         rows = {key_of(row): row for row in found if is_attacked(row)}
         sure = [row for row in found if row["perturbation"] == "certified"]
         return cls(
             like["weights"],
             like["split"],
+            network_of(like["code"]),
             rows,
             {
                 key: Attacked(row["perturbation"], row["norm"], row["severity"], _bits(folder, row))

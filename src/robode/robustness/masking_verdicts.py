@@ -24,7 +24,7 @@ from robode.report.tables import percent
 from robode.robustness import masking_panel
 from robode.robustness.copies import device_of, evaluating
 from robode.robustness.masking import linear_classifier
-from robode.robustness.masking_file import Key, keyed, read_part, write_part
+from robode.robustness.masking_file import ROW, Key, keyed, read_part, write_part
 from robode.robustness.masking_recorded import Recorded, Row, judgeable
 from robode.robustness.masking_rows import SAME_EPS, Attacked, Climb, Evidence, Panel, judge, settled
 from robode.robustness.masking_trial import Trial
@@ -86,7 +86,7 @@ class Judging:
             return None
         verdict = judge(attacked, known)
         return {
-            **{name: _plain(row[name]) for name in ("weights", "split", "evaluation", "noise_seed", "perturbation")},
+            **{name: _plain(row[name]) for name in (*ROW, "perturbation")},
             "norm": attacked.norm,
             "eps": attacked.eps,
             "n": len(attacked.right),
@@ -118,6 +118,7 @@ class Judging:
         same = {
             "weights": recorded.weights,
             "split": recorded.split,
+            "code": recorded.code,
             "digest": self.digest,
             "n": len(self.samples.labels),
         }

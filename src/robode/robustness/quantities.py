@@ -52,7 +52,11 @@ class Quantity(ABC):
     def known(self, folder: Path, weights: str) -> bool:
         """Whether the run's folder has it already for the network with this digest."""
         numbers = records.read_numbers(folder / "numbers.csv")
-        return set(self.gives) <= set(numbers[numbers["weights"] == weights]["quantity"])
+        return self.in_numbers() <= set(numbers[numbers["weights"] == weights]["quantity"])
+
+    def in_numbers(self) -> set[str]:
+        """The names of its rows as they stand in numbers.csv."""
+        return set(self.gives)
 
     @abstractmethod
     def measure(self, network: Any, data: DataModule, folder: Path) -> list[dict[str, Any]]:
