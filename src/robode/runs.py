@@ -210,12 +210,9 @@ def set_aside(run: Run) -> None:
 def _renamed(config: DictConfig) -> None:
     """What a configuration of an earlier version says in today's words: `model.ends` chose encoder and head."""
     model = config.get("model")
-    if not isinstance(model, DictConfig) or "encoder" in config:
-        return
-    bounded = model.pop("ends", None) is not None
-    config["encoder"] = {"name": "bounded" if bounded else "auto", "bounded": bounded}
-    head = {"name": "orthonormal", "_target_": "robode.heads.Orthonormal"} if bounded else {"name": "linear"}
-    config["head"] = head
+    if isinstance(model, DictConfig) and model.pop("ends", None) is not None:
+        config["encoder"] = {"name": "bounded", "bounded": True}
+        config["head"] = {"name": "orthonormal", "_target_": "robode.heads.Orthonormal"}
 
 
 def check_name(name: str | None) -> None:
