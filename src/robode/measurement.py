@@ -18,7 +18,7 @@ from robode.errors import BadInput
 from robode.instantiate import build, build_each
 from robode.network import Network
 from robode.ode.integrators import ETD, MAX_SUBSTEPS
-from robode.report.records import append_numbers, wilson
+from robode.report.records import append_numbers
 from robode.report.style import write_whole
 from robode.robustness.certificates import Certified, constants
 from robode.robustness.corruptions import Perturbation
@@ -26,6 +26,8 @@ from robode.robustness.protocols import EvaluationProtocol
 from robode.robustness.quantities import Quantity
 from robode.robustness.suite import Known, Progress, evaluate_suite, plan, refusals, sample_grid
 from robode.runs import Run
+from robode.tasks.classification import Classification
+from robode.tasks.task import Task
 
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
 EVALUATION_BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
@@ -45,7 +47,7 @@ class About:
 class Measurement:
     """Which perturbations are measured how. seed: of the noise. config: the run's, with the training's seed.
 
-    quantities: the entries of the suite that give numbers and not accuracies.
+    quantities: the entries of the suite that give numbers and not scores of samples.
     left_out: one line for each perturbation or quantity that makes no sense for these data.
     """
 
@@ -96,31 +98,35 @@ class Measurement:
         about: About,
         network: nn.Module,
         x: Tensor,
-        labels: Tensor,
+        target: Tensor,
         *,
         progress: Progress = lambda done, total: None,
         known: Known = lambda row: False,
-        finished: Callable[[list[dict[str, Any]], list[np.ndarray]], None] = lambda rows, right: None,
+        finished: Callable[[list[dict[str, Any]], list[np.ndarray]], None] = lambda rows, scores: None,
     ) -> list[dict[str, Any]]:
-        """Rows with every column of records.COLUMNS. x: (n, *shape), uint8 or data units; labels: (n,).
+        """Rows with every column of records.COLUMNS. x: (n, *shape), uint8 or data units; target: (n, ...).
 
         known: rows that `asked` gives and that are not wanted again. finished: gets rows as soon as a noisy copy of the
-        data is done, and which samples were right, (n,) bool for each row.
+        data is done, and the score of each sample, (n,) for each row.
         """
         same = about.columns | {
             "params": parameter_count(network), "commit": git_state()["commit"], **self.certificates(network)
         }  # fmt: skip
 
-        def complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            return [same | row | _interval(row["correct"], row["n"]) for row in rows]
+        complete: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+        def add(rows: list[dict[str, Any]], scores: list[Tensor]) -> None:
+            each = [np.asarray(score, dtype=np.float32) for score in scores]
+            new = [same | _with_interval(*pair, self.facts.task) for pair in zip(rows, each, strict=True)]
+            complete.update((_question(row), row) for row in new)
+            finished(new, each)
 
         found = evaluate_suite(
-            network, x, labels, suite=self.suite, protocol=self.protocol, facts=self.facts, repeats=self.repeats,
+            network, x, target, suite=self.suite, protocol=self.protocol, facts=self.facts, repeats=self.repeats,
             seed=self.seed, data_digest=about.data_digest, batch_size=self.batch_size, progress=progress,
-            known=lambda row: known(about.columns | row | {"n": len(labels)}),
-            finished=lambda rows, right: finished(complete(rows), [each.numpy() for each in right]),
+            known=lambda row: known(about.columns | row | {"n": len(target)}), finished=add,
         )  # fmt: skip
-        return complete(found)
+        return [complete[_question(row)] for row in found]
 
     def certificates(self, network: nn.Module) -> dict[str, float]:
         """flow_ode, flow_discrete (nan without a flow) and end_to_end; inf where nothing is certified."""
@@ -142,27 +148,27 @@ class Measurement:
             append_numbers(run.folder / "numbers.csv", found)
         return found
 
-    def save_samples(self, run: Run, network: nn.Module, x: Tensor, labels: Tensor) -> None:
-        """samples.npz: a few samples under every perturbation with the predictions, for the grid figure.
+    def save_samples(self, run: Run, network: nn.Module, x: Tensor, target: Tensor) -> None:
+        """samples.npz: a few samples under every perturbation with the predicted classes, for the grid figure.
 
         Raises:
             JobFailed: the file cannot be written.
         """
-        image = len(self.facts.shape) == 3
-        if not image and self.facts.shape != (2,):
+        image, task = len(self.facts.shape) == 3, self.facts.task
+        if not isinstance(task, Classification) or not image and self.facts.shape != (2,):
             return
         count = SHOWN_IMAGES if image else SHOWN_POINTS
         grid = sample_grid(
-            network, x[:count], labels[:count], suite=self.suite, protocol=self.protocol, facts=self.facts,
+            network, x[:count], target[:count], suite=self.suite, protocol=self.protocol, facts=self.facts,
             seed=self.seed,
         )  # fmt: skip
         shown = np.stack([moved.numpy() for _, moved, _ in grid])
         arrays: dict[str, Any] = {
             "x": np.moveaxis(shown, 2, -1) if image else shown,
-            "labels": labels[:count].numpy(),
+            "labels": target[:count].numpy(),
             "predictions": np.stack([predictions.numpy() for _, _, predictions in grid]),
             "names": np.array([name for name, _, _ in grid]),
-            "class_names": np.array(self.facts.class_names),
+            "class_names": np.array(task.class_names),
         }
 
         def write(path: Any) -> None:
@@ -186,9 +192,22 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def _interval(correct: int, n: int) -> dict[str, float]:
-    low, high = wilson(correct, n)
-    return {"accuracy_low": low, "accuracy_high": high}
+def _question(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a row of a suite from the others."""
+    return tuple(row[name] for name in ("evaluation", "perturbation", "norm", "severity", "repeat"))
+
+
+def _with_interval(row: dict[str, Any], scores: np.ndarray, task: Task) -> dict[str, Any]:
+    """A row of a suite with what its task says of it."""
+    low, high = task.interval(scores)
+    return _of_bits(row) | {"task": str(task.measure), "score_low": low, "score_high": high}
+
+
+def _of_bits(row: dict[str, Any]) -> dict[str, Any]:
+    """ADAPTER, to be deleted when robustness.suite gives score and score_finer: rows that count right answers."""
+    n, row = row["n"], dict(row)
+    correct, finer, _ = (row.pop(name) for name in ("correct", "correct_finer", "accuracy"))
+    return row | {"score": correct / n, "score_finer": None if finer is None else finer / n}
 
 
 def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: Any) -> Measurement:
@@ -203,10 +222,10 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     quantities = {name: each for name, each in built.items() if isinstance(each, Quantity)}
     suite = {name: each for name, each in built.items() if name not in quantities}
     if not suite:
-        raise BadInput("suite: expected something to count right answers under, for example suite=[clean,eps_r]")
+        raise BadInput("suite: expected something to score the network under, for example suite=[clean,eps_r]")
     of_perturbations = refusals(suite, protocol, facts)
     reasons = {name: of_perturbations.get(each.name) for name, each in suite.items()}
-    reasons |= {name: each.refusal(facts) for name, each in quantities.items()}
+    reasons |= {name: _refusal(each, facts) for name, each in quantities.items()}
     if all(reasons[name] for name in suite):
         raise BadInput(f"suite: nothing in it fits these data ({', '.join(map(str, reasons.values()))})")
     return Measurement(
@@ -220,6 +239,12 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
         seed=chosen["seed"],
         batch_size=choices.get("batch_size", EVALUATION_BATCH),
     )
+
+
+def _refusal(quantity: Quantity, facts: DataFacts) -> str | None:
+    if quantity.of_classes and not isinstance(facts.task, Classification):
+        return f"suite={quantity.name}: is about classes, and these data are for {facts.task.name}"
+    return quantity.refusal(facts)
 
 
 def warnings_about(network: Network) -> list[str]:

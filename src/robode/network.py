@@ -35,7 +35,7 @@ class Network(nn.Module):
         self.normalise = make_normalise(facts, bounded)
         self.lift = make_lift(facts, flow, bounded)
         self.flow = flow
-        self.readout = make_readout(self._features(), facts.classes, bounded)
+        self.readout = make_readout(self._features(), facts.task.outputs, bounded)
 
     @torch.no_grad()
     def _features(self) -> int:

@@ -37,7 +37,7 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
     these from the command line. wait: false = raise `Busy` where another process has the run.
 
     Returns:
-        run (the folder), report (the page), rows, accuracy (clean), flow_ode, flow_discrete, trained (False where
+        run (the folder), report (the page), rows, task, score (clean), flow_ode, flow_discrete, trained (False where
         an earlier training was reused) and other_code (whether that was made by other sources).
 
     Raises:

@@ -35,6 +35,7 @@ class AdversarialSamples(Quantity):
 
     name = "adversarial_samples"
     gives = ("samples_robust",)
+    of_classes = True
 
     def __init__(self, count: int = 6, eps: float = 0.1):
         check_count("suite.adversarial_samples.count", count)

@@ -47,6 +47,7 @@ class Believable(Quantity):
         "masking/zero_gradients", "masking/random_gradients", "masking/saturation", "masking/ordering",
         "masking/black_box", "masking/large_eps", "masking/logit_rescaling", "masking/transfer", "masking/believable",
     )  # fmt: skip
+    of_classes = True
 
     def __init__(
         self,
@@ -137,7 +138,8 @@ def linear_classifier(data: DataModule) -> nn.Module:
     facts = data.facts
     x, labels = (each.cpu() for each in spread(data.split("train"), LEARNED_FROM))
     features = nn.Sequential(Normalise(facts.mean, facts.std, len(facts.shape)), nn.Flatten())
-    readout = nn.Linear(math.prod(facts.shape), facts.classes, device="meta").to_empty(device="cpu")  # draws nothing
+    sizes = math.prod(facts.shape), facts.task.outputs
+    readout = nn.Linear(*sizes, device="meta").to_empty(device="cpu")  # draws nothing
     with torch.no_grad():
         inputs = features(in_units(x))
         for parameter in readout.parameters():

@@ -28,6 +28,7 @@ class NoiseSamples(Quantity):
 
     name = "noise_samples"
     gives = ("noise_samples",)
+    of_classes = True
 
     def __init__(self, count: int = 10):
         check_count("suite.noise_samples.count", count)

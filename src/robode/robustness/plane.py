@@ -35,6 +35,7 @@ class Field2D(Quantity):
 
     name = "field_2d"
     gives = ("flow_displacement",)
+    of_classes = True
 
     def __init__(self, radius: float = 0.3, margin: float = 2.0):
         for key, value in (("radius", radius), ("margin", margin)):

@@ -26,10 +26,12 @@ class Quantity(ABC):
     """Something that is measured once for each network, beside the perturbations of a suite.
 
     name: as the user knows it; gives: the names of its rows in numbers.csv. An entry of a suite may be one.
+    of_classes: whether it makes sense for classifications only.
     """
 
     name: ClassVar[str]
     gives: ClassVar[tuple[str, ...]]
+    of_classes: ClassVar[bool] = False
 
     def refusal(self, facts: DataFacts) -> str | None:
         """Why it makes no sense for these data, in one line; None where it does."""
@@ -80,6 +82,7 @@ class EpsR(Quantity):
 
     name = "eps_r"
     gives = ("eps_r",)
+    of_classes = True
 
     def __init__(self, gap: float = GAP, budget: int = BUDGET):
         if not 0 < gap < 1:

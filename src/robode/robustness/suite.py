@@ -130,8 +130,8 @@ def refusals(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> di
     _check_distinct(suite, protocol)
     inside, reasons = protocol.bounds(facts), {}
     for each in suite.values():
-        if facts.classes < each.least_classes:
-            reasons[each.name] = f"needs at least {each.least_classes} classes, these data have {facts.classes}"
+        if facts.task.outputs < each.least_classes:
+            reasons[each.name] = f"needs at least {each.least_classes} classes, these data have {facts.task.outputs}"
         else:
             reasons[each.name] = each.refusal(facts.bounds if each.in_data_units else inside) or ""
     return {name: reason for name, reason in reasons.items() if reason}

@@ -34,9 +34,10 @@ class Wasserstein(Quantity):
 
     name = "wasserstein"
     gives = ("w1_network", "w1_exact")
+    of_classes = True
 
     def refusal(self, facts: DataFacts) -> str | None:
-        right = facts.shape == (2,) and facts.classes == 2
+        right = facts.shape == (2,) and facts.task.outputs == 2
         return None if right else f"suite=wasserstein: is for two samples of the plane, not shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
