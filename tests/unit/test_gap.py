@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from robode.report.gap import Gap, shares
+from robode.tasks.measure import CLASSIFICATION
 
-COLUMNS = ["row", "label", "group", "seed", "perturbation", "severity", "correct", "n"]
+COLUMNS = ["row", "label", "group", "seed", "perturbation", "severity", "score", "task"]
 
 
 def rows(*lines):
@@ -15,11 +16,11 @@ def rows(*lines):
 
 
 FOUND = rows(
-    (0, "ResNet", "", 1, "clean", 0.0, 90, 100), (0, "ResNet", "", 2, "clean", 0.0, 80, 100),
-    (0, "ResNet", "", 1, "certified", 0.3, 0, 100), (0, "ResNet", "", 1, "standard_l2", 0.3, 40, 100),
-    (0, "ResNet", "", 2, "certified", 0.3, 10, 100), (0, "ResNet", "", 2, "standard_l2", 0.3, 60, 100),
-    (1, "CH-NODE", "N = 4", 1, "certified", 0.3, 70, 100), (1, "CH-NODE", "N = 4", 1, "certified", 1.0, 5, 100),
-    (1, "CH-NODE", "N = 4", 1, "standard_l2", 0.3, 75, 100), (1, "CH-NODE", "N = 4", 1, "pgd_l2", 1.0, 9, 100),
+    (0, "ResNet", "", 1, "clean", 0.0, 0.9, str(CLASSIFICATION)), (0, "ResNet", "", 2, "clean", 0.0, 0.8, str(CLASSIFICATION)),
+    (0, "ResNet", "", 1, "certified", 0.3, 0, str(CLASSIFICATION)), (0, "ResNet", "", 1, "standard_l2", 0.3, 0.4, str(CLASSIFICATION)),
+    (0, "ResNet", "", 2, "certified", 0.3, 0.1, str(CLASSIFICATION)), (0, "ResNet", "", 2, "standard_l2", 0.3, 0.6, str(CLASSIFICATION)),
+    (1, "CH-NODE", "N = 4", 1, "certified", 0.3, 0.7, str(CLASSIFICATION)), (1, "CH-NODE", "N = 4", 1, "certified", 1.0, 0.05, str(CLASSIFICATION)),
+    (1, "CH-NODE", "N = 4", 1, "standard_l2", 0.3, 0.75, str(CLASSIFICATION)), (1, "CH-NODE", "N = 4", 1, "pgd_l2", 1.0, 0.09, str(CLASSIFICATION)),
 )  # fmt: skip
 
 

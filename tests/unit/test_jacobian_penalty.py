@@ -8,9 +8,10 @@ from robode.data.facts import DataFacts
 from robode.errors import BadInput
 from robode.network import build_network
 from robode.objectives.jacobian_penalty import JacobianPenalty
+from robode.tasks.classification import Classification
 
-GREY = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
-POINTS = DataFacts((2,), 3, (0.1, -0.2), (1.0, 2.0), None, ("a", "b", "c"))
+GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+POINTS = DataFacts((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))
 FAMILIES = [
     ("chnode", "etd"),
     ("chnode", "imex"),

@@ -136,7 +136,7 @@ def test_other_noise_is_not_paired_and_a_damaged_file_is_named(tmp_path):
     mine = there.rows["row"] == 1
     moved = dataclasses.replace(there, rows=there.rows.assign(evaluation=there.rows["evaluation"].where(~mine, "e0")))
     assert paired(ITEM, moved, []) == []
-    damaged = sorted(tmp_path.glob("**/correct/*.npy"))[0]
+    damaged = sorted(tmp_path.glob("**/scores/*.npy"))[0]
     damaged.write_bytes(b"half")
     warnings = []
     assert len(paired(ITEM, there, warnings)) == 2 * len(SEEDS) - 1

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from robode.errors import BadInput
-from robode.report.statistics import estimate, mcnemar, pooled, repeat_spread, rounding, verdict
+from robode.report.statistics import estimate, paired_test, pooled, repeat_spread, rounding, verdict
 
 
 def test_one_value_has_a_mean_and_no_interval():
@@ -89,14 +89,14 @@ def test_pooling_refuses_the_same_seed_twice():
 
 
 def test_mcnemar_without_a_discordant_sample_says_nothing():
-    found = mcnemar([1, 1, 0], [1, 1, 0])
+    found = paired_test([1, 1, 0], [1, 1, 0])
     assert (found.p, found.only_a, found.only_b, found.difference) == (1.0, 0, 0, 0)
     assert (found.samples, found.copies) == (3, 1)
-    opposite = mcnemar([[1, 0], [0, 1]], [[0, 1], [1, 0]])  # each image once for a, once for b
+    opposite = paired_test([[1, 0], [0, 1]], [[0, 1], [1, 0]])  # each image once for a, once for b
     assert opposite.p == 1.0 and opposite.only_a == opposite.only_b == 1
 
 
 @pytest.mark.parametrize(("a", "b"), [([1, 0], [1]), ([], []), ([[1], [0]], [[1]])])
 def test_mcnemar_refuses_other_samples(a, b):
     with pytest.raises(ValueError, match="same samples"):
-        mcnemar(a, b)
+        paired_test(a, b)

@@ -42,8 +42,8 @@ NOT_STARTED = "not started"
 class Collected:
     """What the runs of an item have found so far.
 
-    values: one line per (row, column, seed) that was measured: value (of a score the mean, for accuracies a fraction, over
-    `repeats` noisy copies with standard deviation `spread`), low and high (numbers that are known from two sides),
+    values: one line per (row, column, seed) that was measured: value (the mean score, for accuracies a fraction, over
+    `repeats` noisy copies, with standard deviation `spread`), low and high (numbers that are known from two sides),
     n samples, and why a verdict calls it suspicious (DOUBT). runs: one line per (row, seed), also where nothing was
     done yet. rows, numbers: the lines of results.csv and numbers.csv that the values are made of.
     """

@@ -41,7 +41,7 @@ INACTIVE_HCGAMMA = 3.0  # exp(−3) ≈ 0.05: beyond it the Hamiltonian part no 
 def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) -> Figure:
     """Loss, score, damping, certified bounds and hcγ over epochs, one panel for each that was logged.
 
-    metrics: METRIC_COLUMNS; measure: of the task. The x axis counts completed epochs (`epoch` in the file counts from 0).
+    metrics: METRIC_COLUMNS; measure: of the task. The x axis counts completed epochs (`epoch` counts from 0).
     """
     metrics = metrics[np.isfinite(metrics["value"])]
     metrics = metrics.assign(x=_completed_epochs(metrics), last=metrics["name"].str.rsplit("/").str[-1])

@@ -47,7 +47,8 @@ class Gap:
 
 
 def shares(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """row, name, severity, clean, certified, attacked (shares in percent, other scores as they are): radii at which a row has both. rows: of a collected
+    """row, name, severity, clean, certified, attacked (shares in percent, other scores as they are): radii at
+    which a row has both. rows: of a collected
     item (one for each cell's measurement: row, group, label, seed, perturbation, severity, task, score)."""
     kinds = {"certified": "certified", attack: "attacked"}
     found = rows[rows["perturbation"].isin([*kinds, "clean"])].copy()

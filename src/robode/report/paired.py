@@ -27,7 +27,7 @@ _Copies = dict[tuple[Any, ...], np.ndarray]
 
 
 def paired(item: Item, collected: Collected, warnings: list[str]) -> list[dict[str, Any]]:
-    """McNemar's test, or that of sign flips, of every two rows of a group, for each column and each seed that both have.
+    """McNemar's test, or sign flips, of every two rows of a group, for each column and each seed that both have.
 
     Only the copies that both were measured on count (same evaluation, noise seed, severity and repeat).
 

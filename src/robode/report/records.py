@@ -33,8 +33,8 @@ NUMBER_COLUMNS = (
     "run", "checkpoint", "weights", "seed", "quantity", "value", "low", "high", "kind", "commit",
 )  # fmt: skip
 NUMBER_KINDS = ("exact", "certified_lower", "certified_upper", "attack_upper", "measured")
-# Columns that files of earlier versions lack; `widen` adds them. end_to_end: certified Lipschitz constant of x -> output
-# in data units. Others they have by another name (`renamed`): they counted right answers, of classifications alone.
+# Columns that files of earlier versions lack; `widen` adds them. end_to_end: certified Lipschitz constant of x ->
+# output in data units. Others have another name there (`renamed`): they counted right answers.
 ADDED = ("score_finer", "end_to_end")
 # A perturbation without a norm, a flow without a certificate … ; everything else must be said.
 MAY_BE_MISSING = frozenset(
@@ -51,8 +51,8 @@ ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that di
 def append_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append result rows (keys: COLUMNS, and `epoch` in every row or in none) to a tidy CSV file.
 
-    score: the mean over the n samples, of shares a whole number of n-ths; score_finer: the same with a finer solver, for
-    clean and attacked samples. The interval of a share is Wilson's, whatever a row says; any other must be said.
+    score: the mean over the n samples, of shares a whole number of n-ths; score_finer: the same with a finer solver,
+    for clean and attacked samples. The interval of a share is Wilson's, whatever a row says; any other must be said.
 
     Raises:
         ValueError: a row that lacks a column, has an unknown one, or contradicts itself.
@@ -242,8 +242,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
                 f"one measurement of {last['run']} has flow_discrete {sorted(set(bounds))}: several networks"
             )
         n = int(group["n"].min())
+        last.update(_over_copies(group, n))
         last |= {
-            **_over_copies(group, n),
             "n": n, "repeats": len(group), "score_std": float(group["score"].std()),
             "seconds": float(group["seconds"].sum()),
         }  # fmt: skip

@@ -112,8 +112,8 @@ class RobustCurve:
 
 
 def shares(rows: pd.DataFrame, perturbations: Collection[str]) -> pd.DataFrame:
-    """row, name, norm, perturbation, severity, how many seeds, and over these the mean of the score and (low, high), its
-    95 % prediction interval, of shares within [0, 1], NaN below ENOUGH seeds; by row and severity.
+    """row, name, norm, perturbation, severity, how many seeds, and over these the mean of the score and (low, high),
+    its 95 % prediction interval, of shares within [0, 1], NaN below ENOUGH seeds; by row and severity.
 
     rows: of a collected item, one for each noisy copy of a cell's measurement.
     """

@@ -54,7 +54,7 @@ def write_scores(run: Path | str, row: Mapping[str, Any], scores: np.ndarray) ->
 def read_scores(run: Path | str, row: Mapping[str, Any]) -> np.ndarray:
     """The score of each sample of its split, (n,) float32 in the order of the data.
 
-    run: the folder of the row's run; row: with task, evaluation, weights, split, noise_seed, severity, repeat, n, score.
+    run: the folder of the row's run; row: with evaluation, weights, split, noise_seed, severity, repeat, n, score.
 
     Raises:
         JobFailed: the file is missing or damaged, or does not belong to the row.

@@ -158,8 +158,8 @@ class Paired:
 def paired_test(a: npt.ArrayLike, b: npt.ArrayLike) -> Paired:
     """Exact test of whether two networks score alike; a, b: scores (n,) or, for noisy copies, (copies, n).
 
-    Bits (who is right), one copy: McNemar's test in its exact form, the two-sided binomial test of the discordant samples (McNemar,
-    Psychometrika 12, 1947; it never rejects too often, unlike the mid-p of Fagerland et al., 2013).
+    Bits (who is right), one copy: McNemar's test in its exact form, the two-sided binomial test of the discordant
+    samples (McNemar, Psychometrika 12, 1947; it never rejects too often, unlike the mid-p of Fagerland et al., 2013).
 
     Several copies of the same images are not independent, so their counts must not be added up. The images are
     independent: per image the copies are added to one difference d_i, and under the null hypothesis that the networks

@@ -1,5 +1,5 @@
-"""What is certified within r is no better than what attacks of length <= r leave, and that no better than the clean score,
-on the same samples: checked after each evaluation.
+"""What is certified within r is no better than what attacks of length <= r leave, and that no better than the clean
+score, on the same samples: checked after each evaluation.
 
 A violation means that a certificate, an attack or the counting is wrong. It is hardly rounding: `Certified` counts a
 sample only with room for many times what float32 adds (certificates.TIMES_ERROR), and scores that are no shares have
