@@ -42,8 +42,8 @@ FLOWS: dict[str, Callable[[], Flow]] = {
 def problem(flow: Flow, steps: int) -> tuple[Network, Tensor, Tensor]:
     """A network in float64 after `steps` of training on blobs, and 100 samples with its own answers as labels."""
     network = Network(IMAGES, flow)
-    centres = torch.rand(IMAGES.classes, *IMAGES.shape)
-    labels = torch.arange(100) % IMAGES.classes
+    centres = torch.rand(IMAGES.task.outputs, *IMAGES.shape)
+    labels = torch.arange(100) % IMAGES.task.outputs
     x = (centres[labels] + 0.3 * torch.randn(100, *IMAGES.shape)).clamp(0, 1)
     adam = torch.optim.Adam(network.parameters(), lr=0.03)
     for _ in range(steps):
@@ -122,7 +122,10 @@ BROKEN: dict[str, tuple[tuple[tuple[str, float, str], ...], str]] = {
     "a shorter one": ((("pgd", 0.05, "01110"),), "broken by pgd (l2, eps=0.05), first sample 0"),
     "both": ((("pgd", 0.1, "00110"),), "2 of 5 samples"),
     "an l1 attack": ((("pgd l1", 0.3, "01110"),), "radius 0.3 and broken by pgd (l1, eps=0.3)"),
-    "better than clean": ((("pgd", 0.1, "11111"),), "leaves accuracy 100.0 % on 5 samples, better than 80.0 % without it"),
+    "better than clean": (
+        (("pgd", 0.1, "11111"),),
+        "leaves accuracy 100.0 % on 5 samples, better than 80.0 % without it",
+    ),
 }  # fmt: skip
 HELD: Mapping[str, tuple[tuple[str, float, str], ...]] = {
     "no attack": (),

@@ -7,12 +7,14 @@ from matplotlib.collections import PolyCollection
 from robode.report import records
 from robode.report.attack_curve import score_against_attacks
 from robode.report.style import INK
+from robode.tasks.intervals import wilson
 from robode.tasks.measure import CLASSIFICATION
 
 SAME = {
     "run": "r", "checkpoint": "best", "weights": "w", "experiment": "", "model": "chnode", "data": "mnist5k",
     "split": "test", "depth": 4, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
-    "suite": "s", "space": "data", "repeat": 0, "n": 100, "task": str(CLASSIFICATION), "seconds": 1.0, "flow_discrete": 1.0,
+    "suite": "s", "space": "data", "repeat": 0, "n": 100, "seconds": 1.0, "flow_discrete": 1.0,
+    "task": str(CLASSIFICATION),
 }  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def test_a_file_of_an_earlier_version_is_widened_and_keeps_its_rows(tmp_path):
     records.widen(path)
     rows = records.read_rows(path)
     assert list(rows.columns) == list(records.COLUMNS) and len(rows) == 1
-    assert rows["score_finer"].isna().all() and rows["score"].iloc[0] == 0.01
+    assert rows["score_finer"].isna().all() and rows["score"].iloc[0] == 1
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     records.widen(other)

@@ -256,10 +256,10 @@ def _over_copies(group: pd.DataFrame, n: int) -> dict[str, float]:
     """score, score_finer and the interval of several noisy copies of the same n samples."""
     finer = pd.to_numeric(group["score_finer"], errors="coerce").astype(float)
     if measure_named(group["task"].iloc[-1]).shares:
-        total = group["n"].sum()
+        total = int(group["n"].sum())
         score = sum(counted(*each) for each in zip(group["score"], group["n"], strict=True)) / total
         low, high = wilson(score * n, n)
-        again = (finer * group["n"]).round().sum(skipna=False) / total
+        again = (finer * group["n"].astype(float)).round().sum(skipna=False) / total
     else:
         score, again = group["score"].mean(), finer.mean(skipna=False)
         low, high = group["score_low"].min(), group["score_high"].max()
