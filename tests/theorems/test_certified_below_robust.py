@@ -21,12 +21,14 @@ from robode.network import Network
 from robode.ode.flow import Flow
 from robode.ode.integrators import ETD, IMEX, Euler
 from robode.report.records import append_rows
+from robode.report.scores import mean_score
 from robode.report.store import Store
 from robode.robustness.attacks import pgd
 from robode.robustness.certificates import Certified, certified_radii
 from robode.robustness.invariant import check_invariant
 from robode.tasks.classification import Classification
 from robode.tasks.measure import CLASSIFICATION
+from robode.tasks.regression import Regression
 
 IMAGES = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 FLOWS: dict[str, Callable[[], Flow]] = {
@@ -163,3 +165,28 @@ def test_rows_without_their_bits_are_passed_over(tmp_path: Path) -> None:
     row = SAME | KINDS["pgd"] | {"severity": 0.1, "evaluation": "pgd", "n": 5, "score": 0.0}
     append_rows(tmp_path / "results.csv", [row])
     check_invariant(tmp_path, "w", "test")
+
+
+ERRORS = {
+    "holds": ([0.5, 1.0], [0.6, 1.5], [0.7, 2.0], ""),
+    "rounding": ([0.5, 1.0], [0.6, 1.5], [0.6 * (1 - 1e-6), 1.5], ""),
+    "a broken bound": ([0.5, 1.0], [0.6, 1.5], [0.7, 1.2], "1 of 2 samples are certified at radius 0.1 and broken by"),
+    "better than clean": ([0.5, 1.0], [0.2, 0.3], [0.7, 2.0], "leaves error 0.250 on 2 samples, better than 0.750"),
+}  # clean, attacked, certified
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_of_errors_the_certified_one_is_the_largest(name: str, tmp_path: Path) -> None:
+    *found, expected = ERRORS[name]
+    task, store = Regression(2), Store(tmp_path)
+    for kind, severity, errors in zip(("clean", "pgd", "certified"), (0.0, 0.1, 0.1), found, strict=True):
+        scores = np.array(errors, dtype=np.float32)
+        low, high = task.interval(scores)
+        row = SAME | KINDS[kind] | {"severity": severity, "evaluation": kind, "n": 2, "task": str(task.measure)}
+        store.add([row | {"score": mean_score(scores), "score_low": low, "score_high": high}], [scores])
+    if not expected:
+        check_invariant(tmp_path, "w", "test")
+        return
+    with pytest.raises(JobFailed) as caught:
+        check_invariant(tmp_path, "w", "test")
+    assert expected in str(caught.value)

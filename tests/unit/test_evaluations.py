@@ -20,6 +20,7 @@ from robode.report.store import Store
 from robode.robustness.copies import Copies
 from robode.runs import Run
 from robode.tasks.measure import CLASSIFICATION
+from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
 from robode.training.checkpoints import load_weights
 
@@ -142,6 +143,29 @@ def test_bits_of_another_row_are_refused(tmp_path):
     for other in ({"n": 10, "score": 0.8}, {"n": 17, "score": 9 / 17}, {"n": 8, "score": 1.0}):
         with pytest.raises(JobFailed, match="does not say the same"):
             read_scores(tmp_path, row | other)
+
+
+def test_bits_of_an_earlier_version_are_read_where_they_lie(run):
+    first = evaluate(run)
+    (run.folder / "scores").rename(run.folder / "correct")
+    before = {row["severity"]: read_scores(run.folder, row).tolist() for row in first if row["repeat"] == 0}
+    assert answers(evaluate(run)) == answers(first) and not (run.folder / "scores").exists(), (
+        "nothing is measured again"
+    )
+    write_scores(run.folder, first[0], 1 - np.array(before[first[0]["severity"]]))
+    assert scores_path(run.folder, first[0]).parent.name == "scores", "what is written anew counts"
+
+
+def test_errors_are_kept_as_they_are_and_bits_eight_a_byte(tmp_path):
+    row = {"evaluation": "e", "weights": "w", "split": "test", "noise_seed": 0, "severity": 0.05, "repeat": 0, "n": 3}
+    errors = np.array([0.5, np.inf, 1e-3], dtype=np.float32)
+    write_scores(tmp_path, row | {"task": str(Regression(1).measure)}, errors)
+    assert (read_scores(tmp_path, row | {"score": np.inf}) == errors).all()
+    with pytest.raises(JobFailed, match="does not say the same"):
+        read_scores(tmp_path, row | {"score": 0.5})
+    with pytest.raises(ValueError, match="0 or 1"):
+        write_scores(tmp_path, row | {"task": str(CLASSIFICATION)}, errors)
+    assert np.load(scores_path(tmp_path, row)).dtype == np.float32
 
 
 def test_two_severities_never_share_a_file(tmp_path):

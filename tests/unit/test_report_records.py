@@ -10,6 +10,7 @@ from small_tables import result_row as row
 from robode.errors import JobFailed
 from robode.report import journal, records
 from robode.tasks.intervals import wilson
+from robode.tasks.regression import Regression
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (83, 100), (1, 1), (9_640, 10_000)])
@@ -185,6 +186,67 @@ def test_a_resumed_log_keeps_the_last_value_of_a_step(tmp_path):
     frame = records.read_metrics(path)
     assert frame[frame["name"] == "train/loss"]["value"].tolist() == [2.0, 0.5]
     assert len(frame) == 3
+
+
+OLD = (
+    "run,checkpoint,weights,experiment,model,data,split,depth,integrator,params,seed,protocol,noise_seed,evaluation,"
+    "suite,perturbation,norm,severity,severity_unit,space,solver,repeat,n,correct,correct_finer,accuracy,accuracy_low,"
+    "accuracy_high,flow_ode,flow_discrete,end_to_end,seconds,commit"
+).split(",")
+
+
+def of_an_earlier_version(path, *rows, lacks=()):
+    """A results.csv as the version wrote it that counted right answers."""
+    journal.append(path, [name for name in OLD if name not in lacks], rows)
+
+
+def old_row(correct, n, finer=None, **changes):
+    low, high = wilson(correct, n)
+    found = {"n": n, "correct": correct, "correct_finer": finer, "accuracy": correct / n}
+    shown = {name: value for name, value in row(**changes).items() if name in OLD}
+    return shown | found | {"accuracy_low": low, "accuracy_high": high}
+
+
+@pytest.mark.parametrize("lacks", [(), ("correct_finer", "end_to_end")])
+def test_a_file_that_counted_right_answers_is_read_and_rewritten_with_the_same_numbers(tmp_path, lacks):
+    path, fresh = tmp_path / "results.csv", tmp_path / "fresh.csv"
+    counts = [(k, n) for n in (3, 7, 300, 9973) for k in sorted({0, 1, n // 3, n})]
+    old = [old_row(k, n, k // 2, evaluation=f"{k}-{n}") for k, n in counts]
+    of_an_earlier_version(path, *({key: each[key] for key in each if key not in lacks} for each in old), lacks=lacks)
+    before = records.read_rows(path)
+    records.widen(path)
+    assert path.read_text().splitlines()[0] == ",".join(records.COLUMNS)
+    after = records.read_rows(path)
+    assert after[list(before.columns)].equals(before) and list(after.columns) == list(records.COLUMNS)
+    new = [row(correct=k, n=n, evaluation=f"{k}-{n}", score_finer=k // 2 / n) for k, n in counts]
+    records.append_rows(fresh, new)
+    for name in ("task", "score", "score_low", "score_high", *(() if lacks else ("score_finer",))):
+        assert after[name].tolist() == records.read_rows(fresh)[name].tolist(), name
+    assert records.summarise(after)["score"].tolist() == [k / n for k, n in counts]
+    text = path.read_text()
+    records.widen(path)
+    assert path.read_text() == text
+
+
+def test_an_old_log_of_a_sweep_can_be_gone_on_with(tmp_path):
+    path = tmp_path / "robustness_sweep.csv"
+    journal.append(path, [*OLD, "epoch"], [old_row(80, 100) | {"epoch": 0}])
+    records.widen(path)
+    records.append_rows(path, [row(correct=90, epoch=1)])
+    assert records.read_rows(path)[["epoch", "score"]].values.tolist() == [[0, 0.8], [1, 0.9]]
+
+
+def test_other_scores_than_shares_bring_their_interval_and_keep_it_over_copies(tmp_path):
+    path = tmp_path / "results.csv"
+    error = {"task": str(Regression(2, "rad").measure), "score": 0.5, "score_low": 0.25, "score_high": 0.75}
+    records.append_rows(
+        path, [row(**error), row(repeat=1, **error | {"score": 1.0, "score_low": 0.5, "score_high": 1.5})]
+    )
+    (found,) = (line for _, line in records.summarise(records.read_rows(path)).iterrows())
+    assert found[["score", "score_low", "score_high"]].tolist() == [0.75, 0.375, 1.125]
+    for wrong in ({"score_low": None}, {"score_low": 0.6}, {"score_high": 0.4}):
+        with pytest.raises(ValueError, match="score_low <= score <= score_high"):
+            records.append_rows(path, [row(**error | wrong)])
 
 
 def test_repeats_of_the_same_images_do_not_narrow_the_interval(tmp_path):

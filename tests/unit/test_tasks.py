@@ -118,9 +118,9 @@ def test_how_scores_read():
     assert CLASSES.measure == CLASSIFICATION == measure_named("") == measure_named(None)
     assert str(ERRORS.measure) == "regression: error in rad (lower is better)"
     assert (CLASSIFICATION.text(0.964), CLASSIFICATION.interval(0.951, 0.973)) == ("96.4 %", "[95.1, 97.3]")
-    assert (ERRORS.measure.text(0.012345), ERRORS.measure.interval(0.01, 0.02)) == ("0.0123", "[0.01, 0.02]")
-    assert (ERRORS.measure.text(math.inf), ERRORS.measure.text(math.nan), ERRORS.measure.label) == (
-        "∞",
+    assert (ERRORS.measure.text(0.012345), ERRORS.measure.interval(0.01, 0.02)) == ("0.0123", "[0.0100, 0.0200]")
+    assert (ERRORS.measure.text(123.4), ERRORS.measure.text(math.nan), ERRORS.measure.label) == (
+        "123",
         "–",
         "error (rad)",
     )

@@ -211,6 +211,7 @@ def _count(n: int, noun: str) -> str:
 
 def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
     notes = ["Accuracies in percent."] if (cells["unit"] == "%").any() else []
+    notes += [f"Scores in {unit}." for unit in cells["unit"].unique() if unit not in ("%", "")]
     if compared:
         percents, others = f"{statistics.WIDEST:g} percentage points", "half of the printed number"
         limit = " or ".join(dict.fromkeys(percents if unit == "%" else others for unit in cells["unit"].unique()))

@@ -37,7 +37,7 @@ class Measure:
             return "–"
         if math.isinf(score):
             return "∞" if score > 0 else "−∞"
-        return f"{100 * score:.{digits}f} %" if self.shares else f"{score:.3g}"
+        return f"{100 * score:.{digits}f} %" if self.shares else f"{score:#.3g}".rstrip(".")
 
     def interval(self, low: float, high: float) -> str:
         """0.951, 0.973 → "[95.1, 97.3]" (percent); of other scores as they are."""
