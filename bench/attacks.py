@@ -182,8 +182,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     source = MNIST5k()
     train, test = source.load()
-    x, labels = test.x[: args.images].float() / 255, test.labels[: args.images]
-    network = trained(args.network, source.facts, train.x.float() / 255, train.labels, args.epochs)
+    x, labels = test.x[: args.images].float() / 255, test.target[: args.images]
+    network = trained(args.network, source.facts, train.x.float() / 255, train.target, args.epochs)
     print(f"{args.network}, {len(x)} images, batches of {args.batch_size}, {args.threads} thread(s)", end=", ")
     print(f"clean accuracy {robust(network, x, labels):.1%}; paired with foolbox (PGD) and pyautoattack (APGD)")
     print("attack                  eps   robode    other  ratio (of the turns)   robust: robode, other", end="")

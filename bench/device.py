@@ -80,12 +80,12 @@ def main() -> None:
     source = MNIST5k()
     train, test = source.load()
     # the test set has 500 images: the others are taken from the training set, which does without them
-    mixed = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))
-    more = max(args.images - len(test.labels), 0)
+    mixed = torch.randperm(len(train.target), generator=torch.Generator().manual_seed(0))
+    more = max(args.images - len(test.target), 0)
     extra, kept = mixed[:more], mixed[more:]
-    network = trained(source.facts, in_units(train.x[kept]), train.labels[kept], args.epochs).eval()
+    network = trained(source.facts, in_units(train.x[kept]), train.target[kept], args.epochs).eval()
     x = torch.cat([test.x, train.x[extra]])[: args.images]
-    labels = torch.cat([test.labels, train.labels[extra]])[: args.images]
+    labels = torch.cat([test.target, train.target[extra]])[: args.images]
     devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
     names = [torch.cuda.get_device_name() if each == "cuda" else f"CPU, {args.threads} thread(s)" for each in devices]
     print(f"{len(x)} images in batches of {args.batch_size}; {' beside '.join(names)}")

@@ -101,11 +101,21 @@ def rows(run: Path) -> list[list[Any]]:
             continue
         with (run / name).open(newline="") as file:
             for row in csv.DictReader(file):
+                if row.get("score"):
+                    row |= counted(row)
                 kept = {key: value for key, value in row.items() if key not in LEFT_OUT}
                 values = {key: kept.pop(key) for key in list(kept) if is_value(name, key)}
                 about = " ".join(f"{value}" for value in kept.values() if value)
                 found += [[name, f"{about} {key}", value] for key, value in values.items()]
     return found
+
+
+def counted(row: dict[str, str]) -> dict[str, str]:
+    """The columns of results.csv from when all scores were right answers, so that older records can be compared."""
+    n, finer = int(row["n"]), row["score_finer"]
+    found = {"correct": str(round(float(row["score"]) * n)), "accuracy": row["score"]}
+    found["correct_finer"] = str(round(float(finer) * n)) if finer else ""
+    return found | {"accuracy_low": row["score_low"], "accuracy_high": row["score_high"]}
 
 
 def is_value(file: str, column: str) -> bool:

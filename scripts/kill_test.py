@@ -32,7 +32,7 @@ SWEEP = (
     "trainer.threads=1",
 )  # fmt: skip
 RUNS = 4
-SAME = ["weights", "perturbation", "severity", "repeat", "correct", "n"]
+SAME = ["weights", "perturbation", "severity", "repeat", "score", "n"]
 
 
 def start(folder: Path) -> BaseProcess:

@@ -17,6 +17,7 @@ from robode.fields.resnet import ResNet
 from robode.network import Network
 from robode.ode.flow import Constrained
 from robode.ode.integrators import ETD, Euler
+from robode.tasks.classification import Classification
 
 SIDE, CLASSES = 8, 4
 
@@ -26,7 +27,7 @@ class Bars(Source):
 
     @property
     def facts(self) -> DataFacts:
-        return DataFacts((1, SIDE, SIDE), CLASSES, (0.4,), (0.2,), (0.0, 1.0), tuple("abcd"))
+        return DataFacts((1, SIDE, SIDE), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
 
     def load(self) -> tuple[Samples, Samples]:
         generator = torch.Generator().manual_seed(1)

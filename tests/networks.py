@@ -10,4 +10,4 @@ from robode.ode.flow import Flow
 def bounded_network(facts: DataFacts, flow: Flow) -> Network:
     """With encoder=bounded and head=orthonormal."""
     encoder = usual_encoder(facts.shape, states_of(flow), bounded=True)
-    return Network(facts, flow, encoder, Orthonormal(features(facts, encoder, flow), facts.classes))
+    return Network(facts, flow, encoder, Orthonormal(features(facts, encoder, flow), facts.task.outputs))

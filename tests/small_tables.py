@@ -1,4 +1,4 @@
-"""A small item of a paper with runs that never ran: rows of results.csv, files of right answers, configurations."""
+"""A small item of a paper with runs that never ran: rows of results.csv, files of scores, configurations."""
 
 import json
 
@@ -9,7 +9,8 @@ import yaml
 from robode.paper.collect import NUMBERS, ROWS, RUNS, combine
 from robode.paper.spec import About, Column, Difference, Item, Row
 from robode.report import records
-from robode.report.correct import write_correct
+from robode.report.scores import write_scores
+from robode.tasks.measure import CLASSIFICATION
 
 SAMPLES = 400
 SEEDS = (1, 2, 3)
@@ -78,24 +79,25 @@ def copies(about, column, folder, with_bits):
             "column": column, "checkpoint": "last", "weights": f"{number}{seed}", "split": "test", "noise_seed": seed,
             "protocol": "chnode_2022", "evaluation": f"e{len(column)}", "suite": "noise", "norm": "none",
             "perturbation": what.perturbation, "severity": what.severity or 0.0, "repeat": repeat, "n": SAMPLES,
-            "correct": int(right.sum()),
+            "task": str(CLASSIFICATION), "score": int(right.sum()) / SAMPLES,
         }  # fmt: skip
         if with_bits:
-            write_correct(folder, row, right)
+            write_scores(folder, row, right)
         yield row
 
 
-def result_row(**changes):
-    """A row of results.csv as `robode train` writes it, with these changes."""
+def result_row(correct=80, **changes):
+    """A row of results.csv as `robode train` writes it, of 100 samples or n, with these changes; correct: how many."""
     base = {
         "run": "r1", "checkpoint": "best", "weights": "0a1b2c3d4e5f", "experiment": None, "model": "chnode",
         "data": "mnist5k",
         "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
         "evaluation": "89abcdef", "suite": "noise", "perturbation": "gaussian", "norm": "none", "severity": 0.05,
-        "severity_unit": "variance", "space": "data", "solver": None, "repeat": 0, "n": 100, "correct": 80,
+        "severity_unit": "variance", "space": "data", "solver": None, "repeat": 0, "n": 100,
         "flow_ode": 0.9, "flow_discrete": float("inf"), "seconds": 0.1, "commit": "abc",
     }  # fmt: skip
-    return base | changes
+    row = base | changes
+    return {"task": str(CLASSIFICATION), "score": correct / row["n"]} | row
 
 
 def run_folder(parent, seed, correct, **changes):
@@ -109,11 +111,11 @@ def run_folder(parent, seed, correct, **changes):
     about = {
         "run": folder.name, "checkpoint": "last", "weights": "0a1b", "seed": seed, "noise_seed": seed, "split": "test",
         "protocol": "sound", "evaluation": "e1", "n": 100, "model": "chnode", "data": "moons", "params": 10,
-        "flow_ode": 0.9, "flow_discrete": 0.95,
+        "flow_ode": 0.9, "flow_discrete": 0.95, "task": str(CLASSIFICATION),
     }  # fmt: skip
     levels = (("clean", 0.0, 95), ("gaussian", 0.2, correct - 10), ("gaussian", 0.05, correct))
     rows = [
-        dict.fromkeys(records.COLUMNS) | about | {"perturbation": name, "severity": severity, "correct": right}
+        dict.fromkeys(records.COLUMNS) | about | {"perturbation": name, "severity": severity, "score": right / 100}
         for name, severity, right in levels
     ]
     records.append_rows(folder / "results.csv", rows)

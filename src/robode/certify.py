@@ -44,11 +44,11 @@ def run_certify(cfg: DictConfig) -> dict[str, Any]:
     run, rows = measured(found, cfg, console)
     console.print(constants_table(bounds, title=escape(run.id)))
     result = report(run, rows, console)
-    for line in vacuous(bounds, rows):
+    for line in vacuous(bounds, rows, found.data.facts.task.worst):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
     path = run.folder / FILE
     measured_on = {"split": cfg.split, "data_digest": found.data.digest}
-    write_json(path, certificate(found, bounds) | measured_on | accuracies(rows))
+    write_json(path, certificate(found, bounds) | measured_on | scores(rows))
     console.print(f"certificate: {path}", highlight=False, soft_wrap=True)
     return result | {"certificate": str(path)}
 
@@ -71,10 +71,10 @@ def constants_table(bounds: Constants, title: str) -> Table:
     return table
 
 
-def vacuous(bounds: Constants, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where the certificate says nothing, in one line each; and which part costs most there."""
-    accuracy = {row["severity"]: row["correct"] for row in rows if row["perturbation"] == "certified"}
-    empty = [radius for radius, correct in sorted(accuracy.items()) if not correct]
+def vacuous(bounds: Constants, rows: Sequence[Mapping[str, Any]], worst: float) -> list[str]:
+    """Where the certificate says nothing, in one line each; and which part costs most there. worst: of the task."""
+    certified = {row["severity"]: row["score"] for row in rows if row["perturbation"] == "certified"}
+    empty = [radius for radius, score in sorted(certified.items()) if score == worst]
     if not empty:
         return []
     lines = [f"vacuous from radius {empty[0]:g} on: no sample is certified there"]
@@ -105,14 +105,19 @@ def certificate(found: Subject, bounds: Constants) -> dict[str, Any]:
     }
 
 
-def accuracies(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What certificate.json says about the samples of a split: clean and certified accuracy."""
-    names = ("severity", "severity_unit", "n", "correct", "accuracy", "accuracy_low", "accuracy_high")
+def scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What certificate.json says about the samples of a split: clean and certified scores."""
+    names = ("severity", "severity_unit", "n", "task", "score", "score_low", "score_high")
 
     def those(perturbation: str) -> list[dict[str, Any]]:
-        return [{name: row[name] for name in names} for row in rows if row["perturbation"] == perturbation]
+        return [{name: plain(row[name]) for name in names} for row in rows if row["perturbation"] == perturbation]
 
     return {name: those(name) for name in ("clean", "certified", "smoothing") if those(name)}
+
+
+def plain(value: Any) -> Any:
+    """Of a row, for JSON."""
+    return number(value) if isinstance(value, float) else value
 
 
 def number(value: float) -> float | str | None:

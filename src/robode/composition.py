@@ -88,6 +88,7 @@ def compose_jobs(session: "Hydra", request: Request) -> list[DictConfig]:
         configs = [_compose(session, request, words) for words in jobs]
         for cfg in configs:
             safety.check_hydra_node(_hydra_node(cfg), ours)
+            _drop_places(request.verb, cfg)
             _check_words(request.verb, cfg)
         return [task_config(cfg) for cfg in configs]
 
@@ -95,6 +96,8 @@ def compose_jobs(session: "Hydra", request: Request) -> list[DictConfig]:
 def _check_choices(request: Request, parsed: Sequence[Override]) -> None:
     """A group is chosen by the name of one file, several only where they add up (``suite=[a,b]``)."""
     for word in parsed:
+        if word.key_or_group.partition(".")[0] in schema.places(request.verb):
+            raise BadInput(explain.unknown_key(request.verb, word.key_or_group, list(schema.words(request.verb))))
         choices = options(word.key_or_group, user_conf_dirs(request.config_dirs))
         if not choices or word.is_sweep_override() or word.is_delete():
             continue
@@ -104,6 +107,13 @@ def _check_choices(request: Request, parsed: Sequence[Override]) -> None:
         if not isinstance(value, str | list | dict):
             shown = str(word.input_line).partition("=")[2]
             raise BadInput(explain.unknown_choice(word.key_or_group, shown, choices))
+
+
+def _drop_places(verb: str, cfg: DictConfig) -> None:
+    """Without what a data set says about training, where nothing is trained."""
+    with open_dict(cfg):
+        for key in schema.places(verb):
+            cfg.pop(key, None)
 
 
 def _check_words(verb: str, cfg: DictConfig) -> None:

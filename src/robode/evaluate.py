@@ -46,7 +46,7 @@ def run_evaluation(cfg: DictConfig) -> dict[str, Any]:
     `cfg.seed` is that of the noise (column noise_seed; null = the run's own); column seed stays the training's.
 
     Returns:
-        run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode, flow_discrete and
+        run (the folder), report (the page), rows, task, score (clean, or None), flow_ode, flow_discrete and
         end_to_end.
 
     Raises:
@@ -107,7 +107,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
-    They are appended after each noisy copy of the split, with the samples that were right (report.correct), so a
+    They are appended after each noisy copy of the split, with the score of each sample (report.scores), so a
     kill costs one copy at most. Another process that measures the same run is waited for, and its rows are known
     then. limit: a part of the samples (data.parts); another limit makes other rows. Quantities of the suite go to
     numbers.csv, and whether attacked accuracies can be believed to masking.json, decided on at most `verdicts` samples
@@ -127,7 +127,7 @@ def measure(
     with _held(run, console):
         rows = _rows(measurement, about, run, network, samples, console)
         check_invariant(run.folder, about.columns["weights"], split, network_code(measurement.config))
-        count = min(verdicts, len(samples.labels))
+        count = min(verdicts, len(samples.target))
         judging = Judging(run.folder, network, samples, data, digest, count)
         for line in lines(judging.judged(rows, console)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -141,7 +141,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """The rows asked for; what results.csv lacks is measured now. Samples for the grid figure are of the test set."""
     store = Store(run.folder)
-    asked = measurement.asked(about, len(samples.labels))
+    asked = measurement.asked(about, len(samples.target))
     missing = [row for row in asked if row not in store]
     _say(console, len(asked), len(missing))
     if about.columns["split"] == "test" and (missing or not (run.folder / "samples.npz").is_file()):
@@ -151,7 +151,9 @@ def _rows(
             measurement.rows(
                 about, network, *samples, progress=progress, known=store.__contains__, finished=store.add
             )  # fmt: skip
-    settle(store)  # not only after a measurement: the process that measured may have been killed before it
+    settle(
+        store, measurement.facts.task
+    )  # not only after a measurement: the process that measured may have been killed before it
     return store.rows(asked)
 
 
@@ -177,7 +179,7 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
     is newer than everything that it shows.
 
     Returns:
-        run (the folder), report (the page), rows, accuracy (clean, or None), flow_ode, flow_discrete and
+        run (the folder), report (the page), rows, task, score (clean, or None), flow_ode, flow_discrete and
         end_to_end.
     """
     summary = records.summarise(pd.DataFrame(rows))
@@ -196,12 +198,13 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
             draw_figures(run.folder)
             page = write_page(run.folder)
     console.print(f"report:  {page}", highlight=False, soft_wrap=True)
-    clean = [row["accuracy"] for row in rows if row["perturbation"] == "clean"]
+    clean = [row["score"] for row in rows if row["perturbation"] == "clean"]
     return {
         "run": str(run.folder),
         "report": str(page),
         "rows": rows,
-        "accuracy": clean[0] if clean else None,
+        "task": rows[0]["task"],
+        "score": clean[0] if clean else None,
         **bounds,
         "end_to_end": end_to_end,
     }

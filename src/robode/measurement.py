@@ -19,7 +19,7 @@ from robode.environment import git_state
 from robode.errors import BadInput
 from robode.instantiate import build, build_each, to_plain
 from robode.network import Network
-from robode.report.records import append_numbers, read_numbers, wilson
+from robode.report.records import append_numbers, read_numbers
 from robode.report.style import write_whole
 from robode.robustness.certificates import Certified, constants
 from robode.robustness.corruptions import Perturbation
@@ -27,6 +27,8 @@ from robode.robustness.protocols import EvaluationProtocol
 from robode.robustness.quantities import Quantity
 from robode.robustness.suite import Known, Progress, evaluate_suite, plan, refusals, sample_grid
 from robode.runs import Run
+from robode.tasks.classification import Classification
+from robode.tasks.task import Task
 
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
 EVALUATION_BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
@@ -45,8 +47,8 @@ class About:
 class Measurement:
     """Which perturbations are measured how. seed: of the noise. config: the run's, with the training's seed.
 
-    quantities: the entries of the suite that give numbers and not accuracies. codes: of each entry, the digest of the
-    code that measures it; under "" that of what the protocol measures besides.
+    quantities: the entries of the suite that give numbers and not scores of samples. codes: of each entry, the digest
+    of the code that measures it; under "" that of what the protocol measures besides.
     left_out: one line for each perturbation or quantity that makes no sense for these data.
     """
 
@@ -106,16 +108,16 @@ class Measurement:
         about: About,
         network: nn.Module,
         x: Tensor,
-        labels: Tensor,
+        target: Tensor,
         *,
         progress: Progress = lambda done, total: None,
         known: Known = lambda row: False,
-        finished: Callable[[list[dict[str, Any]], list[np.ndarray]], None] = lambda rows, right: None,
+        finished: Callable[[list[dict[str, Any]], list[np.ndarray]], None] = lambda rows, scores: None,
     ) -> list[dict[str, Any]]:
-        """Rows with every column of records.COLUMNS. x: (n, *shape), uint8 or data units; labels: (n,).
+        """Rows with every column of records.COLUMNS. x: (n, *shape), uint8 or data units; target: (n, ...).
 
         known: rows that `asked` gives and that are not wanted again. finished: gets rows as soon as a noisy copy of the
-        data is done, and which samples were right, (n,) bool for each row.
+        data is done, and the score of each sample, (n,) for each row.
         """
         same = about.columns | {
             "params": parameter_count(network), "commit": git_state()["commit"], **self.certificates(network)
@@ -126,18 +128,21 @@ class Measurement:
         def coded(row: dict[str, Any]) -> dict[str, Any]:
             return row | {"code": codes[row["evaluation"]]}
 
-        # ADAPTER, to be deleted at the merge: the rows of a suite have scores, those of results.csv still count.
-        def complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            counted = [counts(row) for row in rows]
-            return [same | coded(row) | _interval(row["correct"], row["n"]) for row in counted]
+        complete: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+        def add(rows: list[dict[str, Any]], scores: list[Tensor]) -> None:
+            each = [np.asarray(score, dtype=np.float32) for score in scores]
+            pairs = zip(map(coded, rows), each, strict=True)
+            new = [same | _with_interval(*pair, self.facts.task) for pair in pairs]
+            complete.update((_question(row), row) for row in new)
+            finished(new, each)
 
         found = evaluate_suite(
-            network, x, labels, suite=self.suite, protocol=self.protocol, facts=self.facts, repeats=self.repeats,
+            network, x, target, suite=self.suite, protocol=self.protocol, facts=self.facts, repeats=self.repeats,
             seed=self.seed, data_digest=about.data_digest, batch_size=self.batch_size, progress=progress,
-            known=lambda row: known(about.columns | coded(row) | {"n": len(labels)}),
-            finished=lambda rows, scores: finished(complete(rows), [each.numpy() > 0 for each in scores]),
+            known=lambda row: known(about.columns | coded(row) | {"n": len(target)}), finished=add,
         )  # fmt: skip
-        return complete(found)
+        return [complete[_question(row)] for row in found]
 
     def certificates(self, network: nn.Module) -> dict[str, float]:
         """flow_ode, flow_discrete (nan without a flow) and end_to_end; inf where nothing is certified."""
@@ -166,27 +171,27 @@ class Measurement:
         others = numbers[mine].drop_duplicates("quantity", keep="last")["code"].map(canonical) != self.codes[name]
         return not others.any() and self.quantities[name].known(folder, weights)
 
-    def save_samples(self, run: Run, network: nn.Module, x: Tensor, labels: Tensor) -> None:
-        """samples.npz: a few samples under every perturbation with the predictions, for the grid figure.
+    def save_samples(self, run: Run, network: nn.Module, x: Tensor, target: Tensor) -> None:
+        """samples.npz: a few samples under every perturbation with the predicted classes, for the grid figure.
 
         Raises:
             JobFailed: the file cannot be written.
         """
-        image = len(self.facts.shape) == 3
-        if not image and self.facts.shape != (2,):
+        image, task = len(self.facts.shape) == 3, self.facts.task
+        if not isinstance(task, Classification) or not image and self.facts.shape != (2,):
             return
         count = SHOWN_IMAGES if image else SHOWN_POINTS
         grid = sample_grid(
-            network, x[:count], labels[:count], suite=self.suite, protocol=self.protocol, facts=self.facts,
+            network, x[:count], target[:count], suite=self.suite, protocol=self.protocol, facts=self.facts,
             seed=self.seed,
         )  # fmt: skip
         shown = np.stack([moved.numpy() for _, moved, _ in grid])
         arrays: dict[str, Any] = {
             "x": np.moveaxis(shown, 2, -1) if image else shown,
-            "labels": labels[:count].cpu().numpy(),
+            "labels": target[:count].cpu().numpy(),
             "predictions": np.stack([predictions.numpy() for _, _, predictions in grid]),
             "names": np.array([name for name, _, _ in grid]),
-            "class_names": np.array(self.facts.class_names),
+            "class_names": np.array(task.class_names),
         }
 
         def write(path: Any) -> None:
@@ -194,18 +199,6 @@ class Measurement:
                 np.savez_compressed(file, **arrays)
 
         write_whole(run.folder / "samples.npz", write)
-
-
-def counts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """ADAPTER, to be deleted at the merge: correct, correct_finer, accuracy in the place of score and score_finer."""
-    finer = row["score_finer"]
-    kept = {name: value for name, value in row.items() if name not in ("score", "score_finer", "seconds")}
-    return kept | {
-        "correct": round(row["score"] * row["n"]),
-        "correct_finer": None if finer is None else round(finer * row["n"]),
-        "accuracy": row["score"],
-        "seconds": row["seconds"],
-    }
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -222,9 +215,15 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def _interval(correct: int, n: int) -> dict[str, float]:
-    low, high = wilson(correct, n)
-    return {"accuracy_low": low, "accuracy_high": high}
+def _question(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a row of a suite from the others."""
+    return tuple(row[name] for name in ("evaluation", "perturbation", "norm", "severity", "repeat"))
+
+
+def _with_interval(row: dict[str, Any], scores: np.ndarray, task: Task) -> dict[str, Any]:
+    """A row of a suite with what its task says of it."""
+    low, high = task.interval(scores)
+    return row | {"task": str(task.measure), "score_low": low, "score_high": high}
 
 
 def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: Any) -> Measurement:
@@ -239,7 +238,7 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     quantities = {name: each for name, each in built.items() if isinstance(each, Quantity)}
     suite = {name: each for name, each in built.items() if name not in quantities}
     if not suite:
-        raise BadInput("suite: expected something to count right answers under, for example suite=[clean,eps_r]")
+        raise BadInput("suite: expected something to score the network under, for example suite=[clean,eps_r]")
     of_perturbations = refusals(suite, protocol, facts)
     reasons = {name: of_perturbations.get(each.name) for name, each in suite.items()}
     reasons |= {name: each.refusal(facts) for name, each in quantities.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robode.errors import BadInput, Busy, JobFailed
+from robode.tasks.measure import measure_named
 
 OTHER_CODE = "†"
 State = Literal["done", "reused", "failed", "busy", "skipped"]
@@ -56,9 +57,9 @@ def summary(outcomes: Sequence[Outcome]) -> None:
         table.add_column(name, overflow="fold", justify="right" if name in ("job", "clean") else "left")
     for number, outcome in enumerate(outcomes):
         result = outcome.result
-        clean = result.get("accuracy")
+        clean, measure = result.get("score"), measure_named(result.get("task"))
         ended = outcome.state + OTHER_CODE * bool(result.get("other_code"))
-        shown = "" if clean is None else f"{100 * clean:.1f} %"
+        shown = "" if clean is None else measure.text(clean)
         table.add_row(
             str(number), ended, shown, escape(str(result.get("run", ""))), escape(" ".join(outcome.overrides))
         )

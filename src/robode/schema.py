@@ -18,6 +18,11 @@ def _group(about: str) -> Any:
     return _word(about, default=None)
 
 
+def _place() -> Any:
+    """No word: a key that a file of conf/data may fill for ``robode train``, and that other verbs drop."""
+    return field(default=None)
+
+
 @dataclass
 class Train:
     """Top-level keys of ``robode train``."""
@@ -70,6 +75,7 @@ class Evaluate:
     batch_size: int = _word("samples at a time")
     device: str = _word("where it runs: auto (a GPU where there is one), cpu or cuda", default="auto")
     fail_fast: bool = _word("true = a sweep stops at the first job that fails")
+    objective: Any = _place()
 
 
 @dataclass
@@ -96,12 +102,17 @@ SCHEMAS: dict[str, type] = {"train": Train, "evaluate": Evaluate, "certify": Cer
 
 def words(verb: str) -> dict[str, str]:
     """Top-level words of a verb, each with one line of help."""
-    return {word.name: word.metadata["about"] for word in fields(SCHEMAS[verb])}
+    return {word.name: word.metadata["about"] for word in fields(SCHEMAS[verb]) if word.metadata}
+
+
+def places(verb: str) -> list[str]:
+    """Keys that files may fill and that are no words of the verb."""
+    return [word.name for word in fields(SCHEMAS[verb]) if not word.metadata]
 
 
 def groups(verb: str) -> list[str]:
     """Those of the words that choose YAML files, or hold keys of their own."""
-    return [word.name for word in fields(SCHEMAS[verb]) if word.default is None]
+    return [word.name for word in fields(SCHEMAS[verb]) if word.default is None and word.metadata]
 
 
 def expected_type(verb: str, key: str) -> str | None:

@@ -168,7 +168,7 @@ def _load(network: nn.Module, path: Path, where: str) -> None:
 
 def _check_logits(network: nn.Module, data: DataModule, where: str) -> None:
     x = in_units(data.split("test").x[:2])
-    expected = (len(x), data.facts.classes)
+    expected = (len(x), data.facts.task.outputs)
     with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad():
         logits = network(x)
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:

@@ -40,7 +40,7 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
     these from the command line. wait: false = raise `Busy` where another process has the run.
 
     Returns:
-        run (the folder), report (the page), rows, accuracy (clean), flow_ode, flow_discrete, trained (False where
+        run (the folder), report (the page), rows, task, score (clean), flow_ode, flow_discrete, trained (False where
         an earlier training was reused) and other_code (whether that was made by other sources).
 
     Raises:
@@ -125,7 +125,7 @@ def _train(
     if checkpoint:
         load_weights(checkpoint, parts.network)  # says in one line what does not fit
         console.print(f"goes on after epoch {run.status().get('epoch', 0)}", highlight=False)
-    records.widen(run.folder / "robustness_sweep.csv", "epoch")
+    records.widen(run.folder / "robustness_sweep.csv")
     run.save_config(config)
     run.update(trained=False)
     environment.record(run, config, parts.data.digest)

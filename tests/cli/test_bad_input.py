@@ -115,6 +115,8 @@ def test_train_refuses(words: str, robode: Callable[..., Answer], folder: Path, 
         ("run=. split=all", "split=all: choose one of: test, validation, train"),
         ("run=. device=gpu", "device=gpu: choose one of: auto, cpu, cuda"),
         ("run=. model=chnode", "unknown key 'model'"),
+        ("run=. objective=cross_entropy", "unknown key 'objective'"),
+        ("run=. +objective.mine.x=1", "unknown key 'objective"),
         ("run=. suite.gaussian.var=-1", "expected a number"),
     ],
 )

@@ -103,11 +103,11 @@ def test_a_run_is_certified(call: Callable[..., Answer], run_of_one_epoch: Run) 
     assert "vacuous from radius 100 on" in answer.out
     rows = read_rows(run.folder / "results.csv")
     certified = rows[rows["perturbation"] == "certified"].set_index("severity")
-    clean = int(rows[rows["perturbation"] == "clean"]["correct"].iloc[0])
-    assert clean >= certified["correct"][0.001] >= certified["correct"][0.01] >= certified["correct"][100.0] == 0
+    clean = rows[rows["perturbation"] == "clean"]["score"].iloc[0]
+    assert clean >= certified["score"][0.001] >= certified["score"][0.01] >= certified["score"][100.0] == 0
     content = json.loads((run.folder / "certificate.json").read_text(), parse_constant=pytest.fail)
-    assert [each["correct"] for each in content["certified"]] == certified["correct"].tolist()
-    assert content["clean"][0]["correct"] == clean and content["norm"] == "l2" and content["split"] == "test"
+    assert [each["score"] for each in content["certified"]] == certified["score"].tolist()
+    assert content["clean"][0]["score"] == clean and content["norm"] == "l2" and content["split"] == "test"
     assert content["weights"] == rows["weights"].iloc[0] and len(content["data_digest"]) == 12
     product = 1.0
     for value in content["parts"].values():
@@ -132,7 +132,7 @@ def test_a_module_is_certified_and_evaluated(call: Callable[..., Answer], nets: 
     assert folder.name.startswith("make-")
     assert {"certificate.json", "module.json", "results.csv", "report.html"} <= {path.name for path in folder.iterdir()}
     rows = read_rows(folder / "results.csv").set_index("perturbation")
-    assert rows["correct"]["clean"] > rows["correct"]["certified"] > 0
+    assert rows["score"]["clean"] > rows["score"]["certified"] > 0
     assert rows["flow_ode"].isna().all() and rows["end_to_end"]["clean"] > 0
     assert list(json.loads((folder / "certificate.json").read_text())["parts"]) == [f"Sequential.{i}" for i in range(3)]
     answer = call("evaluate", *words, "suite=[noise,clean]", "repeats=2")
@@ -240,10 +240,10 @@ def test_dry_run(call: Callable[..., Answer], nets: None, run_of_one_epoch: Run)
 
 def test_where_a_bound_is_vacuous_its_largest_factor_is_named() -> None:
     bounds = Constants({"encoder": 2.0, "step 1": 30.0, "head": 0.5}, 1.0, 30.0, 60.0, None, 2)
-    rows = [{"perturbation": "certified", "severity": r, "correct": c} for r, c in ((0.1, 5), (0.2, 0), (0.3, 0))]
-    first, second = vacuous(bounds, rows)
+    rows = [{"perturbation": "certified", "severity": r, "score": c} for r, c in ((0.1, 5), (0.2, 0), (0.3, 0))]
+    first, second = vacuous(bounds, rows, 0.0)
     assert "from radius 0.2 on" in first and "bound 30 is that of step 1: 30" in second
-    assert vacuous(bounds, rows[:1]) == []
+    assert vacuous(bounds, rows[:1], 0.0) == []
 
 
 def test_numbers_without_a_word_in_json() -> None:

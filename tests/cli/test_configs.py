@@ -115,3 +115,12 @@ def test_words_for_hydra_that_are_allowed(robode: Callable[..., Answer], jobs: J
     answer = robode("train", "-m", "hydra/launcher=basic", "hydra.verbose=false", "depth=1,2")
     assert answer.code == 0, answer.err
     assert [cfg.depth for cfg in jobs.configs] == [1, 2]
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "certify"])
+def test_what_data_say_of_training_is_dropped_where_nothing_is_trained(
+    verb: str, robode: Callable[..., Answer]
+) -> None:
+    answer = robode(verb, "module=mine:make", "checkpoint=mine.pt", "data=pendulum", "--cfg")
+    assert answer.code == 0, answer.err
+    assert "name: pendulum" in answer.out and "objective" not in answer.out

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from robode.data.facts import DataFacts
 from robode.network import Network, build_network
+from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
 FACTS = {
-    "image": DataFacts((2, 3, 4), 5, (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), tuple("abcde")),
-    "vector": DataFacts((2,), 3, (0.0, 0.0), (1.0, 1.0), None, tuple("abc")),
+    "image": DataFacts((2, 3, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde"))),
+    "vector": DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(tuple("abc"))),
 }
 
 

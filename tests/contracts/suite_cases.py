@@ -24,15 +24,16 @@ from robode.robustness.noise import Draws, base_noise
 from robode.robustness.protocols import EvaluationProtocol
 from robode.robustness.quantities import Quantity
 from robode.robustness.suite import evaluate_suite, levels
+from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
 ALL = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
 PUBLIC = find_spec("pyautoattack")
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 FACTS = {
-    "grey": DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c")),
-    "colour": DataFacts((3, 4, 4), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (0.0, 1.0), ("a", "b", "c")),
-    "vectors": DataFacts((2,), 3, (0.0, 0.0), (1.0, 1.0), None, ("a", "b", "c")),
+    "grey": DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c"))),
+    "colour": DataFacts((3, 4, 4), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (0.0, 1.0), Classification(("a", "b", "c"))),
+    "vectors": DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b", "c"))),
 }
 N, REPEATS, SEED = 117, 3, 5
 # Perturbations of the other suites with other settings.

@@ -30,7 +30,7 @@ def test_forward_backward_save_load_and_order(model: str, integrator: str, kind:
         return
     network, x = make(model, integrator, kind), batch(kind)
     logits = network(x)
-    assert logits.shape == (6, FACTS[kind].classes) and bool(logits.isfinite().all())
+    assert logits.shape == (6, FACTS[kind].task.outputs) and bool(logits.isfinite().all())
     torch.nn.functional.cross_entropy(logits, torch.arange(6) % 3).backward()
     for name, p in network.named_parameters():
         assert p.grad is not None and bool(p.grad.isfinite().all()), name

@@ -13,8 +13,9 @@ from robode.fields.chnode import CHNode
 from robode.network import Network
 from robode.ode.integrators import ETD, IMEX, GainIntegrator
 from robode.ode.skew import canonical
+from robode.tasks.classification import Classification
 
-IMAGES = DataFacts((1, 6, 6), 10, (0.1307,), (0.3081,), (0.0, 1.0), tuple("0123456789"))
+IMAGES = DataFacts((1, 6, 6), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
 
 
 def logits(sign: int, folder: Path, integrator: GainIntegrator, **options: object) -> torch.Tensor:

@@ -21,14 +21,17 @@ from robode.network import Network
 from robode.ode.flow import Flow
 from robode.ode.integrators import ETD, IMEX, Euler
 from robode.report.records import append_rows
+from robode.report.scores import mean_score
 from robode.report.store import Store
 from robode.robustness.attacks import pgd
 from robode.robustness.certificates import Certified, certified_radii
 from robode.robustness.corruptions import Batch
 from robode.robustness.invariant import check_invariant
 from robode.tasks.classification import Classification
+from robode.tasks.measure import CLASSIFICATION
+from robode.tasks.regression import Regression
 
-IMAGES = DataFacts((1, 5, 4), 4, (0.4,), (0.3,), (0.0, 1.0), tuple("abcd"))
+IMAGES = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 FLOWS: dict[str, Callable[[], Flow]] = {
     "chnode etd": lambda: CHNode(4, 3, ETD()),
     "chnode imex": lambda: CHNode(4, 3, IMEX()),
@@ -42,8 +45,8 @@ FLOWS: dict[str, Callable[[], Flow]] = {
 def problem(flow: Flow, steps: int) -> tuple[Network, Tensor, Tensor]:
     """A network in float64 after `steps` of training on blobs, and 100 samples with its own answers as labels."""
     network = Network(IMAGES, flow)
-    centres = torch.rand(IMAGES.classes, *IMAGES.shape)
-    labels = torch.arange(100) % IMAGES.classes
+    centres = torch.rand(IMAGES.task.outputs, *IMAGES.shape)
+    labels = torch.arange(100) % IMAGES.task.outputs
     x = (centres[labels] + 0.3 * torch.randn(100, *IMAGES.shape)).clamp(0, 1)
     adam = torch.optim.Adam(network.parameters(), lr=0.03)
     for _ in range(steps):
@@ -98,6 +101,7 @@ SAME = {
     "run": "r", "checkpoint": "best", "weights": "w", "experiment": "", "model": "m", "data": "d", "split": "test",
     "depth": 1, "integrator": "etd", "params": 1, "seed": 0, "protocol": "sound", "noise_seed": 0, "suite": "s",
     "space": "data", "solver": "", "repeat": 0, "flow_ode": 1.0, "flow_discrete": 1.0, "seconds": 0.0, "commit": "",
+    "task": str(CLASSIFICATION),
 }  # fmt: skip
 KINDS = {
     "clean": {"perturbation": "clean", "norm": "none", "severity_unit": "none"},
@@ -114,7 +118,7 @@ def evaluated(folder: Path, *found: tuple[str, float, str], **other: Any) -> Non
     for kind, severity, right in found:
         bits = np.array([each == "1" for each in right])
         row = SAME | KINDS[kind] | other | {"severity": severity, "evaluation": kind.replace(" ", "")}
-        store.add([row | {"n": len(bits), "correct": int(bits.sum())}], [bits])
+        store.add([row | {"n": len(bits), "score": float(bits.mean())}], [bits])
 
 
 GOOD = (("clean", 0.0, "11110"), ("certified", 0.1, "11000"), ("certified", 0.3, "10000"))
@@ -123,7 +127,10 @@ BROKEN: dict[str, tuple[tuple[tuple[str, float, str], ...], str]] = {
     "a shorter one": ((("pgd", 0.05, "01110"),), "broken by pgd (l2, eps=0.05), first sample 0"),
     "both": ((("pgd", 0.1, "00110"),), "2 of 5 samples"),
     "an l1 attack": ((("pgd l1", 0.3, "01110"),), "radius 0.3 and broken by pgd (l1, eps=0.3)"),
-    "better than clean": ((("pgd", 0.1, "11111"),), "leaves 5 of 5 samples right and without it only 4 are"),
+    "better than clean": (
+        (("pgd", 0.1, "11111"),),
+        "leaves accuracy 100.0 % on 5 samples, better than 80.0 % without it",
+    ),
 }  # fmt: skip
 HELD: Mapping[str, tuple[tuple[str, float, str], ...]] = {
     "no attack": (),
@@ -158,6 +165,31 @@ def test_other_weights_and_splits_are_not_compared(tmp_path: Path) -> None:
 
 def test_rows_without_their_bits_are_passed_over(tmp_path: Path) -> None:
     evaluated(tmp_path, *GOOD)
-    row = SAME | KINDS["pgd"] | {"severity": 0.1, "evaluation": "pgd", "n": 5, "correct": 0}
+    row = SAME | KINDS["pgd"] | {"severity": 0.1, "evaluation": "pgd", "n": 5, "score": 0.0}
     append_rows(tmp_path / "results.csv", [row])
     check_invariant(tmp_path, "w", "test", code="")
+
+
+ERRORS = {
+    "holds": ([0.5, 1.0], [0.6, 1.5], [0.7, 2.0], ""),
+    "rounding": ([0.5, 1.0], [0.6, 1.5], [0.6 * (1 - 1e-6), 1.5], ""),
+    "a broken bound": ([0.5, 1.0], [0.6, 1.5], [0.7, 1.2], "1 of 2 samples are certified at radius 0.1 and broken by"),
+    "better than clean": ([0.5, 1.0], [0.2, 0.3], [0.7, 2.0], "leaves error 0.250 on 2 samples, better than 0.750"),
+}  # clean, attacked, certified
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_of_errors_the_certified_one_is_the_largest(name: str, tmp_path: Path) -> None:
+    *found, expected = ERRORS[name]
+    task, store = Regression(2), Store(tmp_path)
+    for kind, severity, errors in zip(("clean", "pgd", "certified"), (0.0, 0.1, 0.1), found, strict=True):
+        scores = np.array(errors, dtype=np.float32)
+        low, high = task.interval(scores)
+        row = SAME | KINDS[kind] | {"severity": severity, "evaluation": kind, "n": 2, "task": str(task.measure)}
+        store.add([row | {"score": mean_score(scores), "score_low": low, "score_high": high}], [scores])
+    if not expected:
+        check_invariant(tmp_path, "w", "test", code="")
+        return
+    with pytest.raises(JobFailed) as caught:
+        check_invariant(tmp_path, "w", "test", code="")
+    assert expected in str(caught.value)

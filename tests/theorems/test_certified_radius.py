@@ -16,9 +16,10 @@ from robode.network import Network
 from robode.ode.flow import Flow
 from robode.ode.integrators import ETD, IMEX, Euler
 from robode.robustness.certificates import LOGIT_ROUNDING, certified_radii
+from robode.tasks.classification import Classification
 
-IMAGES = DataFacts((2, 4, 4), 4, (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), tuple("abcd"))
-POINTS = DataFacts((2,), 3, (0.3, -0.2), (0.7, 0.7), None, tuple("abc"))
+IMAGES = DataFacts((2, 4, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcd")))
+POINTS = DataFacts((2,), (0.3, -0.2), (0.7, 0.7), None, Classification(tuple("abc")))
 FLOWS: dict[str, Callable[[], Flow]] = {
     "chnode etd": lambda: CHNode(4, 3, ETD()),
     "chnode imex j2": lambda: CHNode(4, 2, IMEX(), J="j2"),
@@ -31,8 +32,8 @@ FLOWS: dict[str, Callable[[], Flow]] = {
 def trained(facts: DataFacts, flow: Flow, steps: int = 40) -> tuple[Network, Tensor, Tensor]:
     """A network in float64 that separates blobs, and 60 samples with its own answers as labels."""
     network = Network(facts, flow).double()
-    centres = torch.rand(facts.classes, *facts.shape, dtype=torch.float64)
-    labels = torch.arange(60) % facts.classes
+    centres = torch.rand(facts.task.outputs, *facts.shape, dtype=torch.float64)
+    labels = torch.arange(60) % facts.task.outputs
     x = centres[labels] + 0.2 * torch.randn(60, *facts.shape, dtype=torch.float64)
     adam = torch.optim.Adam(network.parameters(), lr=0.05)
     for _ in range(steps):

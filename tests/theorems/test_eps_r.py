@@ -25,6 +25,7 @@ from robode.ode.integrators import ETD, Euler, SymplecticEuler
 from robode.ode.runge_kutta import RK4
 from robode.ode.step import Chain
 from robode.robustness.radius import radii
+from robode.tasks.classification import Classification
 
 GAP = 5e-3
 FLOWS = {
@@ -43,7 +44,7 @@ FLOWS = {
 def network(flow: Flow, classes: int = 2, seed: int = 0) -> Network:
     """With a steep random readout, so that boundaries run close to the points."""
     torch.manual_seed(seed)
-    net = Network(DataFacts((2,), classes, (0.3, -0.2), (0.8, 1.5), None, tuple(map(str, range(classes)))), flow)
+    net = Network(DataFacts((2,), (0.3, -0.2), (0.8, 1.5), None, Classification(tuple(map(str, range(classes))))), flow)
     net.head.weight.data.normal_(0, 3)
     net.head.bias.data.normal_(0, 1)
     return net

@@ -15,8 +15,9 @@ from robode.objectives.kantorovich import Kantorovich
 from robode.ode.integrators import ETD
 from robode.robustness.certificates import pair_lipschitz
 from robode.robustness.wasserstein import _potential, w1
+from robode.tasks.classification import Classification
 
-FACTS = DataFacts((2,), 2, (0.0, 0.0), (1.0, 1.0), None, ("0", "1"))
+FACTS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("0", "1")))
 
 
 def test_w1_is_that_of_exact_enumeration_and_of_the_linear_programme():

@@ -116,7 +116,7 @@ def test_random_gradients_lead_nowhere(norm):
 def test_a_constant_answer_is_explained(data):
     checks, right = findings(Constant(honest("chnode", data)), data)
     assert failed(checks) == {"large_eps"}
-    share = float((spread(data_named(data).split("test"), 200).labels == 1).float().mean())
+    share = float((spread(data_named(data).split("test"), 200).target == 1).float().mean())
     assert right["pgd"] == right["clean"] == pytest.approx(share)
     assert "answered class 1 wherever it was asked" in checks["large_eps"].sentence
     assert verdict(list(checks.values())) == "suspicious because the network always gives the same answer"

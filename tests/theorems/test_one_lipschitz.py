@@ -23,11 +23,12 @@ from robode.ode.integrators import ETD, IMEX, Euler
 from robode.ode.orthonormal import orthonormal
 from robode.ode.vector_field import VectorField
 from robode.robustness.certificates import certified_radii, embed_lipschitz, pair_lipschitz
+from robode.tasks.classification import Classification
 from robode.training.assembly import assemble
 from robode.training.checkpoints import read_checkpoint
 
-IMAGES = DataFacts((1, 6, 6), 4, (0.4,), (0.2,), (0.0, 1.0), tuple("abcd"))
-POINTS = DataFacts((2,), 3, (0.3, -0.2), (0.7, 0.7), None, tuple("abc"))
+IMAGES = DataFacts((1, 6, 6), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
+POINTS = DataFacts((2,), (0.3, -0.2), (0.7, 0.7), None, Classification(tuple("abc")))
 FLOWS: dict[str, Callable[[], Flow]] = {
     "gradient_flow": lambda: GradientFlow(36, 3, Euler()),
     "gradient_flow, all rows": lambda: GradientFlow(12, 3, Euler(), rows=12, activation="leaky_relu"),
@@ -92,7 +93,7 @@ def moved(facts: DataFacts, name: str) -> Network:
     torch.manual_seed(1)
     network = bounded_network(facts, FLOWS[name]())
     adam = torch.optim.Adam(network.parameters(), lr=0.05)
-    x, labels = torch.rand(64, *facts.shape), torch.arange(64) % facts.classes
+    x, labels = torch.rand(64, *facts.shape), torch.arange(64) % facts.task.outputs
     for _ in range(5):
         adam.zero_grad()
         (5 * torch.nn.functional.cross_entropy(network(x), labels)).backward()  # type: ignore[no-untyped-call]
@@ -144,7 +145,7 @@ CONSTRAINED = sorted(path.stem for path in CONF.glob("*.yaml") if "encoder: boun
 @pytest.mark.parametrize("model", CONSTRAINED)
 def test_whatever_an_optimiser_did_nothing_expands_after_the_projections(model: str) -> None:
     """Every model YAML with `encoder: bounded`, on images."""
-    facts = DataFacts((2, 8, 8), 5, (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), tuple("abcde"))
+    facts = DataFacts((2, 8, 8), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde")))
     torch.manual_seed(2)
     network = build_network(composed(f"model={model}", "model.width=4", "depth=3"), facts)
     x = torch.rand(40, *facts.shape)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from robode.report import statistics
-from robode.report.statistics import estimate, half_widths, mcnemar, verdict
+from robode.report.statistics import estimate, half_widths, paired_test, verdict
 
 TRIALS = 100_000
 ERROR = 4 * math.sqrt(0.95 * 0.05 / TRIALS)  # four standard errors of a coverage
@@ -65,7 +65,7 @@ def enumerated(differences: list[int]) -> float:
 def test_mcnemar_is_the_enumeration_of_all_ways_to_swap_discordant_samples(only_a, only_b):
     a = np.array([1] * only_a + [0] * only_b + [1, 0])
     b = np.array([0] * only_a + [1] * only_b + [1, 0])
-    found = mcnemar(a, b)
+    found = paired_test(a, b)
     assert found.p == pytest.approx(enumerated(list(a - b)), rel=1e-12)
     assert (found.only_a, found.only_b) == (only_a, only_b)
     if only_a + only_b:
@@ -76,14 +76,14 @@ def test_several_copies_are_tested_by_enumeration_over_images():
     generator = np.random.default_rng(3)
     for copies, n in ((2, 9), (3, 10), (10, 8)):
         a, b = generator.integers(0, 2, size=(2, copies, n))
-        found = mcnemar(a, b)
+        found = paired_test(a, b)
         assert found.p == pytest.approx(enumerated(list((a - b).sum(0))), abs=1e-12)
         assert found.difference == pytest.approx(a.mean() - b.mean())
 
 
 def test_copies_of_one_image_that_all_agree_count_once():
     a, b = np.random.default_rng(4).integers(0, 2, size=(2, 60))
-    assert mcnemar(np.tile(a, (10, 1)), np.tile(b, (10, 1))).p == pytest.approx(mcnemar(a, b).p, rel=1e-12)
+    assert paired_test(np.tile(a, (10, 1)), np.tile(b, (10, 1))).p == pytest.approx(paired_test(a, b).p, rel=1e-12)
 
 
 def test_alike_copies_do_not_reject_a_true_null_hypothesis_too_often_but_added_up_they_do():
@@ -92,8 +92,8 @@ def test_alike_copies_do_not_reject_a_true_null_hypothesis_too_often_but_added_u
     honest = naive = 0
     for _ in range(trials):  # each network is right on each image with a probability of its own, alike in law
         a, b = generator.random((2, copies, n)) < generator.beta(0.3, 0.3, size=(2, 1, n))
-        honest += mcnemar(a, b).p < 0.05
-        naive += mcnemar(a.reshape(-1), b.reshape(-1)).p < 0.05
+        honest += paired_test(a, b).p < 0.05
+        naive += paired_test(a.reshape(-1), b.reshape(-1)).p < 0.05
     assert honest / trials < 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
     assert naive / trials > 0.2
 
@@ -102,5 +102,5 @@ def test_a_real_difference_is_found_and_a_p_value_is_never_rounded_to_nothing():
     generator = np.random.default_rng(6)
     b = generator.random((5, 2000)) < 0.6
     a = b | (generator.random((5, 2000)) < 0.1)
-    assert mcnemar(a, b).p == statistics.SMALLEST_P
-    assert 0 < mcnemar(a[0], b[0]).p < 1e-12
+    assert paired_test(a, b).p == statistics.SMALLEST_P
+    assert 0 < paired_test(a[0], b[0]).p < 1e-12

@@ -23,6 +23,7 @@ from robode.ode.activations import named_activation
 from robode.ode.flow import Flow
 from robode.ode.integrators import MAX_SUBSTEPS, Euler
 from robode.ode.vector_field import OneLayerField, VectorField
+from robode.tasks.classification import Classification
 
 TANH = named_activation("tanh")
 FIELDS: dict[str, VectorField] = {
@@ -77,7 +78,7 @@ def test_auto_takes_the_fewest_substeps_within_h_star_as_the_weights_change(rule
         assert norm2(torch.stack(flow.double().step_jacobians(3 * randn(2000, 4, seed=3)))) <= 1
 
 
-POINTS = DataFacts((2,), 2, (0.0, 0.0), (1.0, 1.0), None, ("a", "b"))
+POINTS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))
 SCRIPT: dict[str, Any] = {"norm_bound": 1.0, "step": 0.5, "init_std": 1.0, "gamma": "script_mnist"}
 
 

@@ -18,10 +18,11 @@ from robode.objectives.jacobian_penalty import JacobianPenalty
 from robode.objectives.trades import START, Trades
 from robode.ode.integrators import Euler
 from robode.report.records import read_metrics
+from robode.tasks.classification import Classification
 from robode.training.checkpoints import read_checkpoint
 
-GREY = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
-POINTS = DataFacts((2,), 3, (0.1, -0.2), (1.0, 2.0), None, ("a", "b", "c"))
+GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+POINTS = DataFacts((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))
 DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
 ATTACKED = [Adversarial(0.2), Adversarial(0.5, "l2"), Adversarial(0.5, "l1"), Trades(0.2), Trades(0.5, norm="l2")]
 EACH = [*ATTACKED, JacobianPenalty(0.1, 2)]
@@ -94,7 +95,7 @@ class Linear(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.facts = DataFacts((3,), 2, (0.0,) * 3, (1.0,) * 3, None, ("a", "b"))
+        self.facts = DataFacts((3,), (0.0,) * 3, (1.0,) * 3, None, Classification(("a", "b")))
         self.head = nn.Linear(3, 2)
 
     def forward(self, x):

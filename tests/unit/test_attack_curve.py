@@ -5,19 +5,22 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from robode.report import records
-from robode.report.attack_curve import accuracy_against_attacks
+from robode.report.attack_curve import score_against_attacks
 from robode.report.style import INK
+from robode.tasks.intervals import wilson
+from robode.tasks.measure import CLASSIFICATION
 
 SAME = {
     "run": "r", "checkpoint": "best", "weights": "w", "experiment": "", "model": "chnode", "data": "mnist5k",
     "split": "test", "depth": 4, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
     "suite": "s", "space": "data", "repeat": 0, "n": 100, "seconds": 1.0, "flow_discrete": 1.0,
+    "task": str(CLASSIFICATION),
 }  # fmt: skip
 
 
 def row(perturbation, norm, unit, severity, correct, **more):
     about = {"perturbation": perturbation, "norm": norm, "severity_unit": unit, "evaluation": perturbation + norm}
-    return {**SAME, **about, "severity": severity, "correct": correct, **more}
+    return {**SAME, **about, "severity": severity, "score": correct / 100, **more}
 
 
 ROWS = [
@@ -34,7 +37,7 @@ def draw(tmp_path):
 
     def through_a_file(rows):
         records.append_rows(tmp_path / "results.csv", rows)
-        return accuracy_against_attacks(records.summarise(records.newest(records.read_rows(tmp_path / "results.csv"))))
+        return score_against_attacks(records.summarise(records.newest(records.read_rows(tmp_path / "results.csv"))))
 
     return through_a_file
 
@@ -58,7 +61,7 @@ def test_a_panel_per_norm_whose_curves_begin_at_the_clean_accuracy(draw):
 def test_bars_are_wilson_intervals_and_certificates_do_not_look_like_attacks(draw):
     maximum, euclidean = draw(ROWS).axes
     _, _, (bars,) = maximum.containers[0]
-    assert bars.get_segments()[1][:, 1] == pytest.approx(records.wilson(40, 100))
+    assert bars.get_segments()[1][:, 1] == pytest.approx(wilson(40, 100))
     line = {each.get_label().split(" ")[0]: each[0] for each in euclidean.containers}
     assert [line[name].get_linestyle() for name in line] == ["-", "-", "--", ":"]
     assert line["certified"].get_color() == INK != line["pgd"].get_color() == maximum.containers[0][0].get_color()
@@ -74,7 +77,7 @@ def test_every_curve_is_named_once_and_the_certificates_last(draw):
 
 def test_several_settings_of_an_attack_and_several_checkpoints_are_several_curves(draw):
     again = [row("pgd", "linf", "eps", 0.1, 35, evaluation="stronger")]
-    last = [{**each, "checkpoint": "last", "weights": "v", "correct": each["correct"] - 10} for each in ROWS]
+    last = [{**each, "checkpoint": "last", "weights": "v", "score": each["score"] - 0.1} for each in ROWS]
     maximum = draw([*ROWS, *again, *last]).axes[0]
     assert sorted(each for curve in curves(maximum).values() for each in curve) == sorted(
         [[0, 0.9], [0.1, 0.4], [0, 0.9], [0.1, 0.35], [0, 0.8], [0.1, 0.3]]
@@ -84,7 +87,7 @@ def test_several_settings_of_an_attack_and_several_checkpoints_are_several_curve
 
 def test_without_attacks_there_is_no_figure(draw):
     assert draw(ROWS[:2]) is None
-    assert accuracy_against_attacks(pd.DataFrame(columns=[*records.COLUMNS])) is None
+    assert score_against_attacks(pd.DataFrame(columns=[*records.COLUMNS])) is None
 
 
 def test_rows_without_a_clean_one_are_drawn_as_they_are(draw):

@@ -16,9 +16,10 @@ from robode.robustness.corruptions import Clean, ClipOnly, Gaussian
 from robode.robustness.evaluation import evaluation_digest
 from robode.robustness.protocols import ChNode2022, Sound
 from robode.robustness.suite import plan
+from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
-FACTS = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
+FACTS = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 OTHER = {
     "eps": 0.2, "norm": "l2", "loss": "margin", "steps": 7, "step_size": 0.5, "restarts": 3, "targets": 2, "queries": 5,
     "spare_certified": True, "suite": "mine",

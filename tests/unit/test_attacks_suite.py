@@ -21,10 +21,11 @@ from robode.robustness.levels import check_suite
 from robode.robustness.noise import Draws
 from robode.robustness.protocols import ChNode2022, Sound
 from robode.robustness.suite import evaluate_suite
+from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
 SUITES = ("attacks_quick", "attacks_standard", "autoattack", "curve_l2", "curve_linf")
-FACTS = DataFacts((1, 5, 5), 4, (0.4,), (0.3,), (0.0, 1.0), tuple("abcd"))
+FACTS = DataFacts((1, 5, 5), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 EPS = [0.3, 0.0, 0.1, 0.2]
 FEW = {
     "fgsm_linf": lambda: FGSM(EPS),

@@ -25,8 +25,9 @@ from robode.robustness.certificates import (
 from robode.robustness.corruptions import Batch, Clean
 from robode.robustness.protocols import ChNode2022, Sound
 from robode.robustness.suite import evaluate_suite
+from robode.tasks.classification import Classification
 
-GREY = DataFacts((1, 5, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), tuple("abc"))
+GREY = DataFacts((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
 
 
 def case(facts: DataFacts = GREY, n: int = 120) -> tuple[Network, torch.Tensor, torch.Tensor]:
@@ -37,7 +38,7 @@ def case(facts: DataFacts = GREY, n: int = 120) -> tuple[Network, torch.Tensor, 
     with torch.no_grad():
         network.head.bias -= network(x).mean(0)
         labels = network(x).argmax(1)
-    labels[::4] = (labels[::4] + 1) % facts.classes
+    labels[::4] = (labels[::4] + 1) % facts.task.outputs
     return network, x, labels
 
 

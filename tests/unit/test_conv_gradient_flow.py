@@ -21,9 +21,10 @@ from robode.ode.finer import with_finer_solver
 from robode.ode.integrators import ETD, Euler
 from robode.paths import conf_dir
 from robode.robustness.certificates import certified_radii, pair_lipschitz
+from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 
-GREY = DataFacts((1, 8, 12), 3, (0.13,), (0.3,), (0.0, 1.0), tuple("abc"))
+GREY = DataFacts((1, 8, 12), (0.13,), (0.3,), (0.0, 1.0), Classification(tuple("abc")))
 
 
 def flow(width: int = 3, depth: int = 5, **options: Any) -> ConvGradientFlow:

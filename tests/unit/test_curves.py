@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,9 +27,10 @@ from robode.robustness.quantities import EpsR
 from robode.robustness.smoothing import Smoothing
 from robode.robustness.suite import evaluate_suite, refusals
 from robode.robustness.wasserstein import Wasserstein
+from robode.tasks.classification import Classification
 from robode.tasks.task import Task
 
-GREY = DataFacts((1, 5, 4), 4, (0.4,), (0.3,), (0.0, 1.0), tuple("abcd"))
+GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 90
 CURVES = {
     "clean": lambda: Clean(),
@@ -163,12 +164,7 @@ class Nearness(Task):
         return float(scores.min()), float(scores.max())
 
 
-@dataclass(frozen=True)
-class Numbers(DataFacts):
-    task = Nearness()
-
-
-VECTORS = Numbers((3,), 2, (0.0,) * 3, (1.0,) * 3, None, ("a", "b"))
+VECTORS = DataFacts((3,), (0.0,) * 3, (1.0,) * 3, None, Nearness())
 ANY_TASK = {
     "fgsm_l2": lambda: FGSM([0.1, 0.3], norm="l2"),
     "pgd_l2": lambda: PGD([0.1, 0.2, 0.3], norm="l2", steps=10, restarts=2),
@@ -235,10 +231,11 @@ def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_fi
 
 
 def test_quantities_that_are_about_classes_are_left_out_for_other_tasks():
-    plane = Numbers((2,), 2, (0.0,) * 2, (1.0,) * 2, None, ("a", "b"))
+    plane = DataFacts((2,), (0.0,) * 2, (1.0,) * 2, None, Nearness())
+    classes = replace(plane, task=Classification(("a", "b")))
     for each in (EpsR(), Field2D(), Wasserstein(), Believable()):
         assert each.refusal(plane) == f"suite={each.name}: needs classes, and this is a nearness task"
-        assert each.refusal(DataFacts(*vars(plane).values())) is None
+        assert each.refusal(classes) is None
 
 
 def test_rows_of_any_task_carry_its_mean_score():

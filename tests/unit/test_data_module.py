@@ -9,6 +9,7 @@ from robode.data.facts import DataFacts, Samples, Source
 from robode.data.module import DataModule, stratified
 from robode.data.toy import DoubleCircles, SixPoints
 from robode.errors import BadInput
+from robode.tasks.classification import Classification
 
 
 class Numbers(Source):
@@ -16,7 +17,7 @@ class Numbers(Source):
 
     @property
     def facts(self) -> DataFacts:
-        return DataFacts((1,), 2, (0.0,), (1.0,), None, ("0", "1"))
+        return DataFacts((1,), (0.0,), (1.0,), None, Classification(("0", "1")))
 
     def load(self) -> tuple[Samples, Samples]:
         x = torch.arange(100.0)[:, None]
@@ -28,11 +29,11 @@ class Numbers(Source):
 def test_validation_comes_from_train_and_keeps_class_shares(validation, held_out):
     data = DataModule(Numbers(), 10, 0, validation)
     train, kept = data.split("train"), data.split("validation")
-    assert len(kept.labels) == held_out and len(train.labels) == 100 - held_out
+    assert len(kept.target) == held_out and len(train.target) == 100 - held_out
     everything = torch.cat([train.x, kept.x]).flatten().sort().values
     assert torch.equal(everything, torch.arange(100.0))
     if held_out == 20:
-        assert kept.labels.bincount().tolist() == [15, 5]
+        assert kept.target.bincount().tolist() == [15, 5]
 
 
 def test_splits_do_not_move_with_the_users_seed():
@@ -49,7 +50,7 @@ def test_test_split_is_the_sources_own():
 
 def test_limit_train_is_stratified_and_leaves_validation_alone():
     data = DataModule(Numbers(), 10, 0, 20, limit_train=8)
-    assert data.split("train").labels.bincount().tolist() == [6, 2]
+    assert data.split("train").target.bincount().tolist() == [6, 2]
     assert torch.equal(data.split("validation").x, DataModule(Numbers(), 10, 0, 20).split("validation").x)
 
 

@@ -14,10 +14,10 @@ SETS = [DoubleCircles(), SwissRoll(), DoubleMoons(), SixPoints(), TwoSamples()]
 @pytest.mark.parametrize("source", SETS, ids=lambda source: type(source).__name__)
 def test_a_part_of_a_set_that_lies_class_by_class_has_the_shares_of_the_whole(source):
     _, test = source.load()
-    count = len(test.labels) // 3
+    count = len(test.target) // 3
     few = part(test, count, source)
-    assert len(few.x) == len(few.labels) == count
-    whole, shares, first = (each.double().mean() for each in (test.labels, few.labels, test.labels[:count]))
+    assert len(few.x) == len(few.target) == count
+    whole, shares, first = (each.double().mean() for each in (test.target, few.target, test.target[:count]))
     assert abs(float(whole - shares)) <= 1 / count
     assert abs(float(whole - first)) > 0.2
 
@@ -25,8 +25,8 @@ def test_a_part_of_a_set_that_lies_class_by_class_has_the_shares_of_the_whole(so
 def test_a_part_of_a_set_of_images_is_its_first_samples_and_no_limit_is_all():
     source = MNIST5k()
     split = Samples(torch.arange(20.0).reshape(10, 2), torch.arange(10))
-    assert torch.equal(part(split, 4, source).labels, torch.arange(4))
-    assert torch.equal(part(split, 99, source).labels, split.labels)
+    assert torch.equal(part(split, 4, source).target, torch.arange(4))
+    assert torch.equal(part(split, 99, source).target, split.target)
     for each in (source, SETS[0]):
         assert part(split, None, each) is split and part_digest("abc", None, each) == "abc"
 

@@ -21,7 +21,7 @@ from robode.errors import BadInput
 def test_points_lie_in_the_domain_half_in_each_class(source, low, high):
     train, test = source().load()
     for split in (train, test):
-        assert split.x.shape == (4000, 2) and split.labels.bincount().tolist() == [2000, 2000]
+        assert split.x.shape == (4000, 2) and split.target.bincount().tolist() == [2000, 2000]
         assert (split.x >= torch.tensor(low)).all() and (split.x <= torch.tensor(high)).all()
 
 
@@ -30,7 +30,7 @@ def test_even_indices_train_and_odd_indices_test():
     train, test = DoubleMoons().load()
     assert np.array_equal(train.x.numpy(), points[0::2].astype(np.float32))
     assert np.array_equal(test.x.numpy(), points[1::2].astype(np.float32))
-    assert np.array_equal(test.labels.numpy(), labels[1::2])
+    assert np.array_equal(test.target.numpy(), labels[1::2])
 
 
 def test_double_circles_have_radii_1_2_3_4_and_uniform_noise():
@@ -66,7 +66,7 @@ def test_six_points_of_figure_1():
     assert train.x.norm(dim=1).tolist() == pytest.approx([2, 2, 2, 4, 4, 4])
     angles = torch.atan2(train.x[:, 1], train.x[:, 0])
     assert angles.tolist() == pytest.approx([0, math.pi / 3, 2 * math.pi / 3] * 2)
-    assert torch.equal(train.x, test.x) and train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert torch.equal(train.x, test.x) and train.target.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_points_are_the_same_every_time():
@@ -83,7 +83,7 @@ def test_a_number_of_points_that_cannot_be_shared_is_bad_input(n):
 
 def test_two_samples_have_as_many_points_each_and_one_lies_on_a_ring():
     (x, labels), test = TwoSamples(512).load()
-    assert [int((each == k).sum()) for each in (labels, test.labels) for k in (0, 1)] == [128] * 4
+    assert [int((each == k).sum()) for each in (labels, test.target) for k in (0, 1)] == [128] * 4
     radius, corners = x[labels == 0].norm(dim=1), x[labels == 1].abs()
     assert 0.5 < float(radius.min()) and float(radius.max()) < 1.5
     assert 1.7 <= float(corners.min()) and float(corners.max()) <= 2.3

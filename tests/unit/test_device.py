@@ -39,9 +39,10 @@ from robode.robustness.protocols import ChNode2022, Sound
 from robode.robustness.smoothing import Smoothing
 from robode.robustness.suite import evaluate_suite, sample_grid
 from robode.runs import find
+from robode.tasks.classification import Classification
 from robode.train import run_training
 
-GREY = DataFacts((1, 5, 4), 4, (0.4,), (0.3,), (0.0, 1.0), tuple("abcd"))
+GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 120
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

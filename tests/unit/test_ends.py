@@ -20,11 +20,12 @@ from robode.ode.flow import Constrained
 from robode.ode.integrators import ETD, Euler
 from robode.ode.orthonormal import orthonormal, random_orthonormal, slack
 from robode.robustness.certificates import embed_lipschitz, row_distances
+from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 
-GREY = DataFacts((1, 5, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), tuple("abc"))
-COLOUR = DataFacts((3, 4, 4), 4, (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), tuple("abcd"))
-VECTORS = DataFacts((2,), 3, (0.5, 1.0), (0.5, 2.0), None, tuple("abc"))
+GREY = DataFacts((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
+COLOUR = DataFacts((3, 4, 4), (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), Classification(tuple("abcd")))
+VECTORS = DataFacts((2,), (0.5, 1.0), (0.5, 2.0), None, Classification(tuple("abc")))
 CASES = [(facts, flow) for facts in (GREY, COLOUR, VECTORS) for flow in ("pixels", "flat", "flat, wide")]
 
 
@@ -32,7 +33,7 @@ def network(facts: DataFacts, flow: str, bounded: bool = True) -> Network:
     torch.manual_seed(0)
     made = CHNode(4, 1, ETD()) if flow == "pixels" else GradientFlow(60 if flow == "flat, wide" else 8, 1, Euler())
     encoder = usual_encoder(facts.shape, states_of(made), bounded)
-    head = Orthonormal(features(facts, encoder, made), facts.classes) if bounded else None
+    head = Orthonormal(features(facts, encoder, made), facts.task.outputs) if bounded else None
     return Network(facts, made, encoder, head)
 
 

@@ -16,10 +16,12 @@ from robode.evaluate import run_evaluation
 from robode.files import read_json, write_json
 from robode.network import build_network
 from robode.report import journal, records
-from robode.report.correct import correct_path, read_correct, write_correct
+from robode.report.scores import read_scores, scores_path, write_scores
 from robode.report.store import Store
 from robode.robustness.copies import Copies
 from robode.runs import Run
+from robode.tasks.measure import CLASSIFICATION
+from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
 from robode.training.checkpoints import load_weights
 
@@ -52,7 +54,7 @@ def evaluate(run: Run, *words: str):
 
 
 def answers(rows) -> dict:
-    return {records.identity(row): row["correct"] for row in rows}
+    return {records.identity(row): row["score"] for row in rows}
 
 
 def stored(run: Run) -> list[dict]:
@@ -82,7 +84,7 @@ def test_an_evaluation_in_pieces_is_the_evaluation_at_once(run, tmp_path, capsys
     assert "evaluation: results.csv has 5 of 10 rows" in capsys.readouterr().out
     assert list(answers(pieces).items()) == list(answers(whole).items()) and len(whole) == 10
     assert lines(other) == lines(run) == 10, "each row is computed once; the clean one was there"
-    assert all((read_correct(run.folder, a) == read_correct(other.folder, a)).all() for a in whole)
+    assert all((read_scores(run.folder, a) == read_scores(other.folder, a)).all() for a in whole)
     assert len({row["evaluation"] for row in whole}) == 2
 
 
@@ -100,7 +102,7 @@ def test_an_interruption_costs_one_copy_at_most(run, copies, monkeypatch):
         evaluate(run)
     assert lines(run) == 1 + 2 * copies
     monkeypatch.setattr(Copies, "measure", count)
-    draft = run.folder / "correct" / ".half.npy.1234"  # what a kill in mid-write leaves
+    draft = run.folder / "scores" / ".half.npy.1234"  # what a kill in mid-write leaves
     draft.touch()
     rows = evaluate(run)
     assert lines(run) == len(answers(rows)) == 7 and not draft.exists()
@@ -117,36 +119,60 @@ def test_the_bits_say_which_samples_are_right(run):
         right = (network.eval()(x).argmax(1) == labels).numpy()
     rows = stored(run)
     (clean,) = (row for row in rows if row["perturbation"] == "clean")
-    assert (read_correct(run.folder, clean) == right).all()
-    noisy = [read_correct(run.folder, row) for row in rows if row["severity"] == 0.2]
+    assert (read_scores(run.folder, clean) == right).all()
+    noisy = [read_scores(run.folder, row) for row in rows if row["severity"] == 0.2]
     assert len(noisy) == 3 and all(each.shape == right.shape and (each != right).any() for each in noisy)
-    assert len(list((run.folder / "correct").iterdir())) == len(rows)
+    assert len(list((run.folder / "scores").iterdir())) == len(rows)
 
 
 def test_bits_that_are_lost_are_found_out_and_a_row_without_its_file_is_measured_again(run):
     row = evaluate(run, "repeats=1")[0]
-    path = correct_path(run.folder, row)
+    path = scores_path(run.folder, row)
     for damage in (lambda: path.write_bytes(b""), lambda: path.write_bytes(b"half"), path.unlink):
         damage()
         with pytest.raises(JobFailed, match=r"cannot read .*\.npy: .*remove it and evaluate again$"):
-            read_correct(run.folder, row)
+            read_scores(run.folder, row)
     evaluate(run, "repeats=1")
-    assert read_correct(run.folder, row).sum() == row["correct"]
+    assert read_scores(run.folder, row).mean() == row["score"]
 
 
 def test_bits_of_another_row_are_refused(tmp_path):
     row = {"evaluation": "e", "weights": "w", "split": "test", "noise_seed": 0, "severity": 0.05, "repeat": 0}
-    write_correct(tmp_path, row, np.array([True] * 9 + [False]))
-    assert read_correct(tmp_path, row | {"n": 10, "correct": 9}).tolist() == [True] * 9 + [False]
-    for other in ({"n": 10, "correct": 8}, {"n": 17, "correct": 9}, {"n": 8, "correct": 8}):
+    row["task"] = str(CLASSIFICATION)
+    write_scores(tmp_path, row, np.array([True] * 9 + [False]))
+    assert read_scores(tmp_path, row | {"n": 10, "score": 0.9}).tolist() == [True] * 9 + [False]
+    for other in ({"n": 10, "score": 0.8}, {"n": 17, "score": 9 / 17}, {"n": 8, "score": 1.0}):
         with pytest.raises(JobFailed, match="does not say the same"):
-            read_correct(tmp_path, row | other)
+            read_scores(tmp_path, row | other)
+
+
+def test_bits_of_an_earlier_version_are_read_where_they_lie(run):
+    first = evaluate(run)
+    (run.folder / "scores").rename(run.folder / "correct")
+    before = {row["severity"]: read_scores(run.folder, row).tolist() for row in first if row["repeat"] == 0}
+    assert answers(evaluate(run)) == answers(first) and not (run.folder / "scores").exists(), (
+        "nothing is measured again"
+    )
+    write_scores(run.folder, first[0], 1 - np.array(before[first[0]["severity"]]))
+    assert scores_path(run.folder, first[0]).parent.name == "scores", "what is written anew counts"
+
+
+def test_errors_are_kept_as_they_are_and_bits_eight_a_byte(tmp_path):
+    row = {"evaluation": "e", "weights": "w", "split": "test", "noise_seed": 0, "severity": 0.05, "repeat": 0, "n": 3}
+    errors = np.array([0.5, np.inf, 1e-3], dtype=np.float32)
+    write_scores(tmp_path, row | {"task": str(Regression(1).measure)}, errors)
+    assert (read_scores(tmp_path, row | {"score": np.inf}) == errors).all()
+    with pytest.raises(JobFailed, match="does not say the same"):
+        read_scores(tmp_path, row | {"score": 0.5})
+    with pytest.raises(ValueError, match="0 or 1"):
+        write_scores(tmp_path, row | {"task": str(CLASSIFICATION)}, errors)
+    assert np.load(scores_path(tmp_path, row)).dtype == np.float32
 
 
 def test_two_severities_never_share_a_file(tmp_path):
     row = {"evaluation": "e", "weights": "w", "split": "test", "noise_seed": 0, "repeat": 0}
     levels = (0.0, 1e-7, 0.05, 0.05000001, 0.1234567, 0.12345678, 1.0)
-    names = [correct_path(tmp_path, row | {"severity": level}).name for level in levels]
+    names = [scores_path(tmp_path, row | {"severity": level}).name for level in levels]
     assert len(set(names)) == len(levels) and names[2] == "e-w-test-n0-0.05-r0.npy"
 
 
@@ -155,7 +181,7 @@ def test_other_splits_have_rows_of_their_own_and_leave_the_pictures_alone(run):
     pictures = (run.folder / "samples.npz").read_bytes()
     sizes = {split: evaluate(run, f"split={split}")[0]["n"] for split in ("train", "validation", "test")}
     data = build_data(run.config())
-    assert sizes == {split: len(data.split(split).labels) for split in sizes}
+    assert sizes == {split: len(data.split(split).target) for split in sizes}
     assert {row["split"] for row in stored(run)} == set(sizes) and lines(run) == 21
     assert (run.folder / "samples.npz").read_bytes() == pictures
 
@@ -210,7 +236,7 @@ def test_results_of_another_version_are_refused_before_anything_is_measured(run,
 
 def test_a_process_that_comes_second_waits_says_so_and_finds_the_rows(run, monkeypatch, capsys):
     first = evaluate(run)
-    shutil.rmtree(run.folder / "correct")  # as before the other process has done it
+    shutil.rmtree(run.folder / "scores")  # as before the other process has done it
     kept = (run.folder / "results.csv").read_bytes()
     (run.folder / "results.csv").unlink()
     monkeypatch.setattr(Copies, "measure", None)

@@ -14,8 +14,9 @@ from small_runs import composed
 from robode.data.facts import DataFacts
 from robode.instantiate import build_each
 from robode.network import build_network
+from robode.tasks.classification import Classification
 
-MNIST = DataFacts((1, 6, 6), 10, (0.1307,), (0.3081,), (0.0, 1.0), tuple("0123456789"))
+MNIST = DataFacts((1, 6, 6), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
 
 
 def flat(plain: dict[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,8 +17,9 @@ from robode.robustness.corruptions import Clean
 from robode.robustness.noise import BLOCK, Draws
 from robode.robustness.protocols import Sound
 from robode.robustness.suite import evaluate_suite
+from robode.tasks.classification import Classification
 
-VECTORS = DataFacts((2,), 3, (0.0, 0.0), (0.5, 2.0), None, tuple("abc"))
+VECTORS = DataFacts((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
 
 
 def flow_output(network, x):
@@ -97,7 +98,7 @@ def test_a_file_of_an_earlier_version_is_widened_and_keeps_its_rows(tmp_path):
     records.widen(path)
     rows = records.read_rows(path)
     assert list(rows.columns) == list(records.COLUMNS) and len(rows) == 1
-    assert rows["correct_finer"].isna().all() and rows["correct"].iloc[0] == 1
+    assert rows["score_finer"].isna().all() and rows["score"].iloc[0] == 1
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     records.widen(other)

@@ -1,4 +1,4 @@
-"""The accuracy with a finer solver: from results.csv to the run's page and the table in the terminal."""
+"""The score with a finer solver: from results.csv to the run's page and the table in the terminal."""
 
 import io
 import re
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from robode.report import records, tables
 from robode.report.page import write_page
+from robode.tasks.measure import CLASSIFICATION
 
 
 def row(severity, correct, finer, **changes):
@@ -17,7 +18,8 @@ def row(severity, correct, finer, **changes):
         "run": "r", "checkpoint": "best", "weights": "w", "split": "test", "protocol": "sound", "seed": 0,
         "noise_seed": 0, "perturbation": "pgd_l2", "norm": "l2", "severity_unit": "eps", "repeat": 0, "n": 100,
     }  # fmt: skip
-    found = {"severity": severity, "correct": correct, "correct_finer": finer}
+    found = {"severity": severity, "task": str(CLASSIFICATION), "score": correct / 100}
+    found["score_finer"] = None if finer is None else finer / 100
     return dict.fromkeys(records.COLUMNS) | about | found | changes
 
 
@@ -48,14 +50,14 @@ def page_cells(tmp_path):
 def test_the_summary_has_the_share_over_all_copies_and_none_where_a_copy_has_none(tmp_path):
     copies = [row(0.1, 80, 60), row(0.1, 70, 70, repeat=1), row(0.2, 50, 50), row(0.2, 50, None, repeat=1)]
     found = summary(tmp_path, *copies).set_index("severity")
-    assert found.loc[0.1, "accuracy_finer"] == pytest.approx(0.65) and np.isnan(found.loc[0.2, "accuracy_finer"])
-    assert not {"correct", "correct_finer", "repeat"} & set(found)
+    assert found.loc[0.1, "score_finer"] == pytest.approx(0.65) and np.isnan(found.loc[0.2, "score_finer"])
+    assert "repeat" not in found
 
 
 def test_rows_that_were_just_measured_are_summarised_like_those_of_a_file():
-    more = {"code": "", "accuracy": 0.8, "seconds": 1.0, "flow_discrete": 1.0}
-    measured = [SAME | more, OTHER | more | {"correct_finer": None}]
-    shown = records.summarise(pd.DataFrame(measured))["accuracy_finer"].tolist()
+    more = {"code": "", "score": 0.8, "seconds": 1.0, "flow_discrete": 1.0}
+    measured = [SAME | more, OTHER | more | {"score_finer": None}]
+    shown = records.summarise(pd.DataFrame(measured))["score_finer"].tolist()
     assert shown[0] == 0.87 and np.isnan(shown[1])
 
 
@@ -84,7 +86,7 @@ def test_the_terminal_has_it_too_in_colour(tmp_path):
 
 def test_without_a_second_scoring_there_is_no_column(tmp_path):
     found = summary(tmp_path, CLEAN, row(0.1, 80, None))
-    assert found["accuracy_finer"].isna().all() and "finer" not in terminal(found)
+    assert found["score_finer"].isna().all() and "finer" not in terminal(found)
     heads, lines, page = page_cells(tmp_path)
     assert len(lines) == 2 and "finer" not in "".join(heads) and "Finer solver" not in page and "differs" not in page
 

@@ -6,20 +6,21 @@ import pandas as pd
 import pytest
 
 from robode.report.gap import Gap, shares
+from robode.tasks.measure import CLASSIFICATION
 
-COLUMNS = ["row", "label", "group", "seed", "perturbation", "severity", "correct", "n"]
+COLUMNS = ["row", "label", "group", "seed", "perturbation", "severity", "score"]
 
 
 def rows(*lines):
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return pd.DataFrame(lines, columns=COLUMNS).assign(task=str(CLASSIFICATION))
 
 
 FOUND = rows(
-    (0, "ResNet", "", 1, "clean", 0.0, 90, 100), (0, "ResNet", "", 2, "clean", 0.0, 80, 100),
-    (0, "ResNet", "", 1, "certified", 0.3, 0, 100), (0, "ResNet", "", 1, "standard_l2", 0.3, 40, 100),
-    (0, "ResNet", "", 2, "certified", 0.3, 10, 100), (0, "ResNet", "", 2, "standard_l2", 0.3, 60, 100),
-    (1, "CH-NODE", "N = 4", 1, "certified", 0.3, 70, 100), (1, "CH-NODE", "N = 4", 1, "certified", 1.0, 5, 100),
-    (1, "CH-NODE", "N = 4", 1, "standard_l2", 0.3, 75, 100), (1, "CH-NODE", "N = 4", 1, "pgd_l2", 1.0, 9, 100),
+    (0, "ResNet", "", 1, "clean", 0.0, 0.9), (0, "ResNet", "", 2, "clean", 0.0, 0.8),
+    (0, "ResNet", "", 1, "certified", 0.3, 0), (0, "ResNet", "", 1, "standard_l2", 0.3, 0.4),
+    (0, "ResNet", "", 2, "certified", 0.3, 0.1), (0, "ResNet", "", 2, "standard_l2", 0.3, 0.6),
+    (1, "CH-NODE", "N = 4", 1, "certified", 0.3, 0.7), (1, "CH-NODE", "N = 4", 1, "certified", 1.0, 0.05),
+    (1, "CH-NODE", "N = 4", 1, "standard_l2", 0.3, 0.75), (1, "CH-NODE", "N = 4", 1, "pgd_l2", 1.0, 0.09),
 )  # fmt: skip
 
 

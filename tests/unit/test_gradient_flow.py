@@ -20,6 +20,7 @@ from robode.ode.finer import with_finer_solver
 from robode.ode.integrators import ETD, Euler
 from robode.ode.sensitivity import bsm_norms
 from robode.report.records import read_metrics
+from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 
 
@@ -173,7 +174,7 @@ def test_the_experiments_cycle_fits_their_data(data: str) -> None:
 
 
 def test_width_auto_is_as_many_numbers_as_a_sample_has() -> None:
-    facts = DataFacts((1, 6, 5), 4, (0.4,), (0.2,), (0.0, 1.0), tuple("abcd"))
+    facts = DataFacts((1, 6, 5), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
     words = ("model=gradient_flow", "model.width=auto", "model.rows=7", "depth=2", "data.root=nowhere", "data=mnist")
     network = build_network(composed(*words), facts)
     assert network.flow.width == 30 and network.flow.W.shape == (2, 7, 30)

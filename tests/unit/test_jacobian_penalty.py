@@ -8,9 +8,10 @@ from robode.data.facts import DataFacts
 from robode.errors import BadInput
 from robode.network import build_network
 from robode.objectives.jacobian_penalty import JacobianPenalty
+from robode.tasks.classification import Classification
 
-GREY = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
-POINTS = DataFacts((2,), 3, (0.1, -0.2), (1.0, 2.0), None, ("a", "b", "c"))
+GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+POINTS = DataFacts((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))
 FAMILIES = [
     ("chnode", "etd"),
     ("chnode", "imex"),
@@ -57,7 +58,7 @@ def test_the_jacobian_penalty_and_its_gradient_are_those_of_finite_differences(m
     for change in 1e-5 * torch.eye(x[0].numel(), dtype=torch.float64).view(-1, *facts.shape):
         with torch.no_grad():
             total += float((network(x + change) - network(x - change)).div(2e-5).square().sum())
-    assert penalty(3).item() == pytest.approx(0.7 * total / 4, rel=1e-6)  # exact for as many projections as classes
+    assert penalty(3).item() == pytest.approx(0.7 * total / 4, rel=1e-6)  # exact for as many projections as outputs
     for projections in (1, 3):
         along = [torch.randn_like(parameter) for parameter in network.parameters()]
         found = torch.autograd.grad(penalty(projections), list(network.parameters()), materialize_grads=True)
@@ -71,13 +72,13 @@ def test_few_projections_are_right_on_average(projections):
     x = torch.tensor([[0.3, -0.4]], dtype=torch.float64).expand(copies, 2)
     torch.manual_seed(0)
     exact, found = (JacobianPenalty(1.0, k)(network, x, x)["jacobian_penalty"].item() for k in (3, projections))
-    # ||J||_F^2 estimated with k directions is at most classes/k ||J||_F^2: four standard errors of the mean.
+    # ||J||_F^2 estimated with k directions is at most outputs/k ||J||_F^2: four standard errors of the mean.
     assert abs(found - exact) < 4 * exact * (3 / projections - 1) ** 0.5 / copies**0.5 and found != exact
 
 
 def test_what_cannot_be_penalised_is_refused():
     x = torch.rand(4, 2, dtype=torch.float64)
-    with pytest.raises(BadInput, match="projections: expected at most the 3 classes, got 4"):
+    with pytest.raises(BadInput, match="projections: expected at most the 3 outputs, got 4"):
         JacobianPenalty(0.1, 4)(double_network("chnode", "etd", POINTS), x, x)
     with pytest.raises(BadInput, match="implicit_midpoint"):
         JacobianPenalty()(double_network("chnode", "implicit_midpoint", POINTS), x, x)

@@ -15,10 +15,11 @@ from robode.network import Network
 from robode.ode.integrators import ETD
 from robode.ode.linear import conv_norm
 from robode.robustness.certificates import embed_lipschitz, row_distances
+from robode.tasks.classification import Classification
 
-GREY = DataFacts((1, 5, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), tuple("abc"))
-COLOUR = DataFacts((3, 4, 4), 4, (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), tuple("abcd"))
-VECTORS = DataFacts((2,), 3, (0.0, 0.0), (0.5, 2.0), None, tuple("abc"))
+GREY = DataFacts((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
+COLOUR = DataFacts((3, 4, 4), (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), Classification(tuple("abcd")))
+VECTORS = DataFacts((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
 
 
 def dense(kernel: torch.Tensor, height: int, width: int) -> torch.Tensor:

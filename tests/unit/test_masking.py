@@ -133,8 +133,8 @@ def test_the_large_ball_holds_all_samples_and_the_whole_box():
 
 def test_samples_are_spread_over_sets_that_are_ordered_by_class():
     data = data_named("moons")
-    assert set(spread(data.split("test"), 40).labels.tolist()) == {0, 1}
-    assert len(spread(data.split("test"), 10**6).labels) == len(data.split("test").labels)
+    assert set(spread(data.split("test"), 40).target.tolist()) == {0, 1}
+    assert len(spread(data.split("test"), 10**6).target) == len(data.split("test").target)
 
 
 def test_the_linear_baseline_is_good_and_leaves_the_global_generator_alone():

@@ -28,7 +28,7 @@ def test_evaluation_with_another_seed_draws_other_noise_for_the_same_network():
     assert set(rows["seed"]) == {3} and set(rows["weights"].str.len()) == {12} and rows["weights"].nunique() == 1
     own, other = (rows[rows["noise_seed"] == seed] for seed in (3, 5))
     assert len(own) == len(other) == len(rows) / 2
-    clean = rows[rows["perturbation"] == "clean"]["accuracy"]
+    clean = rows[rows["perturbation"] == "clean"]["score"]
     assert clean.nunique() == 1
 
 

@@ -12,8 +12,9 @@ from robode.robustness.corruptions import Batch, Clean, ClipOnly, Gaussian, Pert
 from robode.robustness.levels import check_repeats, check_suite
 from robode.robustness.noise import BLOCK, base_noise
 from robode.robustness.protocols import ChNode2022, EvaluationProtocol, Sound
+from robode.tasks.classification import Classification
 
-FACTS = DataFacts((1, 28, 28), 10, (0.1307,), (0.3081,), (0.0, 1.0), tuple("0123456789"))
+FACTS = DataFacts((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
 NETWORK = nn.Identity()
 N = 120
 PIXELS = N * 28 * 28
@@ -125,7 +126,7 @@ def test_legacy_protocol_goes_to_normalised_space_and_back():
 
 @pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda p: p.name)
 def test_colour_channels_are_normalised_by_their_own_constants(protocol):
-    facts = DataFacts((3, 2, 2), 2, (0.1, 0.2, 0.3), (0.5, 1.0, 2.0), (0.0, 1.0), ("0", "1"))
+    facts = DataFacts((3, 2, 2), (0.1, 0.2, 0.3), (0.5, 1.0, 2.0), (0.0, 1.0), Classification(("0", "1")))
     inside = protocol.encode(torch.full((1, 3, 2, 2), 0.5), facts)[0, :, 0, 0]
     expected = [0.5] * 3 if protocol.space == "data" else [0.8, 0.3, 0.1]
     assert inside.tolist() == pytest.approx(expected)

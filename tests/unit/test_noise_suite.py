@@ -12,9 +12,10 @@ from robode.robustness.corruptions import Clean, Gaussian, SaltAndPepper
 from robode.robustness.noise import BLOCK
 from robode.robustness.protocols import ChNode2022, Sound
 from robode.robustness.suite import evaluate_suite, sample_grid
+from robode.tasks.classification import Classification
 
-IMAGES = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
-VECTORS = DataFacts((2,), 2, (0.0, 0.0), (1.0, 1.0), None, ("a", "b"))
+IMAGES = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+VECTORS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))
 SUITE = {"clean": Clean(), "gaussian": Gaussian([0.05, 0.2]), "salt_and_pepper": SaltAndPepper([0.1])}
 N = 3 * BLOCK + 11
 

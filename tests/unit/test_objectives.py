@@ -15,6 +15,7 @@ from robode.objectives.weight_smoothness import WeightSmoothness
 from robode.ode.integrators import Euler
 from robode.report.records import read_metrics
 from robode.robustness.protocols import ChNode2022, Sound
+from robode.tasks.classification import Classification
 from robode.training.assembly import assemble
 from robode.training.checkpoints import read_checkpoint
 
@@ -43,7 +44,7 @@ def test_loss_terms_are_logged_and_summed(tmp_path, monkeypatch):
     assert value["loss"] == pytest.approx(value["cross_entropy"] + value["weight_smoothness"], rel=1e-5)
 
 
-GREY = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
+GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 NOISY = ("objective=[noisy_cross_entropy,weight_smoothness]", "objective.noisy_cross_entropy.var=0.3")
 
 

@@ -19,6 +19,7 @@ from robode.paper.published import restore
 from robode.paper.spec import About, Column, Item, Row
 from robode.report import records
 from robode.runs import Run, create
+from robode.tasks.measure import CLASSIFICATION
 
 COLUMNS = {
     "train": Column("train", split="train", perturbation="clean"),
@@ -63,8 +64,11 @@ def measured(run: Run, *rows: dict[str, Any], seed: int = 1) -> Run:
         "noise_seed": seed, "evaluation": "e", "suite": "noise", "severity": 0.0, "repeat": 0,
         "n": 10, "code": CODE, "flow_ode": 0.9, "flow_discrete": 2.0, "seconds": 1,
     }  # fmt: skip
-    usual |= {"accuracy": None}
-    records.append_rows(run.folder / "results.csv", [usual | row for row in rows])
+    lines = [usual | row for row in rows]
+    scored = [{**line, "task": str(CLASSIFICATION), "score": line.pop("correct") / 10} for line in lines]
+    records.append_rows(
+        run.folder / "results.csv", [{k: v for k, v in line.items() if k != "correct"} for line in scored]
+    )
     return run
 
 
@@ -101,7 +105,7 @@ def test_copies_are_averaged_and_counted() -> None:
     copies = [{**NOISE, "repeat": i, "correct": correct} for i, correct in enumerate((6, 8, 7))]
     measured(run_of(JOBS[0]), *copies)
     cell = value("noise")
-    assert (cell["value"], cell["n"], cell["repeats"], cell["kind"]) == (pytest.approx(0.7), 10, 3, "accuracy")
+    assert (cell["value"], cell["n"], cell["repeats"], cell["kind"]) == (pytest.approx(0.7), 10, 3, "score")
     assert cell["spread"] == pytest.approx(0.1) and math.isnan(cell["low"])
 
 

@@ -112,8 +112,8 @@ def test_tradeoff_puts_a_row_at_the_centre_into_every_panel(tmp_path):
         folder.mkdir()
         (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"kappa": kappa}, "horizon": horizon}))
         values += [
-            {"row": row, "column": "test", "seed": seed, "value": 0.5 + 0.1 * row + 0.01 * seed, "kind": "accuracy",
-             "folder": str(folder)}
+            {"row": row, "column": "test", "seed": seed, "value": 0.5 + 0.1 * row + 0.01 * seed, "kind": "score",
+             "unit": "%",              "folder": str(folder)}
             for seed in (1, 2, 3)
         ]  # fmt: skip
     ((_, figure, _, caption),) = FIGURES[-1].draw(collected(values=values))

@@ -19,6 +19,7 @@ from robode.report.html import without_places
 from robode.report.paired import outcomes, paired
 from robode.report.paper_page import SYMBOLS, write_report, write_runs_report
 from robode.report.runs_page import runs_table
+from robode.tasks.regression import Regression
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_other_noise_is_not_paired_and_a_damaged_file_is_named(tmp_path):
     mine = there.rows["row"] == 1
     moved = dataclasses.replace(there, rows=there.rows.assign(evaluation=there.rows["evaluation"].where(~mine, "e0")))
     assert paired(ITEM, moved, []) == []
-    damaged = sorted(tmp_path.glob("**/correct/*.npy"))[0]
+    damaged = sorted(tmp_path.glob("**/scores/*.npy"))[0]
     damaged.write_bytes(b"half")
     warnings = []
     assert len(paired(ITEM, there, warnings)) == 2 * len(SEEDS) - 1
@@ -219,3 +220,25 @@ def test_runs_without_a_measurement_get_a_page_too(tmp_path):
     folder = run_folder(tmp_path, 1, 80)
     (folder / "results.csv").unlink()
     assert "nothing measured yet" in write_runs_report(tmp_path / "report", [folder], {}).read_text()
+
+
+def test_published_tables_that_count_right_answers_give_the_same_cells(tmp_path):
+    found = collected(tmp_path, with_bits=False)
+    write_report(tmp_path / "new", ITEM, found, {})
+    (tmp_path / "old").mkdir()
+    for name in ("numbers.csv", "runs.csv", "rows.csv"):
+        table = pd.read_csv(tmp_path / "new" / name, dtype=str, keep_default_na=False)
+        if name == "rows.csv":
+            correct = (table["score"].astype(float) * table["n"].astype(int)).round().astype(int)
+            table = table.assign(correct=correct).drop(columns=["score", "task"])
+        table.to_csv(tmp_path / "old" / name, index=False)
+    new, old = (compare(ITEM, restore(tmp_path / name, ITEM)) for name in ("new", "old"))
+    pd.testing.assert_frame_equal(old, new, check_exact=True)
+    assert new["mean"].notna().any()
+
+
+def test_which_of_two_errors_is_better_depends_on_the_task():
+    test = {"group": "", "a": 0, "b": 1, "label_a": "A", "label_b": "B", "column": "c", "difference": 0.5, "p": 0.01}
+    (shares,) = outcomes([test])  # of an earlier version: a classification
+    (errors,) = outcomes([test | {"task": str(Regression(2).measure)}])
+    assert (shares["a_better"], shares["b_better"]) == (1, 0) and (errors["a_better"], errors["b_better"]) == (0, 1)

@@ -107,7 +107,7 @@ def test_what_a_file_says_is_what_an_item_knows() -> None:
     assert [row.seeds for row in item.rows] == [(1, 2), (1, 2, 3)]
     assert [row.name for row in item.rows] == ["N = 4 A", "B"]
     assert (item.sizes["small"].seeds, item.evaluations) == ((7, 5), (("suite=noise",),))
-    assert [(column.unit, column.split) for column in item.columns.values()] == [("%", "test"), ("", "test")]
+    assert [(column.unit, column.split) for column in item.columns.values()] == [(None, "test"), ("", "test")]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_a_file_says_is_what_an_item_knows() -> None:
         ("test: 90", "test: .nan", "expected a number, got nan"),
         ("{label: B,", "{label: A, group: N = 4,", "there is a row 'N = 4 A' already"),
         ("{perturbation: clean}", "{}", "columns.test: expected either a perturbation"),
-        ("{perturbation: clean}", "{perturbation: clean, unit: ''}", "columns.test.unit=: expected '%'"),
+        ("{perturbation: clean}", "{perturbation: clean, unit: ''}", "columns.test.unit=: makes no sense for a score"),
         ("{quantity: eps_r}", "{quantity: eps_r, split: train}", "columns.r.split: makes no sense beside 'quantity'"),
         ("{perturbation: clean}", "{perturbation: clean, severity: x}", "columns.test.severity: expected a number"),
         (", label: tiny", "", "sizes.small: expected the key 'label'"),

@@ -27,8 +27,12 @@ from robode.robustness.plane import Field2D
 from robode.robustness.quantities import EpsR
 from robode.robustness.training_logs import BSMExtremes, GammaSettles, TrainingCost
 from robode.runs import Run
+from robode.tasks.classification import Classification
 
-IMAGES, POINTS = DataFacts((1, 4, 4), 10, (0.1,), (0.3,), (0.0, 1.0), None), SixPoints().facts
+IMAGES, POINTS = (
+    DataFacts((1, 4, 4), (0.1,), (0.3,), (0.0, 1.0), Classification(tuple("0123456789"))),
+    SixPoints().facts,
+)
 
 
 @pytest.fixture

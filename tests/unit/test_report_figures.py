@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 import robode.report
 from robode.errors import JobFailed
 from robode.report import records, style
-from robode.report.accuracy import accuracy_against_noise, accuracy_by_epoch
 from robode.report.figures import bsm_norms, training_curves
+from robode.report.noise_curve import score_against_noise, score_by_epoch
 from robode.report.pictures import noise_grid
 
 
@@ -24,8 +24,8 @@ def summary(levels: list[tuple[str, float, float]], **more: object) -> pd.DataFr
     rows = [
         {name: "" for name in records.COLUMNS}
         | {"run": "r", "protocol": "sound", "space": "data", "split": "test", "depth": 4, "n": 100}
-        | {"perturbation": name, "severity": severity, "severity_unit": "variance", "accuracy": accuracy}
-        | {"accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.05}
+        | {"perturbation": name, "severity": severity, "severity_unit": "variance", "score": accuracy}
+        | {"score_low": accuracy - 0.1, "score_high": accuracy + 0.05}
         | more
         for name, severity, accuracy in levels
     ]
@@ -93,7 +93,7 @@ def test_hidden_layers_are_counted():
 
 def test_noise_levels_start_at_the_clean_accuracy_and_carry_intervals():
     table = summary([("clean", 0, 0.9), ("gaussian", 0.2, 0.5), ("gaussian", 0.05, 0.8), ("blur", 1, 0.6)])
-    figure = accuracy_against_noise(table)
+    figure = score_against_noise(table)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["gaussian", "blur"]
     ax = figure.axes[0]
     line, _, bars = ax.containers[0]
@@ -104,7 +104,7 @@ def test_noise_levels_start_at_the_clean_accuracy_and_carry_intervals():
 
 def test_protocols_are_separate_lines_and_the_clip_alone_is_marked():
     legacy = summary([("clean", 0, 0.9), ("clip_only", 0, 0.7), ("gaussian", 0.2, 0.4)], protocol="chnode_2022")
-    figure = accuracy_against_noise(pd.concat([summary([("gaussian", 0.2, 0.6)]), legacy], ignore_index=True))
+    figure = score_against_noise(pd.concat([summary([("gaussian", 0.2, 0.6)]), legacy], ignore_index=True))
     assert labels(figure.axes[0]) == {"sound", "chnode_2022", "clip only, no noise"}
 
 
@@ -112,27 +112,27 @@ def test_seeds_of_the_noise_are_separate_lines_and_weights_are_named_only_where_
     levels = [("clean", 0, 0.9), ("gaussian", 0.2, 0.6)]
     best, last = (summary(levels, checkpoint=name, weights=name[0] * 12, noise_seed=0) for name in ("best", "last"))
     other = summary(levels, checkpoint="last", weights="l" * 12, noise_seed=5)
-    figure = accuracy_against_noise(pd.concat([best, last, other], ignore_index=True))
+    figure = score_against_noise(pd.concat([best, last, other], ignore_index=True))
     assert labels(figure.axes[0]) == {"best · 0", "last · 0", "last · 5"}
     two = pd.concat([best, best.assign(weights="f" * 12)], ignore_index=True)
-    assert labels(accuracy_against_noise(two).axes[0]) == {"b" * 12, "f" * 12}
+    assert labels(score_against_noise(two).axes[0]) == {"b" * 12, "f" * 12}
 
 
 def test_levels_of_one_setting_are_one_line_and_another_setting_is_another_whose_name_is_its_hash():
     clean = summary([("clean", 0, 0.9)], evaluation="c")
     first, later = (summary([("gaussian", level, 0.6)], evaluation="aaaaaaaa") for level in (0.2, 0.1))
-    ax = accuracy_against_noise(pd.concat([clean, first, later], ignore_index=True)).axes[0]
+    ax = score_against_noise(pd.concat([clean, first, later], ignore_index=True)).axes[0]
     (line,) = (container[0] for container in ax.containers)
     assert list(line.get_xdata()) == [0, 0.1, 0.2] and labels(ax) == set()
     attack, stronger = (summary([("pgd", 0.1, x)], evaluation=str(x)) for x in (0.5, 0.4))
-    figure = accuracy_against_noise(pd.concat([clean, first, attack, stronger], ignore_index=True))
+    figure = score_against_noise(pd.concat([clean, first, attack, stronger], ignore_index=True))
     assert [labels(ax) for ax in figure.axes] == [set(), {"0.5", "0.4"}]
     assert [list(c[0].get_ydata()) for c in figure.axes[1].containers] == [[0.9, 0.5], [0.9, 0.4]]
 
 
 def test_the_sweep_draws_clean_and_every_level_over_completed_epochs():
     epochs = [summary([("clean", 0, 0.8), ("gaussian", 0.1, 0.5), ("gaussian", 0.2, 0.3)], epoch=e) for e in (1, 0)]
-    ax = accuracy_by_epoch(pd.concat(epochs, ignore_index=True)).axes[0]
+    ax = score_by_epoch(pd.concat(epochs, ignore_index=True)).axes[0]
     assert labels(ax) == {"clean", "0.1", "0.2"}
     assert all(list(line.get_xdata()) == [1, 2] for line in ax.get_lines())
 

@@ -9,19 +9,21 @@ from small_tables import result_row as row
 
 from robode.errors import JobFailed
 from robode.report import journal, records
+from robode.tasks.intervals import wilson
+from robode.tasks.regression import Regression
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (83, 100), (1, 1), (9_640, 10_000)])
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_wilson_agrees_with_scipy(correct, n, level):
     expected = binomtest(correct, n).proportion_ci(level, method="wilson")
-    assert records.wilson(correct, n, level) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert wilson(correct, n, level) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @pytest.mark.parametrize(("correct", "n", "level"), [(1, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 5, 1.0)])
 def test_wilson_refuses_what_is_no_proportion(correct, n, level):
     with pytest.raises(ValueError, match="expected"):
-        records.wilson(correct, n, level)
+        wilson(correct, n, level)
 
 
 def test_rows_come_back_with_types_accuracy_and_interval(tmp_path):
@@ -31,17 +33,15 @@ def test_rows_come_back_with_types_accuracy_and_interval(tmp_path):
     assert list(frame.columns) == list(records.COLUMNS)
     first = frame.iloc[0]
     assert (first["depth"], first["seed"], first["experiment"]) == (8, 0, "")
-    assert (first["accuracy"], first["accuracy_low"], first["accuracy_high"]) == pytest.approx(
-        (0.8, *records.wilson(80, 100))
-    )
+    assert (first["score"], first["score_low"], first["score_high"]) == pytest.approx((0.8, *wilson(80, 100)))
     assert np.isinf(first["flow_discrete"]) and first["flow_ode"] == 0.9
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"correct": 101}, "correct"),
-        ({"accuracy": 80.0}, r"in \[0, 1\]"),
+        ({"correct": 101}, "correct <= n"),
+        ({"score": 0.805}, "share of 100 samples"),
         ({"severity": -0.1}, "severity"),
         ({"epsilon": 1}, "unknown columns"),
         ({"run": "two\nlines"}, "one line"),
@@ -66,7 +66,7 @@ def test_the_last_row_of_a_key_wins(tmp_path):
     records.append_rows(path, [row(correct=10), row(repeat=1, correct=20)])
     records.append_rows(path, [row(correct=30, commit="later", seconds=9.0)])
     assert path.read_text().count("\n") == 4  # nothing is rewritten
-    assert dict(records.read_rows(path)[["repeat", "correct"]].values) == {0: 30, 1: 20}
+    assert dict(records.read_rows(path)[["repeat", "score"]].values) == {0: 0.3, 1: 0.2}
 
 
 @pytest.mark.parametrize("name", [*(name for name in records.IDENTITY if name != "repeat"), "checkpoint"])
@@ -75,15 +75,15 @@ def test_whatever_is_part_of_the_identity_or_the_checkpoints_name_tells_rows_apa
     other = {"noise_seed": 1, "severity": 0.3}.get(name, "other")
     records.append_rows(path, [row(correct=10), row(correct=30, **{name: other})])
     rows = records.read_rows(path)
-    assert rows["correct"].tolist() == [10, 30]
-    assert records.summarise(rows)["accuracy"].tolist() == [0.1, 0.3]
+    assert rows["score"].tolist() == [0.1, 0.3]
+    assert records.summarise(rows)["score"].tolist() == [0.1, 0.3]
 
 
 def test_what_was_found_tells_no_rows_apart(tmp_path):
     path = tmp_path / "results.csv"
-    found = {"correct": 30, "seconds": 9.0, "commit": "later", "params": 11, "experiment": "other", "solver": "x"}
+    found = {"score": 0.3, "seconds": 9.0, "commit": "later", "params": 11, "experiment": "other", "solver": "x"}
     records.append_rows(path, [row(correct=10), row(**found)])
-    assert records.read_rows(path)["correct"].tolist() == [30]
+    assert records.read_rows(path)["score"].tolist() == [0.3]
 
 
 def test_levels_measured_later_stand_beside_the_others(tmp_path):
@@ -135,7 +135,7 @@ def test_the_newest_weights_of_a_checkpoint_name_replace_the_older_ones(tmp_path
     rows = records.read_rows(path)
     assert records.newest(rows)["weights"].tolist() == ["last", "new"]
     records.append_rows(path, [row(repeat=repeat, correct=10) for repeat in range(3)])  # the old ones put back
-    assert records.newest(records.read_rows(path))["correct"].tolist() == [20, 10, 10, 10]
+    assert records.newest(records.read_rows(path))["score"].tolist() == [0.2, 0.1, 0.1, 0.1]
     assert records.newest(rows.iloc[:0]).empty
 
 
@@ -188,6 +188,67 @@ def test_a_resumed_log_keeps_the_last_value_of_a_step(tmp_path):
     assert len(frame) == 3
 
 
+OLD = (
+    "run,checkpoint,weights,experiment,model,data,split,depth,integrator,params,seed,protocol,noise_seed,evaluation,"
+    "suite,perturbation,norm,severity,severity_unit,space,solver,repeat,n,correct,correct_finer,accuracy,accuracy_low,"
+    "accuracy_high,flow_ode,flow_discrete,end_to_end,seconds,commit"
+).split(",")
+
+
+def of_an_earlier_version(path, *rows, lacks=()):
+    """A results.csv as the version wrote it that counted right answers."""
+    journal.append(path, [name for name in OLD if name not in lacks], rows)
+
+
+def old_row(correct, n, finer=None, **changes):
+    low, high = wilson(correct, n)
+    found = {"n": n, "correct": correct, "correct_finer": finer, "accuracy": correct / n}
+    shown = {name: value for name, value in row(**changes).items() if name in OLD}
+    return shown | found | {"accuracy_low": low, "accuracy_high": high}
+
+
+@pytest.mark.parametrize("lacks", [(), ("correct_finer", "end_to_end")])
+def test_a_file_that_counted_right_answers_is_read_and_rewritten_with_the_same_numbers(tmp_path, lacks):
+    path, fresh = tmp_path / "results.csv", tmp_path / "fresh.csv"
+    counts = [(k, n) for n in (3, 7, 300, 9973) for k in sorted({0, 1, n // 3, n})]
+    old = [old_row(k, n, k // 2, evaluation=f"{k}-{n}") for k, n in counts]
+    of_an_earlier_version(path, *({key: each[key] for key in each if key not in lacks} for each in old), lacks=lacks)
+    before = records.read_rows(path)
+    records.widen(path)
+    assert path.read_text().splitlines()[0] == ",".join(records.COLUMNS)
+    after = records.read_rows(path)
+    assert after[list(before.columns)].equals(before) and list(after.columns) == list(records.COLUMNS)
+    new = [row(correct=k, n=n, evaluation=f"{k}-{n}", score_finer=k // 2 / n) for k, n in counts]
+    records.append_rows(fresh, new)
+    for name in ("task", "score", "score_low", "score_high", *(() if lacks else ("score_finer",))):
+        assert after[name].tolist() == records.read_rows(fresh)[name].tolist(), name
+    assert records.summarise(after)["score"].tolist() == [k / n for k, n in counts]
+    text = path.read_text()
+    records.widen(path)
+    assert path.read_text() == text
+
+
+def test_an_old_log_of_a_sweep_can_be_gone_on_with(tmp_path):
+    path = tmp_path / "robustness_sweep.csv"
+    journal.append(path, [*OLD, "epoch"], [old_row(80, 100) | {"epoch": 0}])
+    records.widen(path)
+    records.append_rows(path, [row(correct=90, epoch=1)])
+    assert records.read_rows(path)[["epoch", "score"]].values.tolist() == [[0, 0.8], [1, 0.9]]
+
+
+def test_other_scores_than_shares_bring_their_interval_and_keep_it_over_copies(tmp_path):
+    path = tmp_path / "results.csv"
+    error = {"task": str(Regression(2, "rad").measure), "score": 0.5, "score_low": 0.25, "score_high": 0.75}
+    records.append_rows(
+        path, [row(**error), row(repeat=1, **error | {"score": 1.0, "score_low": 0.5, "score_high": 1.5})]
+    )
+    (found,) = (line for _, line in records.summarise(records.read_rows(path)).iterrows())
+    assert found[["score", "score_low", "score_high"]].tolist() == [0.75, 0.375, 1.125]
+    for wrong in ({"score_low": None}, {"score_low": 0.6}, {"score_high": 0.4}):
+        with pytest.raises(ValueError, match="score_low <= score <= score_high"):
+            records.append_rows(path, [row(**error | wrong)])
+
+
 def test_repeats_of_the_same_images_do_not_narrow_the_interval(tmp_path):
     path = tmp_path / "results.csv"
     counts = [70, 80, 90]
@@ -195,11 +256,11 @@ def test_repeats_of_the_same_images_do_not_narrow_the_interval(tmp_path):
     records.append_rows(path, [row(perturbation="clean", severity=None, correct=99), *rows])
     clean, noisy = (summary for _, summary in records.summarise(records.read_rows(path)).iterrows())
     assert (clean["perturbation"], clean["severity"], clean["repeats"]) == ("clean", 0.0, 1)
-    assert (noisy["accuracy"], noisy["n"], noisy["repeats"]) == (pytest.approx(0.8), 100, 3)
-    assert noisy["accuracy_std"] == pytest.approx(0.1)
-    interval = (noisy["accuracy_low"], noisy["accuracy_high"])
-    assert interval == pytest.approx(records.wilson(80, 100))
-    pooled = records.wilson(sum(counts), 300)
+    assert (noisy["score"], noisy["n"], noisy["repeats"]) == (pytest.approx(0.8), 100, 3)
+    assert noisy["score_std"] == pytest.approx(0.1)
+    interval = (noisy["score_low"], noisy["score_high"])
+    assert interval == pytest.approx(wilson(80, 100))
+    pooled = wilson(sum(counts), 300)
     assert interval[1] - interval[0] > 1.5 * (pooled[1] - pooled[0])
 
 
@@ -211,9 +272,9 @@ def test_summary_interval_covers_the_true_accuracy_of_correlated_repeats():
     for _ in range(trials):
         chance = rng.beta(0.4, 0.1, size=n)  # per image; mean 0.8
         correct = (rng.random((repeats, n)) < chance).sum(axis=1)
-        low, high = records.wilson(correct.mean(), n)
+        low, high = wilson(correct.mean(), n)
         covered += low <= 0.8 <= high
-        low, high = records.wilson(correct.sum(), n * repeats)
+        low, high = wilson(correct.sum(), n * repeats)
         pooled_covered += low <= 0.8 <= high
     assert covered / trials >= 0.95
     assert pooled_covered / trials < 0.75

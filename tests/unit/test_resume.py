@@ -14,7 +14,7 @@ from robode.report.tables import percent
 from robode.runs import Run, find
 from robode.training import checkpoints
 from robode.training.checkpoints import read_checkpoint, replace_by_copy
-from robode.training.module import Classifier
+from robode.training.module import Training
 
 
 @pytest.fixture(autouse=True)
@@ -87,15 +87,15 @@ def test_resumed_run_is_bit_identical(cut, never_stopped):
 
 def interrupt_at(monkeypatch, step, error):
     """Raise `error` in the training step before optimiser step `step`, once."""
-    original = Classifier.training_step
+    original = Training.training_step
 
     def training_step(self, batch, batch_idx):
         if self.global_step == step:
-            monkeypatch.setattr(Classifier, "training_step", original)
+            monkeypatch.setattr(Training, "training_step", original)
             raise error
         return original(self, batch, batch_idx)
 
-    monkeypatch.setattr(Classifier, "training_step", training_step)
+    monkeypatch.setattr(Training, "training_step", training_step)
 
 
 @pytest.mark.slow
@@ -111,8 +111,8 @@ def test_interrupted_in_mid_epoch_and_resumed(monkeypatch, never_stopped):
     assert_same(whole.last, cut.last)
     assert cut.status()["status"] == "done"
     assert math.isclose(
-        read_rows(cut.folder / "results.csv")["accuracy"].iloc[-1],
-        read_rows(whole.folder / "results.csv")["accuracy"].iloc[-1],
+        read_rows(cut.folder / "results.csv")["score"].iloc[-1],
+        read_rows(whole.folder / "results.csv")["score"].iloc[-1],
     )
 
 
@@ -164,9 +164,9 @@ def test_the_report_of_a_resumed_run_is_of_the_resumed_network():
     mine = rows[rows["weights"] == new]
     assert len(old) == 1 and len(rows) == 3 * (len(mine) - 1) + 1 + len(mine)
     shown = summarise(newest(rows))
-    assert shown["accuracy"].tolist() == mine["accuracy"].tolist() and set(shown["repeats"]) == {1}
+    assert shown["score"].tolist() == mine["score"].tolist() and set(shown["repeats"]) == {1}
     table = (run.folder / "report.html").read_text().split("<h2>Results")[1].split("</table>")[0]
-    assert re.findall(r">([\d.]+ %)<", table) == [percent(value) for value in mine["accuracy"]]
+    assert re.findall(r">([\d.]+ %)<", table) == [percent(value) for value in mine["score"]]
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_best_checkpoint_lost_between_two_writes_is_made_again(monkeypatch, fata
     cut, _ = find("cut")
     assert cut.best.exists() == (fatal > 1)
     lost = read_checkpoint(cut.last)["global_step"]
-    monkeypatch.setattr(Classifier, "validation_step", lambda *args: None)  # nothing better comes
+    monkeypatch.setattr(Training, "validation_step", lambda *args: None)  # nothing better comes
     train("resume=cut")
     assert read_checkpoint(cut.best)["global_step"] == lost < read_checkpoint(cut.last)["global_step"]
     assert_same(whole.last, cut.last)

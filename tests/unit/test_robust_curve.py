@@ -12,8 +12,9 @@ from robode.paper.reading import items
 from robode.report.robust_curve import ATTACKS, RobustCurve, shares
 from robode.report.statistics import estimate
 from robode.report.style import PALETTE, save
+from robode.tasks.measure import CLASSIFICATION
 
-COLUMNS = ["row", "label", "group", "column", "seed", "perturbation", "norm", "severity", "repeat", "n", "correct"]
+COLUMNS = ["row", "label", "group", "column", "seed", "perturbation", "norm", "severity", "repeat", "task", "score"]
 CELLS = {
     "clean": ("clean", "none", 0.0), "PGD .1": ("pgd_l2", "l2", 0.1), "PGD .5": ("pgd_l2", "l2", 0.5),
     "APGD .5": ("apgd_margin_l2", "l2", 0.5), "certified .1": ("certified", "l2", 0.1),
@@ -27,7 +28,7 @@ def lines(row, label, *right, seeds=(1, 2, 3), columns=tuple(CELLS)):
     """Rows of a collected item; right: of 100 images in each of the columns, with seed 1."""
     cells = zip(columns, right, strict=True)
     return [
-        (row, label, "", name, seed, *CELLS[name], 0, 100, count + BETTER[seed])
+        (row, label, "", name, seed, *CELLS[name], 0, str(CLASSIFICATION), (count + BETTER[seed]) / 100)
         for name, count in cells
         for seed in seeds
     ]
@@ -58,7 +59,7 @@ def test_a_point_is_the_mean_over_seeds_with_the_interval_of_a_further_seed():
 def test_noisy_copies_are_averaged_before_the_seeds_and_a_measurement_in_two_columns_counts_once():
     rows = pd.DataFrame(
         [
-            (0, "ResNet", "", column, seed, "pgd_l2", "l2", 0.1, repeat, 100, correct)
+            (0, "ResNet", "", column, seed, "pgd_l2", "l2", 0.1, repeat, str(CLASSIFICATION), correct / 100)
             for column in ("a", "b")
             for seed, repeat, correct in ((1, 0, 10), (1, 1, 30), (2, 0, 50))
         ],

@@ -17,8 +17,9 @@ from robode.robustness.noise import Draws
 from robode.robustness.protocols import Sound
 from robode.robustness.smoothing import ABSTAIN, Smoothing, certified_radius, lower_confidence_bound
 from robode.robustness.suite import evaluate_suite
+from robode.tasks.classification import Classification
 
-POINTS = DataFacts((6,), 2, (0.0,) * 6, (1.0,) * 6, None, ("a", "b"))
+POINTS = DataFacts((6,), (0.0,) * 6, (1.0,) * 6, None, Classification(("a", "b")))
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(1, 0.1), (20, 0.05), (1000, 0.001)])

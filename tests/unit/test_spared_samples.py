@@ -14,8 +14,9 @@ from robode.robustness.corruptions import Clean
 from robode.robustness.evaluation import evaluation_digest
 from robode.robustness.protocols import Sound
 from robode.robustness.suite import evaluate_suite
+from robode.tasks.classification import Classification
 
-FACTS = DataFacts((1, 5, 5), 4, (0.4,), (0.3,), (0.0, 1.0), tuple("abcd"))
+FACTS = DataFacts((1, 5, 5), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 EPS = (0.1, 0.25)
 
 

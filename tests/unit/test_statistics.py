@@ -1,11 +1,13 @@
 """Verdicts at their edges, spread over copies, and which runs may be pooled."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 
 from robode.errors import BadInput
-from robode.report.statistics import estimate, mcnemar, pooled, repeat_spread, rounding, verdict
+from robode.report.statistics import STEPS, estimate, paired_test, pooled, repeat_spread, rounding, verdict
 
 
 def test_one_value_has_a_mean_and_no_interval():
@@ -89,14 +91,39 @@ def test_pooling_refuses_the_same_seed_twice():
 
 
 def test_mcnemar_without_a_discordant_sample_says_nothing():
-    found = mcnemar([1, 1, 0], [1, 1, 0])
+    found = paired_test([1, 1, 0], [1, 1, 0])
     assert (found.p, found.only_a, found.only_b, found.difference) == (1.0, 0, 0, 0)
     assert (found.samples, found.copies) == (3, 1)
-    opposite = mcnemar([[1, 0], [0, 1]], [[0, 1], [1, 0]])  # each image once for a, once for b
+    opposite = paired_test([[1, 0], [0, 1]], [[0, 1], [1, 0]])  # each image once for a, once for b
     assert opposite.p == 1.0 and opposite.only_a == opposite.only_b == 1
 
 
 @pytest.mark.parametrize(("a", "b"), [([1, 0], [1]), ([], []), ([[1], [0]], [[1]])])
 def test_mcnemar_refuses_other_samples(a, b):
     with pytest.raises(ValueError, match="same samples"):
-        mcnemar(a, b)
+        paired_test(a, b)
+
+
+def test_errors_are_compared_by_sign_flips_like_bits():
+    generator = np.random.default_rng(0)
+    a, b = generator.random(9), generator.random(9)
+    steps = np.rint((a - b) / np.abs(a - b).max() * STEPS)
+    flips = np.array(list(itertools.product((-1, 1), repeat=9))) @ steps
+    found = paired_test(a, b)
+    assert found.p == pytest.approx(np.mean(np.abs(flips) >= abs(steps.sum())), rel=1e-9)
+    assert found.difference == pytest.approx((a - b).mean()) and found.only_a + found.only_b == 9
+    assert paired_test(3 * a, 3 * b).p == pytest.approx(found.p, rel=1e-9), "the unit of an error plays no part"
+    assert paired_test(b, a).p == found.p
+
+
+def test_of_errors_with_one_mean_few_tests_reject():
+    generator = np.random.default_rng(1)
+    rejected = sum(paired_test(*generator.exponential(1.0, (2, 40))).p < 0.05 for _ in range(300))
+    assert rejected / 300 < 0.1
+    assert paired_test(generator.exponential(1.0, 200), generator.exponential(1.0, 200) + 1).p < 1e-6
+
+
+def test_an_infinite_error_counts_as_the_largest_difference():
+    finite = paired_test([0.5, 0.25, 1.0], [0.25, 0.5, 0.0])
+    assert paired_test([0.5, 0.25, np.inf], [0.25, 0.5, 0.0]).p == paired_test([0.5, 0.25, 0.25], [0.25, 0.5, 0.0]).p
+    assert 0 < finite.p <= 1 and paired_test([np.inf, 1.0], [np.inf, 0.5]).difference == 0.25

@@ -9,9 +9,10 @@ from omegaconf import OmegaConf
 
 from robode.data.facts import DataFacts
 from robode.robustness.corruptions import Clean
+from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
-IMAGES = DataFacts((1, 4, 4), 3, (0.1307,), (0.3081,), (0.0, 1.0), ("a", "b", "c"))
+IMAGES = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 
 
 def composed(*overrides: str):

@@ -15,7 +15,7 @@ from robode.report.records import COLUMNS, read_bsm, read_metrics, read_rows
 from robode.runs import Run, find
 from robode.training.assembly import assemble, build_data
 from robode.training.checkpoints import load_weights, read_checkpoint
-from robode.training.module import Classifier
+from robode.training.module import Training
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_run_folder_is_complete(finished):
     names = {path.name for path in finished.folder.iterdir() if not path.name.startswith(".")}
     assert names == {
         "config.yaml", "status.json", "environment.json", "best.ckpt", "last.ckpt", "metrics.csv", "bsm.csv",
-        "results.csv", "correct", "robustness_sweep.csv", "samples.npz", "figures", "report.html",
+        "results.csv", "scores", "robustness_sweep.csv", "samples.npz", "figures", "report.html",
     }  # fmt: skip
     assert not [path for path in finished.folder.glob(".*") if not path.name.endswith("lock")]
     assert {path.name for path in (finished.folder / "figures").glob("*.png")} >= {
@@ -61,7 +61,7 @@ def test_rows_carry_every_column_and_the_certificates(finished):
     assert np.allclose(rows["flow_ode"], certificate["flow_ode"], rtol=1e-5)
     assert np.allclose(rows["flow_discrete"], certificate["flow_discrete"], rtol=1e-5)
     assert set(rows["checkpoint"]) == {"best"} and set(rows["split"]) == {"test"}
-    assert rows["accuracy"].between(0, 1).all()
+    assert rows["score"].between(0, 1).all()
     assert set(rows["perturbation"]) == {"clean", "gaussian"}
 
 
@@ -70,7 +70,7 @@ def test_rows_agree_with_the_checkpoint_they_name(finished):
     x, labels = build_data(config).split("test")
     accuracy = float((network_of(finished, finished.best)(x).argmax(1) == labels).float().mean())
     rows = read_rows(finished.folder / "results.csv")
-    assert math.isclose(rows[rows["perturbation"] == "clean"]["accuracy"].iloc[0], accuracy, abs_tol=1e-6)
+    assert math.isclose(rows[rows["perturbation"] == "clean"]["score"].iloc[0], accuracy, abs_tol=1e-6)
 
 
 def test_best_checkpoint_is_the_best_on_validation(finished):
@@ -119,7 +119,7 @@ def test_sweep_measures_validation_data_each_epoch(finished):
     rows = read_rows(finished.folder / "robustness_sweep.csv")
     assert sorted(set(rows["epoch"])) == [0, 1, 2]
     assert set(rows["split"]) == {"validation"}
-    clean = rows[rows["perturbation"] == "clean"].sort_values("epoch")["accuracy"]
+    clean = rows[rows["perturbation"] == "clean"].sort_values("epoch")["score"]
     metrics = read_metrics(finished.folder / "metrics.csv")
     assert np.allclose(clean, metrics[metrics["name"] == "validation/accuracy"]["value"], atol=1e-6)
 
@@ -146,7 +146,7 @@ def test_evaluation_appends_and_gives_the_same_numbers(finished):
     assert len(after) == len(before) + 1
     assert 0.3 in set(after["severity"])
     assert set(after["weights"]) == {weights_digest(network_of(finished, finished.best))}
-    assert result["accuracy"] == before[before["perturbation"] == "clean"]["accuracy"].iloc[0]
+    assert result["score"] == before[before["perturbation"] == "clean"]["score"].iloc[0]
 
 
 def test_early_stop_leaves_gamma_projected():
@@ -167,7 +167,7 @@ def test_without_validation_data_the_last_checkpoint_counts():
 
 
 def test_nan_stops_with_step_layer_and_hint(monkeypatch):
-    original = Classifier.training_step
+    original = Training.training_step
 
     def poisoned(self, batch, batch_idx):
         if self.global_step == 4:
@@ -180,7 +180,7 @@ def test_nan_stops_with_step_layer_and_hint(monkeypatch):
             monkeypatch.setattr(self.network.flow, "forward", lambda y, context=None: y * math.nan)
         return original(self, batch, batch_idx)
 
-    monkeypatch.setattr(Classifier, "training_step", poisoned)
+    monkeypatch.setattr(Training, "training_step", poisoned)
     with pytest.raises(JobFailed) as failure:
         train("epochs=3", "run=nan")
     message = str(failure.value)

@@ -44,10 +44,10 @@ class EpochOrder:
 
 
 class TensorBatches:
-    """An iterable of (x, labels): x (B, *shape) float32 in data units, labels (B,) int64.
+    """An iterable of (x, target): x (B, *shape) float32 in data units, target (B, ...).
 
-    x: (n, *shape), uint8 images or float32; labels: (n,) int64. Without `order` the samples come as they lie. Batches
-    are gathered where x and labels lie; the order of an epoch is a CPU's, and goes there once an epoch.
+    x: (n, *shape), uint8 images or float32; target: (n, ...). Without `order` the samples come as they lie. Batches are
+    gathered where x and target lie; the order of an epoch is a CPU's, and goes there once an epoch.
     Under torch.distributed each rank takes every world_size-th sample. A shuffled epoch is filled up from its
     own start to equal shares (ranks must make the same number of steps); a fixed order is never filled up, so
     that no sample is counted twice.
@@ -56,8 +56,8 @@ class TensorBatches:
     batch_sampler = None
     """Lightning asks whatever has a `sampler` for this too."""
 
-    def __init__(self, x: Tensor, labels: Tensor, batch_size: int, order: EpochOrder | None = None) -> None:
-        self.x, self.labels = x, labels
+    def __init__(self, x: Tensor, target: Tensor, batch_size: int, order: EpochOrder | None = None) -> None:
+        self.x, self.target = x, target
         self.batch_size = batch_size
         self.order = order
 
@@ -73,7 +73,7 @@ class TensorBatches:
 
     def __len__(self) -> int:
         rank, ranks = _rank_and_ranks()
-        n = len(self.labels)
+        n = len(self.target)
         share = -(-n // ranks) if self.order is not None else len(range(rank, n, ranks))
         return math.ceil(share / self.batch_size)
 
@@ -81,16 +81,16 @@ class TensorBatches:
         # A generator: the epoch is read at the first batch, after whoever drives the loop has set it.
         chosen = self._indices()
         if chosen is None:
-            for start in range(0, len(self.labels), self.batch_size):
+            for start in range(0, len(self.target), self.batch_size):
                 rows = slice(start, start + self.batch_size)
-                yield in_units(self.x[rows]), self.labels[rows]
+                yield in_units(self.x[rows]), self.target[rows]
             return
         for indices in torch.split(chosen.to(self.x.device), self.batch_size):
-            yield in_units(self.x.index_select(0, indices)), self.labels.index_select(0, indices)
+            yield in_units(self.x.index_select(0, indices)), self.target.index_select(0, indices)
 
     def _indices(self) -> Tensor | None:
         rank, ranks = _rank_and_ranks()
-        n = len(self.labels)
+        n = len(self.target)
         if self.order is None:
             return None if ranks == 1 else torch.arange(rank, n, ranks)
         indices = self.order.permutation(n)

@@ -20,28 +20,22 @@ class DataFacts:
     mean, std: of the training split in data units, one number per channel (images) or coordinate
         (vectors; zeros and ones mean "not normalised").
     bounds: of the data units, (0, 1) for images, None for vectors.
+    task: what a target is and how an output is scored.
     """
 
     shape: tuple[int, ...]
-    classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bounds: tuple[float, float] | None
-    class_names: tuple[str, ...]
-
-    @property
-    def task(self) -> Task:
-        """What the targets are."""
-        from robode.tasks.classification import Classification  # facts are known without torch
-
-        return Classification(self.class_names)
+    task: Task
 
 
 class Samples(NamedTuple):
-    """x: (n, *shape), float32 in data units or uint8 standing for x/255; labels: (n,) int64."""
+    """x: (n, *shape), float32 in data units or uint8 standing for x/255; target: as `Task.check` wants them, (n,) int64
+    of a classification."""
 
     x: Tensor
-    labels: Tensor
+    target: Tensor
 
 
 class Source(ABC):

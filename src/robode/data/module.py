@@ -21,7 +21,7 @@ SPLIT_SEED = 2022
 
 def stratified(labels: Tensor, n: int) -> Tensor:
     """Sorted indices (n,) of `n` samples whose class shares are those of `labels` (m,), rounded by largest
-    remainder. A fixed draw: equal labels and n give equal indices."""
+    remainder; of one class, any samples. A fixed draw: equal labels and n give equal indices."""
     generator = np.random.default_rng(SPLIT_SEED)
     values, counts = np.unique(labels.numpy(), return_counts=True)
     exact = counts * n / counts.sum()
@@ -35,8 +35,8 @@ def stratified(labels: Tensor, n: int) -> Tensor:
 class DataModule(lightning.LightningDataModule):
     """Splits and batches of one source.
 
-    validation: number of samples (int ≥ 1) or share (below 1) of the training split to hold out, stratified;
-        0 holds nothing out. limit_train: train on that many of the rest, stratified.
+    validation: number of samples (int ≥ 1) or share (below 1) of the training split to hold out, stratified where the
+        task has strata (classes); 0 holds nothing out. limit_train: train on that many of the rest, likewise.
     The test split is the source's own and is never touched. Raises BadInput where these cannot be met.
     """
 
@@ -74,17 +74,19 @@ class DataModule(lightning.LightningDataModule):
         return self.source.facts
 
     def prepare(self) -> None:
-        """Read and split everything, once. Raises BadInput where the data are missing or damaged."""
+        """Read and split everything, once. Raises BadInput where the data are missing, damaged or not of their task."""
         if self._splits:
             return
         train, test = self.source.load()
+        for split in (train, test):
+            self.facts.task.check(split.target, f"data={self.name}")
         splits = {"test": test}
-        held_out = self._held_out(len(train.labels))
+        held_out = self._held_out(len(train.target))
         if held_out:
-            chosen = stratified(train.labels, held_out)
-            rest = torch.ones(len(train.labels), dtype=torch.bool).index_fill(0, chosen, False)
-            splits["validation"] = Samples(train.x[chosen], train.labels[chosen])
-            train = Samples(train.x[rest], train.labels[rest])
+            chosen = stratified(self.facts.task.strata(train.target), held_out)
+            rest = torch.ones(len(train.target), dtype=torch.bool).index_fill(0, chosen, False)
+            splits["validation"] = Samples(train.x[chosen], train.target[chosen])
+            train = Samples(train.x[rest], train.target[rest])
         splits["train"] = self._limited(train)
         self._splits = splits
 
@@ -93,7 +95,7 @@ class DataModule(lightning.LightningDataModule):
         self.prepare()
 
     def split(self, name: str, device: torch.device | None = None) -> Samples:
-        """(x, labels) of "train", "validation" or "test"; x may be uint8 standing for x/255 (see `in_units`).
+        """(x, target) of "train", "validation" or "test"; x may be uint8 standing for x/255 (see `in_units`).
 
         device: where they shall lie, if not on the CPU; they are moved once, and stay on the CPU if they do not fit.
         Raises BadInput for a split that this data set does not have."""
@@ -150,7 +152,7 @@ class DataModule(lightning.LightningDataModule):
     def _limited(self, train: Samples) -> Samples:
         if self.limit_train is None:
             return train
-        if self.limit_train > len(train.labels):
-            raise BadInput(f"data.limit_train={self.limit_train}: expected 1 to {len(train.labels)}, or null")
-        chosen = stratified(train.labels, self.limit_train)
-        return Samples(train.x[chosen], train.labels[chosen])
+        if self.limit_train > len(train.target):
+            raise BadInput(f"data.limit_train={self.limit_train}: expected 1 to {len(train.target)}, or null")
+        chosen = stratified(self.facts.task.strata(train.target), self.limit_train)
+        return Samples(train.x[chosen], train.target[chosen])

@@ -15,8 +15,8 @@ def places(n: int, count: int) -> Tensor:
 
 def spread(split: Samples, count: int) -> Samples:
     """`count` samples, or all, at equal distances."""
-    chosen = places(len(split.labels), count)
-    return Samples(split.x[chosen], split.labels[chosen])
+    chosen = places(len(split.target), count)
+    return Samples(split.x[chosen], split.target[chosen])
 
 
 def part(split: Samples, limit: int | None, source: Source) -> Samples:
@@ -24,7 +24,7 @@ def part(split: Samples, limit: int | None, source: Source) -> Samples:
     no order; the first ones of a set that lies class by class would be of one class, so there they are spread."""
     if limit is None:
         return split
-    return spread(split, limit) if source.by_class else Samples(split.x[:limit], split.labels[:limit])
+    return spread(split, limit) if source.by_class else Samples(split.x[:limit], split.target[:limit])
 
 
 def part_digest(digest: str, limit: int | None, source: Source) -> str:

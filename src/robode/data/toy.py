@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from robode.data.facts import DataFacts, Samples, Source
 from robode.errors import BadInput
+from robode.tasks.classification import Classification
 
 NOISE_SEED = 0
 """The points are part of the data set: they do not move with the user's seed."""
@@ -34,7 +35,7 @@ class _Planar(Source):
 
     @property
     def facts(self) -> DataFacts:
-        return DataFacts((2,), 2, (0.0, 0.0), (1.0, 1.0), None, ("0", "1"))
+        return DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("0", "1")))
 
     def load(self) -> tuple[Samples, Samples]:
         points, labels = self.points()
@@ -97,7 +98,7 @@ class SixPoints(Source):
 
     @property
     def facts(self) -> DataFacts:
-        return DataFacts((2,), 2, (0.0, 0.0), (1.0, 1.0), None, ("radius 2", "radius 4"))
+        return DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("radius 2", "radius 4")))
 
     def load(self) -> tuple[Samples, Samples]:
         points, labels = _stack([r * _arc(3, 0, 2 * np.pi / 3) for r in (2, 4)], [0, 1])

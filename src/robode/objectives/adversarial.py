@@ -9,13 +9,14 @@ from torch.nn import functional
 
 from robode.errors import BadInput
 from robode.network import Network
+from robode.objectives.objective import OfClasses
 from robode.robustness.attacks.balls import NORMS
 from robode.robustness.attacks.pgd import pgd
 from robode.robustness.copies import evaluating
 from robode.robustness.noise import Draws
 
 
-class Adversarial:
+class Adversarial(OfClasses):
     """Cross-entropy at x', which PGD finds within eps of x and the bounds of the data: the saddle point problem
     min_weights E max_x' loss, with the gradient in the weights at a fixed x' (Danskin's theorem).
 

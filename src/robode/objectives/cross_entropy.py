@@ -3,8 +3,10 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robode.objectives.objective import OfClasses
 
-class CrossEntropy:
+
+class CrossEntropy(OfClasses):
     """-log softmax(network(x))[label], averaged over the batch."""
 
     def __call__(self, network: nn.Module, x: Tensor, labels: Tensor) -> dict[str, Tensor]:

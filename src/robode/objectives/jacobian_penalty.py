@@ -1,4 +1,4 @@
-"""Small derivatives of the logits with respect to the input (Hoffman, Roberts and Yaida 2019, Robust learning with
+"""Small derivatives of the output with respect to the input (Hoffman, Roberts and Yaida 2019, Robust learning with
 Jacobian regularization)."""
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from torch import Tensor
 
 from robode.errors import BadInput
 from robode.network import Network
+from robode.objectives.objective import Objective
 from robode.ode.implicit import ImplicitMidpoint
 
 
-class JacobianPenalty:
-    """weight times the mean over the batch of ||J||_F^2, J = d logits / d x in data units: (classes, d) per sample.
+class JacobianPenalty(Objective):
+    """weight times the mean over the batch of ||J||_F^2, J = d output / d x in data units: (outputs, d) per sample.
 
-    ||J||_F^2 is estimated without J, as classes/k sum_i ||J^T v_i||^2 with k = `projections` orthonormal directions v_i
-    drawn anew for each sample: without bias for every k (each v_i is uniform on the sphere, E v v^T = I/classes), and
-    exact for k = classes. Every direction costs one backward pass with a graph. The published lambda_JR is 2 weight.
+    ||J||_F^2 is estimated without J, as outputs/k sum_i ||J^T v_i||^2 with k = `projections` orthonormal directions v_i
+    drawn anew for each sample: without bias for every k (each v_i is uniform on the sphere, E v v^T = I/outputs), and
+    exact for k = outputs. Every direction costs one backward pass with a graph. The published lambda_JR is 2 weight.
     The draws come from torch's global generator, which is in every checkpoint.
 
     Raises:
         BadInput: weight is no number >= 0, projections is no whole number >= 1, or (at the first step) there are more
-        projections than classes, or the integrator is implicit_midpoint, which can be differentiated only once.
+        projections than outputs, or the integrator is implicit_midpoint, which can be differentiated only once.
     """
 
     def __init__(self, weight: float = 0.01, projections: int = 1):
@@ -31,23 +32,23 @@ class JacobianPenalty:
             raise BadInput(f"objective.jacobian_penalty.projections: expected a whole number >= 1, got {projections}")
         self.weight, self.projections = weight, projections
 
-    def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """x: (B, *shape) in data units; the labels play no part."""
+    def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """x: (B, *shape) in data units; the target plays no part."""
         if isinstance(network.flow.integrator, ImplicitMidpoint):  # its Newton matrix is a constant to autograd
             raise BadInput("objective.jacobian_penalty: expected any integrator but implicit_midpoint; e.g. imex")
         x = x.detach().requires_grad_()
-        logits = network(x)
-        k, classes = self.projections, logits.shape[1]
-        if k > classes:
-            raise BadInput(f"objective.jacobian_penalty.projections: expected at most the {classes} classes, got {k}")
-        squares = logits.new_zeros(len(x))
-        for v in orthonormal(logits, k):
-            (pulled,) = torch.autograd.grad(logits, x, v, create_graph=True)  # J^T v of each sample
+        output = network(x)
+        k, outputs = self.projections, output.shape[1]
+        if k > outputs:
+            raise BadInput(f"objective.jacobian_penalty.projections: expected at most the {outputs} outputs, got {k}")
+        squares = output.new_zeros(len(x))
+        for v in orthonormal(output, k):
+            (pulled,) = torch.autograd.grad(output, x, v, create_graph=True)  # J^T v of each sample
             squares = squares + pulled.flatten(1).square().sum(1)
-        return {"jacobian_penalty": self.weight * classes / k * squares.mean()}
+        return {"jacobian_penalty": self.weight * outputs / k * squares.mean()}
 
 
-def orthonormal(logits: Tensor, k: int) -> Tensor:
-    """k random orthonormal directions for each row of logits (B, classes): (k, B, classes)."""
-    Q = torch.linalg.qr(torch.randn(*logits.shape, k, dtype=logits.dtype, device=logits.device)).Q
+def orthonormal(output: Tensor, k: int) -> Tensor:
+    """k random orthonormal directions for each row of output (B, outputs): (k, B, outputs)."""
+    Q = torch.linalg.qr(torch.randn(*output.shape, k, dtype=output.dtype, device=output.device)).Q
     return Q.movedim(2, 0)

@@ -2,25 +2,25 @@
 
 from torch import Tensor
 
-from robode.errors import BadInput
+from robode.data.facts import DataFacts
 from robode.network import Network
+from robode.objectives.objective import OfClasses
 
 
-class Kantorovich:
+class Kantorovich(OfClasses):
     """-(mean of f over class 1 - mean of f over class 0), f = (logit_1 - logit_0)/sqrt(2).
 
     W1 is the largest such difference over all 1-Lipschitz f (Kantorovich and Rubinstein 1958; lecture, "1-Lipschitz
     networks"). For families whose f is 1-Lipschitz by construction (encoder=bounded head=orthonormal); any other could
     make the loss as negative as it likes. A batch in which a class is missing adds its other mean alone.
-
-    Raises:
-        BadInput: data with more or fewer than two classes.
     """
+
+    def refusal(self, facts: DataFacts) -> str | None:
+        two = facts.task.outputs == 2
+        return super().refusal(facts) or (None if two else f"expected data of two classes, got {facts.task.outputs}")
 
     def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; labels: (B,) int64, 0 or 1."""
-        if network.facts.classes != 2:
-            raise BadInput(f"objective=kantorovich: expected data of two classes, got {network.facts.classes}")
         logits = network(x)
         f = (logits[:, 1] - logits[:, 0]) / 2**0.5
         sign = 2 * labels.to(f.dtype) - 1

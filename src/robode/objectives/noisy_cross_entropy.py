@@ -6,12 +6,13 @@ from torch.nn import functional
 
 from robode.errors import BadInput
 from robode.network import Network
+from robode.objectives.objective import OfClasses
 from robode.robustness.corruptions import Batch, Gaussian
 from robode.robustness.levels import noise_levels
 from robode.robustness.protocols import EvaluationProtocol
 
 
-class NoisyCrossEntropy:
+class NoisyCrossEntropy(OfClasses):
     """Cross-entropy on x + sqrt(var) z, z ~ N(0, 1) drawn anew at every step, made as `protocol` makes noisy test data:
     in its space, with its clip.
 

@@ -1,14 +1,30 @@
 """What training minimises."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from robode.data.facts import DataFacts
 from robode.network import Network
+from robode.tasks.classification import Classification
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """Terms of a loss, which is the sum over all objectives; each term is logged under its name."""
 
-    def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """network: for `network(x)` and `network.flow`; x: (B, *shape) in data units; labels: (B,) int64."""
+    def refusal(self, facts: DataFacts) -> str | None:
+        """Why it makes no sense for these data; None where it does."""
+        return None
+
+    @abstractmethod
+    def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """network: for `network(x)` and `network.flow`; x: (B, *shape) in data units; target: as the task has them."""
+
+
+class OfClasses(Objective):
+    """An objective whose targets are labels, (B,) int64."""
+
+    def refusal(self, facts: DataFacts) -> str | None:
+        if isinstance(facts.task, Classification):
+            return None
+        return f"expected data with classes, and these are for {facts.task.name}; choose another objective"

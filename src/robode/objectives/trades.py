@@ -9,6 +9,7 @@ from torch.nn import functional
 from robode.errors import BadInput
 from robode.network import Network
 from robode.objectives.adversarial import check_attack, fresh_draws
+from robode.objectives.objective import OfClasses
 from robode.robustness.attacks.balls import Region, step_direction
 from robode.robustness.attacks.pgd import TRAVEL
 from robode.robustness.attacks.problem import attacking, gradient
@@ -18,7 +19,7 @@ START = 1e-3
 """Standard deviation of the first change: at x itself KL is at its minimum and has no gradient."""
 
 
-class Trades:
+class Trades(OfClasses):
     """CE(network(x), label) + beta max_x' KL(p(x) || p(x')), p = softmax(network(.)), x' within eps and the bounds.
 
     The two terms are logged as trades_clean and trades_gap. beta >= 0 trades the first for the second; eps, step_size:

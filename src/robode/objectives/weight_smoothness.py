@@ -4,9 +4,10 @@ from torch import Tensor
 
 from robode.errors import BadInput
 from robode.network import Network
+from robode.objectives.objective import Objective
 
 
-class WeightSmoothness:
+class WeightSmoothness(Objective):
     """alpha h/2 sum_j ||K_(j+1) - K_j||^2 + ||b_(j+1) - b_j||^2 over the flow's layers (Frobenius norms).
 
     The regulariser of H-DNN and CH-NODE. count: "once", or "script" for what the published scripts compute, a
@@ -24,8 +25,8 @@ class WeightSmoothness:
             raise BadInput(f"objective.weight_smoothness.count: expected once or script, got '{count}'")
         self.alpha, self.count = alpha, count
 
-    def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """x and labels play no part."""
+    def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """x and target play no part."""
         parameters = network.flow.layer_parameters()
         if parameters is None:
             return {}

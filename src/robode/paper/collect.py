@@ -24,18 +24,19 @@ from robode.paper.spec import Column, Item
 from robode.report import records
 from robode.robustness.masking_file import key_of, suspicions
 from robode.runs import OUTPUTS, Run
+from robode.tasks.measure import measure_named
 
 CELL = ("row", "label", "group", "column", "seed")
 DOUBT = "doubt"  # why an attacked accuracy is suspicious, "" where it is not
 LATER = ("code", DOUBT)  # columns of rows that tables of earlier versions lack
-VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", DOUBT)
+VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", "unit", DOUBT)
 RUNS = (
     "row", "label", "group", "seed", "run", "folder", "status", "params", "train_seconds", "flow_ode",
     "flow_discrete", "error", "mark",
 )  # fmt: skip
 ROWS = (
     *CELL, "checkpoint", "weights", "split", "protocol", "noise_seed", "evaluation", "suite", "perturbation", "norm",
-    "severity", "repeat", "n", "correct",
+    "severity", "repeat", "n", "task", "score",
 )  # fmt: skip
 NUMBERS = (*CELL, "checkpoint", "weights", "quantity", "kind", "value", "low", "high")
 NOT_STARTED = "not started"
@@ -45,8 +46,8 @@ NOT_STARTED = "not started"
 class Collected:
     """What the runs of an item have found so far.
 
-    values: one line per (row, column, seed) that was measured: value (a fraction for accuracies, the mean over
-    `repeats` noisy copies with standard deviation `spread`), low and high (numbers that are known from two sides),
+    values: one line per (row, column, seed) that was measured: value (the mean score, for accuracies a fraction, over
+    `repeats` noisy copies, with standard deviation `spread`), low and high (numbers that are known from two sides),
     n samples, and why a verdict calls it suspicious (DOUBT). runs: one line per (row, seed), also where nothing was
     done yet. rows, numbers: the lines of results.csv and numbers.csv that the values are made of.
     """
@@ -139,7 +140,7 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
         _check_data(job, run, digests)
         known = newest(shelf.counting(job, records.read_numbers(run.folder / "numbers.csv")), measured)
         doubts = suspicions(run.folder)
-        for name, found in _accuracies(item, measured, job).items():
+        for name, found in _scores(item, measured, job).items():
             copies: Any = found.to_dict("records")
             reasons = [doubts.get(key_of(row), "") for row in copies]
             rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
@@ -152,7 +153,7 @@ def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Co
     """The values that rows and numbers add up to; `collect` has the three from runs, `published.read` from files."""
     about: dict[Any, Any] = {(line.row, line.seed): line for line in runs.itertuples()}
     values = []
-    for frame, merge in ((rows, _accuracy), (numbers, _number)):
+    for frame, merge in ((rows, _score), (numbers, _number)):
         for key, group in frame.groupby(["row", "column", "seed"], sort=False):
             number, _, seed = key
             run = about[number, seed]
@@ -192,11 +193,11 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None) -> pd.Data
     return of_one[of_one["weights"].isin(weights)]
 
 
-def _accuracies(item: Item, measured: pd.DataFrame, job: Job) -> dict[str, pd.DataFrame]:
-    """The noisy copies of one measurement for every accuracy of an item, by the name of its column.
+def _scores(item: Item, measured: pd.DataFrame, job: Job) -> dict[str, pd.DataFrame]:
+    """The noisy copies of one measurement for every score of an item, by the name of its column.
 
     Where several fit: rather with the run's own noise, then the one with most copies, then on as many samples as most
-    columns have (attacks see the first thousand, and so must the clean accuracy beside them), then the latest.
+    columns have (attacks see the first thousand, and so must the clean score beside them), then the latest.
     """
     fitting = {each.name: _measurements(each, measured, job) for each in item.columns.values() if not each.quantity}
     sizes = Counter(int(copies["n"].iloc[0]) for groups in fitting.values() for copies in groups)
@@ -232,14 +233,15 @@ def _fits(frame: pd.DataFrame, column: Column, names: Iterable[str]) -> pd.Serie
     return fits
 
 
-def _accuracy(group: pd.DataFrame) -> dict[str, Any]:
-    shares = group["correct"].astype(float) / group["n"].astype(float)
+def _score(group: pd.DataFrame) -> dict[str, Any]:
+    scores, measure = group["score"].astype(float), measure_named(group["task"].iloc[-1])
     return {
-        "value": float(shares.mean()),
+        "value": float(scores.mean()),
         "n": int(group["n"].min()),
         "repeats": len(group),
-        "spread": float(shares.std()),
-        "kind": "accuracy",
+        "spread": float(scores.std()),
+        "kind": "score",
+        "unit": "%" if measure.shares else measure.unit,
         DOUBT: next((text for text in group.get(DOUBT, ()) if isinstance(text, str)), ""),
     }
 

@@ -12,12 +12,13 @@ from robode.errors import BadInput
 from robode.files import read_json
 from robode.paper.collect import LATER, NUMBERS, ROWS, RUNS, Collected, combine
 from robode.paper.spec import Item
+from robode.report.records import renamed
 from robode.runs import OUTPUTS
 
 FACTS = "report.json"
 FILES = {"rows.csv": ROWS, "numbers.csv": NUMBERS, "runs.csv": RUNS}
 WORDS = ("label", "group", "column", "run", "folder", "status", "error", "checkpoint", "weights", "split", "protocol",
-         "evaluation", "suite", "perturbation", "norm", "quantity", "kind", "code")  # fmt: skip
+         "evaluation", "suite", "perturbation", "norm", "task", "quantity", "kind", "code")  # fmt: skip
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -48,6 +49,9 @@ def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], 
         frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: expected the table of a report ({type(error).__name__})") from error
+    frame = renamed(frame)
+    if "score" in frame:
+        frame["score"] = pd.to_numeric(frame["score"])
     lacking = [name for name in columns if name not in frame and name != "row"]
     if lacking:
         raise BadInput(f"{path}: expected the table of a report, but it has no column {lacking[0]}")

@@ -128,15 +128,17 @@ def _column(name: str, content: Any, place: str) -> Column:
     of_accuracies, of_quantities = ("split", "perturbation", "severity", "protocol"), ("quantity", "kind")
     node = nodes.mapping(content, place, known=(*of_accuracies, *of_quantities, "unit"))
     if ("perturbation" in node) == ("quantity" in node):
-        raise BadInput(f"{place}: expected either a perturbation (an accuracy) or a quantity")
+        raise BadInput(f"{place}: expected either a perturbation (a score) or a quantity")
     for key in of_accuracies if "quantity" in node else of_quantities:
         if key in node:
             raise BadInput(
                 f"{place}.{key}: makes no sense beside '{'quantity' if 'quantity' in node else 'perturbation'}'"
             )
-    unit = node.get("unit", "" if "quantity" in node else "%")
-    if unit not in UNITS or unit == "" and "perturbation" in node:
-        raise BadInput(f"{place}.unit={unit}: expected '%' (accuracies always are) or ''")
+    unit = node.get("unit", "") if "quantity" in node else None
+    if "perturbation" in node and "unit" in node:
+        raise BadInput(f"{place}.unit={node['unit']}: makes no sense for a score, whose task says its unit; remove it")
+    if unit is not None and unit not in UNITS:
+        raise BadInput(f"{place}.unit={unit}: expected '%' or ''")
     texts = {key: nodes.text(value, f"{place}.{key}") for key, value in node.items() if key not in ("severity", "unit")}
     severity = nodes.number(node["severity"], f"{place}.severity") if "severity" in node else None
     return Column(name, severity=severity, unit=unit, **texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +29,10 @@ class About:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: an accuracy (rows of results.csv) or a `quantity` (rows of numbers.csv).
+    """One column of a table: a score (rows of results.csv) or a `quantity` (rows of numbers.csv).
 
-    unit: "%" for accuracies, which are printed in percent and stored as fractions; "" for numbers as they are.
+    unit: of a quantity, "%" for fractions that are printed in percent, "" for numbers as they are; None for scores,
+    whose task says it.
     kind: for quantities that are known from several sides, which of them (exact, certified_lower, …); None: all.
     """
 
@@ -42,7 +43,11 @@ class Column:
     protocol: str | None = None
     quantity: str | None = None
     kind: str | None = None
-    unit: str = "%"
+    unit: str | None = None
+
+    def unit_of(self, measured: Iterable[str]) -> str:
+        """The unit of a cell; measured: those of its scores, "%" for shares. Nothing measured: taken for a share."""
+        return next(iter(measured), "%") if self.unit is None else self.unit
 
 
 @dataclass(frozen=True)

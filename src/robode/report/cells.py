@@ -211,9 +211,10 @@ def _count(n: int, noun: str) -> str:
 
 def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
     notes = ["Accuracies in percent."] if (cells["unit"] == "%").any() else []
+    notes += [f"Scores in {unit}." for unit in cells["unit"].unique() if unit not in ("%", "")]
     if compared:
-        limits = {"%": f"{statistics.WIDEST:g} percentage points", "": "half of the printed number"}
-        limit = " or ".join(limits[unit] for unit in cells["unit"].unique())
+        percents, others = f"{statistics.WIDEST:g} percentage points", "half of the printed number"
+        limit = " or ".join(dict.fromkeys(percents if unit == "%" else others for unit in cells["unit"].unique()))
         notes.append(
             "Each cell: paper | ours ± | verdict. Ours is the mean over training seeds, ± the half-width of the 95 % "
             "prediction interval t·s·√(1 + 1/n), which holds a further seed in 95 of 100 cases; the print is one run. "

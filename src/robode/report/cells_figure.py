@@ -33,7 +33,7 @@ def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
             ax.set(
                 title=unicodedata.normalize("NFKC", column),
                 ylim=(0.6 - len(rows), 0.6),
-                xlabel="%" if here["unit"].iloc[0] == "%" else "",
+                xlabel=here["unit"].iloc[0],
             )
             ax.set_yticks(list(place.values()), names if index % SIDE_BY_SIDE == 0 else [""] * len(rows))
             ax.tick_params(axis="y", length=0)

@@ -27,7 +27,7 @@ VERDICTS: tuple[statistics.Verdict, ...] = ("agrees", "higher", "lower", "undeci
 def compare(item: Item, collected: Collected) -> pd.DataFrame:
     """CELL_COLUMNS, one line per row and column of the item, in its order.
 
-    Everything is in the unit of the column: accuracies in percent. mean, std, n, t_… and pi_…: over seeds, of the
+    Everything is in the unit of the cell: accuracies in percent. mean, std, n, t_… and pi_…: over seeds, of the
     mean over noisy copies; repeat_std: between the copies of a seed. mean_low and mean_high differ from mean only
     where a quantity is known from below and above (∓inf: not known from there); pi_low and pi_high then hold both.
     verdict: of `statistics.verdict`, "" where nothing is printed and something was run. runs: names, in seed order.
@@ -52,7 +52,8 @@ def tally(cells: pd.DataFrame) -> dict[str, int]:
 
 
 def _cell(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    scale = 100.0 if column.unit == "%" else 1.0
+    unit = column.unit_of(here["unit"])
+    scale = 100.0 if unit == "%" else 1.0
     ends = {name: scale * here[name].fillna(here["value"]).astype(float) for name in ("low", "high")}
     runs = [
         (str(name), configs.get(str(folder), {}), [low, high])
@@ -63,7 +64,7 @@ def _cell(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Ma
     found, below, above = (statistics.estimate(each) for each in (shown, low, high))
     printed = row.print.get(column.name)
     return {
-        "label": row.label, "group": row.group, "column": column.name, "unit": column.unit,
+        "label": row.label, "group": row.group, "column": column.name, "unit": unit,
         "printed": math.nan if printed is None else float(printed),
         "mean": found.mean, "std": found.std, "n": found.n, "t_low": found.t_low, "t_high": found.t_high,
         "pi_low": below.pi_low if np.isfinite(low).all() else -math.inf,
@@ -72,7 +73,7 @@ def _cell(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Ma
         "repeat_std": scale * statistics.repeat_spread(list(here["spread"]), list(here["repeats"].fillna(0))),
         "repeats": _smallest(here["repeats"]),
         "samples": _smallest(here["n"]),
-        "verdict": _verdict(printed, low, high, column.unit),
+        "verdict": _verdict(printed, low, high, unit),
         "mark": bool(here["mark"].any()),
         "runs": [name for name, _, _ in runs],
     }  # fmt: skip

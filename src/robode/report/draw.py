@@ -3,14 +3,16 @@
 import logging
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from robode.errors import JobFailed
-from robode.report import accuracy, attack_curve, figures, pictures, records
+from robode.report import attack_curve, figures, noise_curve, pictures, records, tables
 from robode.report.style import save
+from robode.tasks.measure import CLASSIFICATION, Measure
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ def draw_figures(folder: Path | str) -> list[Path]:
     """
     folder = Path(folder)
     drawn = []
+    score = _measure(folder).score_name
     for stem, (name, build) in _SOURCES.items():
         if not (folder / name).is_file():
             continue
@@ -34,30 +37,39 @@ def draw_figures(folder: Path | str) -> list[Path]:
             log.warning("no figure %s: %s: %s", stem, name, error)
             continue
         if figure is not None:
-            drawn.append(save(figure, folder / "figures", stem)[0])
+            drawn.append(save(figure, folder / "figures", stem.format(score=score))[0])
     return drawn
 
 
+def _measure(folder: Path) -> Measure:
+    """Of the task that the run is about; classification's where nothing was measured, or the file is damaged."""
+    for name in ("results.csv", "robustness_sweep.csv"):
+        with suppress(JobFailed, ValueError):
+            if len(rows := records.read_rows(folder / name)):
+                return tables.measure_of(rows)
+    return CLASSIFICATION
+
+
 def _training_curves(path: Path) -> Figure | None:
-    figure = figures.training_curves(records.read_metrics(path))
+    figure = figures.training_curves(records.read_metrics(path), _measure(path.parent))
     return figure if figure.axes else None
 
 
-def _accuracy_against_noise(path: Path) -> Figure | None:
+def _score_against_noise(path: Path) -> Figure | None:
     rows = records.newest(records.read_rows(path))
     rows = rows[~rows["norm"].isin(list(attack_curve.NORMS))]  # they have a figure of their own
     noisy = ~rows["perturbation"].isin(("clean", "clip_only"))
-    return accuracy.accuracy_against_noise(records.summarise(rows)) if noisy.any() else None
+    return noise_curve.score_against_noise(records.summarise(rows)) if noisy.any() else None
 
 
-def _accuracy_against_attacks(path: Path) -> Figure | None:
+def _score_against_attacks(path: Path) -> Figure | None:
     rows = records.newest(records.read_rows(path))
-    return attack_curve.accuracy_against_attacks(records.summarise(rows))
+    return attack_curve.score_against_attacks(records.summarise(rows))
 
 
-def _accuracy_by_epoch(path: Path) -> Figure | None:
+def _score_by_epoch(path: Path) -> Figure | None:
     rows = records.newest(records.read_rows(path))
-    return accuracy.accuracy_by_epoch(records.summarise(rows)) if len(rows) else None
+    return noise_curve.score_by_epoch(records.summarise(rows)) if len(rows) else None
 
 
 def _bsm_norms(path: Path) -> Figure | None:
@@ -72,11 +84,12 @@ def _noise_grid(path: Path) -> Figure:
         return pictures.noise_grid(file["x"], file["labels"], file["predictions"], names, classes)
 
 
+# {score}: what the task calls its score
 _SOURCES: dict[str, tuple[str, Callable[[Path], Figure | None]]] = {
-    "accuracy_against_noise": ("results.csv", _accuracy_against_noise),
-    "accuracy_against_attacks": ("results.csv", _accuracy_against_attacks),
+    "{score}_against_noise": ("results.csv", _score_against_noise),
+    "{score}_against_attacks": ("results.csv", _score_against_attacks),
     "noise_grid": ("samples.npz", _noise_grid),
     "training_curves": ("metrics.csv", _training_curves),
     "bsm_norms": ("bsm.csv", _bsm_norms),
-    "accuracy_by_epoch": ("robustness_sweep.csv", _accuracy_by_epoch),
+    "{score}_by_epoch": ("robustness_sweep.csv", _score_by_epoch),
 }

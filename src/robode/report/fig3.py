@@ -109,7 +109,7 @@ def _accuracy(ax: Axes, folders: list[Path], printed: Mapping[str, float]) -> No
         results = records.read_rows(folder / "results.csv")
         clean = results[(results["split"] == "test") & (results["perturbation"] == "clean")]
         if len(clean) and len(rows):
-            ax.plot(rows.index.max() + 1, clean["accuracy"].iloc[-1], "o", mfc="white", color=INK, markersize=5)
+            ax.plot(rows.index.max() + 1, clean["score"].iloc[-1], "o", mfc="white", color=INK, markersize=5)
     ax.axhline(printed["train"], color=VERMILLION, linestyle="--", linewidth=1.1)
     ax.set(xlabel="epoch", ylim=(None, 1.01))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -21,6 +21,7 @@ from robode.report.style import (
     shades,
     styled,
 )
+from robode.tasks.measure import CLASSIFICATION, Measure
 
 # last part of the metric's name → (label, colour, line style)
 _DAMPING = {
@@ -37,16 +38,16 @@ _SPLITS = {"train": BLUE, "validation": VERMILLION, "val": VERMILLION, "test": G
 INACTIVE_HCGAMMA = 3.0  # exp(−3) ≈ 0.05: beyond it the Hamiltonian part no longer acts
 
 
-def training_curves(metrics: pd.DataFrame) -> Figure:
-    """Loss, accuracy, damping, certified bounds and hcγ over epochs, one panel for each that was logged.
+def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) -> Figure:
+    """Loss, score, damping, certified bounds and hcγ over epochs, one panel for each that was logged.
 
-    metrics: METRIC_COLUMNS. The x axis counts completed epochs (`epoch` in the file counts from 0).
+    metrics: METRIC_COLUMNS; measure: of the task. The x axis counts completed epochs (`epoch` counts from 0).
     """
     metrics = metrics[np.isfinite(metrics["value"])]
     metrics = metrics.assign(x=_completed_epochs(metrics), last=metrics["name"].str.rsplit("/").str[-1])
     contents = [
         ("Loss", _split_series(metrics, "loss"), None),
-        ("Accuracy", _split_series(metrics, "accuracy"), None),
+        (measure.label.capitalize(), _split_series(metrics, measure.score_name), None),
         ("Damping γ, curvature bounds c₁ and c₂", _named_series(metrics, _DAMPING), None),
         ("Certified Lipschitz bound of the flow", _named_series(metrics, _BOUNDS), 1.0),
         (
@@ -66,7 +67,7 @@ def training_curves(metrics: pd.DataFrame) -> Figure:
             log_where_decades(ax, np.concatenate([rows["value"] for rows in series.values()]))
             ax.set(title=title, xlabel="epoch")
             ax.margins(x=0.02, y=0.08)
-            if title == "Accuracy":
+            if measure.shares and title == measure.label.capitalize():
                 ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
             legend_above(ax)
     return figure

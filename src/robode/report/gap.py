@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robode.report.style import BLUE, MUTED, VERMILLION, panels, styled
+from robode.report.tables import measure_of
 
 Picture = tuple[str, Figure, str, str]
 
@@ -28,13 +29,15 @@ class Gap:
         if rows.empty:
             return []
         radii = sorted(rows["severity"].unique())
+        measure = measure_of(collected.rows)
+        unit = {"xlabel": "%", "xlim": (-3, 103)} if measure.shares else {"xlabel": measure.label}
         names = rows.drop_duplicates("row").sort_values("row")
         place = {row: -index for index, row in enumerate(names["row"])}
         with styled():
             figure, axes = panels(len(radii), columns=3, width=3.2, height=0.9 + 0.28 * len(place))
             for index, (ax, radius) in enumerate(zip(axes, radii, strict=True)):
                 _panel(ax, rows[rows["severity"] == radius], place)
-                ax.set(title=f"L2 radius {radius:g}", xlabel="%", xlim=(-3, 103), ylim=(0.6 - len(place), 0.6))
+                ax.set(title=f"L2 radius {radius:g}", **unit, ylim=(0.6 - len(place), 0.6))
                 ax.set_yticks(list(place.values()), list(names["name"]) if index % 3 == 0 else [""] * len(place))
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         caption = (
@@ -44,13 +47,14 @@ class Gap:
 
 
 def shares(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """row, name, severity, clean, certified, attacked in percent: radii at which a row has both. rows: of a collected
-    item (one for each cell's measurement: row, group, label, seed, perturbation, severity, correct, n)."""
+    """row, name, severity, clean, certified, attacked (shares in percent, other scores as they are): radii at
+    which a row has both. rows: of a collected
+    item (one for each cell's measurement: row, group, label, seed, perturbation, severity, task, score)."""
     kinds = {"certified": "certified", attack: "attacked"}
     found = rows[rows["perturbation"].isin([*kinds, "clean"])].copy()
     if found.empty:
         return pd.DataFrame()
-    found["share"] = 100 * found["correct"].astype(float) / found["n"].astype(float)
+    found["share"] = (100 if measure_of(found).shares else 1) * found["score"].astype(float)
     found["name"] = (found["group"].astype(str) + "  " + found["label"].astype(str)).str.strip()
     clean = found[found["perturbation"] == "clean"].groupby("row")["share"].mean()
     found = found[found["perturbation"] != "clean"]

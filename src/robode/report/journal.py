@@ -69,18 +69,24 @@ def check(path: Path, columns: Sequence[str]) -> None:
         raise JobFailed(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def widen(path: Path, columns: Sequence[str], added: Collection[str]) -> None:
-    """Rewrite a file that lacks some of `added`, and nothing else of columns, with those as empty cells; leave any
-    other file alone. Not beside another process that appends.
+def widen(
+    path: Path,
+    columns: Sequence[str],
+    added: Collection[str],
+    renamed: Callable[[pd.DataFrame], pd.DataFrame] = lambda old: old,
+) -> None:
+    """Rewrite a file that, after `renamed`, lacks some of `added` and nothing else of columns, with those as empty
+    cells; leave any other file alone. Not beside another process that appends.
 
     Raises:
         JobFailed: the disk refuses.
     """
     if not path.is_file():
         return
-    old = read(path)
+    found = read(path)
+    old = renamed(found)
     have = list(old.columns)
-    if have != list(columns) and have == [name for name in columns if name in have or name not in added]:
+    if list(found.columns) != list(columns) and have == [name for name in columns if name in have or name not in added]:
         rows = [{str(name): value for name, value in row.items()} for row in old.to_dict("records")]
         write_text(path, (_encode_header(columns) + _encode(columns, rows)).decode())
 

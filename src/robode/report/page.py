@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -14,17 +15,19 @@ from robode.errors import JobFailed
 from robode.report import records, tables
 from robode.report.html import picture, write_html
 from robode.report.masking_section import masking_section
+from robode.tasks.measure import Measure
 
-# stem of a figure → its title and what to read off it; the page keeps this order
+# stem of a figure → its title and what to read off it; the page keeps this order. {score}: what the task calls its
+# score, {Score}: at the beginning of a sentence
 _CAPTIONS = {
-    "accuracy_against_noise": (
-        "Accuracy against noise",
+    "{score}_against_noise": (
+        "{Score} against noise",
         "Mean over noisy copies with 95 % intervals; level 0 is the clean test set.",
     ),
-    "accuracy_against_attacks": (
-        "Accuracy against attacks",
-        "Accuracy left by each attack over its size, with 95 % intervals; eps 0 is the clean test set. Dashed: what is "
-        "certified, which no attack can go below. Dotted: certified with a probability, of the smoothed network.",
+    "{score}_against_attacks": (
+        "{Score} against attacks",
+        "{Score} left by each attack over its size, with 95 % intervals; eps 0 is the clean test set. Dashed: what is "
+        "certified, which no attack can {pass}. Dotted: certified with a probability, of the smoothed network.",
     ),
     "noise_grid": (
         "Samples",
@@ -39,9 +42,9 @@ _CAPTIONS = {
         "Norms per layer: solid the median sample, dashed the largest, dotted the norm of the mean Jacobian. "
         "A norm of at most 1 means that gradients do not explode there.",
     ),
-    "accuracy_by_epoch": (
+    "{score}_by_epoch": (
         "Robustness by epoch",
-        "Accuracy after each epoch, for each noise level; bands are 95 % intervals.",
+        "{Score} after each epoch, for each noise level; bands are 95 % intervals.",
     ),
 }
 _CERTIFICATES = {
@@ -57,8 +60,8 @@ _CERTIFICATES = {
     },
     "end_to_end": {
         "title": "Certificate of the whole network",
-        "covers": "Covers inputs to logits, in data units: encoder, flow and head of the network that runs. No two "
-        "inputs' logits differ by more than this times the distance of the inputs (2-norm).",
+        "covers": "Covers inputs to outputs, in data units: encoder, flow and head of the network that runs. No two "
+        "inputs' outputs differ by more than this times the distance of the inputs (2-norm).",
     },
 }
 
@@ -81,6 +84,7 @@ def write_page(folder: Path | str) -> Path:
     metrics = _frame(folder / "metrics.csv", records.read_metrics, warnings)
     facts = _facts(config, summary)
     evaluation = _evaluation(summary, facts.pop("protocol", ""))
+    measure = tables.measure_of(evaluation if len(evaluation) else summary)
     masking = _masking(folder / "masking.json", evaluation, warnings)
     recorded = status.get("warnings")
     warnings = [str(line) for line in recorded] + warnings if isinstance(recorded, list) else warnings
@@ -94,8 +98,9 @@ def write_page(folder: Path | str) -> Path:
         verdict=_verdict(evaluation),
         certificates=_certificates(evaluation, metrics),
         masking=masking,
-        figures=_figures(folder / "figures"),
+        figures=_figures(folder / "figures", measure),
         table=_table(summary),
+        words=_words(measure),
         config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
         environment=_flat(environment),
         command=_command(environment),
@@ -164,28 +169,36 @@ def _evaluation(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
 
 
 def _verdict(rows: pd.DataFrame) -> dict[str, Any] | None:
-    """Clean accuracy, noisy accuracies and what they were measured on, from the rows of one evaluation."""
+    """Clean score, noisy scores and what they were measured on, from the rows of one evaluation."""
     if rows.empty:
         return None
     # an evaluation of the first samples alone (limit) says less about the network than one of all
     whole = rows[rows["perturbation"] == "clean"].sort_values("n", kind="stable")
-    clean = [_cells(row) for _, row in whole.iterrows()]
-    noisy = [_cells(row) for _, row in rows[rows["perturbation"] != "clean"].iterrows()]
+    full = 1.0 if tables.measure_of(rows).shares else _largest(rows)
+    clean = [_cells(row, full) for _, row in whole.iterrows()]
+    noisy = [_cells(row, full) for _, row in rows[rows["perturbation"] != "clean"].iterrows()]
     return {"clean": clean[-1] if clean else None, "noisy": noisy} | {
         name: str(rows[name].iloc[-1]) for name in tables.EVALUATION
     }
 
 
-def _cells(row: pd.Series) -> dict[str, Any]:
-    """A summary row as the page shows it; low, high and accuracy are kept for the bars."""
+def _largest(rows: pd.DataFrame) -> float:
+    """What fills a bar: the largest end of an interval that is finite."""
+    ends = rows[["score", "score_high"]].to_numpy(float)
+    return float(max(ends[np.isfinite(ends)], default=1.0)) or 1.0
+
+
+def _cells(row: pd.Series, full: float = 1.0) -> dict[str, Any]:
+    """A summary row as the page shows it; bar, low and high are percentages of a bar that `full` fills."""
+    bar, low, high = (100 * min(max(row[name] / full, 0.0), 1.0) for name in ("score", "score_low", "score_high"))
     return {
         "name": str(row["perturbation"]).replace("_", " "),
         "level": tables.level(row),
-        "percent": tables.percent(row["accuracy"]),
-        "interval": tables.interval(row["accuracy_low"], row["accuracy_high"]),
-        "accuracy": 100 * row["accuracy"],
-        "low": 100 * row["accuracy_low"],
-        "high": 100 * row["accuracy_high"],
+        "score": tables.score(row),
+        "interval": tables.interval(row),
+        "bar": bar,
+        "low": low,
+        "high": high,
         "n": row["n"],
         "repeats": row["repeats"],
         "finer": tables.finer(row),
@@ -219,11 +232,24 @@ def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, s
     ]
 
 
-def _figures(folder: Path) -> list[dict[str, str]]:
+def _words(measure: Measure) -> dict[str, str]:
+    """What the page calls a score, with its unit and without, what an interval of it is, and how often it was taken."""
+    interval = (
+        "The interval is Wilson's at the number of distinct samples"
+        if measure.shares
+        else "The interval is Student's over the distinct samples"
+    )
+    return {"score": measure.score_name, "label": measure.label, "interval": interval, "better": measure.better}
+
+
+def _figures(folder: Path, measure: Measure) -> list[dict[str, str]]:
     """Every PNG of the folder as a data URI, the known ones first and with their caption."""
+    words = {"score": measure.score_name, "Score": measure.score_name.capitalize()}
+    words["pass"] = "go below" if measure.better == "higher" else "go above"
+    known = {stem.format(**words): tuple(text.format(**words) for text in texts) for stem, texts in _CAPTIONS.items()}
     paths = {path.stem: path for path in sorted(folder.glob("*.png")) if not path.name.startswith(".")}
-    order = [stem for stem in _CAPTIONS if stem in paths] + [stem for stem in paths if stem not in _CAPTIONS]
-    return [picture(paths[stem], *_CAPTIONS.get(stem, (stem.replace("_", " "), ""))) for stem in order]
+    order = [stem for stem in known if stem in paths] + [stem for stem in paths if stem not in known]
+    return [picture(paths[stem], *known.get(stem, (stem.replace("_", " "), ""))) for stem in order]
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

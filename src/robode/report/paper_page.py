@@ -18,6 +18,7 @@ from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.run_lines import run_lines, with_places
 from robode.report.runs_page import runs_report
 from robode.report.style import save, write_text, write_whole
+from robode.tasks.measure import Measure, measure_named
 
 if TYPE_CHECKING:
     from robode.paper.collect import Collected
@@ -156,7 +157,7 @@ def _pairs(found: list[dict[str, Any]], columns: list[str]) -> dict[str, Any]:
         line = lines.setdefault((each["a"], each["b"]), {**each, "cells": {}})
         better = max(("a_better", "b_better"), key=lambda name: each[name])
         line["cells"][each["column"]] = {
-            "difference": f"{100 * each['difference']:+.1f}".replace("-", "−"),
+            "difference": _difference(each["difference"], measure_named(each["task"])),
             "winner": each["label_a" if better == "a_better" else "label_b"] if each[better] else "",
             "seeds": f"{each[better]} of {each['seeds']}",
             "disagree": bool(each["a_better"] and each["b_better"]),
@@ -164,6 +165,11 @@ def _pairs(found: list[dict[str, Any]], columns: list[str]) -> dict[str, Any]:
         }
     shown = [name for name in columns if any(name in line["cells"] for line in lines.values())]
     return {"columns": shown, "lines": list(lines.values())}
+
+
+def _difference(value: float, measure: Measure) -> str:
+    """ "+1.3" percentage points, or a difference of other scores in three digits."""
+    return (f"{100 * value:+.1f}" if measure.shares else f"{value:+.3g}").replace("-", "−")
 
 
 def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[tuple[str, Any, str, str]]) -> list[dict[str, str]]:

@@ -1,10 +1,8 @@
 """The rows of results.csv, robustness_sweep.csv, numbers.csv, metrics.csv and bsm.csv: what a row must hold,
 how it is written, read and summarised."""
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,8 @@ import pandas as pd
 
 from robode.code_digest import canonical, network_of
 from robode.report import journal
+from robode.tasks.intervals import wilson
+from robode.tasks.measure import CLASSIFICATION, measure_named
 
 # weights: a hash of what the checkpoint held (it is written anew when a run goes on); seed: of the training;
 # evaluation: a hash of the perturbation without its severities, the protocol and the data (robustness.evaluation);
@@ -19,7 +19,7 @@ from robode.report import journal
 COLUMNS = (
     "run", "checkpoint", "weights", "experiment", "model", "data", "split", "depth", "integrator", "params",
     "seed", "protocol", "noise_seed", "evaluation", "suite", "perturbation", "norm", "severity", "severity_unit",
-    "space", "solver", "repeat", "n", "correct", "correct_finer", "accuracy", "accuracy_low", "accuracy_high",
+    "space", "solver", "repeat", "n", "task", "score", "score_finer", "score_low", "score_high",
     "flow_ode", "flow_discrete", "end_to_end", "seconds", "commit", "code",
 )  # fmt: skip
 METRIC_COLUMNS = ("epoch", "step", "name", "value")
@@ -36,47 +36,26 @@ NUMBER_COLUMNS = (
     "run", "checkpoint", "weights", "seed", "quantity", "value", "low", "high", "kind", "commit", "code",
 )  # fmt: skip
 NUMBER_KINDS = ("exact", "certified_lower", "certified_upper", "attack_upper", "measured")
-# Columns that files of earlier versions lack; `widen` adds them. correct_finer: right answers to an attack's x' of the
-# network with a finer solver; end_to_end: certified Lipschitz constant of x -> logits in data units.
-ADDED = ("correct_finer", "end_to_end", "code")
+# Columns that files of earlier versions lack; `widen` adds them. end_to_end: certified Lipschitz constant of x ->
+# output in data units. Others have another name there (`renamed`): they counted right answers.
+ADDED = ("score_finer", "end_to_end", "code")
 # A perturbation without a norm, a flow without a certificate … ; everything else must be said.
 MAY_BE_MISSING = frozenset(
-    ("experiment", "norm", "solver", "commit", "accuracy", "accuracy_low", "accuracy_high", "flow_ode",
-     "flow_discrete", *ADDED)
+    ("experiment", "norm", "solver", "commit", "score_low", "score_high", "flow_ode", "flow_discrete", *ADDED)
 )  # fmt: skip
-_WHOLE = ("depth", "params", "seed", "noise_seed", "repeat", "n", "correct", "correct_finer", "epoch", "step", "layer")
+_WHOLE = ("depth", "params", "seed", "noise_seed", "repeat", "n", "epoch", "step", "layer")
 _REAL = (
-    "severity", "accuracy", "accuracy_low", "accuracy_high", "flow_ode", "flow_discrete", "end_to_end", "seconds",
+    "severity", "score", "score_finer", "score_low", "score_high", "flow_ode", "flow_discrete", "end_to_end", "seconds",
     "value", "low", "high", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max",
 )  # fmt: skip
 ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that differ by less
 
 
-def wilson(correct: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion, both ends in [0, 1].
-
-    Unlike the normal interval it stays inside [0, 1] and keeps a width at 0 % and 100 % (Wilson 1927).
-    `correct` may be fractional: a mean count over repeats.
-
-    Raises:
-        ValueError: n < 1, correct outside [0, n] or level outside (0, 1).
-    """
-    if n < 1 or not 0 <= correct <= n:
-        raise ValueError(f"expected 0 <= correct <= n and n >= 1, got correct={correct}, n={n}")
-    if not 0 < level < 1:
-        raise ValueError(f"expected a level between 0 and 1, got {level}")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    p = correct / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # the ends 0 and 1 are exact in theory; rounding must not push p outside its own interval
-    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
-
-
 def append_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append result rows (keys: COLUMNS, and `epoch` in every row or in none) to a tidy CSV file.
 
-    `accuracy` and its Wilson interval are filled in from `correct` and `n` where a row leaves them out.
+    score: the mean over the n samples, of shares a whole number of n-ths; score_finer: the same with a finer solver,
+    for clean and attacked samples. The interval of a share is Wilson's, whatever a row says; any other must be said.
 
     Raises:
         ValueError: a row that lacks a column, has an unknown one, or contradicts itself.
@@ -90,14 +69,38 @@ def append_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     journal.append(Path(path), columns, complete)
 
 
-def widen(path: Path | str, *more: str) -> None:
-    """Gives a file of result rows that an earlier version wrote the columns `ADDED`, empty. more: columns of the file
-    behind those of results.csv ("epoch").
+def widen(path: Path | str) -> None:
+    """Gives a file of result rows that an earlier version wrote today's columns: those of `ADDED` empty, others
+    `renamed`.
 
     Raises:
         JobFailed: the disk refuses.
     """
-    journal.widen(Path(path), (*COLUMNS, *more), ADDED)
+    path = Path(path)
+    epoch = ("epoch",) if path.is_file() and "epoch" in journal.read(path) else ()
+    journal.widen(path, (*COLUMNS, *epoch), ADDED, renamed)
+
+
+def renamed(old: pd.DataFrame) -> pd.DataFrame:
+    """A table of texts with columns correct (and correct_finer, accuracy, …) with task and scores instead; any other
+    as it is."""
+    if "correct" not in old or "score" in old:
+        return old
+    n = pd.to_numeric(old["n"])
+    score = pd.to_numeric(old["correct"]) / n
+    new = old.assign(task=str(CLASSIFICATION), score=[_text(value) for value in score])
+    if "correct_finer" in old:
+        finer = pd.to_numeric(old["correct_finer"], errors="coerce") / n
+        new = new.assign(score_finer=[_text(value) for value in finer])
+    new = new.rename(columns={"accuracy_low": "score_low", "accuracy_high": "score_high"})
+    kept = [name for name in new if name not in ("correct", "correct_finer", "accuracy")]
+    known = [name for name in COLUMNS if name in kept]
+    return new[[*known, *(name for name in kept if name not in known)]]
+
+
+def _text(value: float) -> str:
+    """A number as `journal.append` writes it."""
+    return "" if np.isnan(value) else repr(float(value))
 
 
 def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -107,19 +110,28 @@ def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A checked copy of the row with accuracy, accuracy_low and accuracy_high."""
+    """A checked copy of the row with score_low and score_high."""
     unknown = [name for name in row if name not in COLUMNS and name != "epoch"]
     missing = [name for name in COLUMNS if name not in row and name not in MAY_BE_MISSING]
     if unknown or missing:
         raise ValueError(f"a results row has unknown columns {unknown} and lacks {missing}")
-    correct, n = row["correct"], row["n"]
-    low, high = wilson(correct, n)
-    accuracy = row.get("accuracy")
-    if accuracy is not None and abs(accuracy - correct / n) > 1e-6:
-        raise ValueError(f"accuracy must be correct/n in [0, 1] = {correct / n:.6f}, got {accuracy}")
     if row["severity"] is not None and not row["severity"] >= 0:
         raise ValueError(f"severity must not be negative, got {row['severity']}")
-    return {**row, "accuracy": correct / n, "accuracy_low": low, "accuracy_high": high}
+    if not measure_named(row["task"]).shares:
+        low, high = row.get("score_low"), row.get("score_high")
+        if low is None or high is None or not low <= row["score"] <= high:
+            raise ValueError(f"expected score_low <= score <= score_high, got {low}, {row['score']}, {high}")
+        return dict(row)
+    count = counted(row["score"], row["n"])
+    if abs(count / row["n"] - row["score"]) > 1e-6:
+        raise ValueError(f"score: expected a share of {row['n']} samples, got {row['score']}")
+    low, high = wilson(count, row["n"])
+    return {**row, "score": count / row["n"], "score_low": low, "score_high": high}
+
+
+def counted(score: float, n: int) -> int:
+    """How many of n samples are right where their share is `score`: score n, without what rounding adds."""
+    return round(score * n)
 
 
 def read_rows(path: Path | str) -> pd.DataFrame:
@@ -130,7 +142,7 @@ def read_rows(path: Path | str) -> pd.DataFrame:
     Raises:
         JobFailed: the file exists but cannot be read.
     """
-    frame = _typed(journal.read(Path(path)), COLUMNS)
+    frame = _typed(renamed(journal.read(Path(path))), COLUMNS)
     frame["severity"] = frame["severity"].fillna(0.0)  # the clean set has no severity
     return frame.drop_duplicates(_key(frame), keep="last", ignore_index=True)
 
@@ -218,12 +230,13 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     In the order of the file, but with the levels of a perturbation side by side and ascending: some may have been
     measured later.
 
-    Adds `repeats`, `accuracy_std` (spread between noisy copies, NaN for one copy) and `accuracy_finer` (of
-    `correct_finer`; NaN unless every copy has it). The interval is Wilson's at n = the number of distinct images,
-    not n × repeats: the repeats look at the same images, so their counts are not independent and pooling them would
-    make the interval too narrow. For the mean over R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so
-    this interval errs to the wide side. It covers the choice of test images and of the noise; it does not cover the
-    training seed.
+    Adds `repeats` and `score_std` (spread between noisy copies, NaN for one copy); score_finer is NaN unless every copy
+    has it. The interval of a share is Wilson's at n = the number of distinct images, not n × repeats: the repeats look
+    at the same images, so their counts are not independent and pooling them would make the interval too narrow. For the
+    mean over R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so this interval errs to the wide side. So
+    does the mean half-width of the copies' intervals, which other scores get: the standard deviation of a mean is at
+    most the mean of the standard deviations. It covers the choice of test images and of the noise; it does not cover
+    the training seed.
 
     Raises:
         ValueError: copies of one measurement have different `flow_discrete`: they are of different networks.
@@ -239,17 +252,31 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
                 f"one measurement of {last['run']} has flow_discrete {sorted(set(bounds))}: several networks"
             )
         n = int(group["n"].min())
-        accuracy = float(group["correct"].sum() / group["n"].sum())
-        low, high = wilson(accuracy * n, n)
-        finer = pd.to_numeric(group["correct_finer"], errors="coerce").astype(float).sum(skipna=False)
+        last.update(_over_copies(group, n))
         last |= {
-            "n": n, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high,
-            "repeats": len(group), "accuracy_std": float(group["accuracy"].std()),
-            "seconds": float(group["seconds"].sum()), "accuracy_finer": float(finer / group["n"].sum()),
+            "n": n, "repeats": len(group), "score_std": float(group["score"].std()),
+            "seconds": float(group["seconds"].sum()),
         }  # fmt: skip
         summaries.append(last)
-    columns = [name for name in rows.columns if name not in ("repeat", "correct", "correct_finer")]
-    return _in_order(pd.DataFrame(summaries, columns=[*columns, "repeats", "accuracy_std", "accuracy_finer"]))
+    columns = [name for name in rows.columns if name != "repeat"]
+    return _in_order(pd.DataFrame(summaries, columns=[*columns, "repeats", "score_std"]))
+
+
+def _over_copies(group: pd.DataFrame, n: int) -> dict[str, float]:
+    """score, score_finer and the interval of several noisy copies of the same n samples."""
+    finer = pd.to_numeric(group["score_finer"], errors="coerce").astype(float)
+    if measure_named(group["task"].iloc[-1]).shares:
+        total = int(group["n"].sum())
+        score = sum(counted(*each) for each in zip(group["score"], group["n"], strict=True)) / total
+        low, high = wilson(score * n, n)
+        again = (finer * group["n"].astype(float)).round().sum(skipna=False) / total
+    else:
+        score, again = group["score"].mean(), finer.mean(skipna=False)
+        low, high = group["score_low"].min(), group["score_high"].max()
+        half = np.maximum(group["score_high"] - group["score"], group["score"] - group["score_low"]).mean()
+        if np.isfinite(half):  # a copy's end that its task cuts off (an error is not below 0) cuts the mean's off too
+            low, high = max(score - half, low), min(score + half, high)
+    return {"score": float(score), "score_finer": float(again), "score_low": float(low), "score_high": float(high)}
 
 
 def _in_order(summary: pd.DataFrame) -> pd.DataFrame:

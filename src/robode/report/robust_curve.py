@@ -15,6 +15,8 @@ from matplotlib.lines import Line2D
 from robode.report.attack_curve import NORMS, certified_area, over_eps
 from robode.report.statistics import estimate
 from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, styled
+from robode.report.tables import measure_of
+from robode.tasks.measure import Measure
 
 Picture = tuple[str, Figure, str, str]
 CLEAN, CERTIFIED = "clean", "certified"
@@ -43,6 +45,7 @@ class RobustCurve:
         rows = curves.drop_duplicates("row")
         if rows.empty:
             return []
+        measure = measure_of(collected.rows)
         across = 2 if len(rows) in (2, 4) else 3
         with styled():
             figure, axes = panels(len(rows), columns=across, width=3.3, height=2.6, fill=False)
@@ -51,26 +54,35 @@ class RobustCurve:
                 for other in rows["row"][rows["row"] != row.row]:
                     points = _from_clean(found[found["row"] == other], attack)
                     ax.plot(points["severity"], points["mean"], **OTHERS)
-                self._ours(ax, found[found["row"] == row.row], color)
+                self._ours(ax, found[found["row"] == row.row], color, measure)
                 ax.plot(*self._points(collected.rows, name), color=color, zorder=4, **HOLLOW)
-                over_eps(ax, str(row.norm), title=name)
-                ax.set(ylim=(-0.03, 1.02), ylabel="accuracy" if number % across == 0 else "")  # marks at 0 stay whole
+                over_eps(ax, str(row.norm), name, measure)
+                ax.set_ylabel(measure.label if number % across == 0 else "")
+                if measure.shares:
+                    ax.set_ylim(-0.03, 1.02)  # marks at 0 stay whole
             found = found[found["row"].isin(rows["row"])]
             printed = any(self._points(collected.rows, str(name))[0] for name in rows["name"])
             handles = self._legend(set(found["perturbation"]), printed, len(rows) > 1)
             figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         missing = collected.runs[~collected.runs["row"].isin(rows["row"])]
-        return [("robust_curve", figure, "Accuracy against the size of an attack", _caption(found, missing))]
+        return [
+            (
+                "robust_curve",
+                figure,
+                f"{measure.score_name.capitalize()} against the size of an attack",
+                _caption(found, missing),
+            )
+        ]
 
-    def _ours(self, ax: Axes, here: pd.DataFrame, color: str) -> None:
-        """The curves, which begin at the clean accuracy, and the marks of one row."""
+    def _ours(self, ax: Axes, here: pd.DataFrame, color: str, measure: Measure) -> None:
+        """The curves, which begin at the clean score, and the marks of one row."""
         for number, name in enumerate((*ATTACKS, CERTIFIED)):
             curve = number == 0 or name == CERTIFIED
             points = _from_clean(here, name) if curve else here[here["perturbation"] == name]
             eps, mean = points["severity"].to_numpy(float), points["mean"].to_numpy(float)
             look = {"linestyle": "-" if curve else "none", "marker": MARKS[number % len(MARKS)], "zorder": 3}
             if name == CERTIFIED:
-                certified_area(ax, eps, mean)
+                certified_area(ax, eps, mean, measure)
                 look = {"linestyle": "--", "zorder": 2}
             reach = np.abs(points[["low", "high"]].to_numpy(float).T - mean)
             ax.errorbar(eps, mean, yerr=reach, color=color, capsize=2, elinewidth=0.8, **look)  # type: ignore[arg-type]
@@ -100,28 +112,28 @@ class RobustCurve:
 
 
 def shares(rows: pd.DataFrame, perturbations: Collection[str]) -> pd.DataFrame:
-    """row, name, norm, perturbation, severity, how many seeds, and over these the mean of the accuracy and (low, high),
-    its 95 % prediction interval within [0, 1], NaN below ENOUGH seeds; by row and severity.
+    """row, name, norm, perturbation, severity, how many seeds, and over these the mean of the score and (low, high),
+    its 95 % prediction interval, of shares within [0, 1], NaN below ENOUGH seeds; by row and severity.
 
     rows: of a collected item, one for each noisy copy of a cell's measurement.
     """
     found = rows[rows["perturbation"].isin(list(perturbations))].drop_duplicates(
         ["row", "seed", "perturbation", "severity", "repeat"]
     )
-    share = found["correct"].astype(float) / found["n"].astype(float)
+    most = 1 if measure_of(found).shares else np.inf
     name = (found["group"].astype(str) + " " + found["label"].astype(str)).str.strip()
     lines = []
     key = ["row", "name", "norm", "perturbation", "severity"]
-    for about, group in found.assign(share=share, name=name).groupby(key, dropna=False):
+    for about, group in found.assign(share=found["score"].astype(float), name=name).groupby(key, dropna=False):
         over = estimate(group.groupby("seed")["share"].mean())
-        low, high = np.clip([over.pi_low, over.pi_high], 0, 1) if over.n >= ENOUGH else (np.nan, np.nan)
+        low, high = np.clip([over.pi_low, over.pi_high], 0, most) if over.n >= ENOUGH else (np.nan, np.nan)
         lines.append((*about, over.mean, low, high, over.n))
     table = pd.DataFrame(lines, columns=[*key, "mean", "low", "high", "seeds"])
     return table.sort_values(["row", "severity"], kind="stable", ignore_index=True)
 
 
 def _from_clean(here: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The points of one curve of a row, from its clean accuracy on; none where it has only that."""
+    """The points of one curve of a row, from its clean score on; none where it has only that."""
     points = here[here["perturbation"].isin([CLEAN, name])]
     return points if (points["perturbation"] == name).any() else points[:0]
 

@@ -66,7 +66,7 @@ def _text(value: Any) -> str:
 def _value(value: Any, column: Column) -> str:
     if value is None:
         return "–"
-    if column.unit == "%":
+    if column.unit_of([value.unit]) == "%":
         return f"{100 * value.value:.2f}"
     ends = [x for x in (value.low, value.high) if math.isfinite(x)]
     return " … ".join(f"{x:.4g}" for x in ends) if len(set(ends)) == 2 else f"{value.value:.4g}"

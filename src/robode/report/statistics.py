@@ -21,6 +21,8 @@ WIDEST = 10.0
 """Percentage points: a prediction interval of a larger half-width decides nothing."""
 SMALLEST_P = 1e-12
 """What the Fourier transform behind a p-value of several copies can resolve."""
+STEPS = 255
+"""In which differences of scores that are no bits are counted."""
 
 Verdict = Literal["agrees", "higher", "lower", "undecided", "not run"]
 Floats = npt.NDArray[np.float64]
@@ -142,8 +144,8 @@ def pooled(runs: Iterable[tuple[str, Mapping[str, Any], npt.ArrayLike]]) -> Floa
 
 @dataclass(frozen=True)
 class Paired:
-    """Two networks on the same samples. only_a, only_b: samples that only one of them gets right, mean over copies;
-    difference: accuracy of a minus accuracy of b (fraction); p: two-sided, of `mcnemar`."""
+    """Two networks on the same samples. only_a, only_b: samples on which one of them has the higher score (of shares:
+    that only it gets right), mean over copies; difference: mean score of a minus that of b; p: two-sided."""
 
     samples: int
     copies: int
@@ -153,11 +155,11 @@ class Paired:
     p: float
 
 
-def mcnemar(a: npt.ArrayLike, b: npt.ArrayLike) -> Paired:
-    """Exact test of whether two networks are equally often right; a, b: bits (n,) or, for noisy copies, (copies, n).
+def paired_test(a: npt.ArrayLike, b: npt.ArrayLike) -> Paired:
+    """Exact test of whether two networks score alike; a, b: scores (n,) or, for noisy copies, (copies, n).
 
-    One copy: McNemar's test in its exact form, the two-sided binomial test of the discordant samples (McNemar,
-    Psychometrika 12, 1947; it never rejects too often, unlike the mid-p of Fagerland et al., 2013).
+    Bits (who is right), one copy: McNemar's test in its exact form, the two-sided binomial test of the discordant
+    samples (McNemar, Psychometrika 12, 1947; it never rejects too often, unlike the mid-p of Fagerland et al., 2013).
 
     Several copies of the same images are not independent, so their counts must not be added up. The images are
     independent: per image the copies are added to one difference d_i, and under the null hypothesis that the networks
@@ -166,22 +168,36 @@ def mcnemar(a: npt.ArrayLike, b: npt.ArrayLike) -> Paired:
     majority vote it uses all copies, its direction is that of the accuracies, and the largest p over copies would
     throw away what the copies have in common. p below SMALLEST_P is given as SMALLEST_P.
 
+    Scores that are no bits are tested in the same way, with each d_i rounded to STEPS steps up to the largest |d_i|:
+    rounding is odd, so the rounded differences may change their signs like the others and the test stays exact. A
+    difference that is not finite counts as the largest one that is.
+
     Raises:
         ValueError: not the same samples.
     """
-    right_a, right_b = (np.atleast_2d(np.asarray(each)).astype(np.int64) for each in (a, b))
-    if right_a.shape != right_b.shape or right_a.ndim != 2 or not right_a.size:
-        raise ValueError(f"expected bits of the same samples, got shapes {right_a.shape} and {right_b.shape}")
-    copies, samples = right_a.shape
-    per_image = (right_a - right_b).sum(axis=0)
+    of_a, of_b = (np.atleast_2d(np.asarray(each, dtype=np.float64)) for each in (a, b))
+    if of_a.shape != of_b.shape or of_a.ndim != 2 or not of_a.size:
+        raise ValueError(f"expected scores of the same samples, got shapes {of_a.shape} and {of_b.shape}")
+    copies, samples = of_a.shape
+    with np.errstate(invalid="ignore"):  # inf - inf is no difference
+        per_image = np.nan_to_num((of_a - of_b).sum(axis=0), nan=0.0, posinf=np.inf, neginf=-np.inf)
     return Paired(
         samples,
         copies,
-        float((right_a > right_b).sum() / copies),
-        float((right_b > right_a).sum() / copies),
+        float((of_a > of_b).sum() / copies),
+        float((of_b > of_a).sum() / copies),
         float(per_image.sum() / (copies * samples)),
-        _sign_flips(per_image),
+        _sign_flips(_whole(per_image)),
     )
+
+
+def _whole(differences: Floats) -> npt.NDArray[np.int64]:
+    """Whole differences up to STEPS as they are, others in STEPS steps up to the largest."""
+    finite = np.abs(differences[np.isfinite(differences)])
+    largest = float(finite.max(initial=0.0)) or 1.0
+    clipped = np.clip(differences, -largest, largest)
+    whole = largest <= STEPS and bool((clipped == np.rint(clipped)).all())
+    return np.rint(clipped if whole else clipped / largest * STEPS).astype(np.int64)
 
 
 def _sign_flips(differences: npt.NDArray[np.int64]) -> float:

@@ -1,4 +1,4 @@
-"""The measurements of one run: results.csv and the bits beside it. What is there is never measured again."""
+"""The measurements of one run: results.csv and the scores beside it. What is there is never measured again."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from robode.errors import JobFailed
 from robode.report import journal, records
-from robode.report.correct import FOLDER, read_correct, write_correct
+from robode.report.scores import FOLDER, read_scores, write_scores
 
 
 class Store:
@@ -32,40 +32,40 @@ class Store:
 
     def __contains__(self, asked: Mapping[str, Any]) -> bool:
         """Whether a row (the columns of records.IDENTITY and n) has been measured, under any checkpoint's name, and
-        its right answers are there too."""
+        its scores are there too."""
         known = self._rows.get(records.identity(asked))
-        return known is not None and bool(known["n"] == asked["n"]) and self.right(known) is not None
+        return known is not None and bool(known["n"] == asked["n"]) and self.scores(known) is not None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The rows, one for each measurement."""
         return iter(list(self._rows.values()))
 
-    def right(self, row: Mapping[str, Any]) -> np.ndarray | None:
-        """Which samples a row counts as right, (n,) bool; None where that was removed or damaged, and where a process
-        was killed between new answers and their row."""
+    def scores(self, row: Mapping[str, Any]) -> np.ndarray | None:
+        """The score of each sample, (n,) float32; None where that was removed or damaged, and where a process was
+        killed between new scores and their row."""
         try:
-            return read_correct(self.folder, row)
+            return read_scores(self.folder, row)
         except JobFailed:
             return None
 
-    def add(self, rows: Sequence[Mapping[str, Any]], right: Sequence[np.ndarray]) -> None:
-        """Put complete rows and their right answers, (n,) bool each, onto the disk: after a kill all bits of a row
-        are there, or the row is not.
+    def add(self, rows: Sequence[Mapping[str, Any]], scores: Sequence[np.ndarray]) -> None:
+        """Put complete rows and their scores, (n,) each, onto the disk: after a kill all scores of a row are there, or
+        the row is not.
 
         Raises:
             JobFailed: the disk refuses.
         """
-        for row, each in zip(rows, right, strict=True):
-            write_correct(self.folder, row, each)
+        for row, each in zip(rows, scores, strict=True):
+            write_scores(self.folder, row, each)
         records.append_rows(self.path, rows)
         for row in rows:
             self._rows[records.identity(row)] = dict(row)
             self._newest.add((row["checkpoint"], *records.identity(row)))
 
-    def replace(self, row: Mapping[str, Any], right: np.ndarray) -> None:
-        """Put another answer in the place of a known one, under every checkpoint's name that it stands for."""
+    def replace(self, row: Mapping[str, Any], scores: np.ndarray) -> None:
+        """Put other scores in the place of known ones, under every checkpoint's name that it stands for."""
         names = [name for name, *identity in self._newest if tuple(identity) == records.identity(row)]
-        self.add([{**row, "checkpoint": name} for name in sorted(names)], [right] * len(names))
+        self.add([{**row, "checkpoint": name} for name in sorted(names)], [scores] * len(names))
 
     def rows(self, asked: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The rows asked for, in that order, each under the checkpoint's name that was asked for.

@@ -6,15 +6,17 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterMathtext, NullFormatter
+from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormatter
 
 from robode.errors import JobFailed
+from robode.tasks.measure import Measure
 
 # Okabe and Ito's palette: distinguishable with every common colour blindness and in grey print.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -51,6 +53,23 @@ _STYLE = {
     "figure.facecolor": "white",
     "pdf.fonttype": 42,  # text stays text, so it can be searched and edited
 }
+
+
+def score_axis(ax: Axes, measure: Measure) -> None:
+    """The y axis of scores that have been drawn: shares from 0 to 100 %, others from 0, as they are."""
+    if measure.shares:
+        ax.set_ylim(0, 1.02)
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    else:
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]) if ax.dataLim.y0 < 0 else 0.0)
+
+
+def whiskers(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """score (k,) and (2, k) how far the interval reaches below and above, of summary rows; NaN where it is infinite."""
+    middle, low, high = (rows[name].to_numpy(float) for name in ("score", "score_low", "score_high"))
+    with np.errstate(invalid="ignore"):
+        reach = np.clip([middle - low, high - middle], 0.0, None)
+    return np.where(np.isfinite(middle), middle, np.nan), np.where(np.isfinite(reach), reach, np.nan)
 
 
 def styled() -> AbstractContextManager[None]:

@@ -8,12 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
+
 # what tells one evaluation of a run from another
 EVALUATION = ("checkpoint", "weights", "split", "protocol", "noise_seed")
 FINER = (
-    "Finer solver: the accuracy on the same samples, adversarial or clean, when the ODE is solved more finely. Where "
-    "the two are further apart than half the interval (≠), the accuracy or the attack belongs to the solver, not to "
-    "the ODE."
+    "Finer solver: the score on the same samples, adversarial or clean, when the ODE is solved more finely. Where the "
+    "two are further apart than half the interval (≠), the score or the attack belongs to the solver, not to the ODE."
 )
 
 
@@ -38,9 +39,19 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %" if math.isfinite(fraction) else "–"
 
 
-def interval(low: float, high: float) -> str:
-    """0.951, 0.973 → "[95.1, 97.3]" (percent)."""
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+def measure_of(rows: pd.DataFrame) -> Measure:
+    """How the scores of these rows read; they are of one task."""
+    return measure_named(rows["task"].iloc[-1]) if len(rows) else CLASSIFICATION
+
+
+def score(row: pd.Series) -> str:
+    """Of a summary row: "96.4 %", or an error as it is."""
+    return measure_named(row["task"]).text(row["score"])
+
+
+def interval(row: pd.Series) -> str:
+    """Of a summary row: "[95.1, 97.3]" (percent), or the ends as they are."""
+    return measure_named(row["task"]).interval(row["score_low"], row["score_high"])
 
 
 def level(row: pd.Series) -> str:
@@ -54,18 +65,18 @@ def level(row: pd.Series) -> str:
 
 def solved_finer(summary: pd.DataFrame) -> bool:
     """Whether a row was scored a second time with a finer solver: without, the column of it is left out."""
-    return bool(summary["accuracy_finer"].notna().any())
+    return bool(summary["score_finer"].notna().any())
 
 
 def differs(row: pd.Series) -> bool:
-    """Whether a finer solver changes the accuracy of a summary row by more than half the width of its interval."""
-    gap = abs(row["accuracy_finer"] - row["accuracy"])
-    return bool(gap > (row["accuracy_high"] - row["accuracy_low"]) / 2)  # NaN is no difference
+    """Whether a finer solver changes the score of a summary row by more than half the width of its interval."""
+    gap = abs(row["score_finer"] - row["score"])
+    return bool(gap > (row["score_high"] - row["score_low"]) / 2)  # NaN is no difference
 
 
 def finer(row: pd.Series) -> str:
-    """The accuracy of a summary row with a finer solver: "45.0 %", "≠ 45.0 %" where it `differs`, "–" without one."""
-    return f"{'≠ ' if differs(row) else ''}{percent(row['accuracy_finer'])}"
+    """The score of a summary row with a finer solver: "45.0 %", "≠ 45.0 %" where it `differs`, "–" without one."""
+    return f"{'≠ ' if differs(row) else ''}{measure_named(row['task']).text(row['score_finer'])}"
 
 
 def bound(value: float) -> str:
@@ -89,7 +100,7 @@ def certificates_line(flow_ode: float, flow_discrete: float) -> str:
 
 
 def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
-    """One line per perturbation and level: mean accuracy over repeats, interval, finer solver, images, repeats.
+    """One line per perturbation and level: mean score over repeats, interval, finer solver, samples, repeats.
 
     summary: records.summarise(rows). What tells evaluations apart gets a column where it varies.
     """
@@ -100,15 +111,16 @@ def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
         table.add_column(name)
     table.add_column("perturbation")
     table.add_column("level")
-    for name in ("accuracy", "95 % interval", *(["finer solver"] if twice else []), "images", "repeats"):
+    names = dict.fromkeys(measure_named(text).label for text in summary["task"])
+    for name in (" / ".join(names), "95 % interval", *(["finer solver"] if twice else []), "samples", "repeats"):
         table.add_column(name, justify="right")
     for _, row in summary.iterrows():
         table.add_row(
             *(escape(str(row[name])) for name in shown),
             escape(str(row["perturbation"]).replace("_", " ")),
             escape(level(row)),
-            percent(row["accuracy"]),
-            interval(row["accuracy_low"], row["accuracy_high"]),
+            score(row),
+            interval(row),
             *([Text(finer(row), style="bold yellow" if differs(row) else "")] if twice else []),
             str(row["n"]),
             str(row["repeats"]),

@@ -36,7 +36,7 @@ class Tradeoff:
 
     def draw(self, collected: Any) -> list[Picture]:
         """The figure, if at least two values of some setting were measured: (stem, figure, title, caption)."""
-        values = collected.values[collected.values["kind"] == "accuracy"]
+        values = collected.values[(collected.values["kind"] == "score") & (collected.values["unit"] == "%")]
         configs = {row: _config(runs["folder"].iloc[0]) for row, runs in values.groupby("row")}
         place = pd.DataFrame(
             {

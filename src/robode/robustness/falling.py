@@ -1,7 +1,7 @@
-"""An attack's curve over eps cannot rise, in whatever order its eps were asked for.
+"""An attack's curve over eps cannot get better, in whatever order its eps were asked for.
 
 Within one call an attack keeps what has fallen at a smaller eps (attacks.attack). Rows of different calls agree after
-`settle`: a sample that fell at a smaller eps lies in the larger ball too, so it has fallen there.
+`settle`: what was found for a sample at a smaller eps lies in the larger ball too, so its score there is no better.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import torch
 
-from robode.report.records import IDENTITY, wilson
+from robode.report.records import IDENTITY
+from robode.report.scores import mean_score
 from robode.report.store import Store
+from robode.tasks.task import Task
 
 Row = Mapping[str, Any]
 
 
-def settle(store: Store) -> int:
-    """Take from each attacked row what the same attack broke at a smaller eps on the same samples; the number of rows
-    that this changed. They are written anew, the last one of a measurement counts. correct_finer stays that of the x'
-    that were found at the row's own eps.
+def settle(store: Store, task: Task) -> int:
+    """Give the samples of each attacked row the worst score that the same attack left them at this eps or a smaller
+    one; the number of rows that this changed. They are written anew, the last one of a measurement counts. score_finer
+    stays that of the x' that were found at the row's own eps.
 
     Raises:
         JobFailed: the disk refuses.
@@ -29,14 +32,14 @@ def settle(store: Store) -> int:
     attacked = sorted((row for row in store if row["severity_unit"] == "eps"), key=_order)
     changed = 0
     for _, rows in groupby(attacked, key=_attack):
-        standing: np.ndarray | None = None
+        worst: np.ndarray | None = None
         for row in rows:
-            right = store.right(row)
-            if right is None:  # it will be measured again when it is asked for
+            scores = store.scores(row)
+            if scores is None:  # it will be measured again when it is asked for
                 continue
-            standing = right if standing is None else right & standing
-            if (standing != right).any():
-                store.replace(_lowered(row, int(standing.sum())), standing)
+            worst = scores if worst is None else task.worse(*map(torch.from_numpy, (scores, worst))).numpy()
+            if (worst != scores).any():
+                store.replace(_with_scores(row, worst, task), worst)
                 changed += 1
     return changed
 
@@ -49,6 +52,6 @@ def _order(row: Row) -> tuple[tuple[str, ...], float]:
     return _attack(row), row["severity"]
 
 
-def _lowered(row: Row, correct: int) -> dict[str, Any]:
-    low, high = wilson(correct, row["n"])
-    return {**row, "correct": correct, "accuracy": correct / row["n"], "accuracy_low": low, "accuracy_high": high}
+def _with_scores(row: Row, scores: np.ndarray, task: Task) -> dict[str, Any]:
+    low, high = task.interval(scores)
+    return {**row, "score": mean_score(scores), "score_low": low, "score_high": high}

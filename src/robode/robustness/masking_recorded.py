@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robode.code_digest import network_of
 from robode.report import records
-from robode.report.correct import correct_path, read_correct
+from robode.report.scores import read_scores, scores_path
 from robode.robustness.attacks.balls import INSIDE, NORMS
 from robode.robustness.masking_file import Key, key_of
 from robode.robustness.masking_rows import SAME_EPS, Attacked
@@ -41,7 +41,7 @@ class Recorded:
         same.append(frame["code"].map(network_of) == network_of(like["code"]))
         agreeing: Any = frame[np.logical_and.reduce(same)].to_dict("records")
         found: list[Row] = list(agreeing)
-        found = [row for row in found if correct_path(folder, row).is_file()]  # a copied results.csv has none
+        found = [row for row in found if scores_path(folder, row).is_file()]  # a copied results.csv has none
         rows = {key_of(row): row for row in found if is_attacked(row)}
         sure = [row for row in found if row["perturbation"] == "certified"]
         return cls(
@@ -84,8 +84,8 @@ def is_attacked(row: Row) -> bool:
 
 def judgeable(folder: Path, row: Row) -> bool:
     """Whether a row gets a verdict: an attack gave it, and who was right is known."""
-    return is_attacked(row) and correct_path(folder, row).is_file()
+    return is_attacked(row) and scores_path(folder, row).is_file()
 
 
 def _bits(folder: Path, row: Row) -> Tensor:
-    return torch.from_numpy(read_correct(folder, row))
+    return torch.from_numpy(read_scores(folder, row).astype(bool))

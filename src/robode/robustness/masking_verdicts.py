@@ -50,8 +50,9 @@ class Judging:
     def judged(self, asked: Iterable[Row], console: Console) -> list[Entry]:
         """The verdicts on the attacked rows among `asked`, in that order; they are in masking.json then.
 
-        Panels that masking.json lacks are measured first. Verdicts that were given before to the same network on the
-        same samples are renewed, because the rows asked for may speak against them.
+        None for other tasks than classification. Panels that masking.json lacks are measured first. Verdicts that were
+        given before to the same network on the same samples are renewed, because the rows asked for may speak against
+        them.
 
         Raises:
             JobFailed: the disk refuses, or the bits of a row are damaged.
@@ -59,7 +60,7 @@ class Judging:
         if not isinstance(self.data.facts.task, Classification):  # all that is looked at are answers
             return []
         rows = keyed(row for row in asked if judgeable(self.folder, row))
-        if not rows or not self.count:
+        if not isinstance(self.data.facts.task, Classification) or not rows or not self.count:
             return []
         recorded = Recorded.of(self.folder, next(iter(rows.values())))
         self._measure(recorded, [recorded.attacked[key] for key in rows], console)
@@ -120,7 +121,7 @@ class Judging:
             "split": recorded.split,
             "code": recorded.code,
             "digest": self.digest,
-            "n": len(self.samples.labels),
+            "n": len(self.samples.target),
         }
         return {**same, "norm": norm, "samples": count, **masking_panel.SETTINGS}
 
@@ -153,7 +154,7 @@ class Judging:
 
     def _trial(self, norm: str, eps: float | None) -> Trial:
         """Of the panel's samples. eps: None for changes that may go everywhere."""
-        chosen = places(len(self.samples.labels), self.count)
+        chosen = places(len(self.samples.target), self.count)
         x, labels = (each[chosen].to(self._device) for each in self.samples)
         how = masking_panel
         return Trial(

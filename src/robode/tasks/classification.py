@@ -1,57 +1,81 @@
-"""Classification: the target is a class, the score of a sample 1 for the right answer and 0 for any other."""
+"""One of several classes a sample: the target is its number, the output one logit a class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from robode.errors import BadInput
+from robode.tasks.intervals import wilson
+from robode.tasks.losses import cross_entropy, dlr, fallen, margin
+from robode.tasks.measure import CLASSIFICATION, Better
 from robode.tasks.task import AttackLoss, Task
 
 
+@dataclass(frozen=True)
 class Classification(Task):
-    """One of several classes; outputs are logits, answers that are not finite are wrong."""
+    """A score is 1 where the largest logit is that of the class and all are finite, else 0: accuracies are shares.
 
-    name, score_name, better, worst = "classification", "accuracy", "higher", 0.0
+    class_names: in the order of the labels.
+    """
 
-    def __init__(self, class_names: tuple[str, ...]):
-        self.class_names = class_names
+    class_names: tuple[str, ...]
+
+    name: ClassVar[str] = CLASSIFICATION.task
+    score_name: ClassVar[str] = CLASSIFICATION.score_name
+    better: ClassVar[Better] = CLASSIFICATION.better
+    worst: ClassVar[float] = 0.0
 
     @property
     def outputs(self) -> int:
+        """As many as classes."""
         return len(self.class_names)
 
     def check(self, target: Tensor, name: str) -> None:
-        if target.ndim != 1 or target.dtype != torch.int64:
-            raise BadInput(f"data={name}: expected one int64 class for each sample, got {tuple(target.shape)}")
+        """target: (n,) int64, each in 0 … classes - 1. Raises `BadInput`."""
+        if target.dtype != torch.int64 or target.dim() != 1:
+            raise BadInput(f"{name}: expected labels (n,) int64, got {tuple(target.shape)} {target.dtype}")
+        if len(target) and (target.min() < 0 or target.max() >= self.outputs):
+            raise BadInput(f"{name}: a label is outside 0 to {self.outputs - 1}")
+
+    def strata(self, target: Tensor) -> Tensor:
+        """The classes."""
+        return target
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        return functional.cross_entropy(output, target)
+        """Cross-entropy."""
+        return nn.functional.cross_entropy(output, target)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
-        return (~self.failed(output, target)).float()
+        """1 for right answers."""
+        return (~fallen(output, target)).float()
 
     def failed(self, output: Tensor, target: Tensor) -> Tensor:
-        return (output.argmax(dim=1) != target) | ~output.isfinite().all(dim=1)
+        """Wrong answers."""
+        return fallen(output, target)
 
     @property
     def attack_losses(self) -> Mapping[str, AttackLoss]:
-        from robode.robustness.attacks.losses import LOSSES  # which imports this package
-
-        return LOSSES
+        """Cross-entropy, margin and difference of logits ratio."""
+        return MappingProxyType({"ce": cross_entropy, "margin": margin, "dlr": dlr})
 
     def certified(self, output: Tensor, target: Tensor, pairs: Tensor, radius: float) -> Tensor:
+        """1 where the answer is right and (z_y - z_j) / pairs[y, j] >= radius for every other class j.
+
+        Where two rows of the last layer are equal (a pair 0), no x' changes their margin: +-inf.
+        """
         margins = output.gather(1, target[:, None]) - output
-        safe = (margins >= radius * pairs.to(output)[target]).scatter(1, target[:, None], True)
-        return (safe.all(dim=1) & ~self.failed(output, target)).float()
+        radii = torch.where(margins.isfinite(), margins / pairs[target], 0.0).nan_to_num(0.0, math.inf, -math.inf)
+        proven = radii.scatter(1, target[:, None], math.inf).amin(1) >= radius
+        return (proven & ~fallen(output, target)).float()
 
     def interval(self, scores: np.ndarray) -> tuple[float, float]:
-        from robode.report.records import wilson
-
-        n = len(scores)
-        return wilson(round(float(scores.sum())), n) if n else (math.nan, math.nan)
+        """Wilson's at n = the number of samples. scores: 0 or 1 each, or means over copies of the same samples."""
+        return wilson(float(scores.sum(dtype=np.float64)), len(scores))

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from robode.tasks.measure import Better, Measure
 
 AttackLoss = Callable[[Tensor, Tensor], Tensor]
 """output (B, outputs), target (B, ...) -> (B,): what an attack climbs; larger is worse for the network."""
@@ -23,11 +26,13 @@ class Task(ABC):
     name: of the task; score_name: what its score is called on pages and in the training log ("accuracy").
     better: whether a higher or a lower score is better. unit: of the score, "" for shares of samples.
     worst: the score of an output that is not finite.
+
+    Scores without a unit are 0 or 1 each: a mean score is then the share of samples that are right.
     """
 
     name: ClassVar[str]
     score_name: ClassVar[str]
-    better: ClassVar[Literal["higher", "lower"]]
+    better: ClassVar[Better]
     worst: ClassVar[float]
     unit: str = ""
 
@@ -39,6 +44,10 @@ class Task(ABC):
     @abstractmethod
     def check(self, target: Tensor, name: str) -> None:
         """Raises `BadInput` for targets (n, ...) that are none of this task. name: of the data set, for the message."""
+
+    def strata(self, target: Tensor) -> Tensor:
+        """Groups of samples whose shares a split keeps, (n,) int64; one, where nothing else is said."""
+        return torch.zeros(len(target), dtype=torch.int64)
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -65,6 +74,11 @@ class Task(ABC):
     @abstractmethod
     def interval(self, scores: np.ndarray) -> tuple[float, float]:
         """95 % interval of the mean score of all samples like these. scores: (n,)."""
+
+    @property
+    def measure(self) -> Measure:
+        """What reports know of the task."""
+        return Measure(self.name, self.score_name, self.better, self.unit)
 
     def worse(self, a: Tensor, b: Tensor) -> Tensor:
         """Elementwise the worse of two scores."""

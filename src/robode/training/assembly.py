@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,16 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from robode.checks import check_loggers, check_monitors
+from robode.data.facts import DataFacts
 from robode.data.module import DataModule
+from robode.errors import BadInput
 from robode.instantiate import build, build_each, resolve_targets, to_plain
 from robode.network import Network, build_network
+from robode.objectives.objective import Objective
 from robode.runs import Run
 from robode.training.callbacks import ProjectConstraints
 from robode.training.checkpoints import Checkpoints
-from robode.training.module import Classifier
+from robode.training.module import Training
 from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
 from robode.training.trainer import build_trainer, prepare_machine
@@ -32,7 +36,7 @@ class Parts:
 
     data: DataModule
     network: Network
-    module: Classifier
+    module: Training
     trainer: lightning.Trainer
 
 
@@ -56,10 +60,31 @@ def assemble(
     data = data or build_data(config)
     data.prepare()
     network = build_network(config, data.facts)
-    module = Classifier(network, build_each(plain["objective"]), plain["optimizer"], plain)
+    objectives = build_each(plain["objective"])
+    check_task(plain, objectives, data.facts)
+    module = Training(network, objectives, plain["optimizer"], plain)
     callbacks = [ProjectConstraints(), *build_each(plain["callbacks"]).values(), Recorder()]
     callbacks += [ProgressBar(console or Console()), Checkpoints()]
     return Parts(data, network, module, build_trainer(plain["trainer"], plain["epochs"], callbacks))
+
+
+def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], facts: DataFacts) -> None:
+    """Refuse objectives that these data cannot serve, and callbacks that watch the score of another task."""
+    name, measure = plain["data"]["name"], facts.task.measure
+    if not objectives:
+        raise BadInput("objective: expected at least one term of the loss")
+    for key, objective in objectives.items():
+        if not isinstance(objective, Objective):
+            raise BadInput(f"objective.{key}: expected an Objective of robode, got {type(objective).__name__}")
+        if (refusal := objective.refusal(facts)) is not None:
+            raise BadInput(f"objective={key} and data={name}: {refusal}")
+    logged = [f"validation/{each}" for each in ("loss", measure.score_name)]
+    for key, node in (plain["callbacks"] or {}).items():
+        monitor = str((node or {}).get("monitor"))
+        if monitor.startswith("validation/") and monitor not in logged:
+            raise BadInput(
+                f"callbacks.{key}.monitor={monitor}: expected {' or '.join(logged)} for data={name}; and fit mode"
+            )
 
 
 def build_data(config: DictConfig) -> DataModule:

@@ -17,7 +17,7 @@ from robode.ode.sensitivity import BSM, bsm_norms
 from robode.report import journal
 from robode.report.records import BSM_COLUMNS
 from robode.runs import Run
-from robode.training.module import Classifier, looks
+from robode.training.module import Training, looks
 
 
 def constrained(network: nn.Module) -> list[Constrained]:
@@ -33,11 +33,11 @@ class ProjectConstraints(Callback):
     `project_at_start = False`.
     """
 
-    def on_fit_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         self._modules = constrained(module.network)
         self._project(trainer, [each for each in self._modules if getattr(each, "project_at_start", True)])
 
-    def on_train_batch_end(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, module: Training, *batch: Any) -> None:  # type: ignore[override]
         self._project(trainer, self._modules)
 
     @staticmethod
@@ -81,27 +81,27 @@ class BSMLogger(Callback):
         self.every, self.samples = every, samples
         self._waiting: list[dict[str, Any]] = []
 
-    def on_fit_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         x = trainer.datamodule.split("train").x  # type: ignore[attr-defined]
         chosen = torch.linspace(0, len(x) - 1, min(self.samples, len(x))).round().long()
         self.probe = in_units(x[chosen]).to(module.device)
 
-    def on_train_batch_start(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
+    def on_train_batch_start(self, trainer: Trainer, module: Training, *batch: Any) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
             self._log(trainer.global_step, module)
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         self.write(module.run)
 
-    def on_train_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         self._log(trainer.global_step, module)
         self.write(module.run)
 
-    def on_exception(self, trainer: Trainer, module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+    def on_exception(self, trainer: Trainer, module: Training, exception: BaseException) -> None:  # type: ignore[override]
         self.write(module.run)
 
     @rank_zero_only
-    def _log(self, step: int, module: Classifier) -> None:
+    def _log(self, step: int, module: Training) -> None:
         network = module.network
         if not network.flow.pixelwise:
             return

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from robode.errors import BadInput, JobFailed
-from robode.training.module import Classifier
+from robode.training.module import Training
 
 PREFIX = "network."
 EARLIER = {"lift": "encoder", "readout": "head"}
@@ -80,7 +80,7 @@ def _named(key: str) -> str:
 
 
 class Checkpoints(Checkpoint):
-    """last.ckpt after every epoch; best.ckpt when the validation accuracy has risen (first of equals).
+    """last.ckpt after every epoch; best.ckpt when the score on validation data is better than ever (first of equals).
 
     Without validation data there is no best.ckpt. Lightning calls checkpoint callbacks last, so what they
     save includes everything that the others did in this epoch. status.json follows.
@@ -90,7 +90,8 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(self) -> None:
-        self.best, self.best_step = -1.0, -1
+        self.best: float | None = None
+        self.best_step = -1
         self._last_step: int | None = None  # of the last.ckpt that the run is resumed from
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,15 +103,16 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         self._last_step = checkpoint["global_step"]
 
-    def on_fit_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         if self.best_step == self._last_step and trainer.is_global_zero:
             replace_by_copy(module.run.last, module.run.best)
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
-        score = float(trainer.callback_metrics.get("validation/accuracy", -1.0))
-        is_best = score > self.best
-        if is_best:
-            self.best, self.best_step = score, trainer.global_step
+    def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        task = module.network.facts.task
+        score = trainer.callback_metrics.get(f"validation/{task.score_name}")
+        is_best = score is not None and (self.best is None or task.is_better(float(score), self.best))
+        if score is not None and is_best:
+            self.best, self.best_step = float(score), trainer.global_step
         trainer.save_checkpoint(module.run.last)  # on every process: Lightning synchronises here
         if not trainer.is_global_zero:
             return

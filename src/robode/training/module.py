@@ -1,4 +1,4 @@
-"""The LightningModule: loss, accuracy and optimiser of a classifier; callbacks write things down."""
+"""The LightningModule: loss, score and optimiser; callbacks write things down."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from robode.checks import check_optimizer
@@ -56,7 +55,7 @@ class Tally:
         return {name: value / count for name, value in sums.items()}
 
 
-class Classifier(lightning.LightningModule):
+class Training(lightning.LightningModule):
     """Trains a Network on the sum of the terms of its objectives.
 
     objectives: name -> Objective. optimizer: the node with `optimizer`, and `scheduler` (or null) and
@@ -78,12 +77,12 @@ class Classifier(lightning.LightningModule):
             raise BadInput("optimizer.scheduler: ReduceLROnPlateau cannot be resumed exactly; use e.g. StepLR")
         self.interval = optimizer.get("interval", "epoch")
         self.window, self.whole_epoch = Tally(), Tally()
-        self._logits: Tensor | None = None
+        self._output: Tensor | None = None
         self._rng: dict[str, Any] | None = None
         network.register_forward_hook(self._remember)
 
-    def _remember(self, network: Any, inputs: Any, logits: Tensor) -> None:
-        self._logits = logits.detach()
+    def _remember(self, network: Any, inputs: Any, output: Tensor) -> None:
+        self._output = output.detach()
 
     def configure_optimizers(self) -> Any:
         if self.scheduler is None:
@@ -94,23 +93,24 @@ class Classifier(lightning.LightningModule):
         }
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """batch: x (B, *shape) in data units, labels (B,)."""
-        x, labels = batch
+        """batch: x (B, *shape) in data units, target (B, ...)."""
+        x, target = batch
         terms: dict[str, Tensor] = {}
         for objective in self.objectives.values():
-            terms |= objective(self.network, x, labels)
+            terms |= objective(self.network, x, target)
         loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
         self._stop_if_not_finite(loss, x, batch_idx)
-        self._count(loss, terms, labels)
+        self._count(loss, terms, target)
         return loss
 
-    def _count(self, loss: Tensor, terms: Mapping[str, Tensor], labels: Tensor) -> None:
-        n = len(labels)
+    def _count(self, loss: Tensor, terms: Mapping[str, Tensor], target: Tensor) -> None:
+        n = len(target)
         sums = {"loss": loss.detach() * n}
         if len(terms) > 1:
             sums |= {name: term.detach() * n for name, term in terms.items()}
-        if self._logits is not None:  # of the last forward pass that the objectives made
-            sums["accuracy"] = (self._logits.argmax(1) == labels).sum()
+        if self._output is not None:  # of the last forward pass that the objectives made
+            task = self.network.facts.task
+            sums[task.score_name] = task.score(self._output, target).sum(dtype=torch.float64)
         self.window.add(sums, n)
         self.whole_epoch.add(sums, n)
 
@@ -123,14 +123,14 @@ class Classifier(lightning.LightningModule):
                 raise blown_up(self.network, x, value, step=step, epoch=epoch, lr=lr)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Cross-entropy and accuracy, whatever the objectives are."""
-        x, labels = batch
-        logits = self.network(x)
+        """The loss and the score of the task, whatever the objectives are."""
+        x, target = batch
+        output, task = self.network(x), self.network.facts.task
         values = {
-            "validation/loss": functional.cross_entropy(logits, labels),
-            "validation/accuracy": (logits.argmax(1) == labels).float().mean(),
+            "validation/loss": task.loss(output, target),
+            f"validation/{task.score_name}": task.score(output, target).mean(),
         }
-        self.log_dict(values, on_epoch=True, batch_size=len(labels), sync_dist=True, logger=False)
+        self.log_dict(values, on_epoch=True, batch_size=len(target), sync_dist=True, logger=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Random generators too: a resumed run draws what the uninterrupted one would have drawn."""

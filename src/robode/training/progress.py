@@ -11,7 +11,7 @@ from lightning import Callback, Trainer
 from rich import progress
 from rich.console import Console
 
-from robode.training.module import Classifier
+from robode.training.module import Training
 
 SECONDS_BETWEEN_UPDATES = 0.2
 
@@ -24,43 +24,44 @@ class ProgressBar(Callback):
         self._bar: progress.Progress | None = None
         self._next = 0.0
 
-    def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         if trainer.is_global_zero:
             self._bar = bar(self.console)
             self._bar.start()
             self._task = self._bar.add_task("", total=None, note="")
 
-    def on_train_epoch_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         self._began = time.perf_counter()
         if self._bar is not None:
             title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self._bar.reset(self._task, total=trainer.num_training_batches, description=title)
 
     def on_train_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, module: Classifier, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: Training, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.perf_counter()
         if self._bar is not None and now > self._next:
             self._next = now + SECONDS_BETWEEN_UPDATES
-            note = f"loss {float(outputs['loss']):.4g}{_validation(trainer)}"
+            note = f"loss {float(outputs['loss']):.4g}{_validation(trainer, module)}"
             self._bar.update(self._task, completed=batch_idx + 1, note=note)
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         means = module.epoch_means
         if self._bar is None or means is None:
             return
         seconds = time.perf_counter() - self._began
-        train = f"  train {100 * means['accuracy']:.2f} %" if "accuracy" in means else ""
+        measure = module.network.facts.task.measure
+        train = f"  train {measure.text(means[measure.score_name], 2)}" if measure.score_name in means else ""
         self.console.print(
             f"epoch {trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
-            f"  loss {means['loss']:.4g}{train}{_validation(trainer)}  {seconds:.1f} s",
+            f"  loss {means['loss']:.4g}{train}{_validation(trainer, module)}  {seconds:.1f} s",
             highlight=False,
         )
 
-    def teardown(self, trainer: Trainer, module: Classifier, stage: str) -> None:  # type: ignore[override]
+    def teardown(self, trainer: Trainer, module: Training, stage: str) -> None:  # type: ignore[override]
         self._stop()
 
-    def on_exception(self, trainer: Trainer, module: Classifier, exception: BaseException) -> None:  # type: ignore[override]
+    def on_exception(self, trainer: Trainer, module: Training, exception: BaseException) -> None:  # type: ignore[override]
         self._stop()
 
     def _stop(self) -> None:
@@ -69,9 +70,10 @@ class ProgressBar(Callback):
             self._bar = None
 
 
-def _validation(trainer: Trainer) -> str:
-    accuracy = trainer.callback_metrics.get("validation/accuracy")
-    return "" if accuracy is None else f"  validation {100 * float(accuracy):.2f} %"
+def _validation(trainer: Trainer, module: Training) -> str:
+    measure = module.network.facts.task.measure
+    score = trainer.callback_metrics.get(f"validation/{measure.score_name}")
+    return "" if score is None else f"  validation {measure.text(float(score), 2)}"
 
 
 def bar(console: Console) -> progress.Progress:

@@ -8,7 +8,7 @@ from typing import Any
 from lightning import Callback, Trainer
 
 from robode.ode.flow import Flow
-from robode.training.module import Classifier
+from robode.training.module import Training
 
 
 class Recorder(Callback):
@@ -22,16 +22,16 @@ class Recorder(Callback):
     def __init__(self, every: int = 50):
         self.every = every
 
-    def on_train_start(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         if trainer.global_step == 0:
             flow = module.network.flow
             _send(trainer, 0, flow_values(flow, flow.certificate_table()))
 
-    def on_train_batch_end(self, trainer: Trainer, module: Classifier, *batch: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, module: Training, *batch: Any) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
             _send(trainer, trainer.current_epoch, self._step_values(trainer, module) | flow_values(module.network.flow))
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         means = module.whole_epoch.means(trainer)
         if not means:  # Lightning closes the last epoch a second time when it resumes
             return
@@ -43,7 +43,7 @@ class Recorder(Callback):
         for logger in trainer.loggers:
             logger.save()
 
-    def _step_values(self, trainer: Trainer, module: Classifier) -> dict[str, float]:
+    def _step_values(self, trainer: Trainer, module: Training) -> dict[str, float]:
         values = {f"train/{name}": value for name, value in module.window.means(trainer).items()}
         return values | {"lr": module.optimizer.param_groups[0]["lr"]}
 

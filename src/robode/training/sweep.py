@@ -6,8 +6,8 @@ from lightning import Callback, Trainer
 
 from robode.errors import BadInput
 from robode.measurement import build_measurement
-from robode.report.records import append_rows
-from robode.training.module import Classifier
+from robode.report.records import append_rows, widen
+from robode.training.module import Training
 
 
 class RobustnessSweep(Callback):
@@ -24,16 +24,18 @@ class RobustnessSweep(Callback):
                 raise BadInput(f"callbacks.robustness_sweep.{key}: expected a whole number >= 1, got {value}")
         self.every_n_epochs, self.repeats = every_n_epochs, repeats
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Classifier) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         epoch = trainer.current_epoch
         due = (epoch + 1) % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not due or not trainer.is_global_zero or not data.has_validation:
             return
         measurement = build_measurement(module.config, data.facts, repeats=self.repeats)
-        x, labels = data.split("validation", module.device)
+        x, target = data.split("validation", module.device)
         about = measurement.about(
             module.run, module.network, split="validation", checkpoint="training", digest=data.digest
         )
-        rows = measurement.rows(about, module.network, x, labels)
-        append_rows(module.run.folder / "robustness_sweep.csv", [{**row, "epoch": epoch} for row in rows])
+        rows = measurement.rows(about, module.network, x, target)
+        path = module.run.folder / "robustness_sweep.csv"
+        widen(path)  # a run that goes on may have been begun by an earlier version
+        append_rows(path, [{**row, "epoch": epoch} for row in rows])

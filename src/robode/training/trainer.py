@@ -19,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.training.checkpoints import WholeFiles
-from robode.training.module import Classifier
+from robode.training.module import Training
 
 OURS = ("name", "threads", "fast_dev_run")  # keys of conf/trainer that are not arguments of Lightning's Trainer
 HALF = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
@@ -93,7 +93,7 @@ def build_trainer(node: Mapping[str, Any], epochs: int, callbacks: Sequence[ligh
         raise BadInput(f"trainer={node['name']}: {str(error).splitlines()[0]}") from error
 
 
-def fit(trainer: lightning.Trainer, module: Classifier, data: DataModule, checkpoint: Path | None = None) -> None:
+def fit(trainer: lightning.Trainer, module: Training, data: DataModule, checkpoint: Path | None = None) -> None:
     """Train to `max_epochs`, from the beginning or from a checkpoint.
 
     Raises:

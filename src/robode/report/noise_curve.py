@@ -1,21 +1,19 @@
-"""Figures of accuracy under noise, from summaries of results.csv and robustness_sweep.csv."""
+"""Figures of scores under noise, from summaries of results.csv and robustness_sweep.csv."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from robode.report.style import INK, MARKERS, PALETTE, panels, shades, styled
-from robode.report.tables import varying
+from robode.report.style import INK, MARKERS, PALETTE, panels, score_axis, shades, styled, whiskers
+from robode.report.tables import measure_of, varying
 
 # what makes two rows points of different lines, and of different panels
 _SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "protocol", "noise_seed"]
 _PANEL = ["perturbation", "norm", "severity_unit", "space"]
 
 
-def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
-    """Accuracy over noise level, one panel per perturbation, the clean test set as level 0.
+def score_against_noise(summary: pd.DataFrame) -> Figure:
+    """Score over noise level, one panel per perturbation, the clean test set as level 0.
 
     summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds of
     the noise or settings of a perturbation in the frame become several lines; levels that were measured later
@@ -24,6 +22,7 @@ def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
     noisy = summary[~summary["perturbation"].isin(("clean", "clip_only"))]
     kinds = noisy[_PANEL].drop_duplicates().astype(str).to_dict("records")
     named = [name for name in varying(noisy, _SERIES) if name != "evaluation"]
+    measure = measure_of(summary)
     network = summary.groupby(_SERIES, sort=False, dropna=False).ngroup()
     looks: dict[str | None, int] = {}
     with styled():
@@ -37,9 +36,9 @@ def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
                 _line(ax, summary[network == network[levels.index[0]]], levels, label, look)
             norm = kind["norm"] if kind["norm"] != "none" else ""
             ax.set_title(f"{kind['perturbation'].replace('_', ' ')} {norm}".strip())
-            ax.set(xlabel=_unit_label(kind["severity_unit"], kind["space"]), ylim=(0, 1.02))
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes[0].set_ylabel("accuracy")
+            ax.set(xlabel=_unit_label(kind["severity_unit"], kind["space"]))
+            score_axis(ax, measure)
+        axes[0].set_ylabel(measure.label)
         marks = {label: mark for ax in axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         if marks:
             figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=3)
@@ -47,7 +46,7 @@ def accuracy_against_noise(summary: pd.DataFrame) -> Figure:
 
 
 def _line(ax: Axes, series: pd.DataFrame, levels: pd.DataFrame, label: str | None, index: int) -> None:
-    """One network's levels of one perturbation, from its clean accuracy on."""
+    """One network's levels of one perturbation, from its clean score on."""
     clean = series[series["perturbation"] == "clean"].assign(severity=0.0)
     clipped = series[series["perturbation"] == "clip_only"].assign(severity=0.0)
     points = pd.concat([clean, levels]).drop_duplicates("severity", keep="last").sort_values("severity")
@@ -56,9 +55,7 @@ def _line(ax: Axes, series: pd.DataFrame, levels: pd.DataFrame, label: str | Non
         (points, {"label": label}),
         (clipped, {"label": "clip only, no noise", "linestyle": "none", "mfc": "white"}),
     ):
-        middle = rows["accuracy"].to_numpy(float)
-        below, above = middle - rows["accuracy_low"], rows["accuracy_high"] - middle
-        reach = np.clip([below, above], 0.0, None)
+        middle, reach = whiskers(rows)
         at = rows["severity"].to_numpy(float)
         if len(rows):
             ax.errorbar(at, middle, yerr=reach, capsize=2.5, elinewidth=1.0, **style, **look)  # type: ignore[arg-type]
@@ -68,11 +65,12 @@ def _unit_label(unit: str, space: str) -> str:
     return (unit.replace("_", " ") or "level") + (f" ({space} space)" if space else "")
 
 
-def accuracy_by_epoch(summary: pd.DataFrame) -> Figure:
-    """Accuracy of each noise level over epochs (robustness_sweep.csv), the clean set in every panel.
+def score_by_epoch(summary: pd.DataFrame) -> Figure:
+    """Score of each noise level over epochs (robustness_sweep.csv), the clean set in every panel.
 
     summary: records.summarise(rows with `epoch`, counted from 0). Bands are the summary's intervals.
     """
+    measure = measure_of(summary)
     clean = summary[summary["perturbation"] == "clean"]
     noisy = summary[summary["perturbation"] != "clean"]
     kinds = list(noisy.groupby("perturbation", sort=False)) or [("clean", noisy)]
@@ -84,15 +82,15 @@ def accuracy_by_epoch(summary: pd.DataFrame) -> Figure:
             for severity, color in zip(levels, shades(len(levels)), strict=True):
                 _band(ax, rows[rows["severity"] == severity], f"{severity:g}", color, "-")
             unit = rows["severity_unit"].iloc[0].replace("_", " ") if len(rows) else ""
-            ax.set(title=str(name).replace("_", " "), xlabel="epoch", ylim=(0, 1.02))
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+            ax.set(title=str(name).replace("_", " "), xlabel="epoch")
+            score_axis(ax, measure)
             ax.legend(title=unit or None, title_fontsize=8.0)
-        axes[0].set_ylabel(f"{summary['split'].iloc[0]} accuracy")
+        axes[0].set_ylabel(f"{summary['split'].iloc[0]} {measure.label}")
     return figure
 
 
 def _band(ax: Axes, rows: pd.DataFrame, label: str, color: str, line: str) -> None:
     rows = rows.sort_values("epoch")
     x = rows["epoch"].to_numpy(float) + 1
-    ax.plot(x, rows["accuracy"], line, color=color, label=label, marker="o", markersize=3)
-    ax.fill_between(x, rows["accuracy_low"], rows["accuracy_high"], color=color, alpha=0.15, linewidth=0)
+    ax.plot(x, rows["score"], line, color=color, label=label, marker="o", markersize=3)
+    ax.fill_between(x, rows["score_low"], rows["score_high"], color=color, alpha=0.15, linewidth=0)

@@ -1,0 +1,81 @@
+"""The score of every sample, one file beside each row of results.csv: what paired tests need.
+
+Scores that are 0 or 1 (which samples a network got right) are kept as bits, eight samples a byte, others in float32.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robode.errors import JobFailed
+from robode.report.style import write_whole
+from robode.tasks.measure import measure_named
+
+FOLDER = "scores"
+OLD_FOLDER = "correct"  # of runs that were measured when all scores were bits
+SAME = 1e-6  # relative: what the mean of a file and its row may differ by, since sums round
+
+
+def scores_path(run: Path | str, row: Mapping[str, Any]) -> Path:
+    """The file of a row of results.csv in the folder of its run; rows of equal weights, by one code,
+    share it."""
+    level = f"{row['severity']:g}"
+    if float(level) != row["severity"]:  # two severities must never share a file
+        level = repr(float(row["severity"]))
+    about = (row["evaluation"], row["weights"], row["split"], f"n{row['noise_seed']}", level, f"r{row['repeat']}")
+    code = [row["code"]] if row.get("code") else []  # earlier versions kept none
+    path = Path(run) / FOLDER / f"{'-'.join(map(str, [*about, *code]))}.npy"
+    old = Path(run) / OLD_FOLDER / path.name
+    return old if old.is_file() and not path.is_file() else path
+
+
+def write_scores(run: Path | str, row: Mapping[str, Any], scores: np.ndarray) -> None:
+    """Write scores (n,) of a row. To be called before its row is written: no row is without its scores.
+
+    Raises:
+        ValueError: scores of shares that are not 0 or 1.
+        JobFailed: the disk refuses.
+    """
+    shares = measure_named(row["task"]).shares
+    if shares and not np.isin(scores, (0, 1)).all():
+        raise ValueError("expected scores 0 or 1 where their mean is a share of samples")
+    kept = np.packbits(scores.astype(bool)) if shares else scores.astype(np.float32)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, kept)
+            file.flush()
+            os.fsync(file.fileno())
+
+    write_whole(Path(run) / FOLDER / scores_path(run, row).name, write)
+
+
+def read_scores(run: Path | str, row: Mapping[str, Any]) -> np.ndarray:
+    """The score of each sample of its split, (n,) float32 in the order of the data.
+
+    run: the folder of the row's run; row: with evaluation, weights, split, noise_seed, severity, repeat, n, score.
+
+    Raises:
+        JobFailed: the file is missing or damaged, or does not belong to the row.
+    """
+    path, n = scores_path(run, row), int(row["n"])
+    try:
+        kept = np.load(path, allow_pickle=False)
+        size = -(-n // 8) if kept.dtype == np.uint8 else n
+        scores = np.unpackbits(kept, count=n) if kept.dtype == np.uint8 else kept
+        scores = scores.astype(np.float32)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise JobFailed(f"cannot read {path}: {why}; remove it and evaluate again") from error
+    if kept.shape != (size,) or not np.isclose(mean_score(scores), row["score"], rtol=SAME, atol=0.0):
+        claim = f"mean score {row['score']:.6g} of {n}"
+        raise JobFailed(f"{path} does not say the same as its row ({claim}); remove it and evaluate again")
+    return scores
+
+
+def mean_score(scores: np.ndarray) -> float:
+    """The column score of results.csv, from scores (n,): summed in float64, so that a share is count/n."""
+    return float(scores.sum(dtype=np.float64) / len(scores))

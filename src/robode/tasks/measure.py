@@ -1,0 +1,76 @@
+"""How the scores of a task read: what files, pages and figures must know of it. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """As `Task` has them: name of the task, of its score, which direction is better, and the unit of the score ("" for
+    shares of samples, which are shown in percent). As text it is the column `task` of results.csv.
+    """
+
+    task: str
+    score_name: str
+    better: Better
+    unit: str = ""
+
+    def __str__(self) -> str:
+        """ "regression: error in rad (lower is better)"."""
+        unit = f" in {self.unit}" if self.unit else ""
+        return f"{self.task}: {self.score_name}{unit} ({self.better} is better)"
+
+    @property
+    def shares(self) -> bool:
+        """Whether a score is 0 or 1 and a mean score the share of samples that are right."""
+        return not self.unit
+
+    def text(self, score: float, digits: int = 1) -> str:
+        """0.9640 → "96.4 %", an error 0.01234 → "0.0123"; "–" where there is no number. digits: of a percentage."""
+        if math.isnan(score):
+            return "–"
+        if math.isinf(score):
+            return "∞" if score > 0 else "−∞"
+        return f"{100 * score:.{digits}f} %" if self.shares else f"{score:#.3g}".rstrip(".")
+
+    def interval(self, low: float, high: float) -> str:
+        """0.951, 0.973 → "[95.1, 97.3]" (percent); of other scores as they are."""
+        if self.shares:
+            return f"[{100 * low:.1f}, {100 * high:.1f}]"
+        return f"[{self.text(low)}, {self.text(high)}]"
+
+    @property
+    def label(self) -> str:
+        """For axes and heads of tables: "accuracy", "error (rad)"."""
+        return f"{self.score_name} ({self.unit})" if self.unit else self.score_name
+
+    def gain(self, difference: float) -> float:
+        """A difference of scores, positive where the first is better."""
+        return difference if self.better == "higher" else -difference
+
+
+CLASSIFICATION = Measure("classification", "accuracy", "higher")
+"""Of files that were written before there were other tasks, too."""
+
+_TEXT = re.compile(r"(?P<task>[^:]+): (?P<score_name>\S+)(?: in (?P<unit>.+))? \((?P<better>higher|lower) is better\)")
+
+
+def measure_named(text: Any) -> Measure:
+    """The measure with that text; "" and what is missing stand for classification.
+
+    Raises:
+        ValueError: a text that no measure has.
+    """
+    if not isinstance(text, str) or not text:
+        return CLASSIFICATION
+    found = _TEXT.fullmatch(text)
+    if not found:
+        raise ValueError(f"task: expected a text like '{CLASSIFICATION}', got '{text}'")
+    better: Better = "higher" if found["better"] == "higher" else "lower"
+    return Measure(found["task"], found["score_name"], better, found["unit"] or "")
