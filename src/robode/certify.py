@@ -64,9 +64,9 @@ def constants_table(bounds: Constants, title: str) -> Table:
     if not math.isnan(bounds.flow_discrete):
         table.add_row("flow_ode", f"{bounds.flow_ode:.6g}", "the flow of the ODE")
         table.add_row("flow_discrete", f"{bounds.flow_discrete:.6g}", "the flow of the network that runs")
-    table.add_row("end_to_end", f"{bounds.end_to_end:.6g}", "x -> logits, per data unit: product of the parts")
+    table.add_row("end_to_end", f"{bounds.end_to_end:.6g}", "x -> output, per data unit: product of the parts")
     table.add_row(
-        "pairs_max", f"{float(bounds.pairs.max()):.6g}", "x -> logit i - logit j, the largest: gives the radii"
+        "pairs_max", f"{float(bounds.pairs.max()):.6g}", "x -> output i - output j, the largest: gives the radii"
     )
     return table
 

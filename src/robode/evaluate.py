@@ -189,7 +189,7 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
         console.print(certificates_line(**bounds), highlight=False, soft_wrap=True)
     end_to_end = float(rows[0]["end_to_end"])
     if not math.isnan(end_to_end):  # an earlier version measured these rows
-        line = f"certified Lipschitz bound: x -> logits (end_to_end) {end_to_end:.4g}, per data unit"
+        line = f"certified Lipschitz bound: x -> output (end_to_end) {end_to_end:.4g}, per data unit"
         console.print(line, highlight=False, soft_wrap=True)
     # under the lock, or one process could draw while another measures and replace the newer page by the older
     with _held(run, console), console.status("drawing figures"):

@@ -53,6 +53,9 @@ class Network(nn.Module):
         self.head = head or Linear(features(facts, encoder, flow), facts.task.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *shape) float, in data units. Raises `BadInput` for whole numbers: images as bytes are not scaled."""
+        if not x.is_floating_point():
+            raise BadInput(f"x: expected data units as floating-point numbers (images: x / 255), got {x.dtype}")
         y, context = self.encoder.encode(self.normalise(x))
         return self.head(self.flow(y, context).flatten(1))
 

@@ -76,11 +76,20 @@ def of_run(cfg: DictConfig) -> Subject:
     Raises:
         BadInput: no such run or checkpoint, or other code trained it and `cfg.code` is not "any".
     """
-    run, named = find(cfg.run)
-    note = check_code(run, cfg.code)
-    checkpoint = checkpoint_path(run, named or cfg.checkpoint)
+    return trained(cfg.run, cfg.checkpoint, cfg.code, (cfg.get("data") or {}).get("root"))
+
+
+def trained(where: str | Path, name: str = "best", code: str = "same", root: str | None = None) -> Subject:
+    """The network of a run (its folder, its name or a checkpoint in it) with the weights of the checkpoint `name`; the
+    data are not read. code: "any" takes a run of other code too; root: of its data, where they have moved.
+
+    Raises:
+        BadInput: no such run or checkpoint, or other code trained it.
+    """
+    run, named = find(where)
+    note = check_code(run, code)
+    checkpoint = checkpoint_path(run, named or name)
     config = run.config()
-    root = (cfg.get("data") or {}).get("root")
     if root is not None:
         for node in (config.data, config.data.source):
             if "root" in node:

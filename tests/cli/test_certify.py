@@ -121,7 +121,7 @@ def test_evaluate_prints_the_constant_of_the_whole_network(call: Callable[..., A
     run = run_of_one_epoch
     answer = call("evaluate", f"run={run.id}", "suite=clean")
     (value,) = read_rows(run.folder / "results.csv")["end_to_end"].unique()
-    assert f"x -> logits (end_to_end) {value:.4g}" in answer.out
+    assert f"x -> output (end_to_end) {value:.4g}" in answer.out
 
 
 def test_a_module_is_certified_and_evaluated(call: Callable[..., Answer], nets: None) -> None:

@@ -60,3 +60,14 @@ def test_the_files_of_a_run_are_the_ones_that_exist() -> None:
     for name in re.findall(r"`([a-z_]+\.(?:csv|json|yaml|html))`", README):
         assert f'"{name}"' in source, name
     assert {"flow_ode", "flow_discrete", "severity"} <= set(COLUMNS)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert blocks
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert Path("outputs/default/first/report.html").is_file()
