@@ -46,7 +46,8 @@ def test_bytes_that_were_not_scaled_are_refused() -> None:
 
 @pytest.mark.parametrize(("overrides", "says"), [
     ({"depth": 0}, "depth=0"), ({"model": "nothing"}, "nothing"), ({"nonsense": 1}, "nonsense"),
-    ({"model.gamma": "magic"}, "model.gamma=magic"), ({"run": "a b"}, "run: expected a name"), ({"seeds": 3}, "seeds=3"),
+    ({"model.gamma": "magic"}, "model.gamma=magic"), ({"run": "a b"}, "run: expected a name"),
+    ({"seeds": 3}, "seeds=3"),
 ])  # fmt: skip
 def test_what_the_command_line_refuses_is_bad_input(overrides: dict[str, object], says: str) -> None:
     with pytest.raises(BadInput) as error:

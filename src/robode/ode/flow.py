@@ -41,6 +41,7 @@ class Flow(nn.Module, ABC):
     flattens: bool = False  # True where a whole image is one state, a vector
     solves_an_ode: ClassVar[bool] = True  # False where a layer of step h is all there is, and half of it means nothing
     pixelwise: ClassVar[bool] = True  # False where steps mix pixels: states are images, not columns
+    controlled: ClassVar[bool] = False  # True where fields are bound to the data, by the context of the encoder
     project_at_start = True  # False for recipes whose first forward pass runs before the first projection
 
     def __init__(
@@ -156,6 +157,11 @@ class Flow(nn.Module, ABC):
             z = step(z)
         return jacobians
 
+    def uncontrolled(self, who: str) -> None:
+        """Raises `BadInput` for fields that are bound to the data: `who` looks at states without their data."""
+        if self.controlled:
+            raise BadInput(f"{who}: expected a model whose fields do not depend on the data, got {type(self).__name__}")
+
     def exact(self) -> Flow:
         """A copy in float64 with the very same weights, gamma, h, kappa and c: what certificates are about. The forward
         pass in float32 rounds it, kappa in Q = L^T L + kappa I included.
@@ -171,11 +177,13 @@ class Flow(nn.Module, ABC):
     @torch.no_grad()
     def step_bounds(self) -> list[tuple[float, float]]:
         """Per layer the certified Lipschitz bound of the ODE over one step, and of the step that runs; nan for the
-        first where there is no ODE.
+        first where there is no ODE. Nothing is certified where the fields are bound to the data.
 
         Raises:
             JobFailed: weights that are not finite.
         """
+        if self.controlled:
+            return [(math.inf, math.inf)] * self.depth
         flow = self.exact()
         known: dict[int, float] = {}
         found = []

@@ -51,6 +51,7 @@ class Field2D(Quantity):
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        network.flow.uncontrolled("suite=field_2d")
         if network.flow.width != 2:
             raise BadInput(f"suite=field_2d: expected model.width=2, got {network.flow.width}")
         device = device_of(network)

@@ -66,6 +66,7 @@ class Judge:
     def __init__(self, network: Network):
         if network.facts.shape != (2,):
             raise BadInput(f"eps_r: expected data that are points of the plane, got shape {network.facts.shape}")
+        network.flow.uncontrolled("eps_r")
         self.network = copy.deepcopy(network).double().eval()
         head = self.network.head
         assert isinstance(head, nn.Linear)
