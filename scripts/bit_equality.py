@@ -1,4 +1,4 @@
-"""Fourteen small runs, every family and kind of data: are weights and results those of an earlier version, bit by bit?
+"""Fifteen small runs, every family and kind of data: are weights and results those of an earlier version, bit by bit?
 
     python scripts/bit_equality.py record FILE      train and measure with this version, write what was found
     python scripts/bit_equality.py compare A B      say what differs between two such files, run by run
@@ -139,12 +139,19 @@ def compare(before: Path, after: Path) -> int:
         other = [(f, q, v, values.get((f, q))) for f, q, v in a["rows"] if values.get((f, q)) != v]
         differing += bool(missing or other)
         counts = f"{len(a['weights'])} tensors, {len(missing)} differ; {len(a['rows'])} values, {len(other)} differ"
-        print(f"{name:42} {counts}")
-        for file, about, value, now in other[:8]:
-            print(f"    {file} {about}: {value} -> {now}")
-        for each in missing[:4]:
-            print(f"    {each[0]} is gone")
+        print(f"{name:42} {counts}{largest(other)}")
     return differing
+
+
+def largest(differing: list[tuple[str, str, str, str | None]]) -> str:
+    """The largest relative difference of each quantity that differs."""
+    found: dict[str, float] = {}
+    for _, about, value, now in differing:
+        quantity = about.split()[-2] if about.endswith(" value") else about.split()[-1]
+        gone = now in (None, "") or value == ""
+        apart = float("inf") if gone else abs(float(now or "nan") / (float(value) or 1e-300) - 1)
+        found[quantity] = max(found.get(quantity, 0.0), apart)
+    return "".join(f"; {quantity} by {apart:.1e}" for quantity, apart in sorted(found.items()))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from robode.fields.node import MLPField
 from robode.ode.activations import ACTIVATIONS, LEAK, Activation, named_activation
-from robode.ode.integrators import ETD, IMEX, Euler, GainIntegrator
+from robode.ode.integrators import ETD, IMEX, Euler, GainIntegrator, Integrator
 from robode.ode.layer import Layer, vertices, weighted_products
 from robode.ode.vector_field import OneLayerField
 
@@ -149,3 +150,18 @@ def test_mlp_field_bounds_lie_above_finite_differences(activation: str) -> None:
     assert Euler().step(field, 0.0, 0.3).lipschitz() >= norm2(eye(3) + 0.3 * field.jacobian(0.0, y))
     expected = torch.autograd.functional.jacobian(lambda x: field(0.0, x), y[:, :1])[:, 0, :, 0]
     torch.testing.assert_close(field.jacobian(0.0, y[:, :1])[0], expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [ETD(), IMEX(), Euler()], ids=lambda m: m.name)
+def test_steps_through_several_fields_are_those_through_each_bit_by_bit(method: Integrator) -> None:
+    """Matrices that are worked out at once, also where a field comes twice; with different gammas, one by one."""
+    gamma, other_gamma, c, d = torch.tensor([1.1, 0.3, 0.9, 0.7], dtype=torch.float64)
+    one = replace(random_field(4, seed=1, J=skew_matrix("j2", 4)), gamma=gamma, c=c)
+    two = replace(random_field(4, seed=2), skew=one.skew, gamma=gamma, c=d)
+    other = replace(two, gamma=other_gamma)
+    y = randn(4, 5, seed=3)
+    for fields in ([one, two, one], [one, other], [two]):
+        found = method.steps(fields, 0.4)
+        alone = [method.step(field, 0.0, 0.4) for field in fields]
+        assert all(torch.equal(a(y), b(y)) for a, b in zip(found, alone, strict=True))
+        assert [a.lipschitz() for a in found] == [b.lipschitz() for b in alone]

@@ -110,15 +110,8 @@ class Flow(nn.Module, ABC):
         return self.fields(context), self.h
 
     def steps(self, context: Tensor | None = None) -> list[Step]:
-        """The N steps of the network that runs. Layers that share a field share the step where time plays no part."""
-        (fields, h), method = self.bind(context), self.method
-        known: dict[int, Step] = {}
-        steps = []
-        for j, field in enumerate(fields):
-            if id(field) not in known or not field.autonomous:
-                known[id(field)] = method.step(field, j * h, h)
-            steps.append(known[id(field)])
-        return steps
+        """The N steps of the network that runs."""
+        return self.method.steps(*self.bind(context))
 
     def enter(self, y: Tensor) -> Tensor:
         """From a state as the encoder gives it to what the steps map. Raises `BadInput` for a state of another shape

@@ -44,9 +44,14 @@ class Skew(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def function(self, gains: list[tuple[Tensor | float, Tensor | float]], dtype: torch.dtype) -> Tensor:
-        """The matrix with gain (re, im) on mode k, (n, n). Gains may be floats or 0-d tensors with gradients."""
-        modes = (re * P + im * Q for (re, im), P, Q in zip(gains, self.P, self.Q, strict=True))
+        """The matrix with gain (re, im) on mode k, (n, n). Gains may be floats or 0-d tensors with gradients, or
+        tensors (...) of them for as many matrices (..., n, n)."""
+        modes = (_times(re, P) + _times(im, Q) for (re, im), P, Q in zip(gains, self.P, self.Q, strict=True))
         return sum(modes, start=torch.zeros_like(self.J)).to(dtype)
+
+
+def _times(gain: Tensor | float, matrix: Tensor) -> Tensor:
+    return gain[..., None, None] * matrix if isinstance(gain, Tensor) and gain.dim() else gain * matrix
 
 
 def _modes(J: Tensor) -> tuple[list[float], Tensor, Tensor]:

@@ -173,11 +173,20 @@ class GradientField(VectorField):
 
     def gain_step(self, gains: Gains) -> GainStep:
         """y + g(F) grad V(y) for a function g of F, by its values on the modes of F."""
-        layer = self.through(self.skew.function(list(gains), self.K.dtype))
-        return GainStep(layer.A, layer.B, layer.K, layer.b, layer.activation, self, gains)
+        return self.gain_step_of(self.skew.function(list(gains), self.K.dtype), gains)
+
+    def gain_step_of(self, G: Tensor, gains: Gains, place: int = 0) -> GainStep:
+        """The same with the matrix g(F) at hand. gains: of several fields where they are tensors (fields,), of which
+        this is number `place`."""
+        layer = self.through(G)
+        return GainStep(layer.A, layer.B, layer.K, layer.b, layer.activation, self, gains, place)
+
+    def euler_gains(self, h: Scalar) -> Gains:
+        """g(F) = h F on the modes of F."""
+        return [(-h * self.gamma, h * omega) for omega in self.skew.omegas]
 
     def euler(self, t: Scalar, h: Scalar) -> Step:
-        return self.gain_step([(-h * self.gamma, h * omega) for omega in self.skew.omegas])
+        return self.gain_step(self.euler_gains(h))
 
     def euler_lipschitz(self, h: float) -> float:
         return self.euler(0.0, h).lipschitz()
@@ -213,9 +222,13 @@ class GainStep(Layer):
 
     field: GradientField
     gains: Gains
+    place: int = 0
 
     def lipschitz(self) -> float:
         """The better of the exact bound over all slopes and of the class bound over all potentials (bounds.py)."""
-        gains = [complex(value(re), value(im)) for re, im in self.gains]
+        gains = [complex(*(self._mine(part) for part in pair)) for pair in self.gains]
         over_class = bounds.one_step_lipschitz(*self.field.hessian_bounds(), gains)
         return min(super().lipschitz(), over_class)
+
+    def _mine(self, part: Scalar) -> float:
+        return value(part[self.place] if isinstance(part, Tensor) and part.dim() else part)
