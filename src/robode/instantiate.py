@@ -58,7 +58,7 @@ def build_each(nodes: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def resolve_targets(plain: Any) -> None:
     """Import every class that a plain configuration names. Raises `BadInput` like `build`, and builds nothing."""
-    for target in _targets(plain):
+    for target in targets(plain):
         _resolve(target)
 
 
@@ -72,7 +72,7 @@ def check_targets(config: Any) -> None:
     plain = to_plain(config)
     if isinstance(plain, Mapping) and "hydra" in plain:
         raise BadInput("expected no 'hydra' node in a configuration of robode: it can run commands; remove it")
-    for target in _targets(plain):
+    for target in targets(plain):
         _check_name(target)
 
 
@@ -86,32 +86,35 @@ def to_plain(config: Any) -> Any:
         raise BadInput(f"the configuration cannot be resolved: {_first_line(error)}") from error
 
 
-def _targets(node: Any) -> Iterator[Any]:
+def targets(node: Any) -> Iterator[Any]:
+    """Every `_target_` in a plain configuration."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield node["_target_"]
         node = list(node.values())
     if isinstance(node, list):
         for item in node:
-            yield from _targets(item)
+            yield from targets(item)
 
 
 def _packages() -> tuple[str, ...]:
-    return PACKAGES + _trusted()
+    return PACKAGES + trusted()
 
 
-def _trusted() -> tuple[str, ...]:
+def trusted() -> tuple[str, ...]:
+    """Packages that the user's environment admits."""
     return tuple(name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip())
 
 
-def _inside(name: str, packages: tuple[str, ...]) -> bool:
+def inside(name: str, packages: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of the packages, or lies in one."""
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
 def _check_name(target: Any) -> None:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise BadInput(f"_target_: expected the dotted name of a class, got {target!r}")
-    if not _inside(target, _packages()):
+    if not inside(target, _packages()):
         package = target.split(".")[0]
         raise BadInput(
             f"_target_={target}: expected a class from {', '.join(PACKAGES)}; "
@@ -128,7 +131,7 @@ def _resolve(target: Any) -> type:
     home = f"{found.__module__}.{found.__qualname__}"
     # An allowed module may have imported a class from anywhere (subprocess.Popen): its home decides.
     _check_name(home)
-    if not (_inside(home, NOUNS + _trusted()) or issubclass(found, _bases())):
+    if not (inside(home, NOUNS + trusted()) or issubclass(found, _bases())):
         raise BadInput(
             f"_target_={target}: expected a Module, Optimizer, LRScheduler, Callback, Logger, Metric "
             "or a class of robode that YAML files describe"
@@ -167,7 +170,7 @@ def _module(name: str, target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name == package:
             why = f"package '{package}' cannot be imported; install it or set PYTHONPATH"
-        elif error.name is not None and _inside(name, (error.name,)):
+        elif error.name is not None and inside(name, (error.name,)):
             return None
         else:
             why = f"needs the package '{error.name}', which is not installed"

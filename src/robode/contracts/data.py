@@ -22,8 +22,9 @@ NAMES = ("train", "validation", "test")
 
 def facts_agree_with_each_other(data: DataModule) -> list[str]:
     """Known without a file: outputs of the task, one mean and one std a channel, and bounds for images alone."""
-    if not isinstance(data.source, Source):
-        return [f"{type(data.source).__name__} is no robode.data.facts.Source"]
+    source: object = data.source
+    if not isinstance(source, Source):
+        return [f"{type(source).__name__} is no robode.data.facts.Source"]
     facts, found = data.facts, []
     if len(facts.shape) not in (1, 3) or min(facts.shape) < 1:
         return [f"facts.shape is {facts.shape}, expected (d,) for vectors or (C, H, W) for images"]
@@ -64,13 +65,13 @@ def targets_are_those_of_the_task(data: DataModule) -> list[str]:
     for name in present(data):
         target = data.split(name)[1]
         try:
-            task.check(target, data.name)
+            task.check(target, str(data.name))
         except BadInput as error:
             found.append(f"{name}: {error}")
             continue
         if not isinstance(task, Classification):
             continue
-        seen, classes = set(target.unique().tolist()), set(range(task.outputs))
+        seen, classes = set(target.tolist()), set(range(task.outputs))
         if seen - classes:
             strange = ", ".join(map(str, sorted(seen - classes)))
             found.append(f"{name}: labels {strange}, expected 0 to {task.outputs - 1}")

@@ -89,7 +89,8 @@ def _candidates(family: Family) -> Iterator[dict[str, Any]]:
     widths = [{"width": 4}, {"width": family.facts.task.outputs}, {"width": math.prod(family.facts.shape)}, {}]
     yield from widths
     allowed = family.model.get("allowed")
-    for key in allowed if isinstance(allowed, Mapping) else ():
+    allowed = allowed if isinstance(allowed, Mapping) else {}
+    for key in allowed:
         for value in _values(spec_of(allowed[key], family.model)):
             if key != "width" and value != family.model.get(key):
                 yield {"width": 4, key: value}
@@ -179,7 +180,8 @@ def certificates_are_numbers(family: Family) -> list[str]:
     for name, bound in (table | bounds).items():
         nothing = not flow.solves_an_ode and name.startswith(("flow_ode", "step_ode"))
         if not isinstance(bound, float) or not (bound >= 0 or (nothing and math.isnan(bound))):
-            found.append(f"the certificate {name} is {bound}, expected a number >= 0")
+            hint = "" if bound == bound else " (a family whose layers solve no ODE says solves_an_ode = False)"
+            found.append(f"the certificate {name} is {bound}, expected a number >= 0{hint}")
     wrong = [name for name, number in flow.properties().items() if not isinstance(number, float)]
     return found + [f"the property {name} is no float" for name in wrong]
 

@@ -16,11 +16,13 @@ Contract = Callable[[Case], list[str]]
 
 @dataclass(frozen=True)
 class Finding:
-    """what: was checked; contracts: that were held against it; violations: one line each."""
+    """what: was checked; contracts: that were held against it; violations: one line each; note: why something could
+    not be checked."""
 
     what: str
     contracts: int
     violations: tuple[str, ...] = ()
+    note: str = ""
 
 
 def held(contracts: Sequence[Contract[Case]], case: Case) -> list[str]:

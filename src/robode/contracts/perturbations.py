@@ -113,13 +113,14 @@ def shape_type_and_bounds_are_kept(case: Case) -> list[str]:
     for level in case.levels:
         batch = scene.batch(each)
         moved = scene.moved(each, level, batch)
+        expected, bounds = tuple(scene.x.shape), batch.bounds
         for where, x in (("x'", moved), ("x' in data units", scene.decoded(each, moved))):
-            if x.shape != scene.x.shape or x.dtype != torch.float32:
-                found.append(f"{where} at {level:g} is {tuple(x.shape)} {x.dtype}, expected {tuple(scene.x.shape)} float32")
+            if tuple(x.shape) != expected or x.dtype != torch.float32:
+                found.append(f"{where} at {level:g} is {tuple(x.shape)} {x.dtype}, expected {expected} float32")
         if not bool(moved.isfinite().all()):
             found.append(f"x' at {level:g} is not finite")
-        elif each.corrupts and batch.bounds and not batch.bounds[0] <= moved.min() <= moved.max() <= batch.bounds[1]:
-            found.append(f"x' at {level:g} lies in [{moved.min():g}, {moved.max():g}], outside the bounds {batch.bounds}")
+        elif each.corrupts and bounds and not bounds[0] <= moved.min() <= moved.max() <= bounds[1]:
+            found.append(f"x' at {level:g} lies in [{moved.min():g}, {moved.max():g}], outside the bounds {bounds}")
         if each.stochastic and level > 0 and torch.equal(moved, scene.batch(each).x):
             found.append(f"x' at {level:g} is x, though the noise is not zero")
     return found
@@ -151,9 +152,10 @@ def samples_depend_on_seed_repeat_and_index_alone(case: Case) -> list[str]:
         parts = [scene.moved(each, level, scene.batch(each, a, b)) for a, b in zip(CUTS, CUTS[1:], strict=False)]
         if not torch.allclose(torch.cat(parts), whole, rtol=0, atol=ROUNDING):
             found.append(f"x' at {level:g} depends on the batch that a sample is in, or on torch's generator")
+        differs = each.stochastic and level > 0
         for what, other in (("repeat", {"repeat": 1}), ("seed", {"seed": SEED + 1})):
-            if torch.equal(scene.moved(each, level, scene.batch(each, **other)), whole) == (each.stochastic and level > 0):
-                expected = "the same" if each.stochastic else "another"
+            if torch.equal(scene.moved(each, level, scene.batch(each, **other)), whole) == differs:
+                expected = "the same" if differs else "another"
                 found.append(f"x' at {level:g} is {expected} for another {what}, and noise is {each.noise!r}")
     return found
 
@@ -171,7 +173,8 @@ def scoring_leaves_no_trace(case: Case) -> list[str]:
     before, weights, generator = copy.deepcopy(each), _state(scene.network), torch.get_rng_state()
     scene.curve(each, case.levels)
     found = [] if torch.equal(torch.get_rng_state(), generator) else ["scoring moves torch's generator"]
-    changed = [name for name in {**vars(before), **vars(each)} if not _same(vars(before).get(name), vars(each).get(name))]
+    old, new = vars(before), vars(each)
+    changed = [name for name in {**old, **new} if not _same(old.get(name), new.get(name))]
     if changed:
         found.append(f"scoring changes its attribute {', '.join(sorted(changed))}: nothing may be kept between calls")
     after = _state(scene.network)
