@@ -6,9 +6,10 @@ Encoders, heads and integrators are checked by the same contracts, inside a fami
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,7 @@ KINDS = {
 DEPTH, SAMPLES, PAIRS = 3, 6, 200
 ROUNDING = 1e-4  # relative, of sensitivities in float32 against constants in float64
 EXACT = 1e-9  # the same where both are in float64
+SHORT, ALONG = 1e-3, 0.05  # a step that follows its field, and how closely: implicit ones are solved to 1e-5
 FLOW, STEPS = {"flow_ode", "flow_discrete"}, ("ode", "discrete")
 IMPOSSIBLE: tuple[dict[str, Any], ...] = (
     {"depth": 0}, {"depth": -1}, {"width": 0}, {"step": 0.0}, {"step": -0.1}, {"step": math.inf}, {"step": math.nan},
@@ -211,6 +213,40 @@ def nothing_stretches_beyond_its_certificate(family: Family) -> list[str]:
     return found + _above("the network on two samples", stretch, end_to_end, EXACT)
 
 
+@torch.no_grad()
+def steps_follow_their_fields(family: Family) -> list[str]:
+    """A short step of the integrator moves a state along its field."""
+    network = family.network().double().eval()
+    flow, (y, context) = network.flow, network.encode(family.samples().double())
+    if not flow.solves_an_ode:
+        return []
+    found, z = [], flow.enter(y)
+    for j, field in enumerate(flow.fields(context), 1):
+        h, slope = SHORT / max(1.0, min(field.lipschitz(), 1 / SHORT)), field(0.0, z)
+        off = float(((flow.method.step(field, 0.0, h)(z) - z) / h - slope).norm() / slope.norm())
+        if not off <= ALONG:
+            found.append(f"a short step through field {j} is off by {100 * off:.3g} % of the field")
+    return found
+
+
+def jacobians_are_those_of_the_steps(family: Family) -> list[str]:
+    """Of steps and of fields, against the gradients of what they compute."""
+    network = family.network().double().eval()
+    flow = network.flow
+    if not flow.pixelwise:
+        return []
+    with torch.no_grad():
+        y, context = network.encode(family.samples(1).double())
+        # one state: the steps of an adaptive method depend on all that it is given, and so do its gradients
+        z = flow.enter(y) if context is not None else flow.enter(y)[:, :1]
+    maps: list[tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = []
+    for j, field in enumerate(flow.fields(context) if flow.solves_an_ode else (), 1):
+        maps.append((f"field {j}", functools.partial(field, 0.0), functools.partial(field.jacobian, 0.0)))
+    maps += [(f"step {j}", step, step.jacobian) for j, step in enumerate(flow.steps(context), 1)]
+    wrong = [what for what, function, jacobian in maps if not _is_jacobian(function, jacobian, z)]
+    return [f"the Jacobian of {what} is not that of what it computes" for what in wrong]
+
+
 def measuring_changes_nothing(family: Family) -> list[str]:
     """Neither the weights nor torch's generator."""
     network = family.network()
@@ -269,8 +305,9 @@ def impossible_settings_are_refused(family: Family) -> list[str]:
 CONTRACTS = (
     the_yaml_keeps_to_what_it_allows, outputs_and_gradients_are_finite, the_order_of_samples_does_not_matter,
     states_end_where_the_forward_pass_ends, saved_weights_give_the_same_outputs, certificates_are_numbers,
-    nothing_stretches_beyond_its_certificate, measuring_changes_nothing, a_second_projection_changes_nothing,
-    the_guarantee_is_kept, impossible_settings_are_refused,
+    nothing_stretches_beyond_its_certificate, steps_follow_their_fields, jacobians_are_those_of_the_steps,
+    measuring_changes_nothing, a_second_projection_changes_nothing, the_guarantee_is_kept,
+    impossible_settings_are_refused,
 )  # fmt: skip
 
 
@@ -297,6 +334,20 @@ def project(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, Constrained):
             module.project_()
+
+
+def _is_jacobian(function: Callable[[Tensor], Tensor], jacobian: Callable[[Tensor], Tensor], z: Tensor) -> bool:
+    """Whether it agrees with autograd at the columns z (n, M); true where there is none."""
+    with torch.no_grad():
+        try:
+            said = jacobian(z)
+        except BadInput:
+            return True
+    at = z.clone().requires_grad_()
+    out = function(at)
+    back = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(4))
+    (gradient,) = torch.autograd.grad(out, at, back)
+    return torch.allclose(torch.einsum("mij,im->jm", said, back), gradient, rtol=ROUNDING, atol=ROUNDING)
 
 
 def _changed(network: nn.Module, before: Mapping[str, Tensor]) -> list[str]:

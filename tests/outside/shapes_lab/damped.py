@@ -1,30 +1,28 @@
 """A family: a ResNet that forgets, x' = sigma(2 K x + b) - rate x, with at most 25 lines of code."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-import torch
-
 from robode.fields.layered import LayeredFlow
-from robode.ode.vector_field import OneLayerField
+from robode.ode.step import identity_like
+from robode.ode.vector_field import OneLayerField, VectorField
 
 
 @dataclass(frozen=True)
-class DampedField(OneLayerField):
+class DampedField(VectorField):
+    layer: OneLayerField
     rate: float
 
     def __call__(self, t, y):
-        return super().__call__(t, y) - self.rate * y
+        return self.layer(t, y) - self.rate * y
 
     def jacobian(self, t, y):
-        return super().jacobian(t, y) - self.rate * torch.eye(len(y), dtype=y.dtype)
+        return self.layer.jacobian(t, y) - self.rate * identity_like(y)
 
     def lognorm(self):
-        return super().lognorm() - self.rate
+        return self.layer.lognorm() - self.rate
 
     def lipschitz(self):
-        return super().lipschitz() + self.rate
+        return self.layer.lipschitz() + self.rate
 
 
 class Damped(LayeredFlow):
@@ -36,5 +34,5 @@ class Damped(LayeredFlow):
         return 2 * self.K
 
     def fields(self, context=None):
-        layers = zip(self.weights(), self.biases(), strict=True)
-        return self.each_step([DampedField(K, b, self.activation, self.rate) for K, b in layers])
+        layers = [OneLayerField(K, b, self.activation) for K, b in zip(self.weights(), self.biases(), strict=True)]
+        return self.each_step([DampedField(layer, self.rate) for layer in layers])
