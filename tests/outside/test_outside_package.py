@@ -4,6 +4,8 @@ promise is found."""
 from __future__ import annotations
 
 import ast
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -209,3 +211,16 @@ def test_help_and_refusals_import_no_torch() -> None:
 @pytest.mark.parametrize("path", sorted((HERE / "conf" / "model").glob("*.yaml")), ids=lambda path: path.stem)
 def test_its_yaml_is_a_node_with_allowed(path: Path) -> None:
     assert set(OmegaConf.load(path)) >= {"_target_", "name", "integrators", "allowed"}
+
+
+def test_the_readme_shows_this_family_and_commands_that_work(lab: Lab, conf: Path) -> None:
+    section = (HERE.parents[1] / "README.md").read_text(encoding="utf-8").split("\n## Extend")[1].split("\n## ")[0]
+    shown = {kind: text for kind, text in re.findall(r"```(\w+)\n(.*?)```", section, re.S)}
+    assert (HERE / "shapes_lab" / "damped.py").read_text().endswith(shown["python"])
+    assert (conf / "model" / "damped.yaml").read_text() == shown["yaml"]
+    commands = [shlex.split(line, comments=True) for line in shown["bash"].splitlines()]
+    assert [words[1] for words in commands] == ["ROBODE_TRUST=shapes_lab", "check", "train"]
+    assert lab(*commands[2][1:], "--cfg")[0] == 0
+    shutil.rmtree(conf / "data")  # which the section does not show
+    shutil.rmtree(conf / "suite")
+    assert lab(*commands[1][1:])[0] == 0
