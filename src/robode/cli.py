@@ -28,6 +28,7 @@ usage: robode <verb> [key=value ...]
   export      weights as safetensors with their certificate: robode export run=RUN to=FOLDER
   reproduce   a table or figure of a paper, beside the print: robode reproduce chnode_2022/table1 size=smoke
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
+  check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
   list        what can be chosen: models, data, suites, integrators, experiments, papers, protocols, trainers
   completion  print the completion script of a shell: bash, zsh or fish
 
@@ -64,6 +65,8 @@ def _dispatch(words: list[str]) -> int:
         from robode.listing import run_list
 
         return run_list(rest)
+    if verb == "check":
+        return _run_check(rest)
     if verb == "completion":
         from robode.completion import run_completion
 
@@ -72,7 +75,7 @@ def _dispatch(words: list[str]) -> int:
         return _run_verb(verb, rest)
     if verb in ("reproduce", "report"):
         return _run_paper_verb(verb, rest)
-    raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, reproduce, report, list or completion")
+    raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, reproduce, report, check, list or completion")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -127,6 +130,24 @@ def _run_paper_verb(verb: str, words: list[str]) -> int:
             from robode.reproduce import run_reproduce
 
             return run_reproduce(given.words, folders, given.dry_run)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            return _stopped(stop, received)
+
+
+def _run_check(words: list[str]) -> int:
+    from robode.check import HELP, run_check
+
+    parser = _Parser(prog="robode check", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", action="append", default=[])
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("package", nargs="?")
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        print(HELP)
+        return 0
+    with _termination() as received:
+        try:
+            return run_check(given.package, given.config_dir)
         except (KeyboardInterrupt, SystemExit) as stop:
             return _stopped(stop, received)
 

@@ -13,7 +13,8 @@ from robode.errors import BadInput
 from robode.listing import GROUPS
 from robode.schema import SCHEMAS
 
-VERBS = ("train", "evaluate", "certify", "export", "reproduce", "report", "list", "completion", "--help", "--version")
+VERBS = ("train", "evaluate", "certify", "export", "reproduce", "report", "check", "list", "completion", "--help",
+         "--version")  # fmt: skip
 
 BASH = """\
 _robode_completion() {
@@ -65,6 +66,10 @@ def candidates(line: str) -> list[str]:
     verb = before[0]
     if verb in ("list", "completion"):
         return sorted(word for word in (GROUPS if verb == "list" else SCRIPTS) if word.startswith(last))
+    if verb == "check":
+        from robode.instantiate import trusted
+
+        return sorted(name for name in trusted() if name.startswith(last))
     if verb in ("reproduce", "report"):
         return _paper_candidates(before[1:], last)
     return _hydra_candidates(verb, " ".join([*before[1:], last])) if verb in SCHEMAS else []

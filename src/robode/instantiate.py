@@ -98,21 +98,23 @@ def targets(node: Any) -> Iterator[Any]:
 
 
 def _packages() -> tuple[str, ...]:
-    return PACKAGES + _trusted()
+    return PACKAGES + trusted()
 
 
-def _trusted() -> tuple[str, ...]:
+def trusted() -> tuple[str, ...]:
+    """Packages that the user's environment admits."""
     return tuple(name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip())
 
 
-def _inside(name: str, packages: tuple[str, ...]) -> bool:
+def inside(name: str, packages: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of the packages, or lies in one."""
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
 def _check_name(target: Any) -> None:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise BadInput(f"_target_: expected the dotted name of a class, got {target!r}")
-    if not _inside(target, _packages()):
+    if not inside(target, _packages()):
         package = target.split(".")[0]
         raise BadInput(
             f"_target_={target}: expected a class from {', '.join(PACKAGES)}; "
@@ -129,7 +131,7 @@ def _resolve(target: Any) -> type:
     home = f"{found.__module__}.{found.__qualname__}"
     # An allowed module may have imported a class from anywhere (subprocess.Popen): its home decides.
     _check_name(home)
-    if not (_inside(home, NOUNS + _trusted()) or issubclass(found, _bases())):
+    if not (inside(home, NOUNS + trusted()) or issubclass(found, _bases())):
         raise BadInput(
             f"_target_={target}: expected a Module, Optimizer, LRScheduler, Callback, Logger, Metric "
             "or a class of robode that YAML files describe"
@@ -168,7 +170,7 @@ def _module(name: str, target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name == package:
             why = f"package '{package}' cannot be imported; install it or set PYTHONPATH"
-        elif error.name is not None and _inside(name, (error.name,)):
+        elif error.name is not None and inside(name, (error.name,)):
             return None
         else:
             why = f"needs the package '{error.name}', which is not installed"

@@ -13,7 +13,8 @@ from robode.report.records import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = "".join(re.findall(r"```bash\n(.*?)```", README, re.S))
+# the commands of the section Extend need the package that it shows: tests/outside runs them
+BLOCKS = "".join(re.findall(r"```bash\n(.*?)```", README.split("\n## Extend")[0], re.S))
 LINES = [line.split("#")[0].strip() for line in BLOCKS.split("\n")]
 VERBS = tuple(f"robode {verb} " for verb in schema.SCHEMAS)
 ROBODE = [line for line in LINES if line.startswith(VERBS)]

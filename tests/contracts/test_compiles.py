@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from model_cases import FACTS, batch, make
+from model_cases import batch, make
 from torch import Tensor, nn
 
+from robode.contracts.families import KINDS, project
 from robode.network import Network
-from robode.ode.flow import Constrained
 
 CASES = [
     ("chnode", "etd", {}), ("chnode", "imex", {"gamma": "differentiable"}), ("chnode", "euler", {}),
@@ -26,15 +26,9 @@ def loss_of(network: Network, x: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.cross_entropy(network(x), labels)
 
 
-def project(network: Network) -> None:
-    for module in network.modules():
-        if isinstance(module, Constrained):
-            module.project_()
-
-
 def one_step(network: Network, loss: Any, projection: Any) -> dict[str, Tensor]:
     """The state after a step of gradient descent and the projection, and the gradients."""
-    x, labels = batch("vector"), torch.arange(6) % 3
+    x, labels = batch("vectors"), torch.arange(6) % 3
     loss(network, x, labels).backward()
     with torch.no_grad():
         for p in network.parameters():
@@ -64,9 +58,9 @@ def project_all(*modules: Any) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_training_step_is_captured() -> None:
     """Forward, backward and Adam in one CUDA graph; the projection, whose eigenvalues ask the host, between replays."""
-    network = make("chnode", "etd", "image").cuda()
+    network = make("chnode", "etd", "images").cuda()
     plain = copy.deepcopy(network)
-    x, labels = batch("image").cuda(), (torch.arange(6) % FACTS["image"].classes).cuda()
+    x, labels = batch("images").cuda(), (torch.arange(6) % KINDS["images"].classes).cuda()
     states = []
     for each, captured in ((plain, False), (network, True)):
         adam = torch.optim.Adam(each.parameters(), lr=0.01, capturable=True)

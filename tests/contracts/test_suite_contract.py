@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from suite_cases import AGAIN, PROTOCOLS, SEED, SUITES, N, perturbations_of
+from suite_cases import AGAIN, PROTOCOLS, SUITES, perturbations_of
 
-from robode.data.batches import in_units
+from robode.contracts import perturbations
+from robode.contracts.findings import held
+from robode.contracts.perturbations import CONTRACTS
 from robode.robustness.corruptions import Perturbation
-
-CUTS = (0, 1, 50, 73, N)  # on and beside the edges of the noise blocks
 
 
 def test_the_published_and_the_sound_protocol_are_there():
@@ -32,32 +32,9 @@ def test_entries_are_perturbations_named_by_their_keys(case):
     assert any(not perturbation.corrupts for perturbation in case.suite.values()), "no clean row to compare with"
 
 
-def test_perturbed_batches_keep_shape_and_type_and_stay_inside_the_bounds(case):
-    for perturbation, severity in case.perturbations():
-        inside = perturbation.in_data_units
-        bounds = case.facts.bounds if inside else case.protocol.bounds(case.facts)
-        moved = case.moved(perturbation, severity)
-        assert moved.shape == case.x.shape and moved.dtype == torch.float32
-        assert bool(moved.isfinite().all())
-        decoded = moved if inside else case.protocol.decode(moved, case.facts)
-        assert decoded.shape == case.x.shape and decoded.dtype == torch.float32
-        if perturbation.corrupts and bounds is not None:
-            assert bounds[0] <= float(moved.min()) and float(moved.max()) <= bounds[1]
-        if perturbation.stochastic and severity > 0:
-            assert not torch.equal(moved, case.protocol.encode(in_units(case.x), case.facts))
-
-
-def test_perturbed_samples_are_a_function_of_seed_repeat_and_index(case):
-    for perturbation, severity in case.perturbations():
-        if perturbation.attacks:  # rounding decides where a search goes: its rows are compared below
-            continue
-        torch.manual_seed(1)
-        whole = case.moved(perturbation, severity)
-        torch.manual_seed(2)
-        parts = [case.moved(perturbation, severity, a, b) for a, b in zip(CUTS, CUTS[1:], strict=False)]
-        torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-6)  # sums round with the batch's length
-        for other in ({"repeat": 1}, {"seed": SEED + 1}):
-            assert torch.equal(case.moved(perturbation, severity, **other), whole) != perturbation.stochastic
+def test_every_contract_of_perturbations_is_kept(case):
+    for perturbation in case.perturbations():
+        assert held(CONTRACTS, perturbations.Case(perturbation, case.scene)) == [], perturbation.name
 
 
 @pytest.mark.parametrize("training", [True, False])

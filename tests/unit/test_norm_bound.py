@@ -80,3 +80,36 @@ def test_gamma_follows_the_confined_weights() -> None:
 def test_bounds_that_make_no_sense(bound: Any) -> None:
     with pytest.raises(BadInput, match="model.norm_bound"):
         ResNet(4, 1, Euler(), norm_bound=bound)
+
+
+class Doubled(LayeredFlow):
+    """A family of somebody's, whose weights are not its parameters."""
+
+    def weights(self) -> torch.Tensor:
+        return 2 * self.K
+
+    def fields(self, context: Any = None) -> Any:
+        raise AssertionError("nobody asks")
+
+
+@pytest.mark.parametrize("init_std", [0.01, 0.1, 2.0])
+def test_the_bound_is_that_of_the_weights_that_a_subclass_computes(init_std: float) -> None:
+    torch.manual_seed(0)
+    flow = Doubled(4, 3, Euler(), init_std=init_std, norm_bound=0.5)
+    for _ in range(3):
+        assert norm2(flow.weights().detach().double()) <= 0.5
+        with torch.no_grad():
+            flow.K.add_(init_std * torch.randn_like(flow.K))
+        flow.project_()
+        before = flow.K.detach().clone()
+        flow.project_()
+        assert torch.equal(flow.K, before)
+
+
+def test_computed_weights_inside_the_bound_stay_as_they_are() -> None:
+    """Each projection doubled them, until they met the bound."""
+    flows = []
+    for bound in (None, 0.5):
+        torch.manual_seed(0)
+        flows.append(Doubled(4, 1, Euler(), init_std=0.01, norm_bound=bound))
+    assert torch.equal(flows[0].K, flows[1].K)

@@ -16,6 +16,7 @@ from robode.ode.norms import clipped, largest_eigenvalue
 from robode.ode.vector_field import VectorField
 
 BELOW = 1 - 1e-6  # so that float32's rounding cannot lift scaled weights above their bound
+ALIKE = 1e-5  # of the bound: what rounding may leave between a clipped matrix and the weights made of it
 Field = TypeVar("Field", bound=VectorField)
 
 
@@ -56,12 +57,16 @@ class LayeredFlow(Flow):
         """Puts weights beyond norm_bound back onto it; leaves the others as they are, bit by bit.
 
         The bound is that of `weights`, which a subclass may compute from K (homogeneously: twice the K, twice the
-        weights). Where clipping their singular values is not enough, K is scaled.
+        weights). Their singular values are clipped where that gives a K with these weights; elsewhere K is scaled.
         """
         if self.norm_bound is None:
             return
+        before = self.K.clone()
         self.K.copy_(clipped(self.weights(), self.norm_bound))
         if type(self).weights is not LayeredFlow.weights:
+            # only where clipped weights are their own K (a mask) do they go into K as they are
+            off = (self.weights() - self.K).abs().amax((1, 2), keepdim=True)
+            self.K.copy_(torch.where(off <= ALIKE * self.norm_bound, self.K, before))
             norms = largest_eigenvalue(self.weights()).sqrt()[..., None, None]
             self.K.mul_(torch.where(norms > self.norm_bound, self.norm_bound * BELOW / norms, 1.0))
 

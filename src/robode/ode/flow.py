@@ -48,6 +48,9 @@ class Flow(nn.Module, ABC):
         self, width: int, depth: int, integrator: Integrator, step: float | str = "auto", horizon: float | None = None
     ):
         super().__init__()
+        if not self._has_fields and type(self).steps is Flow.steps:
+            name = type(self).__name__
+            raise BadInput(f"model: {name} has neither fields nor steps; a family writes one of the two")
         if depth < 1 or width < 1:
             raise BadInput(f"depth and model.width: expected whole numbers >= 1, got depth={depth}, width={width}")
         if horizon is not None and step != "auto":
@@ -65,7 +68,11 @@ class Flow(nn.Module, ABC):
 
     def fields(self, context: Tensor | None = None) -> Sequence[VectorField]:
         """The N fields at the current parameters, bound to the context that the encoder gives (None for most)."""
-        raise BadInput(f"model: {type(self).__name__} has neither fields nor steps; a family writes one of the two")
+        raise BadInput(f"model: {type(self).__name__} has steps alone, and this needs the fields of an ODE")
+
+    @property
+    def _has_fields(self) -> bool:
+        return type(self).fields is not Flow.fields
 
     def layer_parameters(self) -> tuple[Tensor, Tensor] | None:
         """Stacked K (N, n, n) and b (N, n, 1) for regularisers across layers; None if shared or not of that form."""
@@ -187,7 +194,10 @@ class Flow(nn.Module, ABC):
         return found
 
     def ode_bounds(self) -> list[float]:
-        """Certified Lipschitz bounds of the ODE's flow over the interval of each step, from the fields' log-norms."""
+        """Certified Lipschitz bounds of the ODE's flow over the interval of each step, from the fields' log-norms; nan
+        for a family of steps alone."""
+        if not self._has_fields:
+            return [math.nan] * self.depth
         fields, h = self.bind()
         lognorms = {id(field): field.lognorm() for field in {id(field): field for field in fields}.values()}
         return [exp_or_inf(value(h) * lognorms[id(field)]) for field in fields]

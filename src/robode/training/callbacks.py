@@ -71,7 +71,8 @@ class BSMLogger(Callback):
 
     samples: how many training samples, evenly spaced over the split (toy sets lie class by class) and always the
     same, probe the flow. The median and the largest over samples and the norm of the mean Jacobian are logged;
-    only the last is in the published figure. Flows whose pixels mix have no exact norms, and no rows.
+    only the last is in the published figure. Flows whose pixels mix, or whose steps give no
+    Jacobians, have no exact norms, and no rows.
     """
 
     def __init__(self, every: int = 50, samples: int = 8):
@@ -107,7 +108,11 @@ class BSMLogger(Callback):
             return
         with torch.no_grad():
             y, context = network.encode(self.probe.to(next(network.parameters()).dtype))
-            self.add(step, bsm_columns(bsm_norms(network.flow, y, context)).tolist())
+            try:
+                bsm = bsm_norms(network.flow, y, context)
+            except BadInput:  # a family whose steps give no Jacobians
+                return
+            self.add(step, bsm_columns(bsm).tolist())
 
     def add(self, step: int, layers: Iterable[Iterable[float]]) -> None:
         """A row for each layer, in the order of `bsm_columns`. They wait for `write`, which an epoch calls once."""

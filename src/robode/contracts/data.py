@@ -1,0 +1,150 @@
+"""What every data set promises, held against its facts, its samples and its loaders."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robode.data.batches import TensorBatches, in_units
+from robode.data.facts import Source
+from robode.data.module import DataModule
+from robode.errors import BadInput
+from robode.tasks.classification import Classification
+
+OFF = 0.01  # of the statistics, in data units for images and in standard deviations for vectors
+NAMES = ("train", "validation", "test")
+
+
+def facts_agree_with_each_other(data: DataModule) -> list[str]:
+    """Known without a file: outputs of the task, one mean and one std a channel, and bounds for images alone."""
+    source: object = data.source
+    if not isinstance(source, Source):
+        return [f"{type(source).__name__} is no robode.data.facts.Source"]
+    facts, found = data.facts, []
+    if len(facts.shape) not in (1, 3) or min(facts.shape) < 1:
+        return [f"facts.shape is {facts.shape}, expected (d,) for vectors or (C, H, W) for images"]
+    if not len(facts.mean) == len(facts.std) == facts.shape[0]:
+        found.append(f"facts.mean and facts.std have {len(facts.mean)} and {len(facts.std)} numbers, not one a channel")
+    if not all(0 < each < math.inf for each in facts.std):
+        found.append(f"facts.std is {facts.std}, expected numbers above 0")
+    expected = (0.0, 1.0) if len(facts.shape) == 3 else None
+    if facts.bounds != expected:
+        found.append(f"facts.bounds is {facts.bounds}, expected {expected} for samples of shape {facts.shape}")
+    least = 2 if isinstance(facts.task, Classification) else 1
+    if facts.task.outputs < least:
+        found.append(f"the task has {facts.task.outputs} outputs, expected at least {least}")
+    return found
+
+
+def samples_agree_with_the_facts(data: DataModule) -> list[str]:
+    """Shape, type and range."""
+    found = []
+    for name in present(data):
+        x, target = data.split(name)
+        if tuple(x.shape) != (len(target), *data.facts.shape):
+            found.append(f"{name}: samples have the shape {tuple(x.shape)}, expected (n, {data.facts.shape})")
+        if x.dtype not in (torch.float32, torch.uint8):
+            found.append(f"{name}: samples are {x.dtype}, expected float32, or uint8 standing for x/255")
+            continue
+        values, bounds = in_units(x), data.facts.bounds
+        if not bool(values.isfinite().all()):
+            found.append(f"{name}: samples are not finite")
+        elif bounds and not bounds[0] <= float(values.min()) <= float(values.max()) <= bounds[1]:
+            found.append(f"{name}: samples lie in [{values.min():g}, {values.max():g}], outside the bounds {bounds}")
+    return found
+
+
+def targets_are_those_of_the_task(data: DataModule) -> list[str]:
+    """As the task checks them; classes are 0, ..., C - 1, and there is something to learn about each."""
+    found, task = [], data.facts.task
+    for name in present(data):
+        target = data.split(name)[1]
+        try:
+            task.check(target, str(data.name))
+        except BadInput as error:
+            found.append(f"{name}: {error}")
+            continue
+        if not isinstance(task, Classification):
+            continue
+        seen, classes = set(target.tolist()), set(range(task.outputs))
+        if seen - classes:
+            strange = ", ".join(map(str, sorted(seen - classes)))
+            found.append(f"{name}: labels {strange}, expected 0 to {task.outputs - 1}")
+        elif name == "train" and classes - seen:
+            found.append(f"train: no sample of class {', '.join(map(str, sorted(classes - seen)))}")
+    return found
+
+
+def no_sample_is_in_two_splits(data: DataModule) -> list[str]:
+    """Unless the set is published with one split for both, which then holds nothing out."""
+    if data.source.train_is_test:
+        return ["something is held out, though train and test are the same"] if data.has_validation else []
+    seen = {name: {bytes(row) for row in _rows(data.split(name)[0])} for name in present(data)}
+    both = {(a, b): len(seen[a] & seen[b]) for a, b in combinations(seen, 2)}
+    return [f"{count} samples are in {a} and in {b}" for (a, b), count in both.items() if count]
+
+
+def loaders_cover_their_splits(data: DataModule) -> list[str]:
+    """Each sample with its target once an epoch, in the shape of the facts."""
+    found = []
+    loaders = {"train": data.train_dataloader(), "test": data.test_dataloader(), "validation": data.val_dataloader()}
+    for name in present(data):
+        loader, (x, target) = loaders[name], data.split(name)
+        assert isinstance(loader, TensorBatches)
+        batches = list(loader)
+        if len(batches) != len(loader) or len(loader) != math.ceil(len(target) / data.batch_size):
+            found.append(f"{name}: {len(batches)} batches, of which the loader says {len(loader)}")
+        wanted, given = _told(in_units(x), target), _told(*map(torch.cat, zip(*batches, strict=True)))
+        if sorted(wanted) != sorted(given):
+            found.append(f"{name}: an epoch is not every sample with its target once")
+    return found
+
+
+def loading_twice_gives_the_same(data: DataModule) -> list[str]:
+    """Samples do not depend on a seed, a generator or the clock."""
+    torch.manual_seed(1)
+    first = data.source.load()
+    torch.manual_seed(2)
+    second = data.source.load()
+    same = all(torch.equal(a, b) for one, two in zip(first, second, strict=True) for a, b in zip(one, two, strict=True))
+    return [] if same else ["load() twice gives different samples"]
+
+
+def statistics_are_those_of_the_training_samples(data: DataModule) -> list[str]:
+    """mean and std of the facts; of vectors they may be zeros and ones, for "not normalised"."""
+    facts, x = data.facts, in_units(data.source.load()[0][0])
+    if facts.bounds is None and set(facts.mean) == {0.0} and set(facts.std) == {1.0}:
+        return []
+    pixels = x.transpose(0, 1).flatten(1).double()
+    found, off = [], OFF if facts.bounds else OFF * max(facts.std)
+    for name, said, measured in (("mean", facts.mean, pixels.mean(1)), ("std", facts.std, pixels.std(1))):
+        if any(abs(a - b) > off for a, b in zip(said, measured.tolist(), strict=True)):
+            shown = ", ".join(f"{number:.4g}" for number in measured.tolist()[:3])
+            found.append(f"facts.{name} is {said[:3]}, and that of the training samples {shown}")
+    return found
+
+
+FACTS = (facts_agree_with_each_other,)
+SAMPLES = (
+    samples_agree_with_the_facts, targets_are_those_of_the_task, no_sample_is_in_two_splits, loaders_cover_their_splits,
+    loading_twice_gives_the_same, statistics_are_those_of_the_training_samples,
+)  # fmt: skip
+
+
+def present(data: DataModule) -> list[str]:
+    """Names of the splits that there are."""
+    return [name for name in NAMES if name != "validation" or data.has_validation]
+
+
+def _rows(x: Tensor) -> NDArray[Any]:
+    return x.flatten(1).contiguous().numpy()
+
+
+def _told(x: Tensor, target: Tensor) -> list[bytes]:
+    """What tells a sample with its target from others."""
+    return [bytes(a) + bytes(b) for a, b in zip(_rows(x), _rows(target[:, None]), strict=True)]

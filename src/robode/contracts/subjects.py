@@ -1,0 +1,135 @@
+"""From a YAML file to what its contracts are held against, and what that has found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from robode.contracts import data as of_data
+from robode.contracts import families, perturbations
+from robode.contracts.families import KINDS, Family, fitting
+from robode.contracts.findings import Finding, held
+from robode.contracts.perturbations import FACTS, Case, hurried, refusal, scene_for
+from robode.data.checks import check_limit, check_validation, missing_files
+from robode.data.module import DataModule
+from robode.errors import BadInput
+from robode.foreign import reason
+from robode.instantiate import build, inside
+from robode.robustness.corruptions import Perturbation
+from robode.robustness.protocols import ChNode2022, Sound
+from robode.robustness.quantities import Quantity
+
+if TYPE_CHECKING:
+    from robode.check import Described
+
+BATCH = 100
+
+
+def findings(each: Described, package: str | None = None) -> list[Finding]:
+    """One for each thing that a file describes. package: of a suite only the entries whose class is in it."""
+    if each.group == "suite":
+        entries = {key: node for key, node in each.node.items() if node is not None}
+        return [
+            perturbation(f"suite={each.name}: {key}", node)
+            for key, node in entries.items()
+            if package is None or inside(str(node.get("_target_")), (package,))
+        ]
+    said = described(each.group, each.name, each.node, each.file.read_text(encoding="utf-8"))
+    if each.group == "data":
+        found = [data(f"data={each.name}", each.node)]
+    else:
+        found = in_families(each) if each.group == "model" else [carried(each)]
+    return [replace(found[0], contracts=found[0].contracts + 1, violations=(*said, *found[0].violations)), *found[1:]]
+
+
+def described(group: str, name: str, node: Mapping[str, Any], text: str) -> list[str]:
+    """A YAML file begins with one line about itself, for `robode list`, and its node is named like the file."""
+    found = [] if text.startswith("# ") else [f"{group}/{name}.yaml: expected a first line '# …' that says what it is"]
+    if node.get("name") != name:
+        found.append(f"{group}/{name}.yaml: expected name: {name}, got {node.get('name')}")
+    return found
+
+
+def in_families(each: Described) -> list[Finding]:
+    """A family with each integrator that it lists."""
+    found = []
+    for config in each.configs:
+        kinds, refusals = _kinds(config)
+        what = f"model={each.name} integrator={config['integrator']['name']}"
+        found.append(_held(what, kinds) if kinds else Finding(what, 1, refusals))
+    return found
+
+
+def carried(each: Described) -> Finding:
+    """An integrator, an encoder or a head in the first of robode's families that takes it."""
+    every: list[str] = []
+    for config in each.configs:
+        kinds, refusals = _kinds(config)
+        if kinds:
+            return _held(f"{each.group}={each.name} model={config['model']['name']}", kinds)
+        every += refusals
+    return Finding(f"{each.group}={each.name}", 1, tuple(dict.fromkeys(every)))
+
+
+def _kinds(config: Mapping[str, Any]) -> tuple[dict[str, Family], tuple[str, ...]]:
+    """By kind of data, a family that fits them; and the refusals of the others."""
+    found, refusals = {}, []
+    for kind, facts in KINDS.items():
+        plain = Family(config["model"], config["integrator"], config["encoder"], config["head"], facts)
+        try:
+            found[kind] = fitting(plain)
+        except Exception as error:
+            refusals.append(reason(error))
+    return found, tuple(dict.fromkeys(refusals))
+
+
+def _held(what: str, kinds: Mapping[str, Family]) -> Finding:
+    broken: dict[str, list[str]] = {}
+    for kind, family in kinds.items():
+        for line in families.violations(family):
+            broken.setdefault(line, []).append(kind)
+    lines = tuple(line if len(where) == len(KINDS) else f"{line} ({where[0]})" for line, where in broken.items())
+    return Finding(what, len(kinds) * len(families.CONTRACTS), lines)
+
+
+def data(what: str, node: Mapping[str, Any]) -> Finding:
+    """A data set; only its facts where its files are not there."""
+    try:
+        check_validation(node.get("validation", 0))
+        check_limit(node.get("limit_train"))
+        source = node["source"]
+        missing = missing_files(source.get("root", "."), source.get("files") or ())
+        module = DataModule(
+            build(source), BATCH, 0, node.get("validation", 0), node.get("limit_train"), str(node.get("name"))
+        )
+        broken = held(of_data.FACTS, module)
+        if broken or missing:
+            note = f"its facts hold; {missing[0]} is not there, so that nothing else was checked" if missing else ""
+            return Finding(what, len(of_data.FACTS), tuple(broken), note)
+        module.prepare()
+    except Exception as error:
+        return Finding(what, len(of_data.FACTS), (reason(error),))
+    contracts = (*of_data.FACTS, *of_data.SAMPLES)
+    return Finding(what, len(contracts), tuple(held(of_data.SAMPLES, module)))
+
+
+def perturbation(what: str, node: Mapping[str, Any]) -> Finding:
+    """An entry of a suite under each protocol and for each kind of data that it makes sense for."""
+    try:
+        each = build(node)
+    except BadInput as error:
+        return Finding(what, 0, (str(error),))
+    if isinstance(each, Quantity):
+        return Finding(what, 0, (), "a quantity, which nothing is promised of")
+    if not isinstance(each, Perturbation):
+        return Finding(what, 1, (f"{type(each).__name__} is neither a Perturbation nor a Quantity",))
+    each, count, broken, refused = hurried(each), 0, dict[str, None](), dict[str, None]()
+    for protocol in (Sound(), ChNode2022()):
+        for kind, facts in FACTS.items():
+            if (why := refusal(each, protocol, facts)) is not None:
+                refused[why] = None
+                continue
+            count += len(perturbations.CONTRACTS)
+            broken |= dict.fromkeys(held(perturbations.CONTRACTS, Case(each, scene_for(kind, protocol))))
+    return Finding(what, count, tuple(broken), "" if count else f"not checked: {'; '.join(refused)}")
