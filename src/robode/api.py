@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from robode.subject import trained as trained_network
 class Trained:
     """What a training leaves: run and report (the folder and its page); score on the clean test set (None where the
     suite has no clean row); flow_ode and flow_discrete, the certified bounds; reused: whether an earlier training was
-    found again; rows: what was measured, as in results.csv.
+    found again; other_code: whether other code than this made it (code="any"); rows: what was measured, as in
+    results.csv.
     """
 
     run: Path
@@ -33,6 +35,7 @@ class Trained:
     flow_ode: float
     flow_discrete: float
     reused: bool
+    other_code: bool
     rows: Sequence[dict[str, Any]]
 
 
@@ -55,7 +58,8 @@ def train(**overrides: Any) -> Trained:
     found = outcome.result
     return Trained(
         run=Path(found["run"]), report=Path(found["report"]), score=found["score"], flow_ode=found["flow_ode"],
-        flow_discrete=found["flow_discrete"], reused=not found["trained"], rows=found["rows"],
+        flow_discrete=found["flow_discrete"], reused=not found["trained"], other_code=found["other_code"],
+        rows=found["rows"],
     )  # fmt: skip
 
 
@@ -63,13 +67,17 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", cod
     """The network of a run, ready to be called: x (B, *shape) float in data units (images in [0, 1]) -> (B, outputs).
 
     run: its folder, its name, or a checkpoint in it. checkpoint: best or last. device: auto (a GPU where there is one),
-    cpu or cuda. code: "any" takes a run that other code has trained, too.
+    cpu or cuda. code: "any" takes a run that other code has trained, with a
+    warning.
 
     Raises:
         BadInput: no such run, checkpoint or device, or other code trained the run. When it is called: x that is no
             floating-point tensor (bytes that were not scaled).
     """
-    network = trained_network(run, checkpoint, code).network.to(chosen_device(device)).eval()
+    found = trained_network(run, checkpoint, code)
+    if found.note:
+        warnings.warn(found.note, stacklevel=2)
+    network = found.network.to(chosen_device(device)).eval()
     assert isinstance(network, Network)
     return network
 

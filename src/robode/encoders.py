@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class Encoder(nn.Module, ABC):
     """
 
     scales: bool = True
+    affine: ClassVar[bool] = False  # True where the encoder is W x + b, which proofs over boxes of inputs rely on
 
     def __init__(self, shape: Shape, states: States):
         super().__init__()
@@ -71,6 +73,8 @@ class Encoder(nn.Module, ABC):
 
 class Conv(Encoder):
     """3x3 convolution, stride 1, padding 1: (B, C, H, W) -> (B, width, H, W), as in Table I of the CH-NODE paper."""
+
+    affine = True
 
     def __init__(self, shape: Shape, states: States):
         super().__init__(shape, states)
@@ -113,6 +117,7 @@ class Augment(Encoder):
     d = 2, width = 4 puts the data into entries 0 and 3, as H-DNN and the double-circles script do.
     """
 
+    affine = True
     positions: Tensor
 
     def __init__(self, shape: Shape, states: States):
@@ -136,6 +141,8 @@ class Augment(Encoder):
 class FlatPad(Encoder):
     """A sample as a vector, then zeros up to the width, an isometry: (B, *shape) -> (B, width)."""
 
+    affine = True
+
     def __init__(self, shape: Shape, states: States):
         super().__init__(shape, states)
         self.zeros = states.width - math.prod(shape)
@@ -155,6 +162,8 @@ class FlatPad(Encoder):
 
 class FlatLinear(Encoder):
     """A sample as a vector, then a learned projection onto fewer numbers, of norm 1: (B, *shape) -> (B, width)."""
+
+    affine = True
 
     def __init__(self, shape: Shape, states: States):
         super().__init__(shape, states)
@@ -176,6 +185,8 @@ class FlatLinear(Encoder):
 
 class Dense(Encoder):
     """A free dense layer on the whole sample: (B, *shape) -> (B, width)."""
+
+    affine = True
 
     def __init__(self, shape: Shape, states: States):
         super().__init__(shape, states)

@@ -41,6 +41,13 @@ class Orthonormal(Linear):
         self.weight.copy_(orthonormal(self.weight))
 
 
+def matrix_of(head: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """(W, b) of a head that is W y + b, detached; None for another."""
+    if not isinstance(head, nn.Linear | Identity):
+        return None
+    return head.weight.detach(), head.bias.detach()
+
+
 class Identity(nn.Module):
     """The state is the output: for maps from states to states. Raises `BadInput` unless features = outputs."""
 

@@ -17,7 +17,7 @@ VOLATILE = (
 # … and what is measured afterwards: one training serves any number of evaluations.
 EVALUATION = ("suite", "protocol", "repeats")
 ENDING = "_file"
-USUAL = {"encoder": "auto", "head": "linear"}
+USUAL = {"encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}}
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
 
@@ -41,7 +41,7 @@ def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(group, dict):
             group.pop("allowed", None)  # what a value may be is no value
     for group, usual in USUAL.items():  # what every run had before there was a choice
-        if isinstance(kept.get(group), dict) and kept[group].get("name") == usual:
+        if kept.get(group) == usual:
             del kept[group]
     for key, file in files_of(kept).items():
         if file.is_file():

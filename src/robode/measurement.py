@@ -88,7 +88,7 @@ class Measurement:
         if any(isinstance(each, Certified) for each in self.suite.values()):
             constants(network, self.facts.shape)
         if others := [name for name, each in self.quantities.items() if not each.suits(network)]:
-            raise BadInput(f"suite: {', '.join(others)}: for networks of robode only; leave it out for a module")
+            raise BadInput(f"suite: {', '.join(others)}: cannot be measured of this network; leave it out")
 
     def asked(self, about: About, n: int) -> list[dict[str, Any]]:
         """The rows that are asked for, without what is found, in the order of the suite. n: samples of the split."""

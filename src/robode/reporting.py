@@ -9,7 +9,9 @@ from pathlib import Path
 
 from robode import environment
 from robode.errors import BadInput
+from robode.instantiate import to_plain
 from robode.listing import options
+from robode.outcome import OTHER_CODE
 from robode.paper.collect import collect, left_out
 from robode.paper.lacking import evaluations, shelf_of
 from robode.paper.plan import plan
@@ -17,7 +19,7 @@ from robode.paper.publish import Picture, publish, render
 from robode.paper.published import facts, restore
 from robode.paper.selection import REPORTS, select
 from robode.paths import user_conf_dirs
-from robode.runs import OUTPUTS, REPLACED, find
+from robode.runs import OUTPUTS, REPLACED, Run, find
 
 
 def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> int:
@@ -85,6 +87,9 @@ def _of_runs(named: Sequence[str], to: Path | None) -> Path:
         folders = sorted(folder for folder in found if (folder / "status.json").is_file())
     if not folders:
         raise BadInput(f"report: expected runs, but there are none under {OUTPUTS}/")
+    for run in (Run(folder) for folder in folders):
+        if run.exists and run.of_other_code(to_plain(run.config())):
+            print(f"{OTHER_CODE} run {run.id} was trained by other code")
     name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
     command = shlex.join(environment.relative_argv(["robode", "report", *named]))
     return write_runs_report(to or REPORTS / name, folders, {"command": command})

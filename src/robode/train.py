@@ -61,6 +61,7 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
             note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(cfg, console, environment.threads_of(run), data)
             measurement = build_measurement(config, parts.data.facts, **_reduced(config))
+            measurement.check(parts.network)
         with turn(run, console, wait):
             if not anew:  # another process may have had it meanwhile
                 _checked(run, data, code, ways)

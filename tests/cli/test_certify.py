@@ -192,7 +192,7 @@ GOOD = {"module": "their_nets:make", "checkpoint": "good.pt", "data": "double_mo
         ({"checkpoint": "text.pt"}, "checkpoint=text.pt: expected a state dict saved by torch.save"),
         ({"data": None}, "data: expected the data set for module=their_nets:make, for example data=mnist5k"),
         ({"run": "some"}, "run=some and module=their_nets:make: give one of them"),
-        ({"suite": "[clean,certified,eps_r]"}, "suite: eps_r: for networks of robode only; leave it out"),
+        ({"suite": "[clean,certified,eps_r]"}, "suite: eps_r: cannot be measured of this network; leave it out"),
         ({"split": "validation", "data.validation": "0"}, "has no validation split"),
     ],
 )  # fmt: skip

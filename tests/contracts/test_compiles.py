@@ -60,7 +60,7 @@ def test_a_training_step_is_captured() -> None:
     """Forward, backward and Adam in one CUDA graph; the projection, whose eigenvalues ask the host, between replays."""
     network = make("chnode", "etd", "images").cuda()
     plain = copy.deepcopy(network)
-    x, labels = batch("images").cuda(), (torch.arange(6) % KINDS["images"].classes).cuda()
+    x, labels = batch("images").cuda(), (torch.arange(6) % KINDS["images"].task.outputs).cuda()
     states = []
     for each, captured in ((plain, False), (network, True)):
         adam = torch.optim.Adam(each.parameters(), lr=0.01, capturable=True)
@@ -76,6 +76,7 @@ def _trained(network: Network, adam: torch.optim.Adam, x: Tensor, labels: Tensor
         adam.step()
 
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
             step()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robode.contracts.perturbations import N, rows
 from robode.errors import BadInput
+from robode.report.records import COLUMNS
 from robode.robustness.suite import plan
 
 PROMISED = (
@@ -83,6 +84,7 @@ def test_rows_carry_what_is_promised(case):
         assert 0 <= row["score"] <= 1
         assert row["space"] == ("data" if row["perturbation"] in untouched else case.protocol.space)
         assert (row["score_finer"] is not None) == (row["perturbation"] in rescored)
+    assert set(PROMISED) <= set(COLUMNS)
 
 
 def test_a_stochastic_level_has_a_row_for_each_repeat_and_a_deterministic_one_has_one(case):

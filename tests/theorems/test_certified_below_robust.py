@@ -21,14 +21,13 @@ from robode.network import Network
 from robode.ode.flow import Flow
 from robode.ode.integrators import ETD, IMEX, Euler
 from robode.report.records import append_rows
-from robode.report.scores import mean_score
 from robode.report.store import Store
 from robode.robustness.attacks import pgd
 from robode.robustness.certificates import Certified, certified_radii
 from robode.robustness.corruptions import Batch
 from robode.robustness.invariant import check_invariant
 from robode.tasks.classification import Classification
-from robode.tasks.measure import CLASSIFICATION
+from robode.tasks.measure import CLASSIFICATION, mean_score
 from robode.tasks.regression import Regression
 
 IMAGES = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))

@@ -14,16 +14,20 @@ from problems import randn
 from torch import Tensor
 
 from robode.data.facts import DataFacts
+from robode.encoders import Augment
+from robode.errors import BadInput
 from robode.fields.chnode import CHNode
 from robode.fields.hdnn import HDNN
 from robode.fields.node import Node
 from robode.fields.resnet import ResNet
-from robode.network import Network
+from robode.heads import Identity
+from robode.network import Network, states_of
 from robode.ode.enclosure import Enclosure
 from robode.ode.flow import Flow
 from robode.ode.integrators import ETD, Euler, SymplecticEuler
 from robode.ode.runge_kutta import RK4
 from robode.ode.step import Chain
+from robode.robustness.quantities import EpsR
 from robode.robustness.radius import radii
 from robode.tasks.classification import Classification
 
@@ -134,3 +138,31 @@ def test_enclosures_hold_every_state_and_shrink_with_the_square_of_the_box(name:
         excess.append(float((out.radius[:, 0] - (high - low) / 2).max()))
     if flow.activation.name not in ("relu", "leaky_relu"):  # a kink inside the box costs first order
         assert excess[2] < excess[1] / 50, excess
+
+
+class Bent(Augment):
+    """(sin 8 pi x_1, x_2): boxes have no exact images under it."""
+
+    affine = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.stack([torch.sin(8 * math.pi * x[:, 0]), x[:, 1]], dim=1))
+
+
+def test_an_encoder_that_is_not_affine_gets_no_proof() -> None:
+    flow = FLOWS["node"]()
+    net = Network(named("node").facts, flow, Bent((2,), states_of(flow)))
+    with pytest.raises(BadInput, match="eps_r: expected an encoder and a head that are affine"):
+        radii(net, randn(4, 2, seed=7), torch.zeros(4, dtype=torch.int64), reach=1.0)
+    assert not EpsR().suits(net) and EpsR().suits(named("node"))
+
+
+def test_a_head_that_is_the_state_itself_is_affine() -> None:
+    """Against the same network whose head is a linear layer with the unit matrix."""
+    flow, facts = FLOWS["node"](), named("node", 2).facts
+    net, same = Network(facts, flow, head=Identity(2, 2)), Network(facts, flow)
+    same.head.weight.data.copy_(torch.eye(2))
+    same.head.bias.data.zero_()
+    x = 2 * randn(5, 2, seed=7)
+    one, two = (radii(each, x, classes_of(each, x), reach=2.0, gap=GAP) for each in (net, same))
+    assert torch.equal(one.lower, two.lower) and torch.equal(one.upper, two.upper) and EpsR().suits(net)

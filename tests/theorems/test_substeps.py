@@ -24,6 +24,7 @@ from robode.ode.flow import Flow
 from robode.ode.integrators import MAX_SUBSTEPS, Euler
 from robode.ode.vector_field import OneLayerField, VectorField
 from robode.tasks.classification import Classification
+from robode.training.callbacks import useless
 
 TANH = named_activation("tanh")
 FIELDS: dict[str, VectorField] = {
@@ -153,3 +154,12 @@ def test_families_without_an_h_star_take_numbers_only(family: type[Flow]) -> Non
     flow = family(4, 2, Euler(4), step=0.2).double()
     for A, (_, bound) in zip(flow.step_jacobians(randn(300, 4, seed=1)), flow.step_bounds(), strict=True):
         assert norm2(A.detach()) <= bound
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf])
+def test_diverged_weights_leave_the_most_substeps_and_a_reason(weight: float) -> None:
+    flow = CHNode(4, 2, Euler("auto"), step=0.5)
+    with torch.no_grad():
+        flow.K[0, 0, 0] = weight
+    flow.project_()
+    assert int(flow.substeps) == 64 and "the weights are not finite" in str(useless(flow))

@@ -6,11 +6,12 @@ from small_runs import SMALL, composed
 
 from robode.evaluate import run_evaluation
 from robode.report import records
-from robode.report.scores import mean_score, read_scores, write_scores
+from robode.report.scores import read_scores, write_scores
 from robode.report.store import Store
 from robode.robustness.falling import settle
 from robode.tasks.classification import Classification
 from robode.tasks.intervals import wilson
+from robode.tasks.measure import mean_score
 from robode.tasks.regression import Regression
 
 TASK = Classification(("a", "b"))

@@ -73,3 +73,12 @@ def test_the_run_keeps_a_copy_of_every_file_of_its_model(tmp_path):
     kept = run.config().model
     assert Path(kept.J_file).read_text() == "one.npy" and Path(kept.spectrum_file).read_text() == "two.txt"
     assert kept.J_file == str(run.folder / "J.npy")
+
+
+def test_another_encoder_or_head_is_another_run_and_the_usual_ones_are_those_of_runs_without_a_choice():
+    usual = {"model": {"name": "chnode"}, "depth": 2, "seed": 0}
+    named = usual | {"encoder": {"name": "auto", "bounded": False, "allowed": {}}, "head": {"name": "linear"}}
+    assert run_id(named, "d") == run_id(usual, "d")
+    bounded, mine = {"name": "auto", "bounded": True}, {"name": "linear", "_target_": "mine.Head"}
+    for other in ({"encoder": bounded}, {"head": mine}):
+        assert run_id(named | other, "d") != run_id(usual, "d")

@@ -127,3 +127,17 @@ def test_an_evaluation_later_measures_what_is_missing_alone(run: Run, monkeypatc
     result = run_evaluation(composed(*words, verb="evaluate"))
     assert (run.folder / "results.csv").read_text() == before
     assert result["score"] > 0 and measure_named(result["task"]).better == "lower"
+
+
+def test_under_attack_and_certified_clean_is_best_and_the_proof_worst(run):
+    """Clean <= attacked <= certified, for every sample, at every radius; measured without training again."""
+    words = (f"run={run.folder}", "suite=[clean,curve_l2,certified]", "suite.certified.radii=[0,0.25,0.5]",
+             "suite.pgd_l2.eps=[0.25,0.5]", "suite.pgd_l2.steps=10")  # fmt: skip
+    found = run_evaluation(composed(*words, verb="evaluate"))["rows"]
+    scores = {(row["perturbation"], row["severity"]): read_scores(run.folder, row) for row in found}
+    clean, proven = scores["clean", 0.0], {r: scores["certified", r] for r in (0.0, 0.25, 0.5)}
+    for eps in (0.25, 0.5):
+        attacked = scores["pgd_l2", eps]
+        assert (clean <= attacked).all() and (attacked <= proven[eps]).all() and attacked.mean() > clean.mean()
+    assert (scores["pgd_l2", 0.25] <= scores["pgd_l2", 0.5]).all()
+    assert (clean <= proven[0.0]).all() and (proven[0.0] <= proven[0.25]).all()

@@ -278,3 +278,12 @@ def test_summary_interval_covers_the_true_accuracy_of_correlated_repeats():
         pooled_covered += low <= 0.8 <= high
     assert covered / trials >= 0.95
     assert pooled_covered / trials < 0.75
+
+
+def test_a_perturbation_whose_code_has_changed_shows_no_copy_and_no_level_of_the_old_one(tmp_path):
+    """Three copies at two levels by one code, then one copy at one level by another: only that one is left."""
+    old = [row(code="net.old", evaluation="e", severity=s, repeat=r) for s in (0.1, 0.2) for r in range(3)]
+    clean = row(code="net.clean", evaluation="c", perturbation="clean", severity=0.0)
+    records.append_rows(tmp_path / "results.csv", [clean, *old, row(code="net.new", evaluation="e", severity=0.1)])
+    shown = records.newest(records.read_rows(tmp_path / "results.csv"))
+    assert sorted(zip(shown["code"], shown["severity"], strict=True)) == [("net.clean", 0.0), ("net.new", 0.1)]

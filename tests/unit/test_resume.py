@@ -6,12 +6,13 @@ import re
 
 import pytest
 import torch
-from small_runs import train
+from small_runs import composed, train
 
 from robode.errors import BadInput, JobFailed
 from robode.report.records import newest, read_metrics, read_rows, summarise
 from robode.report.tables import percent
 from robode.runs import Run, find
+from robode.train import run_training
 from robode.training import checkpoints
 from robode.training.checkpoints import read_checkpoint, replace_by_copy
 from robode.training.module import Training
@@ -199,3 +200,18 @@ def test_resume_keeps_the_runs_own_configuration():
     train(f"resume={run.id}", "epochs=2")
     assert run.config().model.kappa == 0.5
     assert run.status()["epoch"] == 2
+
+
+def test_a_run_whose_tensors_have_the_names_of_an_earlier_version_goes_on():
+    """A lift and a readout are an encoder and a head now, for Lightning too."""
+    run = train("epochs=1", "run=old")
+    plain = train("epochs=2", "run=whole")
+    content = torch.load(run.last, weights_only=True)
+    earlier = {"network.encoder.": "network.lift.", "network.head.": "network.readout."}
+    for now, before in earlier.items():
+        content["state_dict"] = {key.replace(now, before): value for key, value in content["state_dict"].items()}
+    assert any("readout" in key for key in content["state_dict"])
+    torch.save(content, run.last)
+    run_training(composed("resume=old", "epochs=2"), ["resume=old", "epochs=2"])
+    one, two = (read_checkpoint(path)["state_dict"] for path in (run.last, plain.last))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

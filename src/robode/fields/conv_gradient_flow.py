@@ -179,7 +179,7 @@ class ConvGradientFlow(Flow):
         """`project_` for the layers of a stage."""
         reach = norms_squared(self.K[stage], *self.sizes[stage]) / self.limit
         if self.adaptive:
-            substeps = reach.ceil().clamp(1, MAX_SUBSTEPS)
+            substeps = reach.ceil().nan_to_num(MAX_SUBSTEPS).clamp(1, MAX_SUBSTEPS)
             first = sum(self.layers[:stage])
             self.substeps[first : first + len(substeps)] = substeps
             reach = reach / substeps

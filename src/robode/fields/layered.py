@@ -62,11 +62,13 @@ class LayeredFlow(Flow):
         if self.norm_bound is None:
             return
         before = self.K.clone()
+        beyond = largest_eigenvalue(self.weights())[..., None, None] > self.norm_bound**2
         self.K.copy_(clipped(self.weights(), self.norm_bound))
         if type(self).weights is not LayeredFlow.weights:
             # only where clipped weights are their own K (a mask) do they go into K as they are
             off = (self.weights() - self.K).abs().amax((1, 2), keepdim=True)
-            self.K.copy_(torch.where(off <= ALIKE * self.norm_bound, self.K, before))
+            own = beyond & (off <= ALIKE * self.norm_bound)
+            self.K.copy_(torch.where(own, self.K, before))
             norms = largest_eigenvalue(self.weights()).sqrt()[..., None, None]
             self.K.mul_(torch.where(norms > self.norm_bound, self.norm_bound * BELOW / norms, 1.0))
 

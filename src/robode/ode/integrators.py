@@ -116,8 +116,9 @@ class Euler(Integrator):
 
     @staticmethod
     def enough(h: float, limit: float) -> int:
-        """The fewest substeps of h within `limit`, the longest one; `MAX_SUBSTEPS` where those do not do."""
-        return MAX_SUBSTEPS if h >= MAX_SUBSTEPS * limit else max(math.ceil(h / limit), 1)
+        """The fewest substeps of h within `limit`, the longest one; `MAX_SUBSTEPS` where those do not do, and where
+        diverged weights leave no number."""
+        return max(math.ceil(h / limit), 1) if h < MAX_SUBSTEPS * limit else MAX_SUBSTEPS
 
 
 class ETD(GainIntegrator):

@@ -221,7 +221,10 @@ def newest(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(network=rows["code"].map(network_of).astype(str))
     last = rows.groupby(name, dropna=False, sort=False)[["weights", "network"]].transform("last")
     shown = rows[(rows[["weights", "network"]] == last).all(axis=1)].drop(columns="network")
-    return shown.drop_duplicates([column for column in _key(shown) if column != "code"], keep="last", ignore_index=True)
+    shown = shown.assign(own=shown["code"].map(canonical).astype(str))
+    question = [*name, "split", "evaluation", "noise_seed"]  # a perturbation as it was set up, at all its levels
+    own = shown.groupby(question, dropna=False, sort=False)["own"].transform("last")
+    return shown[shown["own"] == own].drop(columns="own").reset_index(drop=True)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:

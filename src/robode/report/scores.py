@@ -12,7 +12,7 @@ import numpy as np
 
 from robode.errors import JobFailed
 from robode.report.style import write_whole
-from robode.tasks.measure import measure_named
+from robode.tasks.measure import mean_score, measure_named
 
 FOLDER = "scores"
 OLD_FOLDER = "correct"  # of runs that were measured when all scores were bits
@@ -74,8 +74,3 @@ def read_scores(run: Path | str, row: Mapping[str, Any]) -> np.ndarray:
         claim = f"mean score {row['score']:.6g} of {n}"
         raise JobFailed(f"{path} does not say the same as its row ({claim}); remove it and evaluate again")
     return scores
-
-
-def mean_score(scores: np.ndarray) -> float:
-    """The column score of results.csv, from scores (n,): summed in float64, so that a share is count/n."""
-    return float(scores.sum(dtype=np.float64) / len(scores))

@@ -206,4 +206,10 @@ def _proven(network: nn.Module, task: Task, batch: Batch) -> Callable[[float], T
         radii = certified_radii(network, batch.x, batch.targets, batch.prepared, LOGIT_ROUNDING)
         return lambda radius: (radii >= radius).float()
     pairs, output = batch.prepared.to(batch.x.device), in_float64(network, batch.x)
-    return lambda radius: task.certified(output, batch.targets, pairs, radius)
+    rounding = LOGIT_ROUNDING * output.norm(dim=1) + TIMES_ERROR * (network(batch.x).double() - output).norm(dim=1)
+    return lambda radius: _with_room(task.certified(output, batch.targets, pairs, radius), rounding, task)
+
+
+def _with_room(scores: Tensor, rounding: Tensor, task: Task) -> Tensor:
+    """Certified scores (B,) of a task whose scores are distances, made worse by what rounding may add."""
+    return (scores + rounding.to(scores)) if task.better == "lower" else (scores - rounding.to(scores))

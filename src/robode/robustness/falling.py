@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from robode.report.records import IDENTITY
-from robode.report.scores import mean_score
 from robode.report.store import Store
+from robode.tasks.measure import mean_score
 from robode.tasks.task import Task
 
 Row = Mapping[str, Any]

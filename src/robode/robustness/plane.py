@@ -15,6 +15,7 @@ from robode.data.batches import in_units
 from robode.data.facts import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
+from robode.heads import matrix_of
 from robode.network import Network
 from robode.robustness.copies import device_of
 from robode.robustness.quantities import Quantity, row, write_arrays
@@ -50,6 +51,12 @@ class Field2D(Quantity):
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
 
+    def suits(self, network: nn.Module) -> bool:
+        """Networks with a hyperplane in the space of states, and fields to draw."""
+        if not isinstance(network, Network) or network.flow.controlled or not network.flow.solves_an_ode:
+            return False
+        return matrix_of(network.head) is not None
+
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
         network.flow.uncontrolled("suite=field_2d")
         if network.flow.width != 2:
@@ -75,8 +82,9 @@ class Field2D(Quantity):
         angle = torch.linspace(0, 2 * math.pi, AROUND, dtype=torch.float64).to(points.device)
         ring = points[:, None] + self.radius * torch.stack([angle.cos(), angle.sin()], dim=1)
         circles = torch.stack(network.flow.states(network.embed(ring.reshape(-1, 2))))
-        head = network.head
-        assert isinstance(head, nn.Linear)
+        matrix = matrix_of(network.head)
+        assert matrix is not None, "see suits"
+        W, b = matrix
         return {
             "x": x, "y": y,
             "classes": logits.argmax(2).to(torch.uint8),
@@ -86,7 +94,7 @@ class Field2D(Quantity):
             "states": torch.stack(network.flow.states(network.embed(points))),
             "labels": labels,
             "circles": circles.reshape(-1, *ring.shape),
-            "W": head.weight.detach(), "b": head.bias.detach(),
+            "W": W, "b": b,
             "radius": self.radius,
         }  # fmt: skip
 

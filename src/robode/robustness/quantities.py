@@ -15,6 +15,7 @@ from robode.data.batches import in_units
 from robode.data.facts import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
+from robode.heads import matrix_of
 from robode.network import Network
 from robode.report import records
 from robode.report.style import write_whole
@@ -104,6 +105,12 @@ class EpsR(Quantity):
 
     def misfit(self, facts: DataFacts) -> str | None:
         return None if facts.shape == (2,) else f"suite=eps_r: is for points of the plane, not for shape {facts.shape}"
+
+    def suits(self, network: nn.Module) -> bool:
+        """Networks whose two ends are affine: of such ends boxes have exact images."""
+        if not isinstance(network, Network) or not network.encoder.affine or network.flow.controlled:
+            return False
+        return matrix_of(network.head) is not None
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
         device = device_of(network)

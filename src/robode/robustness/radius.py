@@ -12,9 +12,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robode.errors import BadInput
+from robode.heads import matrix_of
 from robode.network import Network
 from robode.ode.enclosure import Enclosure
 from robode.ode.step import Chain
@@ -68,9 +69,10 @@ class Judge:
             raise BadInput(f"eps_r: expected data that are points of the plane, got shape {network.facts.shape}")
         network.flow.uncontrolled("eps_r")
         self.network = copy.deepcopy(network).double().eval()
-        head = self.network.head
-        assert isinstance(head, nn.Linear)
-        self.W, self.b = head.weight.detach(), head.bias.detach()
+        matrix = matrix_of(self.network.head)
+        if matrix is None or not self.network.encoder.affine:
+            raise BadInput("eps_r: expected an encoder and a head that are affine, of which boxes have exact images")
+        self.W, self.b = matrix
         with torch.no_grad():
             self.shift = self.network.embed(torch.zeros(1, 2).to(self.W)).T
             self.embedding = self.network.embed(torch.eye(2).to(self.W)).T - self.shift

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 Better = Literal["higher", "lower"]
 
 
@@ -74,3 +76,8 @@ def measure_named(text: Any) -> Measure:
         raise ValueError(f"task: expected a text like '{CLASSIFICATION}', got '{text}'")
     better: Better = "higher" if found["better"] == "higher" else "lower"
     return Measure(found["task"], found["score_name"], better, found["unit"] or "")
+
+
+def mean_score(scores: np.ndarray) -> float:
+    """The column score of results.csv, from scores (n,): summed in float64, so that a share is count/n."""
+    return float(scores.sum(dtype=np.float64) / len(scores))

@@ -19,7 +19,7 @@ from robode.errors import BadInput, JobFailed
 from robode.training.module import Training
 
 PREFIX = "network."
-EARLIER = {"lift": "encoder", "readout": "head"}
+EARLIER = {"lift.": "encoder.", "readout.": "head."}
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -54,6 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: damaged, or not a checkpoint of robode ({type(error).__name__})") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise BadInput(f"{path}: expected a checkpoint of robode, got other data")
+    content["state_dict"] = {_named(key): value for key, value in content["state_dict"].items()}
     return content
 
 
@@ -64,7 +65,7 @@ def load_weights(path: Path, network: nn.Module) -> None:
         BadInput: the file is damaged, or holds a network of another shape.
     """
     saved = read_checkpoint(path)["state_dict"]
-    state = {_named(key.removeprefix(PREFIX)): value for key, value in saved.items() if key.startswith(PREFIX)}
+    state = {key.removeprefix(PREFIX): value for key, value in saved.items() if key.startswith(PREFIX)}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -75,8 +76,10 @@ def load_weights(path: Path, network: nn.Module) -> None:
 
 def _named(key: str) -> str:
     """What a tensor is called now; runs of earlier versions had a lift and a readout."""
-    part, _, rest = key.partition(".")
-    return f"{EARLIER.get(part, part)}.{rest}"
+    for before, now in EARLIER.items():
+        if key.startswith(PREFIX + before):
+            return PREFIX + now + key.removeprefix(PREFIX + before)
+    return key
 
 
 class Checkpoints(Checkpoint):

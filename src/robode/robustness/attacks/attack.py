@@ -91,6 +91,8 @@ class Attack(Perturbation):
         """Who is certified within each eps, (E, B) bool; None where nobody is to be spared."""
         if self._proof is None:
             return None
+        if task.better != "higher":
+            raise BadInput(f"suite.{self.name}.spare_certified: expected a task whose scores can fall to a worst")
         return self._proof.scores(network, task, replace(batch, finer=None), every).scores != task.worst
 
     def _found(self, network: nn.Module, task: Task, batch: Batch, eps: float, left: Tensor) -> Tensor:

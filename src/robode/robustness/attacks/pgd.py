@@ -64,7 +64,9 @@ def pgd(
     reach = short_travel(float(problem.eps.max()) if len(x) else 0.0, steps, step_size)
     if reach:
         warnings.warn(reach, stacklevel=2)
-    run = functools.partial(_run, loss=loss_named(loss, task), steps=steps, step_size=step_size, early=early)
+    endless = task is not None and task.better == "lower"  # nothing ever fails: the worst x' on the way counts
+    climb = loss_named(loss, task)
+    run = functools.partial(_run, loss=climb, steps=steps, step_size=step_size, early=early, endless=endless)
     near = START[norm] if near is None else near
     first = functools.partial(run, share=0.0 if draws is None else near)
     with attacking(model):
@@ -83,7 +85,7 @@ def short_travel(eps: float, steps: int, step_size: float | None) -> str | None:
 
 
 def _run(
-    problem: Problem, *, loss: Loss, steps: int, step_size: float | None, early: bool, share: float
+    problem: Problem, *, loss: Loss, steps: int, step_size: float | None, early: bool, endless: bool, share: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One run from one start, an `Attempt`."""
     labels, region = problem.labels, problem.region
@@ -93,7 +95,9 @@ def _run(
     values = torch.full_like(problem.eps, -math.inf)
     rows = torch.arange(len(labels), device=labels.device)
     for _ in range(steps):
-        _, logits, grad = gradient(problem.model, loss, moved, labels)
+        found, logits, grad = gradient(problem.model, loss, moved, labels)
+        if endless:
+            _keep_worst(result, values, moved, found)
         gone = problem.failed(logits, labels) if early else fell
         if early and bool(gone.any()):
             result[rows[gone]], fell[rows[gone]] = moved[gone], True
@@ -108,5 +112,15 @@ def _run(
             grad = possible(grad, moved, problem.bounds)
         moved = region.back(moved.addcmul_(step_direction(grad, problem.norm), size))
     logits = problem.model(moved)
+    if endless:
+        _keep_worst(result, values, moved, loss(logits, labels))
+        return result, fell, values
     result[rows], fell[rows], values[rows] = moved, problem.failed(logits, labels), loss(logits, labels).to(values)
     return result, fell, values
+
+
+def _keep_worst(result: Tensor, values: Tensor, moved: Tensor, found: Tensor) -> None:
+    """Puts x' whose loss is the largest so far into result, and the loss into values (B,)."""
+    worse = found > values
+    result.copy_(torch.where(beside(worse, moved), moved, result))
+    values.copy_(torch.where(worse, found.to(values), values))
