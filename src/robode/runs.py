@@ -73,8 +73,12 @@ class Run:
         return config
 
     def save_config(self, config: Any) -> None:
-        """Write config.yaml, resolved. Raises `JobFailed` if the disk refuses."""
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(config))))
+        """Write config.yaml, resolved, without what its values may be. Raises `JobFailed` if the disk refuses."""
+        plain = to_plain(config)
+        for group in plain.values():
+            if isinstance(group, dict):
+                group.pop("allowed", None)
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
 
     def status(self) -> dict[str, Any]:
         """status.json: status (queued, running, done, failed, interrupted), trained, epoch, step, warnings, error;
