@@ -22,7 +22,7 @@ from robode.files import write_json
 from robode.foreign import blamed
 from robode.instantiate import TRUST, to_plain
 from robode.measurement import weights_digest
-from robode.network import build_network
+from robode.network import Network, build_network
 from robode.origin import check_code, check_data
 from robode.runs import OUTPUTS, Run, checkpoint_path, find
 from robode.training.assembly import build_data
@@ -108,7 +108,9 @@ def of_module(cfg: DictConfig) -> Subject:
         BadInput: a package that is not trusted, a factory that is none, weights of another network, or a network that
             does not give one logit a class for the data.
     """
-    network = _made(cfg.module).float().cpu()
+    network = _made(cfg.module).cpu()
+    if not isinstance(network, Network):  # whose gamma and h stay in float64
+        network = network.float()
     checkpoint = Path(cfg.checkpoint)
     _load(network, checkpoint, cfg.module)
     data = build_data(OmegaConf.create({"data": to_plain(cfg.data), "batch_size": cfg.batch_size, "seed": 0}))
