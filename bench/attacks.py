@@ -22,14 +22,14 @@ import pyautoattack.autopgd_base as public
 import torch
 from torch import Tensor, nn
 
-from robode.data.facts import DataFacts
+from robode.attacks import apgd, pgd
+from robode.attacks.losses import fallen
+from robode.corruptions.noise import Draws
+from robode.data.info import DataFacts
 from robode.data.vision import MNIST5k
-from robode.fields.chnode import CHNode
+from robode.families.chnode import CHNode
+from robode.integrators.one_step import ETD
 from robode.network import Network
-from robode.ode.integrators import ETD
-from robode.robustness.attacks import apgd, pgd
-from robode.robustness.attacks.losses import fallen
-from robode.robustness.noise import Draws
 
 BOUNDS = (0.0, 1.0)
 TARGET = 0.45  # robust accuracy

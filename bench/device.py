@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robode.attacks.perturbations import PGD
+from robode.certificates.radius import Certified
+from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
+from robode.corruptions.protocols import Sound
 from robode.data.batches import in_units
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.data.vision import MNIST5k
-from robode.fields.chnode import CHNode
+from robode.evaluation.suite import Suite, evaluate_suite
+from robode.families.chnode import CHNode
+from robode.integrators.one_step import ETD
 from robode.network import Network
-from robode.ode.integrators import ETD
-from robode.robustness.attacks.perturbations import PGD
-from robode.robustness.certificates import Certified
-from robode.robustness.corruptions import Clean, Gaussian, SaltAndPepper
-from robode.robustness.protocols import Sound
-from robode.robustness.suite import Suite, evaluate_suite
 
 SUITES: dict[str, Suite] = {
     "noise, 10 copies": {

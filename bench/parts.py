@@ -22,13 +22,13 @@ from rich.console import Console
 from setting import Setting
 from torch import Tensor, nn
 
-from robode.measurement import build_measurement
+from robode.corruptions.perturbation import Clean
+from robode.corruptions.protocols import ChNode2022
+from robode.evaluation.measure import build_measurement
+from robode.evaluation.suite import evaluate_suite
 from robode.network import Network
 from robode.ode.sensitivity import bsm_norms
-from robode.robustness.corruptions import Clean
-from robode.robustness.protocols import ChNode2022
-from robode.robustness.suite import evaluate_suite
-from robode.runs import Run, create
+from robode.runs.run import Run, create
 from robode.training.assembly import Parts, assemble, build_loggers
 from robode.training.callbacks import BSMLogger, constrained
 from robode.training.trainer import fit

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from robode.composition import Request, compose_jobs, hydra_session
+from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.training.assembly import Parts, assemble, build_data
 
 MNIST_FILE = "MNIST/raw/train-images-idx3-ubyte"

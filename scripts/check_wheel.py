@@ -22,7 +22,7 @@ def main() -> int:
         (wheel,) = Path(folder).glob("robode-*.whl")
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-        where = "import robode.paths; print(robode.paths.conf_dir())"
+        where = "import robode.config.paths; print(robode.config.paths.conf_dir())"
         for words in (["-c", where], ["-m", "robode", "list"], ["-m", "robode", "train", "--cfg"]):
             print(_in_empty_folder([sys.executable, *words], site, empty).splitlines()[0])
         left = list(empty.iterdir())

@@ -23,8 +23,8 @@ import pandas as pd
 import torch
 import yaml
 
-import robode.train  # noqa: F401  what a forked process need not import any more
-from robode.cli import main as main_of_robode
+import robode.verbs.train  # noqa: F401  what a forked process need not import any more
+from robode.cli.main import main as main_of_robode
 
 SWEEP = (
     "train", "-m", "data=double_moons", "data.limit_train=400", "model.width=4", "depth=2,3", "seed=0,1", "epochs=4",

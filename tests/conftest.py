@@ -13,8 +13,8 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 
-from robode.paths import conf_dir
-from robode.runs import Run
+from robode.config.paths import conf_dir
+from robode.runs.run import Run
 
 torch.set_num_threads(1)  # small matrices: more threads only cost time, and results must not depend on them
 
@@ -65,7 +65,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+        patch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
         train("epochs=1")
     return place
 

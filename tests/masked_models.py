@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from robode.data.batches import in_units
-from robode.data.facts import DataFacts, Samples, Source
+from robode.data.info import DataFacts, Samples, Source
 from robode.data.module import DataModule
 from robode.data.parts import spread
 from robode.data.toy import DoubleMoons
-from robode.fields.chnode import CHNode
-from robode.fields.resnet import ResNet
+from robode.families.chnode import CHNode
+from robode.families.resnet import ResNet
+from robode.integrators.one_step import ETD, Euler
 from robode.network import Network
 from robode.ode.flow import Constrained
-from robode.ode.integrators import ETD, Euler
 from robode.tasks.classification import Classification
 
 SIDE, CLASSES = 8, 4

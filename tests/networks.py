@@ -1,6 +1,6 @@
 """Networks for tests, put together by hand."""
 
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.encoders import usual_encoder
 from robode.heads import Orthonormal
 from robode.network import Network, features, states_of

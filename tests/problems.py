@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robode.ode.activations import named_activation
-from robode.ode.skew import Skew, canonical, j2
-from robode.ode.vector_field import GradientField
+from robode.linalg.activations import named_activation
+from robode.linalg.skew import Skew, canonical, j2
+from robode.ode.field import GradientField
 
 TANH = named_activation("tanh")
 KINDS = ("canonical", "j2", "random")

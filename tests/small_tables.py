@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from robode.paper.collect import NUMBERS, ROWS, RUNS, combine
-from robode.paper.spec import About, Column, Difference, Item, Row
-from robode.report import records
-from robode.report.scores import write_scores
+from robode.papers.collect import NUMBERS, ROWS, RUNS, combine
+from robode.papers.spec import About, Column, Difference, Item, Row
+from robode.runs import records
+from robode.runs.scores import write_scores
 from robode.tasks.measure import CLASSIFICATION
 
 SAMPLES = 400

@@ -2,7 +2,7 @@
 
 import sys
 
-from robode.cli import main
+from robode.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

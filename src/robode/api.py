@@ -1,9 +1,9 @@
 """What people import: train a network and load one, from Python. The verbs of the command line use the same functions.
 
-    from robode.api import load, train
+from robode.api import load, train
 
-    trained = train(model="chnode", depth=4, epochs=1)
-    network = load(trained.run)            # x in data units -> outputs
+trained = train(model="chnode", depth=4, epochs=1)
+network = load(trained.run)            # x in data units -> outputs
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robode.cli.jobs import run_all
 from robode.device import chosen_device
 from robode.errors import BadInput, JobFailed
-from robode.jobs import run_all
+from robode.evaluation.target import trained as trained_network
 from robode.network import Network
-from robode.subject import trained as trained_network
 
 
 @dataclass(frozen=True)

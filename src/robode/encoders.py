@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.heads import Orthonormal
-from robode.ode.linear import conv_norm
-from robode.ode.norms import largest_eigenvalue
-from robode.ode.orthonormal import orthonormal, random_orthonormal
+from robode.linalg.convolution import conv_norm
+from robode.linalg.norms import largest_eigenvalue
+from robode.linalg.orthonormal import orthonormal, random_orthonormal
 
 Shape = tuple[int, ...]
 

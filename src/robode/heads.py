@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.ode.norms import ROUNDING, spectral_norms
-from robode.ode.orthonormal import orthonormal
+from robode.linalg.norms import ROUNDING, spectral_norms
+from robode.linalg.orthonormal import orthonormal
 
 
 class Linear(nn.Linear):

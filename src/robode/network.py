@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robode.allowed import DESCRIPTION
-from robode.data.facts import DataFacts
+from robode.config.allowed import DESCRIPTION
+from robode.config.instantiate import build, to_plain
+from robode.data.info import DataFacts
 from robode.encoders import Encoder, States, usual_encoder
 from robode.errors import BadInput
 from robode.heads import Linear
-from robode.instantiate import build, to_plain
 from robode.ode.flow import Flow
 
 

@@ -10,7 +10,7 @@ import pytest
 from command_line import Answer, Jobs
 from omegaconf import DictConfig
 
-from robode.cli import main
+from robode.cli.main import main
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
         fake = ModuleType(f"robode.{module}")
         setattr(fake, function, stand_in)
         monkeypatch.setitem(sys.modules, f"robode.{module}", fake)
-    monkeypatch.setattr("robode.forecast.queue", lambda configs: None)
+    monkeypatch.setattr("robode.training.forecast.queue", lambda configs: None)
     return seen
 
 

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import DictConfig
 
-from robode.composition import Request, compose_jobs, hydra_session
+from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.errors import BadInput
 from robode.training.assembly import assemble
 
@@ -29,7 +29,7 @@ def composed(*words: str) -> DictConfig:
     ],
 )
 def test_assembling_refuses(word: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robode.checks.find_spec", lambda name: None)
+    monkeypatch.setattr("robode.config.validate.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=expected):
         assemble(composed(word))
 

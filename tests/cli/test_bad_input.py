@@ -145,7 +145,7 @@ def test_other_verbs_refuse(words: str, expected: str, robode: Callable[..., Ans
 def test_missing_files_without_a_network(
     robode: Callable[..., Answer], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robode.data.checks.reachable", lambda url: False)
+    monkeypatch.setattr("robode.data.validation.reachable", lambda url: False)
     answer = robode("train", "data=mnist")
     assert "MNIST/raw/train-images-idx3-ubyte (and 3 more) not found" in answer.line
     assert answer.code == 2
@@ -191,7 +191,7 @@ def test_a_logger_needs_its_package(
     jobs: Jobs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("robode.checks.find_spec", lambda name: True if name in installed else None)
+    monkeypatch.setattr("robode.config.validate.find_spec", lambda name: True if name in installed else None)
     answer = robode("train", "logger=[csv,tensorboard]")
     if installed:
         assert (answer.code, answer.err, len(jobs.configs)) == (0, "", 1)

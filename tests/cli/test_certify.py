@@ -10,12 +10,12 @@ import pytest
 import torch
 from command_line import Answer
 
-from robode.certify import number, vacuous
-from robode.cli import main
-from robode.report.records import read_numbers, read_rows
-from robode.robustness.certificates import Constants
-from robode.robustness.masking import Believable, read_records
-from robode.runs import Run
+from robode.certificates.radius import Constants
+from robode.cli.main import main
+from robode.masking.signs import Believable, read_records
+from robode.runs.records import read_numbers, read_rows
+from robode.runs.run import Run
+from robode.verbs.certify import number, vacuous
 
 NETS = """
 import subprocess
@@ -57,7 +57,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
     for name in ("ROBODE_CONFIG_PATH", "ROBODE_DATA", "ROBODE_DEBUG", "ROBODE_TRUST"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
 
     def run(*words: str) -> Answer:
         capsys.readouterr()
@@ -176,7 +176,7 @@ GOOD = {"module": "their_nets:make", "checkpoint": "good.pt", "data": "double_mo
     [
         ({"module": "their_nets"}, "module=their_nets: expected PACKAGE:FACTORY"),
         ({"module": "os:getcwd"}, "'os' is not trusted to run code; to admit a package of your own set"),
-        ({"module": "robode.cli:main"}, "is not trusted"),
+        ({"module": "robode.cli.main:main"}, "is not trusted"),
         ({"module": "their_nets.deeper:make"}, "'their_nets.deeper' cannot be imported"),
         ({"module": "their_nets:nothing"}, "expected a function or a class called nothing in their_nets"),
         ({"module": "their_nets:subprocess"}, "expected a function or a class called subprocess"),

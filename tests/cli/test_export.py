@@ -11,16 +11,16 @@ import torch
 from command_line import Answer
 from small_runs import composed
 
-from robode.cli import main
-from robode.measurement import weights_digest
-from robode.runs import Run
-from robode.subject import of_run
+from robode.cli.main import main
+from robode.evaluation.measure import weights_digest
+from robode.evaluation.target import of_run
+from robode.runs.run import Run
 
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
 
     def run(*words: str) -> Answer:
         capsys.readouterr()
@@ -76,7 +76,7 @@ def test_what_is_lacking_is_said_in_one_line(
     run_of_one_epoch: Run,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("robode.checks.find_spec", lambda name: None)
+    monkeypatch.setattr("robode.config.validate.find_spec", lambda name: None)
     Path("file").write_text("")
     answer = call("export", *(word.replace("RUN", run_of_one_epoch.id) for word in words))
     assert answer.code == 2 and expected in answer.line

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from command_line import Answer
 
-from robode import __version__, schema
-from robode.completion import SCRIPTS, candidates
-from robode.listing import GROUPS, entries
-from robode.paths import conf_dir
+from robode import __version__
+from robode.cli.completion import SCRIPTS, candidates
+from robode.config import schema
+from robode.config.listing import GROUPS, entries
+from robode.config.paths import conf_dir
 
 
 def test_help_and_version(robode: Callable[..., Answer]) -> None:

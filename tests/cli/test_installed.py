@@ -23,7 +23,7 @@ def test_help_is_fast_and_does_not_import_torch(words: list[str], limit: float, 
         assert run(*words, cwd=tmp_path).returncode == 0
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < limit
-    code = f"import sys; from robode.cli import main; main({words}); sys.exit('torch' in sys.modules)"
+    code = f"import sys; from robode.cli.main import main; main({words}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path).returncode == 0
 
 
@@ -32,6 +32,6 @@ def test_bad_input_is_found_without_torch_and_leaves_nothing(tmp_path: Path) -> 
     assert done.returncode == 2
     assert done.stderr == "robode: unknown key 'dept': did you mean 'depth'?\n"
     assert list(tmp_path.iterdir()) == []
-    code = "import sys; from robode.cli import main; print(main(['train', 'depth=0']), 'torch' in sys.modules)"
+    code = "import sys; from robode.cli.main import main; print(main(['train', 'depth=0']), 'torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert found.stdout == "2 False\n"

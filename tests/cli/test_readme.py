@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from robode import schema
-from robode.cli import main
-from robode.listing import options
-from robode.report.records import COLUMNS
+from robode.cli.main import main
+from robode.config import schema
+from robode.config.listing import options
+from robode.runs.records import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,21 +11,21 @@ from command_line import Answer
 from omegaconf import DictConfig
 from own_paper import ITEM, write_own_paper
 
-from robode.cli import main
-from robode.code_digest import CODE, RECORD, training_code
-from robode.completion import candidates
-from robode.composition import Request, compose_jobs, hydra_session
+from robode.cli.completion import candidates
+from robode.cli.main import main
+from robode.cli.outcome import Outcome, failure
+from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.errors import JobFailed
 from robode.files import read_json, write_json
-from robode.forecast import located
-from robode.outcome import Outcome, failure
-from robode.paper.collect import Shelf
-from robode.paper.lacking import evaluations
-from robode.paper.plan import Job, plan
-from robode.paper.preview import preview
-from robode.paper.selection import select
-from robode.reproduce import Reproduction
-from robode.runs import Run, create
+from robode.papers.collect import Shelf
+from robode.papers.missing import evaluations
+from robode.papers.plan import Job, plan
+from robode.papers.preview import preview
+from robode.papers.selection import select
+from robode.runs.code import CODE, RECORD, training_code
+from robode.runs.run import Run, create
+from robode.training.forecast import located
+from robode.verbs.reproduce import Reproduction
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ class Night:
         self.done: list[str] = []
         self.reports = 0
         self.effect: Callable[[Job], object] = lambda job: None
-        patch.setattr("robode.reproduce.run_all", self.run_all)
-        patch.setattr("robode.reproduce.publish", self.publish)
-        patch.setattr("robode.reproduce.lacking", lambda run, *_: f"measure {run.id}" not in " ".join(self.done))
-        patch.setattr("robode.evaluate.evaluated", self.evaluated)
-        patch.setattr("robode.evaluate.report", lambda *_: None)
+        patch.setattr("robode.verbs.reproduce.run_all", self.run_all)
+        patch.setattr("robode.verbs.reproduce.publish", self.publish)
+        patch.setattr("robode.verbs.reproduce.lacking", lambda run, *_: f"measure {run.id}" not in " ".join(self.done))
+        patch.setattr("robode.verbs.evaluate.evaluated", self.evaluated)
+        patch.setattr("robode.verbs.evaluate.report", lambda *_: None)
 
     def run_all(self, verb: str, words: Sequence[Sequence[str]], after: Any, **given: Any) -> None:
         """Like `jobs.run_all`."""
@@ -169,7 +169,7 @@ def test_a_failed_measurement_is_named_too(
     def fail(cfg: DictConfig, console: object) -> Any:
         raise JobFailed("the disk is full")
 
-    monkeypatch.setattr("robode.evaluate.evaluated", fail)
+    monkeypatch.setattr("robode.verbs.evaluate.evaluated", fail)
     assert night.work.run() == 1
     assert len(night.trained) == 4
     assert capsys.readouterr().err.endswith("N = 4 CH-NODE, seed 2 and 1 more: the disk is full\n")
@@ -190,7 +190,7 @@ def test_a_report_that_fails_costs_no_training(
     def fail(*_: object) -> Path:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("robode.reproduce.publish", fail)
+    monkeypatch.setattr("robode.verbs.reproduce.publish", fail)
     assert night.work.run() == 1
     assert len(night.trained) == 4
     assert capsys.readouterr().err.startswith("robode: no report: unexpected ZeroDivisionError")
@@ -237,8 +237,10 @@ def test_the_documented_example_really_runs(
     own_paper: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dry run, a reproduction that is complete then, and its report from its own tables alone."""
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])  # pages of single runs: tested elsewhere
-    monkeypatch.setattr("robode.evaluate.write_page", lambda folder: folder / "report.html")
+    monkeypatch.setattr(
+        "robode.verbs.evaluate.draw_figures", lambda folder: []
+    )  # pages of single runs: tested elsewhere
+    monkeypatch.setattr("robode.verbs.evaluate.write_page", lambda folder: folder / "report.html")
     selection = select(ITEM, ["size=smoke", "trainer.threads=1", "rows=H-DNN"])
     work = Reproduction(selection, plan(selection), evaluations(selection))
     job = work.jobs[1]

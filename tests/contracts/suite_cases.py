@@ -9,11 +9,11 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from robode.config.instantiate import build, build_each
 from robode.contracts.perturbations import FACTS, REPEATS, SEED, hurried, scene_for
-from robode.instantiate import build, build_each
-from robode.robustness.corruptions import Perturbation
-from robode.robustness.quantities import Quantity
-from robode.robustness.suite import evaluate_suite, levels
+from robode.corruptions.perturbation import Perturbation
+from robode.evaluation.suite import evaluate_suite, levels
+from robode.quantities.quantity import Quantity
 
 CONF = Path(__file__).parents[2] / "conf"
 ALL = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))

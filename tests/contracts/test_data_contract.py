@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from robode.contracts.data import FACTS, SAMPLES, present
 from robode.contracts.findings import held
 from robode.data.batches import in_units
-from robode.data.checks import check_data
-from robode.data.facts import Source
+from robode.data.info import Source
 from robode.data.module import DataModule
+from robode.data.validation import check_data
 from robode.tasks.classification import Classification
 
 FOLDER = Path(__file__).parents[2] / "conf" / "data"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from model_cases import make
 
+from robode.ode.field import GradientField
 from robode.ode.guarantees import BOUNDED, CONTRACTIVE, HAMILTONIAN, NONEXPANSIVE
-from robode.ode.vector_field import GradientField
 
 
 @pytest.mark.parametrize("broken", ["contractive", "hamiltonian", "nonexpansive", "bounded"])

@@ -11,8 +11,8 @@ from model_cases import IMAGES_ONLY, MODELS, OTHER_PAIRS, PAIRS, batch, family, 
 
 from robode.contracts.families import KINDS, violations
 from robode.errors import BadInput
-from robode.fields.hamiltonian import HamiltonianFlow
-from robode.ode.activations import ACTIVATIONS
+from robode.families.hamiltonian import HamiltonianFlow
+from robode.linalg.activations import ACTIVATIONS
 from robode.ode.flow import from_columns, to_columns
 from robode.ode.sensitivity import bsm_norms
 

@@ -11,7 +11,7 @@ from suite_cases import AGAIN, PROTOCOLS, SUITES, perturbations_of
 from robode.contracts import perturbations
 from robode.contracts.findings import held
 from robode.contracts.perturbations import CONTRACTS
-from robode.robustness.corruptions import Perturbation
+from robode.corruptions.perturbation import Perturbation
 
 
 def test_the_published_and_the_sound_protocol_are_there():

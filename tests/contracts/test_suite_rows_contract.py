@@ -11,8 +11,8 @@ from torch import Tensor
 
 from robode.contracts.perturbations import N, rows
 from robode.errors import BadInput
-from robode.report.records import COLUMNS
-from robode.robustness.suite import plan
+from robode.evaluation.suite import plan
+from robode.runs.records import COLUMNS
 
 PROMISED = (
     "perturbation suite norm severity severity_unit space protocol evaluation repeat n score score_finer seconds"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from robode.cli import main
+from robode.cli.main import main
 
 HERE = Path(__file__).parent
 Lab = Callable[..., tuple[int, str, str]]
@@ -71,7 +71,7 @@ def test_check_accepts_it(lab: Lab, conf: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["damped", "turns"])
 def test_train_works_with_it(model: str, lab: Lab, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     small = ["data.source.n=60", "data.validation=10", "depth=2", "epochs=1", "batch_size=25", "repeats=1"]
     code, out, err = lab("train", f"model={model}", "data=squares", "suite=shapes", "trainer.threads=1", *small)
     assert code == 0, err
@@ -199,7 +199,7 @@ def test_files_of_other_packages_are_none_of_its_business(lab: Lab, conf: Path) 
 
 def test_help_and_refusals_import_no_torch() -> None:
     code = (
-        "import sys; from robode.cli import main; main(['check', '--help']); main(['check', 'nobody'])\n"
+        "import sys; from robode.cli.main import main; main(['check', '--help']); main(['check', 'nobody'])\n"
         "import os; os.environ['ROBODE_TRUST'] = 'json'; assert main(['check', 'json']) == 2\n"
         "assert 'torch' not in sys.modules"
     )

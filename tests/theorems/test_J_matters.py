@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from robode.data.facts import DataFacts
-from robode.fields.chnode import CHNode
+from robode.data.info import DataFacts
+from robode.families.chnode import CHNode
+from robode.integrators.one_step import ETD, IMEX, GainIntegrator
+from robode.linalg.skew import canonical
 from robode.network import Network
-from robode.ode.integrators import ETD, IMEX, GainIntegrator
-from robode.ode.skew import canonical
 from robode.tasks.classification import Classification
 
 IMAGES = DataFacts((1, 6, 6), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from robode.robustness.attacks import apgd, fgsm, minimal_norm, pgd, square
-from robode.robustness.attacks.balls import length
-from robode.robustness.attacks.ensemble import ensemble
-from robode.robustness.attacks.losses import fallen
-from robode.robustness.noise import Draws
+from robode.attacks import apgd, fgsm, minimal_norm, pgd, square
+from robode.attacks.balls import length
+from robode.attacks.ensemble import ensemble
+from robode.attacks.losses import fallen
+from robode.corruptions.noise import Draws
 
 DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
 UNIT = (0.0, 1.0)

@@ -11,21 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from robode.data.facts import DataFacts
+from robode.attacks import pgd
+from robode.certificates.radius import Certified, certified_radii
+from robode.corruptions.perturbation import Batch
+from robode.data.info import DataFacts
 from robode.errors import JobFailed
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.node import Node
-from robode.fields.resnet import ResNet
+from robode.evaluation.consistency import check_invariant
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.node import Node
+from robode.families.resnet import ResNet
+from robode.integrators.one_step import ETD, IMEX, Euler
 from robode.network import Network
 from robode.ode.flow import Flow
-from robode.ode.integrators import ETD, IMEX, Euler
-from robode.report.records import append_rows
-from robode.report.store import Store
-from robode.robustness.attacks import pgd
-from robode.robustness.certificates import Certified, certified_radii
-from robode.robustness.corruptions import Batch
-from robode.robustness.invariant import check_invariant
+from robode.runs.records import append_rows
+from robode.runs.store import Store
 from robode.tasks.classification import Classification
 from robode.tasks.measure import CLASSIFICATION, mean_score
 from robode.tasks.regression import Regression

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robode.data.facts import DataFacts
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.resnet import ResNet
+from robode.certificates.radius import LOGIT_ROUNDING, certified_radii
+from robode.data.info import DataFacts
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.resnet import ResNet
+from robode.integrators.one_step import ETD, IMEX, Euler
 from robode.network import Network
 from robode.ode.flow import Flow
-from robode.ode.integrators import ETD, IMEX, Euler
-from robode.robustness.certificates import LOGIT_ROUNDING, certified_radii
 from robode.tasks.classification import Classification
 
 IMAGES = DataFacts((2, 4, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcd")))

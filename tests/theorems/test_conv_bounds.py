@@ -11,7 +11,7 @@ from problems import norm2
 from torch import nn
 
 from robode.errors import BadInput
-from robode.ode.linear import conv_norm, dilated
+from robode.linalg.convolution import conv_norm, dilated
 
 
 def convolutions(count: int, circular: bool, strided: bool) -> Iterator[tuple[nn.Conv2d, int, int]]:

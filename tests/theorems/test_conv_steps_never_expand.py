@@ -16,14 +16,14 @@ import torch
 from problems import norm2
 from torch import Tensor
 
-from robode.fields.conv_gradient_flow import ConvGradientFlow
+from robode.families.conv_gradient_flow import ConvGradientFlow
+from robode.integrators.one_step import MAX_SUBSTEPS, Euler
+from robode.linalg.activations import ACTIVATIONS, named_activation
+from robode.linalg.convolution import conv_norm
+from robode.linalg.norms import ROUNDING
+from robode.linalg.orthonormal import random_orthonormal
 from robode.ode import conv
-from robode.ode.activations import ACTIVATIONS, named_activation
 from robode.ode.conv import HALVINGS, ConvGradientField, Convolution, StageChange, norms_squared
-from robode.ode.integrators import MAX_SUBSTEPS, Euler
-from robode.ode.linear import conv_norm
-from robode.ode.norms import ROUNDING
-from robode.ode.orthonormal import random_orthonormal
 
 randn = partial(problems.randn, seed=0)
 SIZES = [(4, 4), (5, 3), (7, 6), (2, 2)]

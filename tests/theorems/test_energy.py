@@ -7,10 +7,10 @@ import torch
 from problems import eye, randn, rk4, tanh_energy, tanh_gradient
 from torch import Tensor
 
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.ode.integrators import ETD, IMEX, Euler, GainIntegrator
-from robode.ode.vector_field import GradientField
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.integrators.one_step import ETD, IMEX, Euler, GainIntegrator
+from robode.ode.field import GradientField
 
 
 def velocity(field: GradientField, y: Tensor) -> Tensor:

@@ -13,22 +13,22 @@ import torch
 from problems import randn
 from torch import Tensor
 
-from robode.data.facts import DataFacts
+from robode.certificates.branch_and_bound import radii
+from robode.data.info import DataFacts
 from robode.encoders import Augment
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.node import Node
-from robode.fields.resnet import ResNet
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.node import Node
+from robode.families.resnet import ResNet
 from robode.heads import Identity
+from robode.integrators.one_step import ETD, Euler, SymplecticEuler
+from robode.integrators.runge_kutta import RK4
 from robode.network import Network, states_of
 from robode.ode.enclosure import Enclosure
 from robode.ode.flow import Flow
-from robode.ode.integrators import ETD, Euler, SymplecticEuler
-from robode.ode.runge_kutta import RK4
 from robode.ode.step import Chain
-from robode.robustness.quantities import EpsR
-from robode.robustness.radius import radii
+from robode.quantities.quantity import EpsR
 from robode.tasks.classification import Classification
 
 GAP = 5e-3

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.node import Node
-from robode.fields.resnet import ResNet
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.node import Node
+from robode.families.resnet import ResNet
+from robode.integrators.implicit_midpoint import ImplicitMidpoint
+from robode.integrators.one_step import ETD, IMEX, Euler, GainIntegrator, SymplecticEuler
+from robode.integrators.runge_kutta import RK4, Midpoint
 from robode.ode.flow import Flow
-from robode.ode.implicit import ImplicitMidpoint
-from robode.ode.integrators import ETD, IMEX, Euler, GainIntegrator, SymplecticEuler
-from robode.ode.runge_kutta import RK4, Midpoint
 
 FLOWS: dict[str, Callable[[], Flow]] = {
     "chnode etd": lambda: CHNode(4, 3, ETD()),

@@ -5,9 +5,9 @@ import torch
 from problems import norm2, randn
 
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.ode.integrators import Euler, SymplecticEuler
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.integrators.one_step import Euler, SymplecticEuler
 
 
 def h2_flow(width: int, seed: int, step: float = 0.5, depth: int = 3) -> HDNN:

@@ -8,10 +8,10 @@ import torch
 from problems import KINDS, eye, field_with_hessian, norm2, skew_matrix, smallest_gamma, worst_hessian
 
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
+from robode.families.chnode import CHNode
+from robode.integrators.one_step import ETD, Euler
+from robode.integrators.runge_kutta import RK4
 from robode.ode import bounds
-from robode.ode.integrators import ETD, Euler
-from robode.ode.runge_kutta import RK4
 
 CLASSES = [(0.2, 2.0), (4e-4, 1.0)]
 

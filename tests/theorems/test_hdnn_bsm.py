@@ -4,9 +4,9 @@ import pytest
 import torch
 from problems import KINDS, fine_flow_jacobian, norm2, randn, random_field, skew_matrix
 
-from robode.fields.hdnn import HDNN
-from robode.ode.implicit import ImplicitMidpoint
-from robode.ode.integrators import SymplecticEuler
+from robode.families.hdnn import HDNN
+from robode.integrators.implicit_midpoint import ImplicitMidpoint
+from robode.integrators.one_step import SymplecticEuler
 from robode.ode.sensitivity import bsm_norms
 
 

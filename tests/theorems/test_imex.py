@@ -8,8 +8,8 @@ import torch
 from problems import eye, field_with_hessian, norm2, skew_matrix, smallest_gamma
 from unconditional import RATIOS, problems
 
-from robode.ode.integrators import IMEX
-from robode.ode.skew import Skew
+from robode.integrators.one_step import IMEX
+from robode.linalg.skew import Skew
 
 
 @pytest.mark.parametrize("ratio", RATIOS)

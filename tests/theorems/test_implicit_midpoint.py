@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
-from robode.fields.resnet import ResNet
+from robode.families.chnode import CHNode
+from robode.families.resnet import ResNet
+from robode.integrators.implicit_midpoint import CERTIFIED, ImplicitMidpoint
 from robode.ode.flow import Flow
-from robode.ode.implicit import CERTIFIED, ImplicitMidpoint
 
 FAMILIES: dict[str, Callable[[ImplicitMidpoint], Flow]] = {
     "contracts": lambda method: CHNode(2, 1, method, step=5.0),

@@ -7,14 +7,14 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from robode.data.facts import DataFacts
+from robode.certificates.radius import pair_lipschitz
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
+from robode.families.chnode import CHNode
+from robode.integrators.one_step import ETD
 from robode.network import Network
 from robode.objectives.kantorovich import Kantorovich
-from robode.ode.integrators import ETD
-from robode.robustness.certificates import pair_lipschitz
-from robode.robustness.wasserstein import _potential, w1
+from robode.quantities.wasserstein import _potential, w1
 from robode.tasks.classification import Classification
 
 FACTS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("0", "1")))

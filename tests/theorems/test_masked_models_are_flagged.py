@@ -11,9 +11,9 @@ from torch import nn
 
 from robode.data.batches import in_units
 from robode.data.parts import spread
-from robode.robustness.masking import linear_classifier
-from robode.robustness.masking_checks import Check, verdict
-from robode.robustness.masking_trial import Trial
+from robode.masking.checks import Check, verdict
+from robode.masking.signs import linear_classifier
+from robode.masking.trial import Trial
 
 EPS = {"bars": {"linf": 0.1, "l2": 0.6}, "moons": {"linf": 0.1, "l2": 0.1}}
 

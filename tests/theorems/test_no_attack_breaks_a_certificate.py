@@ -5,11 +5,11 @@ import torch
 from small_runs import composed
 from torch.nn import functional
 
+from robode.attacks import apgd, fgsm, minimal_norm, pgd, square
+from robode.certificates.radius import certified_radii, pair_lipschitz
+from robode.corruptions.noise import Draws
 from robode.data.batches import in_units
 from robode.network import build_network
-from robode.robustness.attacks import apgd, fgsm, minimal_norm, pgd, square
-from robode.robustness.certificates import certified_radii, pair_lipschitz
-from robode.robustness.noise import Draws
 from robode.training.assembly import build_data
 
 FAMILIES = {

@@ -12,17 +12,17 @@ from problems import norm2, randn
 from small_runs import SMALL, composed, train
 from torch import Tensor
 
-from robode.data.facts import DataFacts
-from robode.fields.chnode import CHNode
-from robode.fields.gradient_flow import DescentField, GradientFlow
-from robode.fields.lipschitz_mlp import LipschitzMLP, SortingField
+from robode.certificates.radius import certified_radii, embed_lipschitz, pair_lipschitz
+from robode.data.info import DataFacts
+from robode.families.chnode import CHNode
+from robode.families.gradient_flow import DescentField, GradientFlow
+from robode.families.lipschitz_mlp import LipschitzMLP, SortingField
+from robode.integrators.one_step import ETD, IMEX, Euler
+from robode.linalg.activations import ACTIVATIONS, named_activation
+from robode.linalg.orthonormal import orthonormal
 from robode.network import Network, build_network
-from robode.ode.activations import ACTIVATIONS, named_activation
+from robode.ode.field import VectorField
 from robode.ode.flow import Constrained, Flow
-from robode.ode.integrators import ETD, IMEX, Euler
-from robode.ode.orthonormal import orthonormal
-from robode.ode.vector_field import VectorField
-from robode.robustness.certificates import certified_radii, embed_lipschitz, pair_lipschitz
 from robode.tasks.classification import Classification
 from robode.training.assembly import assemble
 from robode.training.checkpoints import read_checkpoint

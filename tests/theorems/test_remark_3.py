@@ -4,12 +4,12 @@ import pytest
 import torch
 from problems import randn
 
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.resnet import ResNet
-from robode.ode.implicit import ImplicitMidpoint
-from robode.ode.integrators import ETD, Euler, Integrator
-from robode.ode.runge_kutta import RK4
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.resnet import ResNet
+from robode.integrators.implicit_midpoint import ImplicitMidpoint
+from robode.integrators.one_step import ETD, Euler, Integrator
+from robode.integrators.runge_kutta import RK4
 
 
 @pytest.mark.parametrize("integrator", [Euler(), ETD(), RK4(), ImplicitMidpoint()])

@@ -11,18 +11,18 @@ import torch
 from problems import eye, norm2, randn, random_field, worst_hessian
 from torch import Tensor
 
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.node import MLPField, Node
-from robode.fields.resnet import ResNet
-from robode.measurement import warnings_about
+from robode.evaluation.measure import warnings_about
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.node import MLPField, Node
+from robode.families.resnet import ResNet
+from robode.integrators.one_step import MAX_SUBSTEPS, Euler
+from robode.linalg.activations import named_activation
 from robode.network import Network
-from robode.ode.activations import named_activation
+from robode.ode.field import OneLayerField, VectorField
 from robode.ode.flow import Flow
-from robode.ode.integrators import MAX_SUBSTEPS, Euler
-from robode.ode.vector_field import OneLayerField, VectorField
 from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 

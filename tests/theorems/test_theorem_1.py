@@ -19,10 +19,10 @@ from problems import (
 )
 from torch import Tensor
 
-from robode.fields.chnode import CHNode
-from robode.fields.gamma import Contraction, gamma_of
+from robode.families.chnode import CHNode
+from robode.families.gamma import Contraction, gamma_of
+from robode.integrators.one_step import ETD
 from robode.ode import bounds
-from robode.ode.integrators import ETD
 
 CLASSES = [(0.04, 1.3), (4e-4, 25.0), (0.5, 0.9)]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from problems import fine_flow_jacobian, norm2, randn
 
-from robode.fields.chnode import CHNode
-from robode.ode.integrators import ETD
+from robode.families.chnode import CHNode
+from robode.integrators.one_step import ETD
 
 
 def make_flow(seed: int, J: str, eta: float) -> CHNode:

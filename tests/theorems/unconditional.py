@@ -11,9 +11,9 @@ import torch
 from problems import KINDS, eye, field_with_hessian, norm2, skew_matrix, smallest_gamma, worst_hessian
 from torch import Tensor
 
+from robode.integrators.one_step import GainIntegrator
+from robode.linalg.skew import Skew
 from robode.ode import bounds
-from robode.ode.integrators import GainIntegrator
-from robode.ode.skew import Skew
 
 RATIOS = (1.0, 1.001, 1.5, 3.0)
 

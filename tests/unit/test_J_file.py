@@ -6,14 +6,14 @@ import torch
 from small_runs import composed, train
 
 from robode.errors import BadInput
-from robode.evaluate import run_evaluation
 from robode.training.checkpoints import read_checkpoint
+from robode.verbs.evaluate import run_evaluation
 
 
 @pytest.fixture
 def J(tmp_path, monkeypatch) -> np.ndarray:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     upper = np.triu(np.random.default_rng(0).normal(size=(4, 4)), 1)
     return upper - upper.T
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robode.certificates.lipschitz import lipschitz
+from robode.certificates.slopes import SOFTPLUS_LEAST, SOFTPLUS_MOST
 from robode.errors import BadInput
-from robode.robustness.activations import SOFTPLUS_LEAST, SOFTPLUS_MOST
-from robode.robustness.lipschitz import lipschitz
 
 ACCEPTED = [
     nn.ReLU(), nn.ReLU6(), nn.Tanh(), nn.Softsign(), nn.LogSigmoid(), nn.Sigmoid(), nn.SELU(), nn.SiLU(), nn.GELU(),

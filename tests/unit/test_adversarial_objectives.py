@@ -8,16 +8,16 @@ from small_runs import SMALL, composed, train
 from torch import nn
 from torch.nn import functional
 
-from robode.data.facts import DataFacts
+from robode.config.instantiate import build_each
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.fields.resnet import ResNet
-from robode.instantiate import build_each
+from robode.families.resnet import ResNet
+from robode.integrators.one_step import Euler
 from robode.network import Network
 from robode.objectives.adversarial import Adversarial
 from robode.objectives.jacobian_penalty import JacobianPenalty
 from robode.objectives.trades import START, Trades
-from robode.ode.integrators import Euler
-from robode.report.records import read_metrics
+from robode.runs.records import read_metrics
 from robode.tasks.classification import Classification
 from robode.training.checkpoints import read_checkpoint
 
@@ -173,7 +173,7 @@ TERMS = {
 @pytest.mark.parametrize("objective", ["trades", pytest.param([*TERMS][1], marks=pytest.mark.slow)])
 def test_a_run_logs_its_terms_and_resumes_with_the_draws_it_would_have_made(objective, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     words = (f"objective={objective}",)
     whole = train("epochs=2", "run=whole", *words)
     train("epochs=1", "run=parted", *words)

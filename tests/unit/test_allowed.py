@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from robode.allowed import DESCRIPTION, check_node, check_value
+from robode.config.allowed import DESCRIPTION, check_node, check_value
 from robode.errors import BadInput
 
 CONF = Path(__file__).parents[2] / "conf"

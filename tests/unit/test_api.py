@@ -10,7 +10,7 @@ import torch
 from robode.api import load, train
 from robode.data.toy import SixPoints
 from robode.errors import BadInput, JobFailed
-from robode.runs import find
+from robode.runs.run import find
 from robode.training.checkpoints import read_checkpoint
 
 SMALL = {

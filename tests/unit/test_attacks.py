@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from robode.robustness.attacks import LOSSES, apgd, fgsm, minimal_norm, pgd, square
-from robode.robustness.attacks.balls import NORMS, length
-from robode.robustness.attacks.ensemble import ensemble
-from robode.robustness.attacks.losses import fallen
-from robode.robustness.noise import Draws
+from robode.attacks import LOSSES, apgd, fgsm, minimal_norm, pgd, square
+from robode.attacks.balls import NORMS, length
+from robode.attacks.ensemble import ensemble
+from robode.attacks.losses import fallen
+from robode.corruptions.noise import Draws
 
 SMOOTH = ("linf", "l2")
 UNIT = (0.0, 1.0)

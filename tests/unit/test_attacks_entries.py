@@ -7,15 +7,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 from small_runs import train
 
-from robode.data.facts import DataFacts
+from robode.attacks.attack import Attack
+from robode.attacks.perturbations import PGD
+from robode.config.instantiate import build_each
+from robode.corruptions.perturbation import Clean, ClipOnly, Gaussian
+from robode.corruptions.protocols import ChNode2022, Sound
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.instantiate import build_each
-from robode.robustness.attacks.attack import Attack
-from robode.robustness.attacks.perturbations import PGD
-from robode.robustness.corruptions import Clean, ClipOnly, Gaussian
-from robode.robustness.evaluation import evaluation_digest
-from robode.robustness.protocols import ChNode2022, Sound
-from robode.robustness.suite import plan
+from robode.evaluation.digest import evaluation_digest
+from robode.evaluation.suite import plan
 from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"

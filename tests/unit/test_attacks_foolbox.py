@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from robode.robustness.attacks import apgd, fgsm, pgd
-from robode.robustness.attacks.losses import fallen
-from robode.robustness.noise import Draws
+from robode.attacks import apgd, fgsm, pgd
+from robode.attacks.losses import fallen
+from robode.corruptions.noise import Draws
 
 foolbox = pytest.importorskip("foolbox")
 

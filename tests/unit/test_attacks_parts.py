@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from robode.attacks import LOSSES, apgd, fgsm, pgd, square
+from robode.attacks.apgd import checkpoints
+from robode.attacks.balls import NORMS, length, project, random_start, step_direction
+from robode.attacks.ensemble import ensemble
+from robode.attacks.losses import fallen
+from robode.attacks.problem import attacking
+from robode.corruptions.noise import Draws
 from robode.errors import BadInput
-from robode.robustness.attacks import LOSSES, apgd, fgsm, pgd, square
-from robode.robustness.attacks.apgd import checkpoints
-from robode.robustness.attacks.balls import NORMS, length, project, random_start, step_direction
-from robode.robustness.attacks.ensemble import ensemble
-from robode.robustness.attacks.losses import fallen
-from robode.robustness.attacks.problem import attacking
-from robode.robustness.noise import Draws
 
 
 def samples(n=3, classes=5):

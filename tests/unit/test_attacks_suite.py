@@ -9,18 +9,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from robode.data.facts import DataFacts
+from robode.attacks.attack import Attack
+from robode.attacks.balls import length
+from robode.attacks.perturbations import APGD, FGSM, PGD, AutoAttack, Ensemble, MinimalNorm, Square
+from robode.config.instantiate import build_each
+from robode.config.levels import check_suite
+from robode.corruptions.noise import Draws
+from robode.corruptions.perturbation import Batch, Clean
+from robode.corruptions.protocols import ChNode2022, Sound
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.instantiate import build_each
-from robode.robustness.attacks.attack import Attack
-from robode.robustness.attacks.balls import length
-from robode.robustness.attacks.perturbations import APGD, FGSM, PGD, AutoAttack, Ensemble, MinimalNorm, Square
-from robode.robustness.copies import evaluating
-from robode.robustness.corruptions import Batch, Clean
-from robode.robustness.levels import check_suite
-from robode.robustness.noise import Draws
-from robode.robustness.protocols import ChNode2022, Sound
-from robode.robustness.suite import evaluate_suite
+from robode.evaluation.copies import evaluating
+from robode.evaluation.suite import evaluate_suite
 from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -184,6 +184,6 @@ def test_the_published_attack_says_what_it_needs(monkeypatch):
     network = nn.Sequential(nn.Flatten(), nn.Linear(25, 3))
     with pytest.raises(BadInput, match="needs at least 4 classes, these data have 3"):
         attack.find(network, torch.rand(2, 1, 5, 5), torch.zeros(2).long(), eps=0.1, norm="linf", bounds=(0.0, 1.0))
-    monkeypatch.setattr("robode.robustness.attacks.public.find_spec", lambda name: None)
+    monkeypatch.setattr("robode.attacks.autoattack.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"suite.autoattack_linf: needs the package pyautoattack: pip install"):
         AutoAttack(0.1)

@@ -9,22 +9,22 @@ import pytest
 import torch
 from problems import norm2
 
-from robode.data.facts import DataFacts
-from robode.errors import BadInput
-from robode.fields.chnode import CHNode
-from robode.fields.resnet import ResNet
-from robode.network import Network
-from robode.ode.integrators import ETD, Euler
-from robode.robustness.certificates import (
+from robode.certificates.radius import (
     Certified,
     Constants,
     certified_radii,
     constants,
     pair_lipschitz,
 )
-from robode.robustness.corruptions import Batch, Clean
-from robode.robustness.protocols import ChNode2022, Sound
-from robode.robustness.suite import evaluate_suite
+from robode.corruptions.perturbation import Batch, Clean
+from robode.corruptions.protocols import ChNode2022, Sound
+from robode.data.info import DataFacts
+from robode.errors import BadInput
+from robode.evaluation.suite import evaluate_suite
+from robode.families.chnode import CHNode
+from robode.families.resnet import ResNet
+from robode.integrators.one_step import ETD, Euler
+from robode.network import Network
 from robode.tasks.classification import Classification
 
 GREY = DataFacts((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
@@ -82,7 +82,7 @@ def test_constants_are_renewed_when_the_weights_change_and_not_between_batches(m
         calls.append(1)
         return constants(*about)
 
-    monkeypatch.setattr("robode.robustness.certificates.constants", counted)
+    monkeypatch.setattr("robode.certificates.radius.constants", counted)
     suite = Certified([0.01, 0.05])
     before = rows_of(network, x, labels, suite, batch_size=50)["certified", 0.05]["score"]
     assert len(calls) == 1 and before > 0

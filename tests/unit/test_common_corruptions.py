@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import ndimage
 
+from robode.corruptions.common import Blur, Contrast, Rotation, Translation, blur_matrix
+from robode.corruptions.perturbation import Batch
 from robode.errors import BadInput
-from robode.robustness.common_corruptions import Blur, Contrast, Rotation, Translation, blur_matrix
-from robode.robustness.corruptions import Batch
 
 SHAPES = [(4, 1, 28, 28), (3, 3, 9, 14), (2, 1, 1, 5)]
 EACH = [Blur(1.0), Rotation(30), Translation(1.5), Contrast(0.5)]

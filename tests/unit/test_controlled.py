@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robode.data.facts import DataFacts
+from robode.certificates.branch_and_bound import Judge
+from robode.certificates.radius import constants
+from robode.data.info import DataFacts
 from robode.encoders import Augment
 from robode.errors import BadInput
+from robode.integrators.one_step import Euler
+from robode.integrators.reference import with_finer_solver
+from robode.integrators.runge_kutta import RK4, Dopri5
 from robode.network import Network, states_of
 from robode.ode.bounds import Scalar
-from robode.ode.finer import with_finer_solver
+from robode.ode.field import VectorField
 from robode.ode.flow import Flow
-from robode.ode.integrators import Euler
-from robode.ode.runge_kutta import RK4, Dopri5
 from robode.ode.sensitivity import bsm_norms
-from robode.ode.vector_field import VectorField
-from robode.robustness.certificates import constants
-from robode.robustness.radius import Judge
 from robode.tasks.classification import Classification
 
 FACTS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))

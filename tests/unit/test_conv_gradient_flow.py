@@ -13,14 +13,14 @@ import torch
 from omegaconf import OmegaConf
 from small_runs import composed
 
-from robode.data.facts import DataFacts
+from robode.certificates.radius import certified_radii, pair_lipschitz
+from robode.config.paths import conf_dir
+from robode.data.info import DataFacts
 from robode.errors import BadInput, JobFailed
-from robode.fields.conv_gradient_flow import ConvGradientFlow
+from robode.families.conv_gradient_flow import ConvGradientFlow
+from robode.integrators.one_step import ETD, Euler
+from robode.integrators.reference import with_finer_solver
 from robode.network import Network, build_network
-from robode.ode.finer import with_finer_solver
-from robode.ode.integrators import ETD, Euler
-from robode.paths import conf_dir
-from robode.robustness.certificates import certified_radii, pair_lipschitz
 from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 

@@ -8,25 +8,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robode.data.facts import DataFacts
+from robode.attacks.balls import length
+from robode.attacks.perturbations import APGD, FGSM, PGD, Ensemble, MinimalNorm, Square
+from robode.certificates import radius as certificates
+from robode.certificates.radius import Certified
+from robode.certificates.smoothing import Smoothing
+from robode.corruptions.common import Contrast
+from robode.corruptions.noise import Draws, base_noise
+from robode.corruptions.perturbation import Batch, Clean, Gaussian, SaltAndPepper
+from robode.corruptions.protocols import Sound
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
+from robode.evaluation.suite import evaluate_suite, refusals
+from robode.families.chnode import CHNode
+from robode.integrators.one_step import ETD
+from robode.masking.signs import Believable
 from robode.network import Network
-from robode.ode.integrators import ETD
-from robode.robustness import certificates
-from robode.robustness.attacks.balls import length
-from robode.robustness.attacks.perturbations import APGD, FGSM, PGD, Ensemble, MinimalNorm, Square
-from robode.robustness.certificates import Certified
-from robode.robustness.common_corruptions import Contrast
-from robode.robustness.corruptions import Batch, Clean, Gaussian, SaltAndPepper
-from robode.robustness.masking import Believable
-from robode.robustness.noise import Draws, base_noise
-from robode.robustness.plane import Field2D
-from robode.robustness.protocols import Sound
-from robode.robustness.quantities import EpsR
-from robode.robustness.smoothing import Smoothing
-from robode.robustness.suite import evaluate_suite, refusals
-from robode.robustness.wasserstein import Wasserstein
+from robode.quantities.plane import Field2D
+from robode.quantities.quantity import EpsR
+from robode.quantities.wasserstein import Wasserstein
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
 

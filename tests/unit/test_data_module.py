@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_data_batches import Recorder, quiet_trainer
 
-from robode.data.facts import DataFacts, Samples, Source
+from robode.data.info import DataFacts, Samples, Source
 from robode.data.module import DataModule, stratified
 from robode.data.toy import DoubleCircles, SixPoints
 from robode.errors import BadInput

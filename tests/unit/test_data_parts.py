@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robode.data.facts import Samples
+from robode.data.info import Samples
 from robode.data.parts import part, part_digest
 from robode.data.toy import DoubleCircles, DoubleMoons, SixPoints, SwissRoll, TwoSamples
 from robode.data.vision import MNIST5k

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from robode.data import checks, vision
-from robode.data.checks import check_data
+from robode.data import validation as checks
+from robode.data import vision
+from robode.data.validation import check_data
 from robode.data.vision import CIFAR10, MNIST, FashionMNIST, MNIST5k
 from robode.errors import BadInput
 

@@ -12,35 +12,35 @@ from pretend_device import THERE, There, pretending
 from small_runs import composed, train
 from torch import nn
 
-from robode.certify import run_certify
+from robode.attacks.perturbations import APGD, FGSM, PGD, Ensemble, MinimalNorm, Square
+from robode.certificates.radius import Certified, constants
+from robode.certificates.smoothing import Smoothing
+from robode.corruptions.common import Blur, Contrast, Rotation, Translation
+from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
+from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data import batches
 from robode.data.batches import EpochOrder, TensorBatches, in_units, placed
-from robode.data.facts import DataFacts, Samples, Source
+from robode.data.info import DataFacts, Samples, Source
 from robode.data.module import DataModule
 from robode.device import check_device, chosen_device
 from robode.errors import BadInput
-from robode.evaluate import run_evaluation
-from robode.fields.chnode import CHNode
-from robode.fields.conv_gradient_flow import ConvGradientFlow
-from robode.fields.gradient_flow import GradientFlow
-from robode.fields.hdnn import HDNN
-from robode.fields.node import Node
+from robode.evaluation.copies import Copies
+from robode.evaluation.suite import evaluate_suite, sample_grid
+from robode.families.chnode import CHNode
+from robode.families.conv_gradient_flow import ConvGradientFlow
+from robode.families.gradient_flow import GradientFlow
+from robode.families.hdnn import HDNN
+from robode.families.node import Node
 from robode.files import read_json
+from robode.integrators.one_step import ETD, Euler
+from robode.integrators.runge_kutta import RK4
 from robode.network import Network
-from robode.ode.integrators import ETD, Euler
-from robode.ode.runge_kutta import RK4
-from robode.report.records import read_numbers, read_rows
-from robode.robustness.attacks.perturbations import APGD, FGSM, PGD, Ensemble, MinimalNorm, Square
-from robode.robustness.certificates import Certified, constants
-from robode.robustness.common_corruptions import Blur, Contrast, Rotation, Translation
-from robode.robustness.copies import Copies
-from robode.robustness.corruptions import Clean, Gaussian, SaltAndPepper
-from robode.robustness.protocols import ChNode2022, Sound
-from robode.robustness.smoothing import Smoothing
-from robode.robustness.suite import evaluate_suite, sample_grid
-from robode.runs import find
+from robode.runs.records import read_numbers, read_rows
+from robode.runs.run import find
 from robode.tasks.classification import Classification
-from robode.train import run_training
+from robode.verbs.certify import run_certify
+from robode.verbs.evaluate import run_evaluation
+from robode.verbs.train import run_training
 
 GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 120
@@ -172,8 +172,8 @@ def test_the_sample_grid_comes_back():
 def measured_on(device, run, monkeypatch, folder):
     """results.csv, numbers.csv and masking.json of an evaluation of a copy of the run."""
     shutil.copytree(run.folder, folder)
-    monkeypatch.setattr("robode.evaluate.chosen_device", lambda word: device)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.chosen_device", lambda word: device)
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     words = ("suite.eps_r.budget=40", "suite.believable.samples=30", "verdicts=20", "limit=40", "repeats=2")
     suite = "suite=[noise,attacks_quick,certified,smoothing,eps_r,field_2d,wasserstein,believable]"
     more = ("suite.smoothing.n=50", "suite.smoothing.radii=[0]")

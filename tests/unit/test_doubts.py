@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from small_tables import ITEM, collected, run_folder
 
-from robode.paper.collect import DOUBT, combine
-from robode.paper.published import restore
+from robode.masking.file import write_part
+from robode.papers.collect import DOUBT, combine
+from robode.papers.published import restore
 from robode.report import tables_text
 from robode.report.cells import build_table, with_doubts
 from robode.report.compare import compare
 from robode.report.paper_page import write_runs_report
-from robode.robustness.masking_file import write_part
 
 REASON = "APGD (dlr) finds 61.0 % more"
 LEGEND = f"‡ gaussian 0.2: suspicious in 1 of 3 runs: {REASON}."

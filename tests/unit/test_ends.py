@@ -9,17 +9,17 @@ import pytest
 import torch
 from problems import norm2, randn
 
-from robode.data.facts import DataFacts
+from robode.certificates.radius import embed_lipschitz, row_distances
+from robode.data.info import DataFacts
 from robode.encoders import Augment, BoundedConv, Conv, Dense, FlatLinear, FlatPad, States, usual_encoder
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
-from robode.fields.gradient_flow import GradientFlow
+from robode.families.chnode import CHNode
+from robode.families.gradient_flow import GradientFlow
 from robode.heads import Identity, Linear, Orthonormal
+from robode.integrators.one_step import ETD, Euler
+from robode.linalg.orthonormal import orthonormal, random_orthonormal, slack
 from robode.network import Network, features, states_of
 from robode.ode.flow import Constrained
-from robode.ode.integrators import ETD, Euler
-from robode.ode.orthonormal import orthonormal, random_orthonormal, slack
-from robode.robustness.certificates import embed_lipschitz, row_distances
 from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 

@@ -12,18 +12,18 @@ from omegaconf import OmegaConf
 from small_runs import composed, train
 
 from robode.errors import BadInput, JobFailed
-from robode.evaluate import run_evaluation
+from robode.evaluation.copies import Copies
 from robode.files import read_json, write_json
 from robode.network import build_network
-from robode.report import journal, records
-from robode.report.scores import read_scores, scores_path, write_scores
-from robode.report.store import Store
-from robode.robustness.copies import Copies
-from robode.runs import Run
+from robode.runs import journal, records
+from robode.runs.run import Run
+from robode.runs.scores import read_scores, scores_path, write_scores
+from robode.runs.store import Store
 from robode.tasks.measure import CLASSIFICATION
 from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
 from robode.training.checkpoints import load_weights
+from robode.verbs.evaluate import run_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def trained(tmp_path_factory) -> Path:
     """A run with the clean row only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("runs"))
-        patch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+        patch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
         return train("epochs=1", "run=small").folder.resolve()
 
 
 @pytest.fixture
 def run(trained, tmp_path, monkeypatch) -> Run:
     for name in ("draw_figures", "write_page"):
-        monkeypatch.setattr(f"robode.evaluate.{name}", lambda folder: [])
+        monkeypatch.setattr(f"robode.verbs.evaluate.{name}", lambda folder: [])
     return Run(Path(shutil.copytree(trained, tmp_path / "small")))
 
 

@@ -11,8 +11,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from small_runs import composed
 
-from robode.data.facts import DataFacts
-from robode.instantiate import build_each
+from robode.config.instantiate import build_each
+from robode.data.info import DataFacts
 from robode.network import build_network
 from robode.tasks.classification import Classification
 

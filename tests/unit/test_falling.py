@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from small_runs import SMALL, composed
 
-from robode.evaluate import run_evaluation
-from robode.report import records
-from robode.report.scores import read_scores, write_scores
-from robode.report.store import Store
-from robode.robustness.falling import settle
+from robode.evaluation.monotone import settle
+from robode.runs import records
+from robode.runs.scores import read_scores, write_scores
+from robode.runs.store import Store
 from robode.tasks.classification import Classification
 from robode.tasks.intervals import wilson
 from robode.tasks.measure import mean_score
 from robode.tasks.regression import Regression
+from robode.verbs.evaluate import run_evaluation
 
 TASK = Classification(("a", "b"))
 SAME = dict.fromkeys(records.COLUMNS, "") | {
@@ -72,10 +72,10 @@ def test_a_kill_between_the_bits_and_their_row_is_measured_again(tmp_path):
 
 
 def test_an_evaluation_lowers_what_an_earlier_one_with_a_larger_eps_left(tmp_path, monkeypatch):
-    from robode.train import run_training
+    from robode.verbs.train import run_training
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     run = run_training(composed(*SMALL, "epochs=1"), [*SMALL, "epochs=1"])["run"]
 
     def evaluated(eps):

@@ -3,20 +3,20 @@
 import pytest
 import torch
 
-from robode.data.facts import DataFacts
-from robode.fields.chnode import CHNode
-from robode.fields.node import Node
+from robode.attacks import fgsm
+from robode.attacks.perturbations import FGSM
+from robode.corruptions.noise import BLOCK, Draws
+from robode.corruptions.perturbation import Clean
+from robode.corruptions.protocols import Sound
+from robode.data.info import DataFacts
+from robode.evaluation.suite import evaluate_suite
+from robode.families.chnode import CHNode
+from robode.families.node import Node
+from robode.integrators.one_step import ETD, IMEX, Euler
+from robode.integrators.reference import Substeps, with_finer_solver
+from robode.integrators.runge_kutta import RK4, Dopri5
 from robode.network import Network
-from robode.ode.finer import Substeps, with_finer_solver
-from robode.ode.integrators import ETD, IMEX, Euler
-from robode.ode.runge_kutta import RK4, Dopri5
-from robode.report import records
-from robode.robustness.attacks import fgsm
-from robode.robustness.attacks.perturbations import FGSM
-from robode.robustness.corruptions import Clean
-from robode.robustness.noise import BLOCK, Draws
-from robode.robustness.protocols import Sound
-from robode.robustness.suite import evaluate_suite
+from robode.runs import records
 from robode.tasks.classification import Classification
 
 VECTORS = DataFacts((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from robode.report import records, tables
+from robode.report import tables
 from robode.report.page import write_page
+from robode.runs import records
 from robode.tasks.measure import CLASSIFICATION
 
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robode.errors import BadInput, JobFailed
-from robode.fields.chnode import CHNode
-from robode.fields.gamma import Contraction, gamma_of, one_minus_alpha_squared
-from robode.fields.hdnn import HDNN
+from robode.families.chnode import CHNode
+from robode.families.gamma import Contraction, gamma_of, one_minus_alpha_squared
+from robode.families.hdnn import HDNN
+from robode.integrators.one_step import ETD, IMEX, Euler, Integrator
+from robode.integrators.runge_kutta import RK4, Dopri5
 from robode.ode import bounds
 from robode.ode.flow import Flow
-from robode.ode.integrators import ETD, IMEX, Euler, Integrator
-from robode.ode.runge_kutta import RK4, Dopri5
 from robode.ode.sensitivity import bsm_norms
 from robode.training.callbacks import useless
 

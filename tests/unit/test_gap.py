@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from robode.report.gap import Gap, shares
+from robode.papers.figures.gap import Gap, shares
 from robode.tasks.measure import CLASSIFICATION
 
 COLUMNS = ["row", "label", "group", "seed", "perturbation", "severity", "score"]

@@ -11,15 +11,15 @@ import torch
 from problems import norm2, randn
 from small_runs import composed, train
 
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.fields.gradient_flow import GradientFlow
-from robode.fields.lipschitz_mlp import LipschitzMLP
+from robode.families.gradient_flow import GradientFlow
+from robode.families.lipschitz_mlp import LipschitzMLP
+from robode.integrators.one_step import ETD, Euler
+from robode.integrators.reference import with_finer_solver
 from robode.network import build_network
-from robode.ode.finer import with_finer_solver
-from robode.ode.integrators import ETD, Euler
 from robode.ode.sensitivity import bsm_norms
-from robode.report.records import read_metrics
+from robode.runs.records import read_metrics
 from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from robode.identity import config_hash, differences, run_id, training_config
-from robode.runs import Run, create
+from robode.runs.identity import config_hash, differences, run_id, training_config
+from robode.runs.run import Run, create
 
 CONFIG = {
     "model": {"name": "chnode", "width": 8}, "depth": 8, "seed": 3, "lr": 0.1, "run": None, "resume": None,

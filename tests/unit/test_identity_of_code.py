@@ -11,15 +11,15 @@ import yaml
 from small_runs import SMALL
 
 import robode
-from robode.cli import main
+from robode.cli.main import main
+from robode.config.paths import conf_dir
 from robode.files import read_json, write_json
-from robode.paths import conf_dir
-from robode.report.records import read_rows
-from robode.runs import Run
+from robode.runs.records import read_rows
+from robode.runs.run import Run
 
 SOURCES = {
     "family.py": 'from theirs.base import Base\n\n\nclass Mine(Base):\n    """Mine."""\n    gain = 1.0\n',
-    "base.py": "from robode.fields.chnode import CHNode\n\n\nclass Base(CHNode):\n    factor = 2.0\n",
+    "base.py": "from robode.families.chnode import CHNode\n\n\nclass Base(CHNode):\n    factor = 2.0\n",
     "data.py": (
         "from pathlib import Path\nfrom robode.data.toy import DoubleMoons\n\n\nclass Mine(DoubleMoons):\n"
         "    def points(self):\n        x, y = super().points()\n"
@@ -40,7 +40,7 @@ VERBS = {
 def package(tmp_path, monkeypatch) -> Path:
     """The folder of `theirs`, a trusted package with a family and a data set; ./conf names them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     monkeypatch.setenv("ROBODE_TRUST", "theirs")
     monkeypatch.syspath_prepend(tmp_path / "site")
     folder = tmp_path / "site" / "theirs"
@@ -49,7 +49,7 @@ def package(tmp_path, monkeypatch) -> Path:
         (folder / name).write_text(text)
     for group, known, target in (("model", "chnode", "family"), ("data", "double_moons", "data")):
         text = (conf_dir() / group / f"{known}.yaml").read_text()
-        words = {f"name: {known}": "name: mine", "robode.fields.chnode.CHNode": f"theirs.{target}.Mine"}
+        words = {f"name: {known}": "name: mine", "robode.families.chnode.CHNode": f"theirs.{target}.Mine"}
         for old, new in (words | {"robode.data.toy.DoubleMoons": f"theirs.{target}.Mine"}).items():
             text = text.replace(old, new)
         (tmp_path / "conf" / group).mkdir(parents=True)
@@ -63,7 +63,7 @@ def anew() -> None:
     """What a new process knows: nothing."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "theirs"]:
         del sys.modules[name]
-    if digests := sys.modules.get("robode.code_digest"):
+    if digests := sys.modules.get("robode.runs.code"):
         digests._digest.cache_clear()
         digests._read.cache_clear()
 
@@ -155,7 +155,7 @@ def test_rows_of_other_code_are_measured_again_and_never_shown_beside_others(pac
     assert len(rows) == len(before) + 1 and len(set(rows["code"])) == 2 and "" not in set(rows["code"])
     assert len(set(rows["weights"])) == 1
     assert "nothing to evaluate" in call(*VERBS["evaluate"], "code=any")[1]
-    from robode.report.records import newest
+    from robode.runs.records import newest
 
     assert newest(rows)["code"].tolist() == [rows["code"].iloc[-1]]
 
@@ -220,7 +220,7 @@ def test_another_word_for_code_is_refused(verb, call):
 def test_refusals_need_no_torch(package, call, run):
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     for words in ((*VERBS["evaluate"], "code=foo"), *VERBS.values()):
-        ask = f"import sys; from robode.cli import main; print(main({list(words)!r}), 'torch' in sys.modules)"
+        ask = f"import sys; from robode.cli.main import main; print(main({list(words)!r}), 'torch' in sys.modules)"
         place = {"PYTHONPATH": f"{Path(robode.__file__).parents[1]}:{package.parent}", "ROBODE_TRUST": "theirs"}
         done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, env=place)
         assert done.stdout.split() == ["2", "False"], done.stderr
@@ -243,14 +243,14 @@ def test_what_makes_the_weights_counts_and_what_draws_does_not(copied, tmp_path)
     (tmp_path / "config.json").write_text(
         json.dumps(
             {
-                "model": {"_target_": "robode.fields.chnode.CHNode"},
-                "suite": {"pgd": {"_target_": "robode.robustness.attacks.perturbations.PGD"}},
-                "protocol": {"_target_": "robode.robustness.protocols.Sound"},
+                "model": {"_target_": "robode.families.chnode.CHNode"},
+                "suite": {"pgd": {"_target_": "robode.attacks.perturbations.PGD"}},
+                "protocol": {"_target_": "robode.corruptions.protocols.Sound"},
             }
         )
     )
     ask = (
-        f"import json, sys; from robode.code_digest import *; "
+        f"import json, sys; from robode.runs.code import *; "
         f"plain = json.load(open({str(tmp_path / 'config.json')!r})); "
         "codes = measuring_codes(plain, plain['suite'], plain['protocol']); "
         "assert 'torch' not in sys.modules; print(training_code(plain), codes['pgd'], codes[''])"
@@ -291,7 +291,7 @@ def test_a_file_that_git_does_not_know_makes_a_checkout_dirty(copied):
     (copied.parent / ".gitignore").write_text("__pycache__/\nignored.py\n")
     git("add", "-A")
     git("-c", "user.name=n", "-c", "user.email=e@x", "commit", "-qm", "all")
-    ask = "from robode.environment import git_state; print(git_state()['dirty'])"
+    ask = "from robode.runs.environment import git_state; print(git_state()['dirty'])"
     (copied / "ignored.py").touch()
     assert python(copied.parent, ask) == "False"
     (copied / "fields" / "mine.py").write_text("new = 1\n")
@@ -311,7 +311,7 @@ def test_the_checkouts_of_trusted_packages_are_recorded(package, call):
 
 
 def test_digests_that_were_attested_are_equal(monkeypatch):
-    from robode import code_digest
+    from robode.runs import code as code_digest
 
     for each in json.loads(code_digest.ATTESTED.read_text()):
         assert set(each) == {"old", "new", "reason"} and each["old"] != each["new"] and each["reason"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from robode.config.instantiate import build, check_targets, resolve_targets
 from robode.errors import BadInput
-from robode.instantiate import build, check_targets, resolve_targets
 
 HOSTILE = [
     "torch.utils.collect_env.run",  # runs a shell
@@ -21,9 +21,9 @@ HOSTILE = [
     "torch.nn.functional.relu",
     "torch.nn",  # a module
     "lightning.pytorch.Trainer",  # a class, but none that a configuration describes
-    "robode.instantiate.build",
-    "robode.instantiate.os.system",  # a foreign function behind an allowed name
-    "robode.runs.subprocess.Popen",  # a foreign class behind an allowed name
+    "robode.config.instantiate.build",
+    "robode.config.instantiate.os.system",  # a foreign function behind an allowed name
+    "robode.runs.run.subprocess.Popen",  # a foreign class behind an allowed name
     "torch.nn.Linear.forward",
     "torch.nn.Linear.__class__",
     "torch.nn.Missing",

@@ -13,13 +13,13 @@ from problems import eye, norm2, randn, random_field, rk4, skew_matrix, smallest
 from torch import Tensor
 
 from robode.errors import BadInput, JobFailed
-from robode.fields.node import MLPField
+from robode.families.node import MLPField
+from robode.integrators.implicit_midpoint import ImplicitMidpoint
+from robode.integrators.one_step import ETD, IMEX, Euler, Integrator, SymplecticEuler
+from robode.integrators.runge_kutta import RK4, Dopri5, Midpoint
+from robode.linalg.activations import named_activation
 from robode.ode import bounds
-from robode.ode.activations import named_activation
-from robode.ode.implicit import ImplicitMidpoint
-from robode.ode.integrators import ETD, IMEX, Euler, Integrator, SymplecticEuler
-from robode.ode.runge_kutta import RK4, Dopri5, Midpoint
-from robode.ode.vector_field import GradientField, OneLayerField
+from robode.ode.field import GradientField, OneLayerField
 
 EXACT_MIDPOINT = ImplicitMidpoint(tolerance=1e-13)
 METHODS: list[tuple[Integrator, int]] = [

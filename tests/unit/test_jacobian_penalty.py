@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_runs import composed
 
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.network import build_network
 from robode.objectives.jacobian_penalty import JacobianPenalty

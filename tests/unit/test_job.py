@@ -7,10 +7,10 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from robode import job as module
 from robode.errors import BadInput, Busy, JobFailed
-from robode.job import Watch, job, machine, turn
-from robode.runs import Run, create
+from robode.runs import job as module
+from robode.runs.job import Watch, job, machine, turn
+from robode.runs.run import Run, create
 
 CONFIG = OmegaConf.create({"model": {"name": "chnode"}, "depth": 8, "seed": 3, "run": None})
 CONSOLE = Console(quiet=True)

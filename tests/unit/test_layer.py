@@ -11,11 +11,11 @@ import torch
 from problems import eye, norm2, randn, random_field, skew_matrix
 from torch import Tensor
 
-from robode.fields.node import MLPField
-from robode.ode.activations import ACTIVATIONS, LEAK, Activation, named_activation
-from robode.ode.integrators import ETD, IMEX, Euler, GainIntegrator, Integrator
+from robode.families.node import MLPField
+from robode.integrators.one_step import ETD, IMEX, Euler, GainIntegrator, Integrator
+from robode.linalg.activations import ACTIVATIONS, LEAK, Activation, named_activation
+from robode.ode.field import OneLayerField
 from robode.ode.layer import Layer, vertices, weighted_products
-from robode.ode.vector_field import OneLayerField
 
 # An argument where the slope is at its supremum, and one where it is (almost) zero, for each activation.
 STEEP_AND_FLAT = {"tanh": (0.0, 40.0), "relu": (1.0, -1.0), "sigmoid": (0.0, 90.0), "softplus": (60.0, -90.0)}

@@ -10,10 +10,10 @@ from small_runs import composed
 
 from robode.data.batches import in_units
 from robode.network import build_network
-from robode.report.lecture import GradientFlow2D, Potential
-from robode.report.poster import Adversarial
-from robode.robustness.adversarial_samples import FILE, AdversarialSamples
-from robode.robustness.wasserstein import Wasserstein
+from robode.papers.figures.lecture import GradientFlow2D, Potential
+from robode.papers.figures.poster import Adversarial
+from robode.quantities.adversarial_samples import FILE, AdversarialSamples
+from robode.quantities.wasserstein import Wasserstein
 from robode.training.assembly import build_data
 
 DIGITS = ("data=mnist5k", "data.limit_train=40", "depth=2", "model=resnet", "trainer.threads=1")

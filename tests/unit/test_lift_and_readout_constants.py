@@ -9,12 +9,12 @@ import torch
 from problems import norm2, randn
 from torch.nn import functional
 
-from robode.data.facts import DataFacts
-from robode.fields.chnode import CHNode
+from robode.certificates.radius import embed_lipschitz, row_distances
+from robode.data.info import DataFacts
+from robode.families.chnode import CHNode
+from robode.integrators.one_step import ETD
+from robode.linalg.convolution import conv_norm
 from robode.network import Network
-from robode.ode.integrators import ETD
-from robode.ode.linear import conv_norm
-from robode.robustness.certificates import embed_lipschitz, row_distances
 from robode.tasks.classification import Classification
 
 GREY = DataFacts((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))

@@ -11,10 +11,10 @@ import torch
 from problems import norm2
 from torch import Tensor, nn
 
+from robode.certificates.lipschitz import LAYERS, factors, last_matrix, lipschitz
+from robode.certificates.slopes import ACTIVATIONS
 from robode.errors import BadInput
 from robode.network import Normalise
-from robode.robustness.activations import ACTIVATIONS
-from robode.robustness.lipschitz import LAYERS, factors, last_matrix, lipschitz
 
 IMAGE = (3, 6, 8)
 

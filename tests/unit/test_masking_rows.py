@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from robode.robustness import masking_checks as checks
-from robode.robustness.masking_rows import Attacked, Climb, Evidence, Panel, judge, settled
+from robode.masking import checks
+from robode.masking.rows import Attacked, Climb, Evidence, Panel, judge, settled
 
 N = 1000
 CHOSEN = torch.arange(0, N, 5)  # every fifth sample: shares of the panel are those of all

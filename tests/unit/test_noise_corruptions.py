@@ -6,12 +6,12 @@ import torch
 from skimage.util import random_noise
 from torch import nn
 
-from robode.data.facts import DataFacts
+from robode.config.levels import check_repeats, check_suite
+from robode.corruptions.noise import BLOCK, base_noise
+from robode.corruptions.perturbation import Batch, Clean, ClipOnly, Gaussian, Perturbation, SaltAndPepper
+from robode.corruptions.protocols import ChNode2022, EvaluationProtocol, Sound
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.robustness.corruptions import Batch, Clean, ClipOnly, Gaussian, Perturbation, SaltAndPepper
-from robode.robustness.levels import check_repeats, check_suite
-from robode.robustness.noise import BLOCK, base_noise
-from robode.robustness.protocols import ChNode2022, EvaluationProtocol, Sound
 from robode.tasks.classification import Classification
 
 FACTS = DataFacts((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from robode.data.facts import DataFacts
+from robode.corruptions.noise import BLOCK
+from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
+from robode.corruptions.protocols import ChNode2022, Sound
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.robustness.corruptions import Clean, Gaussian, SaltAndPepper
-from robode.robustness.noise import BLOCK
-from robode.robustness.protocols import ChNode2022, Sound
-from robode.robustness.suite import evaluate_suite, sample_grid
+from robode.evaluation.suite import evaluate_suite, sample_grid
 from robode.tasks.classification import Classification
 
 IMAGES = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))

@@ -10,12 +10,12 @@ import torch
 from problems import norm2, randn
 
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.layered import LayeredFlow
-from robode.fields.resnet import ResNet
-from robode.ode.integrators import ETD, Euler, SymplecticEuler
-from robode.ode.norms import clipped, largest_eigenvalue
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.layered import LayeredFlow
+from robode.families.resnet import ResNet
+from robode.integrators.one_step import ETD, Euler, SymplecticEuler
+from robode.linalg.norms import clipped, largest_eigenvalue
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

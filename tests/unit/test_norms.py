@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import randn
 
-from robode.ode.norms import gram_norm_squared, largest_eigenvalue, smallest_eigenvalue, spectral_norms
+from robode.linalg.norms import gram_norm_squared, largest_eigenvalue, smallest_eigenvalue, spectral_norms
 
 
 def known(n: int, singular: list[float], seed: int) -> torch.Tensor:

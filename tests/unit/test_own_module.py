@@ -9,13 +9,13 @@ import pytest
 import torch
 from small_runs import composed
 
-from robode.subject import subject
+from robode.evaluation.target import subject
 
 FACTORY = """
 from robode.data.toy import SixPoints
-from robode.fields.chnode import CHNode
+from robode.families.chnode import CHNode
 from robode.network import Network
-from robode.ode.integrators import ETD
+from robode.integrators.one_step import ETD
 
 def make():
     return Network(SixPoints().facts, CHNode(2, 3, ETD()))

@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from robode.code_digest import measuring_codes, training_code
-from robode.environment import FILE
 from robode.errors import BadInput
 from robode.files import write_json
-from robode.paper.collect import Shelf, collect, left_out
-from robode.paper.plan import Job
-from robode.paper.published import restore
-from robode.paper.spec import About, Column, Item, Row
-from robode.report import records
-from robode.runs import Run, create
+from robode.papers.collect import Shelf, collect, left_out
+from robode.papers.plan import Job
+from robode.papers.published import restore
+from robode.papers.spec import About, Column, Item, Row
+from robode.runs import records
+from robode.runs.code import measuring_codes, training_code
+from robode.runs.environment import FILE
+from robode.runs.run import Run, create
 from robode.tasks.measure import CLASSIFICATION
 
 COLUMNS = {

@@ -10,16 +10,16 @@ import pytest
 import yaml
 from matplotlib.patches import Circle
 
-from robode.instantiate import build
-from robode.paper.collect import RUNS, VALUES
-from robode.paper.reading import load
-from robode.report import journal
-from robode.report.fig1 import Regions
-from robode.report.fig2 import Corrupted
-from robode.report.fig3 import Sensitivities
-from robode.report.records import BSM_COLUMNS, METRIC_COLUMNS
-from robode.report.settling import Settling
-from robode.report.tradeoff import Tradeoff
+from robode.config.instantiate import build
+from robode.papers.collect import RUNS, VALUES
+from robode.papers.figures.fig1 import Regions
+from robode.papers.figures.fig2 import Corrupted
+from robode.papers.figures.fig3 import Sensitivities
+from robode.papers.figures.settling import Settling
+from robode.papers.figures.tradeoff import Tradeoff
+from robode.papers.reading import load
+from robode.runs import journal
+from robode.runs.records import BSM_COLUMNS, METRIC_COLUMNS
 
 FIGURES = (Regions(), Corrupted(), Sensitivities(), Settling(), Tradeoff({"κ": "model.kappa", "T": "horizon"}))
 

@@ -11,7 +11,7 @@ import yaml
 from small_tables import COLUMNS, DIFFERENCES, ITEM, SEEDS, collected, run_folder
 
 from robode.errors import BadInput
-from robode.paper.published import restore
+from robode.papers.published import restore
 from robode.report import tables_text
 from robode.report.cells import build_table, ours, summary
 from robode.report.compare import CELL_COLUMNS, compare, tally

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from robode.config.listing import options
 from robode.errors import BadInput
-from robode.listing import options
-from robode.paper.reading import find_item, items, load, read
-from robode.paper.selection import REPORTS, select
-from robode.paper.spec import Column
+from robode.papers.reading import find_item, items, load, read
+from robode.papers.selection import REPORTS, select
+from robode.papers.spec import Column
 
 # Table I, typed from the paper anew: N, network, then train, test, N(0, .05), N(0, .2), s&p .05, s&p .2
 PRINTED = """

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.data.toy import SixPoints
 from robode.errors import BadInput
-from robode.fields.chnode import CHNode
+from robode.evaluation.measure import build_measurement
+from robode.families.chnode import CHNode
 from robode.files import write_json
-from robode.measurement import build_measurement
+from robode.integrators.one_step import Euler
+from robode.masking.signs import Believable
 from robode.network import Network
-from robode.ode.integrators import Euler
-from robode.report import journal, records
-from robode.report.records import BSM_COLUMNS, METRIC_COLUMNS
-from robode.report.settling import last_change
-from robode.robustness.adversarial_samples import AdversarialSamples
-from robode.robustness.masking import Believable
-from robode.robustness.noise_samples import NoiseSamples
-from robode.robustness.plane import Field2D
-from robode.robustness.quantities import EpsR
-from robode.robustness.training_logs import BSMExtremes, GammaSettles, TrainingCost
-from robode.runs import Run
+from robode.papers.figures.settling import last_change
+from robode.quantities.adversarial_samples import AdversarialSamples
+from robode.quantities.noise_samples import NoiseSamples
+from robode.quantities.plane import Field2D
+from robode.quantities.quantity import EpsR
+from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost
+from robode.runs import journal, records
+from robode.runs.records import BSM_COLUMNS, METRIC_COLUMNS
+from robode.runs.run import Run
 from robode.tasks.classification import Classification
 
 IMAGES, POINTS = (
@@ -57,12 +57,12 @@ def log_gamma(folder, values, steps_an_epoch=10):
 
 def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_for_each_network(tmp_path, six, network):
     suite = {
-        "clean": {"_target_": "robode.robustness.corruptions.Clean", "suite": "clean"},
-        "eps_r": {"_target_": "robode.robustness.quantities.EpsR", "gap": 0.05},
-        "noise_samples": {"_target_": "robode.robustness.noise_samples.NoiseSamples"},
+        "clean": {"_target_": "robode.corruptions.perturbation.Clean", "suite": "clean"},
+        "eps_r": {"_target_": "robode.quantities.quantity.EpsR", "gap": 0.05},
+        "noise_samples": {"_target_": "robode.quantities.noise_samples.NoiseSamples"},
     }
     config = {
-        "suite": suite, "protocol": {"_target_": "robode.robustness.protocols.Sound"}, "repeats": 1, "seed": 3,
+        "suite": suite, "protocol": {"_target_": "robode.corruptions.protocols.Sound"}, "repeats": 1, "seed": 3,
         "model": {"name": "chnode"}, "data": {"name": "six_points"}, "integrator": {"name": "euler"}, "depth": 3,
     }  # fmt: skip
     measurement = build_measurement(config, six.facts)

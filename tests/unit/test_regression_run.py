@@ -8,16 +8,16 @@ import pytest
 from small_runs import composed
 
 from robode.errors import BadInput
-from robode.evaluate import run_evaluation
-from robode.report import records
 from robode.report.paper_page import write_runs_report
-from robode.report.scores import read_scores
-from robode.runs import Run, find
+from robode.runs import records
+from robode.runs.run import Run, find
+from robode.runs.scores import read_scores
 from robode.tasks.measure import measure_named
 from robode.tasks.regression import Regression
-from robode.train import run_training
 from robode.training.assembly import assemble
 from robode.training.checkpoints import read_checkpoint
+from robode.verbs.evaluate import run_evaluation
+from robode.verbs.train import run_training
 
 WORDS = (
     "data=pendulum", "data.source.train=300", "data.source.test=100", "data.validation=60", "model=resnet", "depth=2",

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 import robode.report
 from robode.errors import JobFailed
-from robode.report import records, style
+from robode.report import style
 from robode.report.figures import bsm_norms, training_curves
 from robode.report.noise_curve import score_against_noise, score_by_epoch
 from robode.report.pictures import noise_grid
+from robode.runs import records
 
 
 def metrics(*series: tuple[str, list[float]], per_epoch: int = 2) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pytest
 from small_tables import result_row as row
 
 from robode.errors import JobFailed
-from robode.report import journal, records
+from robode.runs import journal, records
 
 
 def test_a_file_cut_at_any_byte_is_read_and_repaired(tmp_path):

@@ -10,9 +10,10 @@ import yaml
 from rich.console import Console
 
 from robode.errors import JobFailed
-from robode.report import journal, records, tables
+from robode.report import tables
 from robode.report.draw import draw_figures
 from robode.report.page import write_page
+from robode.runs import journal, records
 from robode.tasks.measure import CLASSIFICATION
 
 

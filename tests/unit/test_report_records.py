@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from small_tables import result_row as row
 
 from robode.errors import JobFailed
-from robode.report import journal, records
+from robode.runs import journal, records
 from robode.tasks.intervals import wilson
 from robode.tasks.regression import Regression
 

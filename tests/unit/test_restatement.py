@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from robode.composition import Request, compose_jobs, hydra_session
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.resnet import ResNet
+from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.resnet import ResNet
+from robode.integrators.one_step import Euler
 from robode.ode.flow import Constrained
-from robode.ode.integrators import Euler
 from robode.training.assembly import Parts, assemble
 from robode.training.callbacks import constrained
 

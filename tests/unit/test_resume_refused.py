@@ -6,14 +6,14 @@ from omegaconf import OmegaConf
 from small_runs import train
 
 from robode.errors import BadInput, JobFailed
-from robode.resume import _lengths
+from robode.training.resume import _lengths
 
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     """Runs go into tmp_path; figures have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
 
 
 def test_resume_of_a_finished_run_only_evaluates(run_of_one_epoch):

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 
+from robode.config.instantiate import build
 from robode.errors import BadInput
-from robode.instantiate import build
-from robode.paper.reading import items
-from robode.report.robust_curve import ATTACKS, RobustCurve, shares
+from robode.papers.figures.robust_curve import ATTACKS, RobustCurve, shares
+from robode.papers.reading import items
 from robode.report.statistics import estimate
 from robode.report.style import PALETTE, save
 from robode.tasks.measure import CLASSIFICATION
@@ -122,7 +122,7 @@ def test_the_lectures_figures_have_the_printed_numbers_of_their_rows():
 @pytest.mark.parametrize("wrong", [{"printed": 5}, {"printed": {"ResNet": 5}}, {"attacks": 5}])
 def test_a_figure_that_was_set_up_wrongly_is_one_line(wrong):
     with pytest.raises(BadInput):
-        build({"_target_": "robode.report.robust_curve.RobustCurve", **wrong})
+        build({"_target_": "robode.papers.figures.robust_curve.RobustCurve", **wrong})
 
 
 def test_all_panels_have_the_same_size_so_that_slopes_compare():

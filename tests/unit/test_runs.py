@@ -7,11 +7,11 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from robode.environment import relative_argv
 from robode.errors import BadInput, JobFailed
 from robode.files import write_json
-from robode.identity import run_id
-from robode.runs import Run, check_name, checkpoint_path, create, find, locate, set_aside
+from robode.runs.environment import relative_argv
+from robode.runs.identity import run_id
+from robode.runs.run import Run, check_name, checkpoint_path, create, find, locate, set_aside
 
 DATA = "0123456789ab"
 CONFIG = {
@@ -166,3 +166,15 @@ def test_warning_is_kept_once():
 def test_command_line_is_kept_without_absolute_paths(tmp_path):
     argv = ["/usr/bin/robode", "train", f"data.root={tmp_path}/data", "depth=4", str(tmp_path / "conf")]
     assert relative_argv(argv) == ["robode", "train", "data.root=data", "depth=4", "conf"]
+
+
+def test_a_run_folder_of_an_earlier_version_opens_in_todays_words():
+    """A class that has moved is found by its name, model.ends is encoder and head; what is of others stays."""
+    run = made(
+        model={"name": "hdnn", "_target_": "robode.fields.elsewhere.HDNN", "ends": "orthonormal"},
+        optimizer={"optimizer": {"_target_": "torch.optim.Adam"}},
+    )
+    found = run.config()
+    assert found.model._target_ == "robode.families.hdnn.HDNN" and "ends" not in found.model
+    assert found.head._target_ == "robode.heads.Orthonormal"
+    assert found.optimizer.optimizer._target_ == "torch.optim.Adam"

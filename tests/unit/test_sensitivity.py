@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from robode.fields.chnode import CHNode
-from robode.fields.hdnn import HDNN
-from robode.fields.node import Node
-from robode.fields.resnet import ResNet
+from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
+from robode.families.node import Node
+from robode.families.resnet import ResNet
+from robode.integrators.implicit_midpoint import ImplicitMidpoint
+from robode.integrators.one_step import ETD, Euler, SymplecticEuler
+from robode.integrators.runge_kutta import RK4, Dopri5
 from robode.ode.flow import Flow, from_columns, to_columns
-from robode.ode.implicit import ImplicitMidpoint
-from robode.ode.integrators import ETD, Euler, SymplecticEuler
-from robode.ode.runge_kutta import RK4, Dopri5
 from robode.ode.sensitivity import bsm_norms
 
 FLOWS = {

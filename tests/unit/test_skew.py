@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from problems import KINDS, eye, norm2, randn, skew_matrix
 
 from robode.errors import BadInput
-from robode.ode.skew import Skew, canonical, j2, skew
+from robode.linalg.skew import Skew, canonical, j2, skew
 
 SIZES = [(kind, n) for kind in KINDS for n in (2, 3, 5, 8) if kind != "canonical" or n % 2 == 0]
 

@@ -10,13 +10,13 @@ import torch
 from scipy.stats import binom, norm
 from torch import Tensor, nn
 
-from robode.data.facts import DataFacts
+from robode.certificates.smoothing import ABSTAIN, Smoothing, certified_radius, lower_confidence_bound
+from robode.corruptions.noise import Draws
+from robode.corruptions.perturbation import Clean
+from robode.corruptions.protocols import Sound
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.robustness.corruptions import Clean
-from robode.robustness.noise import Draws
-from robode.robustness.protocols import Sound
-from robode.robustness.smoothing import ABSTAIN, Smoothing, certified_radius, lower_confidence_bound
-from robode.robustness.suite import evaluate_suite
+from robode.evaluation.suite import evaluate_suite
 from robode.tasks.classification import Classification
 
 POINTS = DataFacts((6,), (0.0,) * 6, (1.0,) * 6, None, Classification(("a", "b")))
@@ -111,8 +111,8 @@ def test_counts_depend_on_the_seed_but_not_on_batches_or_other_networks() -> Non
 
 
 def test_noise_that_comes_in_pieces_is_the_same_for_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robode.robustness.smoothing.ENTRIES", 50 * 6 * 7)  # seven draws at a time
-    monkeypatch.setattr("robode.robustness.smoothing.FORWARD", 11)
+    monkeypatch.setattr("robode.certificates.smoothing.ENTRIES", 50 * 6 * 7)  # seven draws at a time
+    monkeypatch.setattr("robode.certificates.smoothing.FORWARD", 11)
     network, x = linear()
     suite = Smoothing([0.2], sigma=0.5, n0=20, n=100, alpha=0.01)
     with torch.no_grad():

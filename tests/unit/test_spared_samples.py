@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from robode.data.facts import DataFacts
+from robode.attacks import apgd
+from robode.attacks.attack import Attack
+from robode.attacks.perturbations import AutoAttack
+from robode.certificates.radius import certified_radii
+from robode.corruptions.perturbation import Clean
+from robode.corruptions.protocols import Sound
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.robustness.attacks import apgd
-from robode.robustness.attacks.attack import Attack
-from robode.robustness.attacks.perturbations import AutoAttack
-from robode.robustness.certificates import certified_radii
-from robode.robustness.corruptions import Clean
-from robode.robustness.evaluation import evaluation_digest
-from robode.robustness.protocols import Sound
-from robode.robustness.suite import evaluate_suite
+from robode.evaluation.digest import evaluation_digest
+from robode.evaluation.suite import evaluate_suite
 from robode.tasks.classification import Classification
 
 FACTS = DataFacts((1, 5, 5), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
@@ -64,7 +64,7 @@ def test_a_certificate_that_is_wrong_would_be_seen(monkeypatch):
     network, x, labels = problem()
     honest, fooled = Watched(), Watched()
     fooled.spare_certified()
-    monkeypatch.setattr("robode.robustness.certificates.certified_radii", lambda *_: torch.full((len(x),), 9.0))
+    monkeypatch.setattr("robode.certificates.radius.certified_radii", lambda *_: torch.full((len(x),), 9.0))
     assert counts(fooled, network, x, labels) > counts(honest, network, x, labels)
     assert fooled._given == []
 

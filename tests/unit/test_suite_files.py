@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from robode.data.facts import DataFacts
-from robode.robustness.corruptions import Clean
+from robode.corruptions.perturbation import Clean
+from robode.data.info import DataFacts
 from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"

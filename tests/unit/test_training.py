@@ -8,21 +8,21 @@ import torch
 from small_runs import SMALL, composed, train
 
 from robode.errors import BadInput, JobFailed
-from robode.evaluate import run_evaluation
-from robode.measurement import warnings_about, weights_digest
+from robode.evaluation.measure import warnings_about, weights_digest
 from robode.network import build_network
-from robode.report.records import COLUMNS, read_bsm, read_metrics, read_rows
-from robode.runs import Run, find
+from robode.runs.records import COLUMNS, read_bsm, read_metrics, read_rows
+from robode.runs.run import Run, find
 from robode.training.assembly import assemble, build_data
 from robode.training.checkpoints import load_weights, read_checkpoint
 from robode.training.module import Training
+from robode.verbs.evaluate import run_evaluation
 
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     """Runs go into tmp_path; figures have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
 
 
 def network_of(run: Run, checkpoint):

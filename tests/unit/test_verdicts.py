@@ -13,15 +13,16 @@ from small_runs import composed, train
 from torch import nn
 
 from robode.errors import BadInput
-from robode.evaluate import measured
-from robode.paper.lacking import lacking
+from robode.evaluation.target import Subject, _description
+from robode.masking import panel as masking_panel
+from robode.masking import verdicts as masking_verdicts
+from robode.masking.file import FILE, key_of, read_part, suspicions
+from robode.masking.signs import Believable, read_records
+from robode.papers.missing import lacking
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
-from robode.robustness import masking_panel, masking_verdicts
-from robode.robustness.masking import Believable, read_records
-from robode.robustness.masking_file import FILE, key_of, read_part, suspicions
-from robode.runs import Run
-from robode.subject import Subject, _description
+from robode.runs.run import Run
+from robode.verbs.evaluate import measured
 
 QUICK = ("suite=attacks_quick", "suite.fgsm_linf.eps=0.1", "suite.pgd_linf.eps=0.1", "suite.pgd_l2.eps=0.6")
 LINF = (*QUICK[:3], "~suite.pgd_l2")
@@ -127,7 +128,7 @@ def test_a_row_that_comes_later_speaks_against_those_before(tmp_path):
 
 def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     run = train("epochs=1", "suite=attacks_quick", "~suite.fgsm_linf", "~suite.pgd_l2", "suite.pgd_linf.eps=0.1")
     (verdict,) = read_part(run.folder, "verdicts")
     assert f"pgd_linf eps 0.1: {100 * verdict['left']:.1f} % left — {verdict['verdict']}" in capsys.readouterr().out

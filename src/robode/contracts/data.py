@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robode.data.batches import TensorBatches, in_units
-from robode.data.facts import Source
+from robode.data.info import Source
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
@@ -24,7 +24,7 @@ def facts_agree_with_each_other(data: DataModule) -> list[str]:
     """Known without a file: outputs of the task, one mean and one std a channel, and bounds for images alone."""
     source: object = data.source
     if not isinstance(source, Source):
-        return [f"{type(source).__name__} is no robode.data.facts.Source"]
+        return [f"{type(source).__name__} is no robode.data.info.Source"]
     facts, found = data.facts, []
     if len(facts.shape) not in (1, 3) or min(facts.shape) < 1:
         return [f"facts.shape is {facts.shape}, expected (d,) for vectors or (C, H, W) for images"]

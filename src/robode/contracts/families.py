@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robode.allowed import check_node, spec_of
+from robode.certificates.radius import constants
+from robode.config.allowed import check_node, spec_of
 from robode.contracts.findings import held
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.network import Network, build_network
 from robode.ode.flow import Constrained
 from robode.ode.sensitivity import bsm_norms
-from robode.robustness.certificates import constants
 from robode.tasks.classification import Classification
 
 Node = Mapping[str, Any]

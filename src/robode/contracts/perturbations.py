@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robode.attacks.balls import NORMS, length
+from robode.corruptions.noise import Draws, base_noise
+from robode.corruptions.perturbation import Batch, Curve, Perturbation
+from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import in_units
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.robustness.attacks.balls import NORMS, length
-from robode.robustness.copies import DRAWS, evaluating
-from robode.robustness.corruptions import Batch, Curve, Perturbation
-from robode.robustness.noise import Draws, base_noise
-from robode.robustness.protocols import EvaluationProtocol
-from robode.robustness.suite import evaluate_suite, refusals
+from robode.evaluation.copies import DRAWS, evaluating
+from robode.evaluation.suite import evaluate_suite, refusals
 from robode.tasks.classification import Classification
 
 N, REPEATS, SEED = 117, 3, 5
@@ -250,9 +250,9 @@ def rows(scene: Scene, suite: dict[str, Perturbation], **options: Any) -> list[d
 
 def scene_for(kind: str, protocol: EvaluationProtocol) -> Scene:
     """Samples of a kind of `FACTS` with labels, and a small network."""
-    from robode.fields.hdnn import HDNN
+    from robode.families.hdnn import HDNN
+    from robode.integrators.one_step import Euler
     from robode.network import Network
-    from robode.ode.integrators import Euler
 
     facts, generator = FACTS[kind], torch.Generator().manual_seed(3)
     shape = (N, *facts.shape)

@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from robode.config.instantiate import build, inside
 from robode.contracts import data as of_data
 from robode.contracts import families, perturbations
 from robode.contracts.families import KINDS, Family, fitting
 from robode.contracts.findings import Finding, held
 from robode.contracts.perturbations import FACTS, Case, hurried, refusal, scene_for
-from robode.data.checks import check_limit, check_validation, missing_files
+from robode.corruptions.perturbation import Perturbation
+from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.module import DataModule
+from robode.data.validation import check_limit, check_validation, missing_files
 from robode.errors import BadInput
 from robode.foreign import reason
-from robode.instantiate import build, inside
-from robode.robustness.corruptions import Perturbation
-from robode.robustness.protocols import ChNode2022, Sound
-from robode.robustness.quantities import Quantity
+from robode.quantities.quantity import Quantity
 
 if TYPE_CHECKING:
-    from robode.check import Described
+    from robode.contracts.check import Described
 
 BATCH = 100
 

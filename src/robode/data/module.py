@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from robode.data.batches import EpochOrder, TensorBatches, placed
-from robode.data.checks import check_limit, check_validation
-from robode.data.facts import DataFacts, Samples, Source
+from robode.data.info import DataFacts, Samples, Source
+from robode.data.validation import check_limit, check_validation
 from robode.errors import BadInput
 
 SPLIT_SEED = 2022

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robode.data.facts import Samples, Source
+from robode.data.info import Samples, Source
 
 
 def places(n: int, count: int) -> Tensor:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from robode.data.checks import NETWORK_TIMEOUT, cannot_download, missing_files, reachable
-from robode.data.facts import DataFacts, Samples, Source
+from robode.data.info import DataFacts, Samples, Source
 from robode.data.module import SPLIT_SEED, stratified
+from robode.data.validation import NETWORK_TIMEOUT, cannot_download, missing_files, reachable
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
 

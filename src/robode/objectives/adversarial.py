@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robode.attacks.balls import NORMS
+from robode.attacks.pgd import pgd
+from robode.corruptions.noise import Draws
 from robode.errors import BadInput
+from robode.evaluation.copies import evaluating
 from robode.network import Network
 from robode.objectives.objective import OfClasses
-from robode.robustness.attacks.balls import NORMS
-from robode.robustness.attacks.pgd import pgd
-from robode.robustness.copies import evaluating
-from robode.robustness.noise import Draws
 
 
 class Adversarial(OfClasses):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
+from robode.integrators.implicit_midpoint import ImplicitMidpoint
 from robode.network import Network
 from robode.objectives.objective import Objective
-from robode.ode.implicit import ImplicitMidpoint
 
 
 class JacobianPenalty(Objective):

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.network import Network
 from robode.objectives.objective import OfClasses
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.network import Network
 from robode.objectives.objective import Objective
 from robode.tasks.regression import Regression

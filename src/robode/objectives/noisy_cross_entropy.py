@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robode.config.levels import noise_levels
+from robode.corruptions.perturbation import Batch, Gaussian
+from robode.corruptions.protocols import EvaluationProtocol
 from robode.errors import BadInput
 from robode.network import Network
 from robode.objectives.objective import OfClasses
-from robode.robustness.corruptions import Batch, Gaussian
-from robode.robustness.levels import noise_levels
-from robode.robustness.protocols import EvaluationProtocol
 
 
 class NoisyCrossEntropy(OfClasses):

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from robode.data.facts import DataFacts
+from robode.data.info import DataFacts
 from robode.network import Network
 from robode.tasks.classification import Classification
 

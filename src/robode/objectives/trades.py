@@ -6,14 +6,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from robode.attacks.balls import Region, step_direction
+from robode.attacks.pgd import TRAVEL
+from robode.attacks.problem import attacking, gradient
 from robode.errors import BadInput
+from robode.evaluation.copies import evaluating
 from robode.network import Network
 from robode.objectives.adversarial import check_attack, fresh_draws
 from robode.objectives.objective import OfClasses
-from robode.robustness.attacks.balls import Region, step_direction
-from robode.robustness.attacks.pgd import TRAVEL
-from robode.robustness.attacks.problem import attacking, gradient
-from robode.robustness.copies import evaluating
 
 START = 1e-3
 """Standard deviation of the first change: at x itself KL is at its minimum and has no gradient."""

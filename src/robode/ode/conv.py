@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robode.errors import BadInput
-from robode.ode.activations import Activation
+from robode.linalg.activations import Activation
+from robode.linalg.convolution import conv_norm
+from robode.linalg.norms import host_may_look, largest_eigenvalue
 from robode.ode.bounds import Scalar
-from robode.ode.linear import conv_norm
-from robode.ode.norms import host_may_look, largest_eigenvalue
+from robode.ode.field import VectorField
 from robode.ode.step import Step
-from robode.ode.vector_field import VectorField
 
 PROOF = 5e-4  # by how much `norms_squared` may exceed the largest of the matrices: a thousand times float32's rounding
 ITERATIONS, GUESSES = 10, 4

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.ode.activations import Activation
+from robode.linalg.activations import Activation
 
 # Rounding of a sum of a few hundred float64 products, relative to the sum of their sizes; 2^-53 is 1.1e-16.
 ROUNDING = 1e-12

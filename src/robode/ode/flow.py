@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput, JobFailed
+from robode.integrators.one_step import Integrator
 from robode.ode.bounds import Scalar, value
+from robode.ode.field import VectorField
 from robode.ode.guarantees import BOUNDED, Guarantee
-from robode.ode.integrators import Integrator
 from robode.ode.step import Step
-from robode.ode.vector_field import VectorField
 
 
 @runtime_checkable

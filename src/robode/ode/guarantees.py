@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.ode.vector_field import GradientField
+from robode.ode.field import GradientField
 
 if TYPE_CHECKING:
     from robode.ode.flow import Flow

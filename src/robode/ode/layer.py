@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robode.ode.activations import Activation
+from robode.linalg.activations import Activation
+from robode.linalg.norms import ROUNDING, spectral_norms
 from robode.ode.enclosure import Enclosure
-from robode.ode.norms import ROUNDING, spectral_norms
 from robode.ode.step import Step
 
 # 2^width matrices are factorised: 1 024 small ones at most. Above it, the class bounds of bounds.py take over.

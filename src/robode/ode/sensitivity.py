@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robode.linalg.singular import largest_singular_values
 from robode.ode.flow import Flow, to_columns
 from robode.ode.layer import SMALL
-from robode.ode.singular import largest_singular_values
 
 
 @dataclass(frozen=True)

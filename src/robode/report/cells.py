@@ -13,7 +13,7 @@ from robode.report import statistics
 from robode.report.compare import tally
 
 if TYPE_CHECKING:
-    from robode.paper.spec import Item
+    from robode.papers.spec import Item
 
 MARK, SUSPICIOUS = "†", "‡"
 NOTHING = "–"

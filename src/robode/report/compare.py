@@ -14,8 +14,8 @@ import yaml
 from robode.report import statistics
 
 if TYPE_CHECKING:
-    from robode.paper.collect import Collected
-    from robode.paper.spec import Column, Item, Row
+    from robode.papers.collect import Collected
+    from robode.papers.spec import Column, Item, Row
 
 CELL_COLUMNS = (
     "row", "label", "group", "column", "unit", "printed", "mean", "std", "n", "t_low", "t_high", "pi_low", "pi_high",

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from robode.errors import JobFailed
-from robode.report import attack_curve, figures, noise_curve, pictures, records, tables
+from robode.report import attack_curve, figures, noise_curve, pictures, tables
 from robode.report.style import save
+from robode.runs import records
 from robode.tasks.measure import CLASSIFICATION, Measure
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,10 @@ import pandas as pd
 import yaml
 
 from robode.errors import JobFailed
-from robode.report import records, tables
+from robode.report import tables
 from robode.report.html import picture, write_html
 from robode.report.masking_section import masking_section
+from robode.runs import records
 from robode.tasks.measure import Measure
 
 # stem of a figure → its title and what to read off it; the page keeps this order. {score}: what the task calls its

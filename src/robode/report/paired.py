@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from robode.errors import JobFailed
-from robode.report.scores import read_scores, scores_path
 from robode.report.statistics import paired_test
+from robode.runs.scores import read_scores, scores_path
 from robode.tasks.measure import measure_named
 
 if TYPE_CHECKING:
-    from robode.paper.collect import Collected
-    from robode.paper.spec import Item, Row
+    from robode.papers.collect import Collected
+    from robode.papers.spec import Item, Row
 
 SIGNIFICANT = 0.05
 # two networks saw the same noisy copy of the same samples where these agree

@@ -21,8 +21,8 @@ from robode.report.style import save, write_text, write_whole
 from robode.tasks.measure import Measure, measure_named
 
 if TYPE_CHECKING:
-    from robode.paper.collect import Collected
-    from robode.paper.spec import Column, Item
+    from robode.papers.collect import Collected
+    from robode.papers.spec import Column, Item
 
 SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "undecided": "?", "not run": "○", "": ""}
 _TEXTS = ("size", "variant", "about_variant", "label", "command")

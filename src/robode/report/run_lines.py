@@ -11,10 +11,10 @@ import pandas as pd
 
 from robode.report import tables
 from robode.report.html import without_places
-from robode.runs import OUTPUTS
+from robode.runs.run import OUTPUTS
 
 if TYPE_CHECKING:
-    from robode.paper.spec import Column, Item
+    from robode.papers.spec import Column, Item
 
 _ABOVE = 3  # outputs/reports/<paper>/<item>
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from robode.code_digest import canonical, recorded
-from robode.identity import config_hash, differences
-from robode.instantiate import to_plain
-from robode.origin import ANY
-from robode.paper.collect import Collected, Shelf, collect, newest
-from robode.paper.plan import Job
-from robode.paper.spec import About, Column, Item, Row
-from robode.report import records
-from robode.runs import Run
+from robode.config.instantiate import to_plain
+from robode.papers.collect import Collected, Shelf, collect, newest
+from robode.papers.plan import Job
+from robode.papers.spec import About, Column, Item, Row
+from robode.runs import records
+from robode.runs.code import canonical, recorded
+from robode.runs.identity import config_hash, differences
+from robode.runs.origin import ANY
+from robode.runs.run import Run
 
 _SAID = ("model.name", "depth", "data.name", "seed")  # by label and group
 _NAMED = 2  # so many differing keys fit into a label

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.special import bdtr, stdtrit
 
 from robode.errors import BadInput
-from robode.identity import differences
+from robode.runs.identity import differences
 
 LEVEL = 0.95
 WIDEST = 10.0

@@ -12,14 +12,14 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from robode.checks import check_loggers, check_monitors
-from robode.data.facts import DataFacts
+from robode.config.instantiate import build, build_each, resolve_targets, to_plain
+from robode.config.validate import check_loggers, check_monitors
+from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.instantiate import build, build_each, resolve_targets, to_plain
 from robode.network import Network, build_network
 from robode.objectives.objective import Objective
-from robode.runs import Run
+from robode.runs.run import Run
 from robode.training.callbacks import ProjectConstraints
 from robode.training.checkpoints import Checkpoints
 from robode.training.module import Training

@@ -14,9 +14,9 @@ from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
 from robode.ode.flow import Constrained, Flow
 from robode.ode.sensitivity import BSM, bsm_norms
-from robode.report import journal
-from robode.report.records import BSM_COLUMNS
-from robode.runs import Run
+from robode.runs import journal
+from robode.runs.records import BSM_COLUMNS
+from robode.runs.run import Run
 from robode.training.module import Training, looks
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from robode.report import journal
-from robode.report.records import METRIC_COLUMNS
+from robode.runs import journal
+from robode.runs.records import METRIC_COLUMNS
 
 SECONDS_BETWEEN_WRITES = 5.0
 

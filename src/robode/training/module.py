@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from robode.checks import check_optimizer
+from robode.config.instantiate import build
+from robode.config.validate import check_optimizer
 from robode.errors import BadInput
-from robode.instantiate import build
 from robode.network import Network
 from robode.objectives.objective import Objective
-from robode.runs import Run
+from robode.runs.run import Run
 from robode.training.guard import blown_up
 
 LOOK_EVERY = 50  # On a GPU each look at the loss waits for the device; on a CPU it costs nothing.

@@ -18,7 +18,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 import robode
-from robode.runs import Run
+from robode.runs.run import Run
 
 RUN_DIR, RESUMED = "ROBODE_RUN_DIR", "ROBODE_RESUMED"
 SECONDS_TO_FINISH = 30.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lightning import Callback, Trainer
 
 from robode.errors import BadInput
-from robode.measurement import build_measurement
-from robode.report.records import append_rows, widen
+from robode.evaluation.measure import build_measurement
+from robode.runs.records import append_rows, widen
 from robode.training.module import Training
 
 

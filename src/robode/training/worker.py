@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from robode.environment import threads_of
 from robode.errors import BadInput, JobFailed
-from robode.runs import Run
+from robode.runs.environment import threads_of
+from robode.runs.run import Run
 from robode.training.assembly import assemble
 from robode.training.processes import RESUMED, RUN_DIR
 from robode.training.trainer import fit

@@ -9,16 +9,16 @@ from shapes_lab.damped import Damped, DampedField
 from shapes_lab.perturbations import Coin, Dim
 from shapes_lab.squares import Squares
 
-from robode.data.facts import Samples
+from robode.corruptions.perturbation import Curve
+from robode.data.info import Samples
 from robode.encoders import Dense
 from robode.errors import BadInput
 from robode.heads import Linear
+from robode.integrators.one_step import Integrator
+from robode.ode.field import OneLayerField
 from robode.ode.flow import Flow
 from robode.ode.guarantees import NONEXPANSIVE
-from robode.ode.integrators import Integrator
 from robode.ode.step import Step
-from robode.ode.vector_field import OneLayerField
-from robode.robustness.corruptions import Curve
 
 # ---- families -------------------------------------------------------------------------------------------------------
 

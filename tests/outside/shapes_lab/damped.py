@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from robode.fields.layered import LayeredFlow
+from robode.families.layered import LayeredFlow
+from robode.ode.field import OneLayerField, VectorField
 from robode.ode.step import identity_like
-from robode.ode.vector_field import OneLayerField, VectorField
 
 
 @dataclass(frozen=True)

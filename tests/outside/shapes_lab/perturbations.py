@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from robode.robustness.attacks.attack import Attack
-from robode.robustness.attacks.balls import inside
-from robode.robustness.corruptions import Batch, Corruption, clip
+from robode.attacks.attack import Attack
+from robode.attacks.balls import inside
+from robode.corruptions.perturbation import Batch, Corruption, clip
 
 
 class Dim(Corruption):

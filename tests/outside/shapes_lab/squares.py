@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robode.data.facts import DataFacts, Samples, Source
+from robode.data.info import DataFacts, Samples, Source
 from robode.tasks.classification import Classification
 
 

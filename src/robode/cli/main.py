@@ -1,0 +1,251 @@
+"""The command ``robode``: verbs, help, exit codes. Standard library only until a verb needs more.
+
+Exit codes: 0 done; 1 a job failed; 2 bad input; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from robode import __version__
+from robode.errors import BadInput
+
+if TYPE_CHECKING:
+    from robode.cli.outcome import Outcome
+    from robode.config.compose import Request
+
+USAGE = """\
+usage: robode <verb> [key=value ...]
+
+  train       train a network, evaluate it under noise, write figures and a report
+  evaluate    evaluate a trained run again, without training: robode evaluate run=RUN suite=noise
+  certify     certified Lipschitz constants and accuracy of a run, or of your own module: robode certify run=RUN
+  export      weights as safetensors with their certificate: robode export run=RUN to=FOLDER
+  reproduce   a table or figure of a paper, beside the print: robode reproduce chnode_2022/table1 size=smoke
+  report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
+  check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
+  list        what can be chosen: models, data, suites, integrators, experiments, papers, protocols, trainers
+  completion  print the completion script of a shell: bash, zsh or fish
+
+  robode <verb> --help explains a verb;  robode --version prints the version
+"""
+COMPOSED = ("train", "evaluate", "certify", "export")  # verbs with a primary configuration of their name
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except BrokenPipeError:  # `robode list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from robode.cli.outcome import failure
+
+        outcome = failure(error)
+        return _complain(outcome.error, outcome.code)
+
+
+def _dispatch(words: list[str]) -> int:
+    verb, rest = (words[0], words[1:]) if words else ("--help", [])
+    if verb in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if verb == "--version":
+        print(f"robode {__version__}")
+        return 0
+    if verb == "list":
+        from robode.config.listing import run_list
+
+        return run_list(rest)
+    if verb == "check":
+        return _run_check(rest)
+    if verb == "completion":
+        from robode.cli.completion import run_completion
+
+        return run_completion(rest)
+    if verb in COMPOSED:
+        return _run_verb(verb, rest)
+    if verb in ("reproduce", "report"):
+        return _run_paper_verb(verb, rest)
+    raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, reproduce, report, check, list or completion")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{self.prog}: {message}")
+
+
+def _run_verb(verb: str, words: list[str]) -> int:
+    parser = _Parser(prog=f"robode {verb}", add_help=False, allow_abbrev=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--config-dir", action="append", default=[])
+    parser.add_argument("--cfg", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        from robode.config.listing import verb_help
+
+        print(verb_help(verb, given.config_dir))
+        return 0
+    from robode.config.compose import Request
+
+    folders = tuple(os.path.abspath(folder) for folder in given.config_dir)
+    request = Request(verb, tuple(given.overrides), given.multirun, folders)
+    if given.dry_run:
+        return _dry_run(request)
+    return _show(request) if given.cfg else _run(request)
+
+
+def _run_paper_verb(verb: str, words: list[str]) -> int:
+    parser = _Parser(prog=f"robode {verb}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", action="append", default=[])
+    parser.add_argument("-h", "--help", action="store_true")
+    if verb == "reproduce":
+        parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("words", nargs="*")
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        from robode.papers.usage import usage
+
+        print(usage(verb, given.config_dir))
+        return 0
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see _run
+    folders = tuple(os.path.abspath(folder) for folder in given.config_dir)
+    with _termination() as received:
+        try:
+            if verb == "report":
+                from robode.verbs.report import run_report
+
+                return run_report(given.words, folders)
+            from robode.verbs.reproduce import run_reproduce
+
+            return run_reproduce(given.words, folders, given.dry_run)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            return _stopped(stop, received)
+
+
+def _run_check(words: list[str]) -> int:
+    from robode.contracts.check import HELP, run_check
+
+    parser = _Parser(prog="robode check", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", action="append", default=[])
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("package", nargs="?")
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        print(HELP)
+        return 0
+    with _termination() as received:
+        try:
+            return run_check(given.package, given.config_dir)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            return _stopped(stop, received)
+
+
+def _show(request: "Request") -> int:
+    from omegaconf import OmegaConf
+
+    from robode.config.compose import compose_jobs, hydra_session
+
+    with hydra_session(request.verb) as session:
+        print("---\n".join(OmegaConf.to_yaml(cfg) for cfg in compose_jobs(session, request)), end="")
+    return 0
+
+
+def _dry_run(request: "Request") -> int:
+    """What would be done: every job with its run, its state and what it will cost; nothing is written."""
+    from robode.config.compose import compose_jobs, hydra_session
+    from robode.config.validate import check_jobs
+
+    with hydra_session(request.verb) as session:
+        configs = compose_jobs(session, request)
+        check_jobs(request.verb, configs)
+    if any(cfg.get("module") for cfg in configs):
+        raise BadInput("--dry-run: speaks of runs only; leave it out, a module has no training to wait for")
+    from robode.training.forecast import forecast, show
+
+    show(forecast(request.verb, configs))
+    return 0
+
+
+def _run(request: "Request") -> int:
+    """Look at every job, then run them; nothing is written before all of them have been found good."""
+    # Before torch starts its threads: threads that spin for long while they wait starve each other where another
+    # process wants a core (a 2 s epoch took 33 s); short spinning costs a few per cent on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    from robode.cli.jobs import run_jobs
+    from robode.config.compose import compose_jobs, hydra_session
+    from robode.config.validate import check_jobs
+
+    with hydra_session(request.verb) as session, _termination() as received:
+        try:
+            configs = compose_jobs(session, request)
+            check_jobs(request.verb, configs)
+            if request.verb == "train" and len(configs) > 1:
+                from robode.training.forecast import queue
+
+                queue(configs)
+            return _summary(request, run_jobs(session, request))
+        except (KeyboardInterrupt, SystemExit) as stop:
+            return _stopped(stop, received)
+
+
+@contextmanager
+def _termination() -> Iterator[list[int]]:
+    """SIGTERM ends a job the way Ctrl-C does (the run is marked and can be resumed); yields what came."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def terminate(signum: int, frame: Any) -> None:
+        received.append(signum)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stopped(stop: BaseException, received: list[int]) -> int:
+    """Exit code of a job that a signal ended; Lightning turns KeyboardInterrupt into SystemExit."""
+    if received:
+        return _complain("terminated", TERMINATED)
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__context__
+    if cause is None:
+        raise stop
+    return _complain("interrupted", INTERRUPTED)
+
+
+def _summary(request: "Request", outcomes: "list[Outcome]") -> int:
+    """Say how the jobs ended. Exit code: the job's own, or 1 for a sweep with failures."""
+    failed = [(number, outcome) for number, outcome in enumerate(outcomes) if outcome.code]
+    if not request.multirun or len(outcomes) == 1:
+        return _complain(failed[0][1].error, failed[0][1].code) if failed else 0
+    from robode.cli.outcome import summary
+
+    summary(outcomes)
+    for number, outcome in failed:
+        _complain(f"job {number} ({' '.join(outcome.overrides)}): {outcome.error}", 1)
+    return 1 if failed else 0
+
+
+def _complain(line: str, code: int) -> int:
+    print(f"robode: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,124 @@
+"""Hydra's and OmegaConf's complaints as one sentence: what came, what was expected, which key to change."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from robode.config.schema import expected_type, words
+
+
+def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of every key in a plain tree, branches included."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from flat_keys(value, f"{prefix}{key}.")
+
+
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """The known dotted key that was probably meant: the same last name elsewhere, or a similar spelling."""
+    last_names = {key.split(".")[-1]: key for key in sorted(known, key=len, reverse=True)}
+    last = word.split(".")[-1]
+    if word == last and word in last_names:
+        return last_names[word]
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+    if near:
+        return near[0]
+    near = difflib.get_close_matches(last, list(last_names), n=1, cutoff=0.8)
+    return last_names[near[0]] if near else None
+
+
+def unknown_key(verb: str, key: str, known: Sequence[str]) -> str:
+    """One line for a key that the verb does not have.
+
+    Args:
+        known: dotted names of all keys of the composed configuration.
+    """
+    if "@" in key:
+        return f"'{key}': a group is chosen by its name alone: {key.split('@')[0]}=…"
+    if key in known:
+        return f"'{key}': the value has keys that '{key}' does not have"
+    known = [name for name in known if not name.endswith("_target_")]
+    guess = closest(key, known)
+    if guess is not None:
+        return f"unknown key '{key}': did you mean '{guess}'?"
+    parent = key
+    while "." in parent:
+        parent = parent.rpartition(".")[0]
+        children = [name for name in known if name.rpartition(".")[0] == parent]
+        if children:
+            return f"unknown key '{key}': '{parent}' has {', '.join(children)}"
+    return f"unknown key '{key}': robode {verb} takes {', '.join(words(verb))}"
+
+
+def unknown_choice(group: str, choice: str, choices: Sequence[str]) -> str:
+    """One line for a group option that does not exist."""
+    near = difflib.get_close_matches(choice, choices, n=1, cutoff=0.6)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{group}={choice}: unknown {group}; {hint}choose one of: {', '.join(choices) or '(none found)'}"
+
+
+def one_choice(verb: str, override: str, values: Sequence[str]) -> str:
+    """One line for a list where a single option is expected."""
+    key = override.partition("=")[0]
+    return f"{override}: expected one {key}; for a job each: robode {verb} -m {key}={','.join(values)}"
+
+
+def group_and_choice(file: str) -> tuple[str, str]:
+    """``experiment/paper/table`` → ``experiment``, ``paper/table``; Hydra's own groups have two parts."""
+    cut = file.index("/", len("hydra/") if file.startswith("hydra/") else 0)
+    return file[:cut], file[cut + 1 :]
+
+
+def key_not_found(error: Exception) -> tuple[str, str] | None:
+    """Where (empty for the command line) and which key, if Hydra complains of a key that does not exist."""
+    text = str(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return "", match[1]
+    if match := re.search(r"In '([^']+)': ConfigKeyError.*\nKey '([^']+)' not in", text):
+        return f"{match[1]}.yaml: ", match[2]
+    if (match := re.search(r"Error merging override \+*([^=]+)=", text)) and "not in" in str(error.__cause__):
+        return "", match[1]
+    return None
+
+
+def sentence(verb: str, error: Exception) -> str:
+    """One line for any other complaint of Hydra's."""
+    text = str(error)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: cannot be read as YAML ({error.problem})"
+    if match := re.search(r"Error parsing override '(.*)'", text):
+        return f"{match[1]}: expected key=value, for example depth=8"
+    if match := re.search(r"^\w*NoViableAltException: (.*)", text):
+        return f"{match[1]}: cannot be read as key=value; are all quotes and brackets closed?"
+    if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"+{match[1]}: {match[1]} is a key already; write it without the +"
+    if match := re.search(r"(?:value for argument|Sweep parameters) '(.+?)'(?: req|\n)", text):
+        key, _, value = match[1].partition("=")
+        return f"{match[1]}: several values need -m (a sweep); a list is written {key}=[{value}]"
+    if match := re.search(r"Error merging override (.+)", text):
+        return _wrong_type(verb, match[1], first_line(error.__cause__ or error))
+    if match := re.search(r"In '([^']+)': \w+ raised while composing.*\n(.+)(?:\n +full_key: (.+))?", text):
+        return f"{match[1]}.yaml: {match[3] or 'a value'}: {match[2]}"
+    return f"the configuration cannot be composed: {first_line(error)}"
+
+
+def _wrong_type(verb: str, override: str, reason: str) -> str:
+    key, _, value = override.lstrip("+").partition("=")
+    expected = expected_type(verb, key)
+    return f"{override}: {key} must be {expected}, got '{value}'" if expected else f"{override}: {reason}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line that says something, of an exception or of what caused it."""
+    current: BaseException | None = error
+    while current is not None:
+        lines = [line.strip() for line in str(current).splitlines() if line.strip()]
+        if lines:
+            return lines[0]
+        current = current.__cause__
+    return type(error).__name__

@@ -1,0 +1,41 @@
+"""Where the configuration is read from: the project's own ``conf/`` and the folders a user adds."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from robode.errors import BadInput
+
+
+def conf_dir() -> Path:
+    """The project's own configuration: inside an installed package, or beside ``src`` in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise BadInput(f"the installation is incomplete: no conf/train.yaml near {package}; install robode again")
+
+
+def user_conf_dirs(named: Sequence[str] = ()) -> list[Path]:
+    """Further configuration folders, in the order in which they are searched after the project's own.
+
+    Args:
+        named: the values of ``--config-dir``.
+
+    Returns:
+        ``named``, then ``./conf`` where there is one, then the folders in ``$ROBODE_CONFIG_PATH``.
+
+    Raises:
+        BadInput: a folder that was asked for by name does not exist.
+    """
+    from_environment = [p for p in os.environ.get("ROBODE_CONFIG_PATH", "").split(os.pathsep) if p]
+    for source, paths in (("--config-dir", named), ("ROBODE_CONFIG_PATH", from_environment)):
+        for path in paths:
+            if not Path(path).is_dir():
+                raise BadInput(f"{source}: expected a folder with YAML files, '{path}' is not a folder")
+    candidates = [*named, *(["conf"] if Path("conf").is_dir() else []), *from_environment]
+    ours, found = conf_dir(), []
+    for folder in (Path(candidate).resolve() for candidate in candidates):
+        if folder != ours and folder not in found:
+            found.append(folder)
+    return found

@@ -1,0 +1,177 @@
+"""`robode check [PACKAGE]`: hold the contracts against what YAML files describe. Refusals need no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robode.config.instantiate import TRUST, inside, resolve_targets, targets, to_plain, trusted
+from robode.config.listing import options
+from robode.config.paths import conf_dir, user_conf_dirs
+from robode.errors import BadInput
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+    from robode.contracts.findings import Finding
+
+CARRIED = ("integrator", "encoder", "head")  # what is tried in a family of robode's
+GROUPS = ("model", "data", "suite", *CARRIED)
+CARRIERS = ("resnet", "hdnn", "chnode", "gradient_flow")
+
+HELP = f"""\
+usage: robode check [PACKAGE] [--config-dir DIR]
+
+Holds the contracts that robode's own parts are tested by against families, data sets, corruptions and attacks.
+
+  without PACKAGE    everything in robode's own configuration
+  PACKAGE            what the YAML files of yours name a class of that package for: model/, data/, suite/, integrator/,
+                     encoder/ and head/ in ./conf, --config-dir and $ROBODE_CONFIG_PATH; the package can be imported
+                     and is named in the environment variable {TRUST}
+
+  --config-dir DIR   more YAML files
+  --help             this text
+
+Each thing is built small, and has one row: how many contracts were held against it, and ok or what is broken.
+Exit code: 0 all hold, 1 a contract is broken, 2 bad input."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A YAML file of a group. configs: plain wholes as `robode train` composes them with this file chosen: of a family
+    one for each integrator of its list, of an integrator, an encoder or a head one for each of `CARRIERS`."""
+
+    group: str
+    name: str
+    file: Path
+    configs: tuple[Mapping[str, Any], ...]
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """What the file describes."""
+        return dict(self.configs[0][self.group])
+
+
+def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:
+    """Check all that a package of the user's brings, or robode's own configuration; print a table.
+
+    Returns:
+        0, or 1 if a contract is broken.
+
+    Raises:
+        BadInput: a package that is not trusted, not there or not described by any YAML, or a class that cannot be
+            imported.
+    """
+    found = ours() if package is None else theirs(package, config_dirs)
+    for each in found:
+        resolve_targets(each.node)
+    from rich.console import Console
+
+    from robode.contracts.subjects import findings
+    from robode.training.progress import bar
+
+    console, rows = Console(), []
+    with bar(console) as shown:
+        task = shown.add_task("checking", total=len(found), note="")
+        for each in found:
+            shown.update(task, note=f"{each.group}={each.name}")
+            rows += findings(each, package)
+            shown.advance(task)
+    _print(rows)
+    return 1 if any(row.violations for row in rows) else 0
+
+
+def ours() -> list[Described]:
+    """Everything in robode's own configuration."""
+    return list(_composed([(group, name) for group in GROUPS for name in options(group)], ()))
+
+
+def theirs(package: str, config_dirs: Sequence[str]) -> list[Described]:
+    """What the user's YAML files name a class of the package for. Raises `BadInput`."""
+    if not all(part.isidentifier() for part in package.split(".")):
+        raise BadInput(f"robode check {package}: expected the name of a package")
+    if inside(package, ("robode",)):
+        raise BadInput(f"robode check {package}: robode's own parts are checked by 'robode check', without a package")
+    if not inside(package, trusted()):
+        raise BadInput(f"robode check {package}: the package is not trusted; set {TRUST}={package} in the environment")
+    if find_spec(package.split(".")[0]) is None:
+        raise BadInput(f"robode check {package}: the package cannot be imported; install it or set PYTHONPATH")
+    folders = user_conf_dirs(config_dirs)
+    files = [(group, file.relative_to(folder / group).with_suffix("").as_posix())
+             for folder in folders for group in GROUPS for file in sorted((folder / group).rglob("*.yaml"))
+             if _speaks_of(file, package)]  # fmt: skip
+    found = [each for each in _composed(files, config_dirs) if named(each.node, package)]
+    if not found:
+        looked = ", ".join(str(folder) for folder in folders) or "no folder: there is no ./conf"
+        raise BadInput(
+            f"robode check {package}: no YAML file names a class of it; looked for {', '.join(GROUPS)} in {looked} "
+            "(--config-dir and ROBODE_CONFIG_PATH add folders)"
+        )
+    return found
+
+
+def named(node: Any, package: str) -> bool:
+    """Whether a class of the package stands anywhere in a node."""
+    return any(isinstance(target, str) and inside(target, (package,)) for target in targets(node))
+
+
+def _speaks_of(file: Path, package: str) -> bool:
+    """Whether a file may name the package, itself or through another one; the others are not even composed."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    return package in text or "defaults" in text
+
+
+def _composed(files: Sequence[tuple[str, str]], config_dirs: Sequence[str]) -> Iterator[Described]:
+    """Each file as the command line would choose it. Raises `BadInput` for a file that cannot be composed."""
+    from robode.config.compose import hydra_session
+
+    folders = tuple(os.path.abspath(folder) for folder in config_dirs)
+    with hydra_session("train") as session:
+        for group, name in dict.fromkeys(files):
+            first = _compose(session, (f"{group}={name}",), folders)
+            words: list[str] = []
+            if group == "model":
+                words = [f"integrator={each}" for each in first[group].get("integrators") or ()]
+            elif group in CARRIED:
+                words = [f"model={each}" for each in CARRIERS]
+            configs = tuple(_compose(session, (f"{group}={name}", word), folders) for word in words)
+            yield Described(group, name, _file(group, name, folders), configs or (first,))
+
+
+def _compose(session: Hydra, words: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any]:
+    from robode.config.compose import Request, compose_jobs
+
+    (cfg,) = compose_jobs(session, Request("train", words, config_dirs=folders))
+    return dict(to_plain(cfg))
+
+
+def _file(group: str, name: str, config_dirs: Sequence[str]) -> Path:
+    """The one that is chosen where several folders have it: robode's own first."""
+    places = (folder / group / f"{name}.yaml" for folder in (conf_dir(), *user_conf_dirs(config_dirs)))
+    return next(place for place in places if place.is_file())
+
+
+def _print(rows: Sequence[Finding]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:  # one violation a line for grep
+        console = Console(width=250)
+    table = Table(box=None, header_style="bold")
+    table.add_column("what", no_wrap=True)
+    table.add_column("contracts", justify="right")
+    table.add_column("found", overflow="fold")
+    for row in rows:
+        lines = row.violations or (row.note or "ok",)
+        table.add_row(escape(row.what), str(row.contracts), escape(lines[0]))
+        for line in lines[1:]:
+            table.add_row("", "", escape(line))
+    console.print(table)
+    broken = sum(bool(row.violations) for row in rows)
+    print(f"check: {len(rows)} checked, {f'{broken} with a broken contract' if broken else 'ok'}")

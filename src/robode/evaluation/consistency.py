@@ -1,0 +1,81 @@
+"""What is certified within r is no better than what attacks of length <= r leave, and that no better than the clean
+score, on the same samples: checked after each evaluation.
+
+A violation means that a certificate, an attack or the counting is wrong. It is hardly rounding: `Certified` counts a
+sample only with room for many times what float32 adds (certificates.TIMES_ERROR), and scores that are no shares have
+ROOM. Deterministic certificates only; smoothing is about another network, and may be wrong with probability alpha.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robode.attacks.balls import INSIDE
+from robode.errors import JobFailed
+from robode.runs.code import network_of
+from robode.runs.records import read_rows
+from robode.runs.scores import read_scores, scores_path
+from robode.tasks.measure import Measure, measure_named
+
+Row = dict[str, Any]
+ROOM = 1e-4
+"""Relative: what float32 adds to an error."""
+
+
+def check_invariant(folder: Path, weights: str, split: str, code: str) -> None:
+    """Look at all rows of a run's results.csv that are about these weights on this split, with their bits. code: only
+    where this code ran the network (`network_code`), because in other code it may be another function.
+
+    Raises:
+        JobFailed: a certified score was undercut, or the mean score is worse without an attack than under it.
+    """
+    rows = read_rows(folder / "results.csv")
+    rows = rows[(rows["weights"] == weights) & (rows["split"] == split) & (rows["code"].map(network_of) == code)]
+    attacks = rows[rows["severity_unit"] == "eps"]
+    for attack in _each(attacks):
+        _check_clean(rows, attack)
+    for certified in _each(rows[rows["perturbation"] == "certified"]):
+        within = attacks[attacks["norm"].isin(INSIDE) & (attacks["severity"] <= certified["severity"])]
+        for attack in _each(within[within["n"] == certified["n"]]):
+            _check_certified(folder, certified, attack)
+
+
+def _check_clean(rows: pd.DataFrame, attack: Row) -> None:
+    clean = rows[(rows["perturbation"] == "clean") & (rows["n"] == attack["n"])]
+    measure = measure_named(attack["task"])
+    if len(clean) and all(better(attack["score"], score, measure) for score in clean["score"]):
+        left, without = (measure.text(score) for score in (attack["score"], clean["score"].iloc[-1]))
+        raise JobFailed(
+            f"{_named(attack)} leaves {measure.score_name} {left} on {attack['n']} samples, better than {without} "
+            "without it: the attack counts wrongly"
+        )
+
+
+def _check_certified(folder: Path, certified: Row, attack: Row) -> None:
+    if not all(scores_path(folder, row).is_file() for row in (certified, attack)):  # rows of a copied results.csv
+        return
+    measure = measure_named(certified["task"])
+    broken = np.flatnonzero(better(read_scores(folder, certified), read_scores(folder, attack), measure))
+    if len(broken):
+        raise JobFailed(
+            f"{len(broken)} of {certified['n']} samples are certified at radius {certified['severity']:g} and broken "
+            f"by {_named(attack)}, first sample {broken[0]}: the certificate is wrong, or the attack leaves its ball"
+        )
+
+
+def better(a: Any, b: Any, measure: Measure) -> Any:
+    """Whether scores a are better than b, by more than rounding where they are no shares."""
+    room = 0.0 if measure.shares else ROOM * np.abs(b)
+    return a > b + room if measure.better == "higher" else a < b - room
+
+
+def _each(rows: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+def _named(attack: Row) -> str:
+    return f"{attack['perturbation']} ({attack['norm']}, eps={attack['severity']:g})"

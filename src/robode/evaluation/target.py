@@ -1,0 +1,187 @@
+"""What is measured without training it: a run's network, or anyone's nn.Module with a file of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from robode import __version__
+from robode.config.instantiate import TRUST, to_plain
+from robode.data.batches import in_units
+from robode.data.module import DataModule
+from robode.errors import BadInput, JobFailed
+from robode.evaluation.measure import weights_digest
+from robode.files import write_json
+from robode.foreign import blamed
+from robode.network import Network, build_network
+from robode.runs.origin import check_code, check_data
+from robode.runs.run import OUTPUTS, Run, checkpoint_path, find
+from robode.training.assembly import build_data
+from robode.training.checkpoints import load_weights
+
+MODULES = OUTPUTS / "modules"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, its data, and the folder that its results go to.
+
+    config: plain; of the run's training, or as much of one as describes the rows of a module. about: what a module's
+    folder says about it, in module.json; empty for a run. note: one line with † about a run of other code, or empty.
+    """
+
+    run: Run
+    network: nn.Module
+    data: DataModule
+    checkpoint: Path
+    config: Mapping[str, Any]
+    about: Mapping[str, Any]
+    note: str = ""
+
+    def make_folder(self) -> None:
+        """A run has one; a module gets outputs/modules/<name>-<digest>/. Raises `JobFailed` if the disk refuses."""
+        if self.about:
+            try:
+                self.run.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise JobFailed(f"cannot write {error.filename or self.run.folder}: {error.strerror}") from error
+            write_json(self.run.folder / "module.json", self.about)
+
+
+def subject(cfg: DictConfig) -> Subject:
+    """The subject of a command line of `evaluate` or `certify`; nothing is written.
+
+    Raises:
+        BadInput: no such run, module, checkpoint or data, or parts that do not belong together.
+    """
+    if cfg.module is not None:
+        return of_module(cfg)
+    found = of_run(cfg)
+    check_data(found.run, found.data.digest)
+    return found
+
+
+def of_run(cfg: DictConfig) -> Subject:
+    """The network of `cfg.run` with the weights of `cfg.checkpoint`; the data are not read.
+
+    Raises:
+        BadInput: no such run or checkpoint, or other code trained it and `cfg.code` is not "any".
+    """
+    return trained(cfg.run, cfg.checkpoint, cfg.code, (cfg.get("data") or {}).get("root"))
+
+
+def trained(where: str | Path, name: str = "best", code: str = "same", root: str | None = None) -> Subject:
+    """The network of a run (its folder, its name or a checkpoint in it) with the weights of the checkpoint `name`; the
+    data are not read. code: "any" takes a run of other code too; root: of its data, where they have moved.
+
+    Raises:
+        BadInput: no such run or checkpoint, or other code trained it.
+    """
+    run, named = find(where)
+    note = check_code(run, code)
+    checkpoint = checkpoint_path(run, named or name)
+    config = run.config()
+    if root is not None:
+        for node in (config.data, config.data.source):
+            if "root" in node:
+                node.root = root
+    data = build_data(config)
+    network = build_network(config, data.facts)
+    load_weights(checkpoint, network)
+    return Subject(run, network, data, checkpoint, to_plain(config), {}, note)
+
+
+def of_module(cfg: DictConfig) -> Subject:
+    """`cfg.module` (PACKAGE:FACTORY): what the factory returns, called without arguments, with the weights in the file
+    `cfg.checkpoint`; x in data units -> logits.
+
+    Raises:
+        BadInput: a package that is not trusted, a factory that is none, weights of another network, or a network that
+            does not give one logit a class for the data.
+    """
+    network = _made(cfg.module).cpu()
+    if not isinstance(network, Network):  # whose gamma and h stay in float64
+        network = network.float()
+    checkpoint = Path(cfg.checkpoint)
+    _load(network, checkpoint, cfg.module)
+    data = build_data(OmegaConf.create({"data": to_plain(cfg.data), "batch_size": cfg.batch_size, "seed": 0}))
+    data.prepare()
+    _check_logits(network, data, cfg.module)
+    name, weights = str(cfg.module).rpartition(":")[2], weights_digest(network)
+    digest = hashlib.sha256(f"{cfg.module} {weights} {data.digest}".encode()).hexdigest()[:8]
+    about = {"module": cfg.module, "checkpoint": checkpoint.name, "weights": weights, "data": data.name}
+    about |= {"data_digest": data.digest, "version": __version__}
+    model = {"name": name, "_target_": str(cfg.module).replace(":", ".")}  # where the digest of its code begins
+    described = _description(name, data) | {"model": model, "data": to_plain(cfg.data)}
+    return Subject(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, described, about)
+
+
+def _description(name: str, data: DataModule) -> dict[str, Any]:
+    """Of a module in the words of a run's configuration; what nobody knows is None."""
+    trainer = {"accelerator": "gpu" if torch.cuda.is_available() else "cpu", "precision": "32", "fast_dev_run": False}
+    unknown = dict.fromkeys(("depth", "seed", "suite", "protocol", "repeats"))
+    model, integrator = {"name": name}, {"name": ""}
+    return unknown | {"model": model, "integrator": integrator, "data": {"name": data.name}, "trainer": trainer}
+
+
+def _made(where: str) -> nn.Module:
+    """The module that PACKAGE:FACTORY makes."""
+    place, _, name = where.partition(":")
+    _check_trusted(where, place)
+    with blamed(f"module={where}: '{place}' cannot be imported"):
+        factory: Any = getattr(importlib.import_module(place), name, None)
+    if not callable(factory):
+        raise BadInput(f"module={where}: expected a function or a class called {name} in {place}")
+    # what the package has merely imported (subprocess.run) is not its own
+    _check_trusted(where, str(getattr(factory, "__module__", "")))
+    return _called(where, factory)
+
+
+def _called(where: str, factory: Callable[[], object]) -> nn.Module:
+    with blamed(f"module={where}: {where}() failed"):
+        made = factory()
+    if not isinstance(made, nn.Module):
+        raise BadInput(f"module={where}: expected a factory that returns a torch.nn.Module, got {type(made).__name__}")
+    return made.eval()
+
+
+def _check_trusted(where: str, home: str) -> None:
+    trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
+    if not any(home == package or home.startswith(package + ".") for package in trusted):
+        raise BadInput(
+            f"module={where}: '{home}' is not trusted to run code; to admit a package of your own set "
+            f"{TRUST}={where.partition(':')[0].partition('.')[0]} in the environment"
+        )
+
+
+def _load(network: nn.Module, path: Path, where: str) -> None:
+    """Weights from a state dict, bare or under "state_dict"; nothing in the file can run code."""
+    with blamed(f"checkpoint={path}: expected a state dict saved by torch.save"):  # zip, pickle, disk: all raise
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict):
+        raise BadInput(f"checkpoint={path}: expected a state dict, got a {type(state).__name__}")
+    try:
+        network.load_state_dict(state)
+    except (Exception, SystemExit) as error:  # a module may load in a way of its own
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[-1].strip()}"
+        raise BadInput(f"checkpoint={path}: holds another network than {where}() makes ({reason})") from error
+
+
+def _check_logits(network: nn.Module, data: DataModule, where: str) -> None:
+    x = in_units(data.split("test").x[:2])
+    expected = (len(x), data.facts.task.outputs)
+    with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad():
+        logits = network(x)
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise BadInput(f"module={where}: expected logits {expected} for data={data.name}, got {got}")

@@ -1,0 +1,226 @@
+"""Convolutional gradient flow: x+ = x - h W^T sigma(W x + b) with 3x3 convolutions W, in stages of falling resolution.
+
+The Jacobian I - h W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - h S ||W||^2, 1]: no layer expands while
+h S ||W||^2 <= 2. Source: Sherry et al., Designing stable neural networks using convex
+analysis and ODEs, 2023; Meunier et al., A dynamical system perspective for Lipschitz neural networks, 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robode.errors import BadInput
+from robode.integrators.one_step import MAX_SUBSTEPS, Euler, Integrator
+from robode.linalg.activations import named_activation
+from robode.linalg.norms import host_may_look
+from robode.linalg.orthonormal import orthonormal, random_orthonormal
+from robode.ode.conv import HALVINGS, ConvGradientField, Convolution, PixelMean, StageChange, norms_squared
+from robode.ode.flow import Flow
+from robode.ode.guarantees import NONEXPANSIVE
+from robode.ode.step import Chain, Step
+
+KERNEL = 3
+TYPICAL = 32  # image side for which initial weights are scaled
+ROOM = 2e-3  # by how much a shortened layer stays below the limit, so that a second projection finds nothing to do
+
+Shape = tuple[int, ...]
+
+
+class ConvGradientFlow(Flow):
+    """Layer j: in front of a stage's first one a StageChange, then Euler steps of h through ConvGradientField j.
+
+    width: channels of the first stage; growth: factor of the channels from one stage to the next.
+    layers: of each stage, adding up to depth; null = as equal as possible, later stages first.
+    expansion: channels c' of W x over those of x.
+    change: space_to_depth (an isometry before V), mean_pool (rescaled to norm 1) or max_pool.
+    pool: mean = the flow ends with sqrt(H W) times the mean over pixels (norm 1), (B, c, 1, 1); none = it does not.
+    step="auto" is h = 1; another h only rescales the weights.
+    integrator: euler. Its `substeps` are those of every layer, auto = as many as ||W_j|| needs.
+
+    Property: `project_` leaves h S ||W||^2 / substeps <= 2 and V orthonormal, for the size of image that `build`
+    was told, so neither a layer nor the flow expands. What it enforces is an upper bound in float32 that is cheap
+    enough for every step of an optimiser (`conv.norms_squared`); `step_bounds` takes the norms in float64 by singular
+    values and believes nothing, so a flow that does expand is shown as one.
+    """
+
+    guarantee = NONEXPANSIVE
+    solves_an_ode = False
+    pixelwise = False  # steps have no small Jacobians: nothing for bsm.csv
+    substeps: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        integrator: Integrator,
+        step: float | str = "auto",
+        horizon: float | None = None,
+        *,
+        activation: str = "relu",
+        stages: int = 3,
+        layers: Sequence[int] | None = None,
+        growth: int = 2,
+        expansion: int = 1,
+        change: str = "space_to_depth",
+        pool: str = "none",
+    ):
+        super().__init__(width, depth, integrator, step, horizon)
+        if not isinstance(integrator, Euler):
+            raise BadInput(f"integrator={integrator.name}: expected euler, whose steps are the layers of this model")
+        _check_counts(stages=stages, growth=growth, expansion=expansion)
+        _check_words(change=(change, HALVINGS), pool=(pool, ("none", "mean")))
+        self.activation = named_activation(activation)
+        self.layers, self.halving, self.pool = _split(depth, stages, layers), HALVINGS[change], pool
+        channels = [width * growth**k for k in range(stages)]
+        self.K, self.b, self.V = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
+        for k, (count, c) in enumerate(zip(self.layers, channels, strict=True)):
+            kernels, biases = _initial(count, c, expansion)
+            self.K.append(nn.Parameter(_scaled(kernels, float(self.limit) / norms_squared(kernels, TYPICAL, TYPICAL))))
+            self.b.append(nn.Parameter(biases))
+            if k > 0:
+                self.V.append(nn.Parameter(random_orthonormal(c, channels[k - 1] * self.halving.factor)))
+        if integrator.adaptive:
+            self.register_buffer("substeps", torch.ones(depth, dtype=torch.int64))
+        self.sizes: list[tuple[int, int]] = []
+
+    @property
+    def limit(self) -> Tensor:
+        """The largest ||W||^2 for which one Euler step of h does not expand."""
+        return 2 / (self.h * self.activation.slope_bound)
+
+    def build(self, shape: Shape) -> Shape:
+        """Tells the flow the shape (width, H, W) of the images it starts from, for which norms are certified from now
+        on, and projects. Returns the shape of its last state.
+
+        Raises:
+            BadInput: no images of that width, or sides that cannot be halved at every change of stage.
+        """
+        if len(shape) != 3:
+            raise BadInput("model=gradient_flow_conv: expected images, got vectors; choose other data or another model")
+        if shape[0] != self.width:
+            raise BadInput(f"model.width: expected the channels of the encoded images, {shape[0]}, got {self.width}")
+        changes = len(self.layers) - 1
+        if any(side < 1 or side % 2**changes for side in shape[1:]):
+            raise BadInput(
+                f"model.stages={changes + 1}: expected images whose sides {2**changes} divides (halved at each change "
+                f"of stage), got {shape[1]} x {shape[2]}"
+            )
+        self.sizes = [(shape[1] >> k, shape[2] >> k) for k in range(changes + 1)]
+        self.project_()
+        return (self.K[-1].shape[2], *((1, 1) if self.pool == "mean" else self.sizes[-1]))
+
+    def fields(self, context: Tensor | None = None) -> list[ConvGradientField]:
+        if not self.sizes:
+            raise BadInput("model=gradient_flow_conv: expected `build` before anything runs or is certified")
+        found = []
+        for kernels, biases, size in zip(self.K, self.b, self.sizes, strict=True):
+            layers = zip(kernels, biases, strict=True)
+            found += [ConvGradientField(Convolution(K), b, self.activation, size) for K, b in layers]
+        return found
+
+    def steps(self, context: Tensor | None = None) -> list[Step]:
+        """Layer by layer: the change of stage in front of a stage's first, and the mean behind the last, belong to
+        their layers."""
+        found: list[Step] = []
+        for j, field in enumerate(self.fields()):
+            stage = self._stage_that_begins(j)
+            parts: list[Step] = [StageChange(self.halving, self.V[stage - 1])] if stage else []
+            parts.append(self.method_of(j).step(field, j * self.h, self.h))
+            if j == self.depth - 1 and self.pool == "mean":
+                parts.append(PixelMean())
+            found.append(parts[0] if len(parts) == 1 else Chain(parts))
+        return found
+
+    def ode_bounds(self) -> list[float]:
+        """1 for each layer, times the constant of the change of stage in front of it."""
+        stages = map(self._stage_that_begins, range(self.depth))
+        return [StageChange(self.halving, self.V[stage - 1]).lipschitz() if stage else 1.0 for stage in stages]
+
+    def _stage_that_begins(self, j: int) -> int:
+        """The number of the stage whose first layer is layer j; 0 for other layers and for the first stage."""
+        firsts = {sum(self.layers[:k]): k for k in range(1, len(self.layers))}
+        return firsts.get(j, 0)
+
+    def method_of(self, j: int) -> Integrator:
+        """What layer j runs; with substeps=auto their number is read from the device."""
+        return Euler(int(self.substeps[j])) if self.adaptive else self.integrator
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether each layer's number of substeps follows its weights; it is then in the state dict."""
+        return isinstance(self.integrator, Euler) and self.integrator.adaptive
+
+    def enter(self, y: Tensor) -> Tensor:
+        if not self.sizes:
+            self.build(tuple(y.shape[1:]))
+        if tuple(y.shape[2:]) != self.sizes[0]:
+            raise BadInput(f"model=gradient_flow_conv: expected images {self.sizes[0]}, got {tuple(y.shape[2:])}")
+        return y
+
+    def properties(self) -> dict[str, float]:
+        most = {"substeps_max": float(self.substeps.max())} if self.adaptive else {}
+        return super().properties() | most
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Shortens the layers that would expand (or gives them more substeps), makes V orthonormal; the rest stays.
+
+        Idempotent; does nothing before `build`.
+        """
+        for stage in range(len(self.sizes)):
+            self._confine(stage)
+        for V in self.V:
+            V.copy_(orthonormal(V))
+
+    def _confine(self, stage: int) -> None:
+        """`project_` for the layers of a stage."""
+        reach = norms_squared(self.K[stage], *self.sizes[stage]) / self.limit
+        if self.adaptive:
+            substeps = reach.ceil().nan_to_num(MAX_SUBSTEPS).clamp(1, MAX_SUBSTEPS)
+            first = sum(self.layers[:stage])
+            self.substeps[first : first + len(substeps)] = substeps
+            reach = reach / substeps
+        beyond = reach > 1
+        if not host_may_look(reach) or bool(beyond.any()):
+            self.K[stage].copy_(_scaled(self.K[stage], torch.where(beyond, (1 - ROOM) / reach, 1.0)))
+
+
+def _check_counts(**numbers: int) -> None:
+    for key, number in numbers.items():
+        if type(number) is not int or number < 1:
+            raise BadInput(f"model.{key}: expected a whole number >= 1, got {number}")
+
+
+def _check_words(**chosen: tuple[str, Iterable[str]]) -> None:
+    for key, (word, words) in chosen.items():
+        if word not in words:
+            raise BadInput(f"model.{key}: expected one of {', '.join(words)}, got '{word}'")
+
+
+def _split(depth: int, stages: int, layers: Sequence[int] | None) -> list[int]:
+    """How many of the layers each stage has."""
+    if layers is None:
+        if depth < stages:
+            raise BadInput(f"depth: expected at least one layer for each of model.stages={stages}, got {depth}")
+        return [depth // stages + (k >= stages - depth % stages) for k in range(stages)]
+    if len(layers) != stages or sum(layers) != depth or any(type(count) is not int or count < 1 for count in layers):
+        raise BadInput(
+            f"model.layers: expected null or {stages} whole numbers >= 1 (model.stages) that add up to depth={depth}, "
+            f"got {list(layers)}"
+        )
+    return list(layers)
+
+
+def _initial(count: int, channels: int, expansion: int) -> tuple[Tensor, Tensor]:
+    """Gaussian kernels (count, c', c, 3, 3), and biases (count, c') as torch.nn.Conv2d draws them."""
+    kernels = torch.randn(count, expansion * channels, channels, KERNEL, KERNEL)
+    bound = (channels * KERNEL**2) ** -0.5
+    return kernels, torch.empty(kernels.shape[:2]).uniform_(-bound, bound)
+
+
+def _scaled(kernels: Tensor, squared: Tensor) -> Tensor:
+    """Each kernel times the root of its factor. kernels: (L, c', c, k, k); squared: (L)."""
+    return kernels * squared.sqrt().to(kernels.dtype)[:, None, None, None, None]

@@ -1,0 +1,95 @@
+"""1-Lipschitz residual layers: y+ = y - tau W^T sigma(W y + b), one step of the gradient flow y' = -W^T sigma(W y + b).
+
+The Jacobian I - tau W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - tau S ||W||^2, 1]: the layer never
+expands exactly when tau <= 2/(S ||W||^2). (Meunier et al. 2022; Sherry et al. 2024; docs/theory.md)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robode.errors import BadInput
+from robode.families.nonexpansive import NonexpansiveFlow
+from robode.linalg.activations import Activation
+from robode.linalg.norms import largest_eigenvalue
+from robode.ode.bounds import Scalar, value
+from robode.ode.field import VectorField
+from robode.ode.layer import affine
+
+
+@dataclass(frozen=True)
+class DescentField(VectorField):
+    """f(y) = -s W^T sigma(W y + b). W: (k, n), b: (k, 1); s >= 0 is a number, or a 0-d tensor with gradients."""
+
+    W: Tensor
+    b: Tensor
+    activation: Activation
+    s: Scalar = 1.0
+
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        return -self.s * (self.W.mT @ self.activation(affine(self.b, self.W, y)))
+
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+        D = self.activation.derivative(affine(self.b, self.W, y))
+        return -self.s * (self.W.mT @ (D.mT[..., None] * self.W))
+
+    def lognorm(self) -> float:
+        """Two solutions never separate: -W^T D W <= 0."""
+        return 0.0
+
+    def lipschitz(self) -> float:
+        """s S ||W||^2."""
+        return value(self.s) * self.activation.slope_bound * float(largest_eigenvalue(self.W))
+
+    def euler_lipschitz(self, h: float) -> float:
+        """max(1, |1 - h s S ||W||^2|): the spectrum's ends, where all slopes are 0 or S."""
+        return max(1.0, abs(1 - h * self.lipschitz()))
+
+
+class GradientFlow(NonexpansiveFlow):
+    """N layers y - tau_j W_j^T sigma(W_j y + b_j), W_j (k, n).
+
+    rows: k, at most the width; "auto" is half of it.
+    tau: "step", all tau_j are the step (auto: 2/S) and the rows of W_j are orthonormal, which keeps the length of
+      gradients where sigma' is 0 or S; or "learned", one tau_j a layer that starts at the step, and W_j without
+      constraints: `project_` keeps 0 <= tau_j <= 2/(S ||W_j||^2), with certified norms.
+    Property: no layer expands, at any iterate.
+    """
+
+    def __init__(self, *args: Any, rows: int | str = "auto", tau: str = "step", **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.confine_step(2 / self.activation.slope_bound)
+        number = max(self.width // 2, 1) if rows == "auto" else rows
+        if type(number) is not int or not 1 <= number <= self.width:
+            raise BadInput(f"model.rows: expected auto or a number from 1 to model.width={self.width}, got {rows}")
+        if tau not in ("step", "learned"):
+            raise BadInput(f"model.tau: expected step or learned, got '{tau}'")
+        self.start(number)
+        self.tau = nn.Parameter(torch.full((self.depth,), float(self.h))) if tau == "learned" else None
+        self.project_()
+
+    def fields(self, context: Tensor | None = None) -> list[DescentField]:
+        scales: Sequence[Scalar] = [1.0] * self.depth if self.tau is None else (self.tau / self.h).unbind(0)
+        layers = zip(self.W.unbind(0), self.b.unbind(0), scales, strict=True)
+        return [DescentField(W, b, self.activation, s) for W, b, s in layers]
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Restores orthonormal rows or, where tau is learned, 0 <= tau_j <= 2/(S ||W_j||^2). Idempotent."""
+        if self.tau is None:
+            super().project_()
+            return
+        longest = 2 / (self.activation.slope_bound * largest_eigenvalue(self.W).clamp_min(1e-30))
+        # a little inside: the division by h in `fields` and rounding to tau's precision may go the wrong way
+        inside = longest.to(self.tau.dtype) * (1 - 4 * torch.finfo(self.tau.dtype).eps)
+        self.tau.copy_(torch.minimum(self.tau.clamp_min(0), inside))
+
+    def properties(self) -> dict[str, float]:
+        """tau/1 … tau/N too, where they are learned."""
+        learned = [] if self.tau is None else self.tau.tolist()
+        return super().properties() | {f"tau/{j}": x for j, x in enumerate(learned, 1)}

@@ -1,0 +1,1 @@
+"""Linear maps with certified norms, and activations with certified slopes."""

@@ -1,0 +1,242 @@
+"""Signs that an attack failed because the gradients are hidden and not because the network is robust.
+
+Pure functions of what was found on n samples: which of them stay right under an attack, (n,) bool, their logits, their
+input gradients. Sources: Athalye, Carlini and Wagner, "Obfuscated gradients give a false sense of security", ICML 2018;
+Carlini et al., "On evaluating adversarial robustness", 2019; Pintor et al., "Indicators of attack failure", 2022.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robode.attacks.losses import margin
+from robode.report.tables import percent
+
+TOLERANCE = 0.01
+"""Share of the samples that may misbehave before a check fails, beside the sampling error."""
+
+SATURATED = 0.5
+"""Share of the samples whose cross-entropy may round to 0 although PGD on smaller logits finds more."""
+
+LOSSES_DIFFER = 0.05
+"""Share of the samples that another loss may find on an honest network: PGD with one loss is not the best attack."""
+
+SIGMA = 2.0
+"""Standard errors that count as sampling error."""
+
+VANISHED = "the input gradients vanish"
+
+SAME = 0.01
+"""Relative difference of two evaluations of one gradient: far above rounding, far below noise."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found (value) and what is allowed (threshold), both shares of the samples; passed: value <= threshold.
+
+    sentence: the finding for people; reason: why a failed check makes a robust accuracy suspicious, "" if it passed.
+    """
+
+    name: str
+    value: float
+    threshold: float
+    sentence: str
+    reason: str
+
+    @property
+    def passed(self) -> bool:
+        return not self.reason
+
+
+def dead(gradients: Tensor) -> Tensor:
+    """Which samples give an attack nothing to follow, (n,) bool. gradients: of the loss it climbs, (n, *shape)."""
+    flat = gradients.flatten(1)
+    return (flat == 0).all(dim=1) | ~flat.isfinite().all(dim=1)
+
+
+def zero_gradients(gradients: Tensor) -> Check:
+    """How many samples are `dead`. gradients: of the cross-entropy, (n, *shape)."""
+    share = _share(dead(gradients))
+    sentence = f"{percent(share)} of the samples have no input gradient: that of the cross-entropy is 0 or not finite."
+    return _check("zero_gradients", share, TOLERANCE, sentence, VANISHED)
+
+
+def still_dead(standing: Tensor, loss: str) -> Check:
+    """The same for one attack: `dead` counts where it can do harm, on samples that are right under the attack and not
+    certified. standing: those with a dead gradient among them, (n,) bool; loss: that the attack climbs, for people."""
+    share = _share(standing)
+    sentence = (
+        f"{percent(share)} of the samples survive without a proof and have no input gradient: that of the {loss} is 0 "
+        "or not finite."
+    )
+    return _check("zero_gradients", share, TOLERANCE, sentence, VANISHED)
+
+
+def random_gradients(first: Tensor, second: Tensor) -> Check:
+    """How many samples have another gradient when asked again. first, second: (n, *shape)."""
+    size = torch.maximum(_length(first), _length(second))
+    share = _share(_length(first - second) > SAME * size)
+    sentence = f"Asked twice, the network gives {percent(share)} of the samples two different input gradients."
+    return _check("random_gradients", share, TOLERANCE, sentence, "the input gradients are random")
+
+
+def saturation(logits: Tensor, labels: Tensor, pgd: Tensor, unsaturated: Tensor) -> Check:
+    """How many samples are so far from any other answer that their cross-entropy is 0 in float32, where that hurts.
+
+    It is from a margin of log(2^24) = 16.6 on: exp(-margin) is lost beside 1, and with it the part of the gradient that
+    belongs to the sample's own class; from 104 on nothing is left. Well-trained networks get there too, and it counts
+    only where PGD finds more once the logits are scaled down. logits: (n, classes) float32; unsaturated: right after
+    that, among those of `pgd`.
+    """
+    return saturated(*saturated_at(logits, labels), pgd, unsaturated)
+
+
+def saturated_at(logits: Tensor, labels: Tensor) -> tuple[Tensor, tuple[float, float]]:
+    """Whose cross-entropy is 0, (n,) bool, and the median and 95th percentile of the margins of the logits."""
+    zero = nn.functional.cross_entropy(logits, labels, reduction="none") == 0
+    size = -margin(logits, labels).double()
+    middle, far = size.quantile(size.new_tensor([0.5, 0.95])).tolist()
+    return zero, (middle, far)
+
+
+def saturated(zero: Tensor, margins: tuple[float, float], pgd: Tensor, unsaturated: Tensor) -> Check:
+    """`saturation` of what `saturated_at` says about the logits."""
+    share, (middle, far) = _share(zero), margins
+    found = _share(pgd & ~unsaturated)
+    harmless = found <= _allowed(found, LOSSES_DIFFER, len(pgd))
+    sentence = (
+        f"The cross-entropy of {percent(share)} of the samples is exactly 0 in float32 (margin of the logits: median "
+        f"{middle:.3g}, 95th percentile {far:.3g})"
+    )
+    if share > SATURATED and harmless:
+        sentence += f", without harm: with the logits scaled down PGD finds {percent(found)} more"
+    threshold = 1.0 if harmless else SATURATED
+    return _check("saturation", share, threshold, sentence + ".", "the cross-entropy is saturated")
+
+
+def ordering(noise: Tensor, fgsm: Tensor, pgd: Tensor, who: str = "PGD", alone: bool = False) -> Check:
+    """Whether each attack leaves no more right than the weaker one before it: random noise, one step, many steps.
+
+    who: the attack with many steps, for people; so in the checks below. alone: only that one is judged, by both of the
+    others; one step on another loss may do worse than noise, which is not its fault.
+    """
+    steps = [_excess(pgd if alone else fgsm, noise), _excess(pgd, fgsm)]
+    value, threshold = max(steps, key=lambda pair: pair[0] - pair[1])
+    sentence = (
+        f"Right under random noise {percent(_share(noise))}, under FGSM {percent(_share(fgsm))}, under {who} "
+        f"{percent(_share(pgd))}: expected {'the last to be the least' if alone else 'to fall'}, or to rise by no "
+        f"more than {percent(threshold)}."
+    )
+    return _check("ordering", value, threshold, sentence, "a weaker attack does better than a stronger one")
+
+
+def black_box(pgd: Tensor, square: Tensor, who: str = "PGD") -> Check:
+    """Whether a random search without gradients finds what PGD misses. square: right after it, among those of `pgd`."""
+    reason = f"a black-box attack beats {who}"
+    return _missed("black_box", (pgd, who), square, "Square, which needs no gradients,", reason)
+
+
+def rescaled(pgd: Tensor, others: Mapping[str, Tensor], who: str = "PGD") -> Check:
+    """Whether PGD finds many more with a loss that no scale of the logits can saturate.
+
+    others: right after it, among those of `pgd`, by the name of the loss.
+    """
+    name = min(others, key=lambda each: int(others[each].sum()))
+    reason = "the scale of the logits hides adversarials"
+    return _missed("logit_rescaling", (pgd, who), others[name], f"PGD on the {name}", reason, LOSSES_DIFFER)
+
+
+def transfer(pgd: Tensor, carried: Tensor, baseline: str, who: str = "PGD") -> Check:
+    """Whether what PGD finds on another network fools this one where PGD itself fails. carried: right after it."""
+    reason = f"another network's adversarials beat {who}"
+    return _missed("transfer", (pgd, who), carried, f"What PGD finds on {baseline}", reason)
+
+
+def large_eps(labels: Tensor, clean: Tensor, answers: Tensor, eps: str, who: str = "PGD") -> Check:
+    """Whether PGD fools every sample when it may go as far as the other samples are.
+
+    Each ball then holds all samples, so a network that gives two of them different answers has the true accuracy 0.
+    One that always gives the same answer keeps its share: rightly, but its robustness is of no use.
+    clean, answers: of the network before and after, (n,), -1 for none; eps: for people.
+    """
+    left = _share(answers == labels)
+    every = torch.cat([clean, answers])
+    given = torch.unique(every[every >= 0])
+    if len(given) == 1 and left > TOLERANCE:
+        sentence = (
+            f"The network answered class {int(given)} wherever it was asked, so no attack can get below that class's "
+            f"share of {percent(left)}: the number is right, but of a constant and not of a classifier."
+        )
+        return _check("large_eps", left, TOLERANCE, sentence, "the network always gives the same answer")
+    sentence = f"{who} with {eps} leaves {percent(left)} right"
+    if len(torch.unique(clean)) > 1:
+        sentence += "; so large a ball holds samples with other answers, and the truth is 0.0 %"
+    return _check("large_eps", left, TOLERANCE, sentence + ".", "not even unlimited changes fool every sample")
+
+
+def beaten(right: Tensor, others: Mapping[str, Tensor], who: str) -> Check:
+    """Whether other attacks, each within the same ball, fool samples that survive this one.
+
+    right: under this one, (n,) bool; others: right after each other one, by its name, on the same samples. All
+    together count; the reason names the one that finds most, where it finds more than is allowed by itself.
+    """
+    together = _share(right & ~torch.stack([right, *others.values()]).all(dim=0))
+    threshold = _allowed(together, LOSSES_DIFFER, len(right))
+    finds = {name: _share(right & ~each) for name, each in others.items()}
+    best = max(finds, key=lambda name: finds[name], default="")
+    reason = f"other attacks together find {percent(together)} more"
+    if best and finds[best] > threshold:
+        reason = f"{best} finds {percent(finds[best])} more"
+    most = f", {best} alone {percent(finds[best])}" if len(finds) > 1 and together else ""
+    sentence = (
+        f"Other attacks within the same ball fool {percent(together)} of the samples that {who} does not{most}; up to "
+        f"{percent(threshold)} is allowed."
+    )
+    return _check("beaten", together, threshold, sentence, reason)
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """ "believable", or "suspicious because …" with every reason."""
+    reasons = [check.reason for check in checks if not check.passed]
+    return f"suspicious because {'; '.join(reasons)}" if reasons else "believable"
+
+
+def _check(name: str, value: float, threshold: float, sentence: str, reason: str) -> Check:
+    return Check(name, value, threshold, sentence, reason if value > threshold else "")
+
+
+def _missed(
+    name: str, attack: tuple[Tensor, str], other: Tensor, who: str, reason: str, tolerance: float = TOLERANCE
+) -> Check:
+    """The share of samples that survive the attack (the first, with its name) and not the other one."""
+    right, title = attack
+    found = _share(right & ~other)
+    threshold = _allowed(found, tolerance, len(right))
+    sentence = (
+        f"{who} fools {percent(found)} of the samples that {title} does not; up to {percent(threshold)} is allowed."
+    )
+    return _check(name, found, threshold, sentence, reason)
+
+
+def _allowed(share: float, tolerance: float, n: int) -> float:
+    """The tolerance and the sampling error of a share of n samples."""
+    return tolerance + SIGMA * math.sqrt(share * (1 - share) / n)
+
+
+def _excess(strong: Tensor, weak: Tensor) -> tuple[float, float]:
+    """How much more is right under the stronger attack, and how much of that may be sampling (paired samples)."""
+    difference = strong.double() - weak.double()
+    return float(difference.mean()), TOLERANCE + SIGMA * float(difference.std(correction=0)) / math.sqrt(len(strong))
+
+
+def _share(which: Tensor) -> float:
+    return float(which.double().mean())
+
+
+def _length(gradients: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(gradients.flatten(1).double(), dim=1)

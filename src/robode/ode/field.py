@@ -1,0 +1,234 @@
+"""Vector fields y' = f(t, y), bound to the parameters of the moment.
+
+A field is cheap mathematics, not a module: the flow that owns the parameters builds its fields when it needs them, with
+the gamma of that moment. States are columns, y: (n, M); an image contributes one column a pixel. A field that depends
+on the data (data-controlled) is bound to them too, by the context that the encoder gives.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.linalg.activations import Activation
+from robode.linalg.norms import ROUNDING, largest_eigenvalue, spectral_norms
+from robode.linalg.skew import Skew
+from robode.ode import bounds
+from robode.ode.bounds import Scalar, value
+from robode.ode.enclosure import Enclosure
+from robode.ode.layer import VERTEX_WIDTH, Layer, affine, vertices, weighted_products
+from robode.ode.step import Step, identity_like
+
+Gains = Sequence[tuple[Scalar, Scalar]]
+"""(Re g, Im g) of a function g of F on each mode of F."""
+
+
+class VectorField(ABC):
+    """f(t, y) with what certificates need to know about it. autonomous: f does not depend on t."""
+
+    autonomous: ClassVar[bool] = True
+
+    @abstractmethod
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        """y: (n, M) -> y' (n, M)."""
+
+    @abstractmethod
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+        """df/dy at each column. y: (n, M) -> (M, n, n), differentiable."""
+
+    def lognorm(self) -> float:
+        """Certified logarithmic 2-norm: d' log ||difference|| <= lognorm for any two solutions. At most the Lipschitz
+        constant, where nothing better is known."""
+        return self.lipschitz()
+
+    def lipschitz(self) -> float:
+        """Certified Lipschitz constant of f in y (2-norm); inf where nothing is proved."""
+        return math.inf
+
+    def euler_lipschitz(self, h: float) -> float:
+        """Certified Lipschitz constant of y + h f(y)."""
+        return 1 + abs(h) * self.lipschitz()
+
+    def euler(self, t: Scalar, h: Scalar) -> Step:
+        """The explicit Euler step; a `Layer` where the field has one hidden layer."""
+        return EulerStep(self, t, h)
+
+    def enclose(self, z: Enclosure) -> Enclosure:
+        """f on every box. Raises `BadInput` for fields without a certified enclosure."""
+        raise BadInput(f"model: a {type(self).__name__} has no certified enclosure")
+
+
+@dataclass(frozen=True)
+class EulerStep(Step):
+    """y + h f(t, y) for a field that is no layer."""
+
+    field: VectorField
+    t: Scalar
+    h: Scalar
+
+    def __call__(self, y: Tensor) -> Tensor:
+        return y + self.h * self.field(self.t, y)
+
+    def jacobian(self, y: Tensor) -> Tensor:
+        return identity_like(y) + self.h * self.field.jacobian(self.t, y)
+
+    def lipschitz(self) -> float:
+        return self.field.euler_lipschitz(value(self.h))
+
+    def enclose(self, z: Enclosure) -> Enclosure:
+        return (z + self.field.enclose(z).scaled(value(self.h))).absorbed()
+
+
+def _largest_symmetric(A: Tensor) -> float:
+    """max over the last batch dimension of lambda_max(sym(A)), rounded upwards. A: (vertices, n, n)."""
+    largest = torch.linalg.eigvalsh(0.5 * (A + A.mT))[..., -1].amax(-1)
+    return float(largest + (ROUNDING - 1) * A.abs().amax())
+
+
+@dataclass(frozen=True)
+class OneLayerField(VectorField):
+    """f(y) = sigma(K y + b): the ResNet of Table I and the one-layer NODE. K: (n, n), b: (n, 1)."""
+
+    K: Tensor
+    b: Tensor
+    activation: Activation
+
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        return self.activation(affine(self.b, self.K, y))
+
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+        D = self.activation.derivative(affine(self.b, self.K, y))
+        return D.mT[..., None] * self.K
+
+    def euler(self, t: Scalar, h: Scalar) -> Layer:
+        eye = torch.eye(self.K.shape[-1], dtype=self.K.dtype, device=self.K.device)
+        return Layer(eye, h * eye, self.K, self.b, self.activation)
+
+    def euler_lipschitz(self, h: float) -> float:
+        return self.euler(0.0, h).lipschitz()
+
+    def lognorm(self) -> float:
+        """max over 0 <= D <= S of lambda_max(sym(D K)): convex in D, hence exact at the vertices for small n."""
+        K = self.K.detach().double()
+        if K.shape[-1] > VERTEX_WIDTH:
+            return self.activation.slope_bound * float(largest_eigenvalue(K).sqrt())
+        return _largest_symmetric(self.activation.slope_bound * vertices(K.shape[-1], K.device)[..., None] * K)
+
+    def lipschitz(self) -> float:
+        return self.activation.slope_bound * float(largest_eigenvalue(self.K).sqrt())
+
+    def enclose(self, z: Enclosure) -> Enclosure:
+        return z.linear(self.K, self.b).activated(self.activation)
+
+
+@dataclass(frozen=True)
+class GradientField(VectorField):
+    """f(y) = F grad V(y), F = J - gamma I, grad V(y) = K^T sigma(K y + b) + Q y  (CH-NODE paper, Eq. 7 and 8).
+
+    Hess V = K^T D K + Q lies between m I and M I (Eq. 15). K: (k, n) square here, Q: (n, n) symmetric, b: (k, 1).
+    gamma and c (the centre about which etd and imex linearise) are numbers or 0-d float64 tensors, which may carry
+    gradients.
+    """
+
+    skew: Skew
+    gamma: Scalar
+    K: Tensor
+    b: Tensor
+    Q: Tensor
+    activation: Activation
+    c: Scalar
+    partitioned: bool = False
+
+    def gradient(self, y: Tensor) -> Tensor:
+        """grad V. y: (n, M) -> (n, M)."""
+        return affine(self.Q @ y, self.K.mT, self.activation(affine(self.b, self.K, y)))
+
+    def hessian(self, y: Tensor) -> Tensor:
+        """Hess V at each column. y: (n, M) -> (M, n, n)."""
+        D = self.activation.derivative(affine(self.b, self.K, y))
+        return weighted_products(self.K.mT, D, self.K) + self.Q
+
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        return self.F @ self.gradient(y)
+
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+        return self.F @ self.hessian(y)
+
+    @property
+    def F(self) -> Tensor:
+        """J - gamma I, (n, n)."""
+        return self.skew.function([(-self.gamma, omega) for omega in self.skew.omegas], self.K.dtype)
+
+    def through(self, G: Tensor) -> Layer:
+        """y + G grad V(y) as a layer, for any gain matrix G (n, n)."""
+        eye = torch.eye(self.K.shape[-1], dtype=self.K.dtype, device=self.K.device)
+        return Layer(eye + G @ self.Q, G @ self.K.mT, self.K, self.b, self.activation)
+
+    def gain_step(self, gains: Gains) -> GainStep:
+        """y + g(F) grad V(y) for a function g of F, by its values on the modes of F."""
+        return self.gain_step_of(self.skew.function(list(gains), self.K.dtype), gains)
+
+    def gain_step_of(self, G: Tensor, gains: Gains, place: int = 0) -> GainStep:
+        """The same with the matrix g(F) at hand. gains: of several fields where they are tensors (fields,), of which
+        this is number `place`."""
+        layer = self.through(G)
+        return GainStep(layer.A, layer.B, layer.K, layer.b, layer.activation, self, gains, place)
+
+    def euler_gains(self, h: Scalar) -> Gains:
+        """g(F) = h F on the modes of F."""
+        return [(-h * self.gamma, h * omega) for omega in self.skew.omegas]
+
+    def euler(self, t: Scalar, h: Scalar) -> Step:
+        return self.gain_step(self.euler_gains(h))
+
+    def euler_lipschitz(self, h: float) -> float:
+        return self.euler(0.0, h).lipschitz()
+
+    def hessian_bounds(self) -> tuple[float, float]:
+        """Certified (m, M) with m I <= Hess V <= M I everywhere (Eq. 15)."""
+        eigenvalues = torch.linalg.eigvalsh(self.Q.detach().double())
+        M = eigenvalues[-1] + self.activation.slope_bound * largest_eigenvalue(self.K)
+        return float(eigenvalues[0].clamp_min(0)), float(M.clamp_min(0))
+
+    def lognorm(self) -> float:
+        """The better of the sharp bound over the class of potentials (docs/theory.md), which is Theorem 1, and of the
+        exact maximum over slopes: lambda_max(sym(F Hess)) is convex in D, hence attained at a vertex (small n)."""
+        m, M = self.hessian_bounds()
+        over_class = bounds.value(bounds.lognorm(m, M, value(self.gamma), self.skew.norm))
+        K, Q, F = (t.detach().double() for t in (self.K, self.Q, self.F))
+        if K.shape[-1] > VERTEX_WIDTH:
+            return over_class
+        slopes = self.activation.slope_bound * vertices(K.shape[-1], K.device)[..., None]
+        return min(over_class, _largest_symmetric(F @ (K.mT @ (slopes * K) + Q)))
+
+    def lipschitz(self) -> float:
+        return float(spectral_norms(self.F.detach().double())) * self.hessian_bounds()[1]
+
+    def enclose(self, z: Enclosure) -> Enclosure:
+        gradient = z.linear(self.Q) + z.linear(self.K, self.b).activated(self.activation).linear(self.K.T)
+        return gradient.linear(self.F)
+
+
+@dataclass(frozen=True)
+class GainStep(Layer):
+    """The layer y + g(F) grad V(y) of a gradient field, which knows what it is made of."""
+
+    field: GradientField
+    gains: Gains
+    place: int = 0
+
+    def lipschitz(self) -> float:
+        """The better of the exact bound over all slopes and of the class bound over all potentials (bounds.py)."""
+        gains = [complex(*(self._mine(part) for part in pair)) for pair in self.gains]
+        over_class = bounds.one_step_lipschitz(*self.field.hessian_bounds(), gains)
+        return min(super().lipschitz(), over_class)
+
+    def _mine(self, part: Scalar) -> float:
+        return value(part[self.place] if isinstance(part, Tensor) and part.dim() else part)

@@ -1,0 +1,129 @@
+"""Fig. 3 of the CH-NODE paper: backward sensitivities while 16 layers learn, as printed and sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+
+from robode.report.style import BLUE, INK, MUTED, VERMILLION, log_where_decades, shades, styled
+from robode.runs import records
+
+Picture = tuple[str, Figure, str, str]
+SEEDS = ("-", "--", ":", "-.")
+
+
+class Sensitivities:
+    """For each row of the item: norms of d y_N / d y_(j-1) over the iterations, and the accuracy that goes with them.
+
+    Reads bsm.csv, metrics.csv and results.csv in the run folders. low, high: the printed extremes of the norm of the
+    mean; train, test: printed accuracies in percent.
+    """
+
+    def __init__(self, low: float = 0.3214, high: float = 1.0, train: float = 99.20, test: float = 99.12):
+        self.printed = {"low": low, "high": high, "train": train / 100, "test": test / 100}
+
+    def draw(self, collected: Any) -> list[Picture]:
+        """The figure, if any run has a bsm.csv: (stem, figure, title, caption)."""
+        runs = collected.runs[collected.runs["folder"].notna()].sort_values(["row", "seed"])
+        found: dict[str, list[Path]] = {}
+        for run in runs.itertuples():
+            folder = Path(run.folder)
+            if run.status == "done" and len(records.read_bsm(folder / "bsm.csv")):
+                found.setdefault(f"{run.group} {run.label}".strip(), []).append(folder)
+        return [_picture(found, self.printed)] if found else []
+
+
+def _picture(found: Mapping[str, list[Path]], printed: Mapping[str, float]) -> Picture:
+    extremes: list[str] = []
+    layers: set[int] = set()
+    with styled():
+        figure = Figure(figsize=(10.2, 2.75 * len(found) + 0.65), layout="constrained")
+        axes = figure.subplots(len(found), 3, squeeze=False)
+        for (mean, sample, accuracy), (name, folders) in zip(axes, found.items(), strict=True):
+            logs = [records.read_bsm(folder / "bsm.csv") for folder in folders]
+            _norm_of_mean(mean, logs, printed)
+            _per_sample(sample, logs)
+            _accuracy(accuracy, folders, printed)
+            mean.set_title(f"{name}\nnorm of the mean Jacobian, by layer")
+            sample.set_title("\nnorms of single samples, all layers")
+            accuracy.set_title("\naccuracy")
+            whole = pd.concat(logs)
+            low, high = whole["bsm_norm_of_mean"].min(), whole["bsm_norm_of_mean"].max()
+            most = whole["bsm_max"].max()
+            extremes.append(f"{name}: norm of the mean in [{low:.3g}, {high:.3g}], single samples up to {most:.3g}")
+            layers.update(whole["layer"])
+        figure.legend(handles=_legend(len(layers)), loc="outside lower center", ncols=4)
+    caption = (
+        "‖∂ξ(T)/∂ξ(T−t)‖ at every logged iteration. Left: the norm of the mean Jacobian, as in print, for each layer "
+        f"(first seed in full, others faint); print: between {printed['low']:g} and {printed['high']:g}. Middle: the "
+        "same networks sample by sample, one line a seed. Right: training accuracy of each epoch, and test accuracy at "
+        f"the end; dashed: print. Over all layers, iterations and seeds: {'; '.join(extremes)}."
+    )
+    return "fig3_bsm", figure, "Backward sensitivities over training", caption
+
+
+def _norm_of_mean(ax: Axes, logs: list[pd.DataFrame], printed: Mapping[str, float]) -> None:
+    """One curve for each layer; the first seed in full, the others faint."""
+    for log, alpha in zip(logs, [1.0, *[0.25] * len(logs)], strict=False):
+        layers = sorted(log["layer"].unique())
+        for layer, color in zip(layers, shades(len(layers)), strict=True):
+            rows = log[log["layer"] == layer]
+            ax.plot(rows["step"].astype(float), rows["bsm_norm_of_mean"], color=color, linewidth=0.8, alpha=alpha)
+    for end in ("low", "high"):
+        ax.axhline(printed[end], color=VERMILLION, linestyle="--", linewidth=1.1)
+    _axes(ax, np.concatenate([log["bsm_norm_of_mean"].to_numpy(float) for log in logs]))
+
+
+def _per_sample(ax: Axes, logs: list[pd.DataFrame]) -> None:
+    """Over the layers: range of the medians as a band, and the largest sample; one line style a seed."""
+    for number, log in enumerate(logs):
+        steps = log.groupby("step")
+        x = np.asarray(list(steps.groups), dtype=float)
+        median = steps["bsm_median"]
+        ax.fill_between(x, median.min(), median.max(), color=BLUE, alpha=0.25, linewidth=0)
+        ax.plot(x, steps["bsm_max"].max(), SEEDS[number % len(SEEDS)], color=VERMILLION, linewidth=0.9)
+    ax.axhline(1.0, color=MUTED, linewidth=1.0)
+    _axes(ax, np.concatenate([log["bsm_max"].to_numpy(float) for log in logs]))
+
+
+def _axes(ax: Axes, values: np.ndarray) -> None:
+    log_where_decades(ax, values[values > 0])
+    ax.set(xlabel="iteration", ylabel="norm")
+    ax.margins(x=0.02)
+
+
+def _accuracy(ax: Axes, folders: list[Path], printed: Mapping[str, float]) -> None:
+    for number, folder in enumerate(folders):
+        metrics = records.read_metrics(folder / "metrics.csv")
+        rows = metrics[metrics["name"] == "train/accuracy"].groupby("epoch")["value"].last()
+        ax.plot(rows.index.to_numpy(float) + 1, rows, SEEDS[number % len(SEEDS)], color=INK, linewidth=1.0)
+        results = records.read_rows(folder / "results.csv")
+        clean = results[(results["split"] == "test") & (results["perturbation"] == "clean")]
+        if len(clean) and len(rows):
+            ax.plot(rows.index.max() + 1, clean["score"].iloc[-1], "o", mfc="white", color=INK, markersize=5)
+    ax.axhline(printed["train"], color=VERMILLION, linestyle="--", linewidth=1.1)
+    ax.set(xlabel="epoch", ylim=(None, 1.01))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.margins(x=0.03)
+
+
+def _legend(layers: int) -> list[Any]:
+    ends = shades(max(layers, 2))
+    return [
+        Line2D([], [], color=ends[0], label="layer 1"),
+        Line2D([], [], color=ends[-1], label=f"layer {layers}"),
+        Line2D([], [], color=VERMILLION, linestyle="--", label="print"),
+        Patch(facecolor=BLUE, alpha=0.35, label="median sample, all layers"),
+        Line2D([], [], color=VERMILLION, linewidth=1.0, label="largest sample and layer"),
+        Line2D([], [], color=INK, label="training accuracy"),
+        Line2D([], [], color=INK, marker="o", mfc="white", linestyle="none", label="test accuracy"),
+    ]

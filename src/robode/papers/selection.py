@@ -1,0 +1,178 @@
+"""What of an item is asked for: PAPER/ITEM and the words behind it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robode.config.listing import description
+from robode.config.paths import conf_dir, user_conf_dirs
+from robode.errors import BadInput
+from robode.papers import nodes
+from robode.papers.reading import FULL, find_item, items
+from robode.papers.spec import Item, Row, Size
+from robode.runs.identity import VOLATILE
+from robode.runs.origin import ANY, CODES, SAME
+from robode.runs.run import OUTPUTS
+
+REPORTS = OUTPUTS / "reports"
+OWN = ("size", "variant", "seeds", "rows", "force", "code", "fail_fast")  # words of `reproduce` itself
+FOR_EVALUATION_TOO = ("data.root", "repeats")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An item at one size and variant; it has the rows of that size only.
+
+    seeds: instead of those of size and rows; rows: only run rows that contain one of these texts; words: the
+    user's own, appended to those of every training (and where they make sense to those of every evaluation); code:
+    whether runs of other code count (origin.CODES).
+    """
+
+    item: Item
+    size: Size
+    variant: str
+    seeds: tuple[int, ...] | None = None
+    rows: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    force: bool = False
+    code: str = SAME
+    fail_fast: bool = False
+    config_dirs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """PAPER/ITEM."""
+        return f"{self.item.paper.name}/{self.item.name}"
+
+    @property
+    def experiment(self) -> str:
+        """The recipe in conf/experiment."""
+        return self.item.variants[self.variant]
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Those of the user's words that change what is computed or measured."""
+        return tuple(word for word in self.words if not _volatile(nodes.key_of(word)))
+
+    @property
+    def label(self) -> str:
+        """What a reader must know before comparing with the print; empty for the full thing as it is described."""
+        changed = f"changed: {' '.join(self.changes)}" if self.changes else ""
+        return "; ".join(part for part in (self.size.label, changed) if part)
+
+    @property
+    def about_variant(self) -> str:
+        """What the experiment's YAML file says about itself."""
+        files = [folder / "experiment" / f"{self.experiment}.yaml" for folder in _folders(self.config_dirs)]
+        return next((description(file) for file in files if file.is_file()), "")
+
+    @property
+    def folder(self) -> Path:
+        """Where the report is written: one for each variant, size and set of changes."""
+        parts = [self.item.name]
+        parts += [self.variant] if self.variant != next(iter(self.item.variants)) else []
+        parts += [self.size.name] if self.size.name != FULL else []
+        parts += [hashlib.sha256(" ".join(self.changes).encode()).hexdigest()[:6]] if self.changes else []
+        return REPORTS / self.item.paper.name / "-".join(parts)
+
+    @property
+    def command(self) -> list[str]:
+        """The command line that makes the whole report."""
+        own = [f"size={self.size.name}"] if self.size.name != FULL else []
+        own += [f"variant={self.variant}"] if self.variant else []
+        own += [f"seeds=[{','.join(map(str, self.seeds))}]"] if self.seeds else []
+        return ["robode", "reproduce", self.name, *own, *self.words]
+
+    def seeds_of(self, row: Row) -> tuple[int, ...]:
+        """The seeds that the row is planned with."""
+        return self.size.seeds or row.seeds
+
+    def evaluations(self) -> list[tuple[str, ...]]:
+        """Words of every `robode evaluate` that a run needs after its training, without the run."""
+        more = [word for word in self.words if nodes.key_of(word) in FOR_EVALUATION_TOO]
+        more += [f"code={ANY}"] if self.code == ANY else []
+        return [(*words, *self.size.evaluate, *more) for words in self.item.evaluations]
+
+
+def item_among(words: Sequence[str], config_dirs: Sequence[str] = ()) -> str:
+    """The one word that is no ``key=value``: PAPER/ITEM. Raises `BadInput` with the choices."""
+    named = [word for word in words if "=" not in word and not word.startswith("~")]
+    if len(named) != 1:
+        choices = ", ".join(items(user_conf_dirs(config_dirs)))
+        raise BadInput(f"expected one PAPER/ITEM, got {' '.join(named) or 'none'}; choose one of: {choices}")
+    return named[0]
+
+
+def select(where: str, words: Sequence[str], config_dirs: Sequence[str] = ()) -> Selection:
+    """What PAPER/ITEM and the words behind it ask for.
+
+    Raises:
+        BadInput: an unknown paper, item, size or variant; a word that would change what a row is.
+    """
+    item = find_item(where, user_conf_dirs(config_dirs))
+    given: dict[str, Any] = {}
+    rest = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in OWN:
+            rest.append(word)
+            continue
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise BadInput(f"{word}: cannot be read; are all quotes and brackets closed?") from None
+    size = item.sizes[nodes.chosen("size=", str(given.get("size", FULL)), list(item.sizes))]
+    if "variant" in given and list(item.variants) == [""]:
+        raise BadInput(f"variant={given['variant']}: {where} has no variants; leave it out")
+    variant = nodes.chosen("variant=", str(given.get("variant", next(iter(item.variants)))), list(item.variants))
+    selection = Selection(
+        replace(item, rows=tuple(row for row in item.rows if row.matches(size.rows))), size, variant,
+        nodes.seeds(given["seeds"], "seeds") if "seeds" in given else None,
+        _texts(given.get("rows", [])), tuple(rest), _flag(given, "force"),
+        nodes.chosen("code=", str(given.get("code", SAME)), list(CODES)), _flag(given, "fail_fast"),
+        tuple(config_dirs),
+    )  # fmt: skip
+    _check(selection)
+    return selection
+
+
+def _check(selection: Selection) -> None:
+    for part in selection.rows:
+        if not any(row.matches((part,)) for row in selection.item.rows):
+            names = ", ".join(f"'{row.name}'" for row in selection.item.rows)
+            raise BadInput(f"rows={part}: no row of {selection.name} contains this; there are {names}")
+    taken = {nodes.key_of(word) for row in selection.item.rows for word in row.words}
+    for word in selection.words:
+        if "=" not in word and not word.startswith("~"):
+            raise BadInput(f"{word}: expected key=value, for example size=smoke or epochs=2")
+        key = nodes.key_of(word)
+        if key in (*taken, "experiment", "seed", "run", "resume"):
+            instead = {"seed": "seeds=", "experiment": "variant="}.get(key, "rows=")
+            raise BadInput(f"{word}: the rows of {selection.name} set {key} themselves; choose with {instead}")
+
+
+def _flag(given: dict[str, Any], key: str) -> bool:
+    value = given.get(key, False)
+    if not isinstance(value, bool):
+        raise BadInput(f"{key}={value}: {key} must be true or false")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """``rows=ResNet``, ``rows=ResNet,H-DNN`` and ``rows=[ResNet,H-DNN]``."""
+    values = value if isinstance(value, list) else str(value).split(",")
+    return tuple(text for text in (str(each).strip() for each in values) if text)
+
+
+def _volatile(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in VOLATILE)
+
+
+def _folders(config_dirs: Sequence[str]) -> list[Path]:
+    return [conf_dir(), *user_conf_dirs(config_dirs)]

@@ -1,0 +1,80 @@
+"""What a finished training's own logs say: how large the backward sensitivities became, whether gamma settled, and what
+it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from robode.data.module import DataModule
+from robode.errors import BadInput
+from robode.files import read_json
+from robode.network import Network
+from robode.papers.figures.settling import SETTLED, gamma_of, last_change
+from robode.quantities.quantity import Quantity, row
+from robode.runs import records
+from robode.runs.environment import FILE
+
+
+class BSMExtremes(Quantity):
+    """The smallest and largest norms of d y_N / d y_(j-1) over all layers j and all logged iterations, from bsm.csv.
+
+    norm_of_mean is what the published Fig. 3 shows (the norm of the mean Jacobian of the samples); median and max are
+    over single samples. Iteration 0 counts too, with the gamma that the recipe starts at.
+    """
+
+    name = "bsm_extremes"
+    gives = (
+        "bsm_norm_of_mean_min", "bsm_norm_of_mean_max", "bsm_median_min", "bsm_median_max", "bsm_sample_max",
+    )  # fmt: skip
+
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        bsm = records.read_bsm(folder / "bsm.csv")
+        if bsm.empty:
+            raise BadInput(f"suite=bsm_extremes: {folder}/bsm.csv has no rows; train with callbacks=default")
+        mean, median = bsm["bsm_norm_of_mean"], bsm["bsm_median"]
+        values = (mean.min(), mean.max(), median.min(), median.max(), bsm["bsm_max"].max())
+        return [row(name, float(value)) for name, value in zip(self.gives, values, strict=True)]
+
+
+class GammaSettles(Quantity):
+    """Whether the iteration "step, then new gamma" has settled, from metrics.csv ("it never failed to converge").
+
+    gamma_change: (max - min)/last of gamma over the last tenth of the training, at least its last epoch. gamma_settled:
+    1 if that is below 1 %, else 0. gamma_failures: logged iterations after the first step whose gamma is not finite or
+    too small for Theorem 1 (epsilon <= 0); an iteration without any solution ends the training, so a failed run has no
+    such row.
+    """
+
+    name = "gamma_settles"
+    gives = ("gamma_change", "gamma_settled", "gamma_failures")
+
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        metrics = records.read_metrics(folder / "metrics.csv")
+        gamma, epsilon = gamma_of(metrics), metrics[metrics["name"] == "flow/epsilon"]
+        if gamma.empty:
+            raise BadInput(f"suite=gamma_settles: {folder}/metrics.csv has no flow/gamma; expected model=chnode")
+        change = last_change(gamma)
+        trained = epsilon[epsilon["step"] > 0]["value"].to_numpy(float)
+        failures = int((~(trained > 0)).sum())
+        return [
+            row("gamma_change", change),
+            row("gamma_settled", float(change < SETTLED), "exact"),
+            row("gamma_failures", float(failures), "exact"),
+        ]
+
+
+class TrainingCost(Quantity):
+    """Minutes of wall time that `robode train` took, over all sessions and with its own evaluation, on the machine of
+    that run and beside whatever else ran there. From environment.json."""
+
+    name = "training_cost"
+    gives = ("training_minutes",)
+
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        record = read_json(folder / FILE)
+        sessions = [record, *record.get("earlier", {}).values()]
+        seconds = [each["wall_seconds"] for each in sessions if isinstance(each.get("wall_seconds"), int | float)]
+        if not seconds:
+            raise BadInput(f"suite=training_cost: {folder / FILE} says nothing of wall time")
+        return [row("training_minutes", sum(seconds) / 60)]

@@ -1,0 +1,210 @@
+"""Which code made a number: a digest of the classes that a configuration names and of the modules that these import.
+
+A module counts by its syntax tree without docstrings and comments, so that a sentence changes no digest. robode's own
+modules count, and those of the packages that the configuration names a class of; other packages have versions. Files
+are found and read, never imported: no torch, and each file once a process, because what a long process has loaded does
+not change when a file does.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from robode.config.instantiate import targets
+from robode.files import read_json
+from robode.runs.identity import training_config
+
+RECORD = "environment.json"  # in a run's folder; its CODE is the digest of the code that trained the run
+CODE = "code_digest"
+ATTESTED = Path(__file__).with_name("attested.json")
+OURS = "robode"
+LIBRARIES = ("torch", "lightning", "torchmetrics")  # a configuration may name their classes; versions say which
+# Where following imports begins, beside the classes of the configuration: what always trains, and what always measures.
+TRAINING = ("robode.training.assembly",)
+MEASURING = ("robode.network", "robode.evaluation.measure", "robode.evaluation.monotone")
+# Modules that change no number: they say, draw, check, find and write down.
+SILENT = (
+    "robode.report", "robode.papers", "robode.runs", "robode.config.validate", "robode.config.instantiate",
+    "robode.config.seeds", "robode.errors", "robode.files", "robode.foreign", "robode.training.progress",
+)  # fmt: skip
+
+
+def training_code(plain: Mapping[str, Any]) -> str:
+    """12 hexadecimal digits of the code that makes the weights of a plain resolved configuration. What only
+    `robode.evaluation.measure` needs is left out: measuring during the training leaves the weights as they are."""
+    return canonical(_digest(_roots(training_config(plain), TRAINING), (*SILENT, "robode.evaluation.measure")))
+
+
+def network_code(plain: Mapping[str, Any]) -> str:
+    """The same of the code that runs the network of a configuration and counts its answers, whatever the question."""
+    parts = [plain.get(key) for key in ("model", "integrator", "encoder", "head", "data")]
+    return canonical(_digest(_roots(parts, MEASURING), SILENT))
+
+
+def measuring_code(plain: Mapping[str, Any], question: Any) -> str:
+    """Of a row: `network_code`, a dot, and the digest of the perturbation and the protocol. question: their nodes."""
+    return f"{network_code(plain)}.{canonical(_digest(_roots(question, ()), SILENT))}"
+
+
+def measuring_codes(plain: Mapping[str, Any], suite: Mapping[str, Any], protocol: Any) -> dict[str, str]:
+    """`measuring_code` of every entry of a plain suite that is not null; under "" that of what the protocol measures
+    besides."""
+    questions: dict[str, Any] = {name: [node, protocol] for name, node in suite.items() if node is not None}
+    return {name: measuring_code(plain, question) for name, question in {**questions, "": protocol}.items()}
+
+
+def network_of(code: str) -> str:
+    """The `network_code` of a row whose `measuring_code` is given; empty for a row without one."""
+    return canonical(code).partition(".")[0]
+
+
+def packages(plain: Mapping[str, Any]) -> list[str]:
+    """The packages of others that a configuration names classes of."""
+    return sorted({root.partition(".")[0] for root in _roots(plain, ())} - {OURS})
+
+
+def recorded(folder: Path) -> str:
+    """The digest of the code that trained the run in a folder; empty where none was kept, or nothing was trained."""
+    return str(read_json(folder / RECORD).get(CODE) or "")
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two digests are of the same code, or of code that a test of bit equality has found to do the same. An
+    empty digest is that of no code."""
+    return bool(a and b) and canonical(a) == canonical(b)
+
+
+def canonical(digest: str) -> str:
+    """The newest digest that is attested to be equal, part by part; most have no other."""
+    newer = _attested()
+    parts = digest.split(".")
+    for i, part in enumerate(parts):
+        for _ in newer:  # a chain is no longer than the table
+            part = newer.get(part, part)
+        parts[i] = part
+    return ".".join(parts)
+
+
+@cache
+def _attested() -> dict[str, str]:
+    """Old digest → new one, of attested.json; `reason` says which test found them equal."""
+    return {str(each["old"]): str(each["new"]) for each in json.loads(ATTESTED.read_text())}
+
+
+def _roots(node: Any, more: Iterable[str]) -> tuple[str, ...]:
+    """The classes that a node names, without those of the libraries, and more."""
+    named = {str(target) for target in targets(node)}
+    return tuple(sorted({name for name in named if name.partition(".")[0] not in LIBRARIES} | set(more)))
+
+
+@cache
+def _digest(roots: tuple[str, ...], silent: tuple[str, ...]) -> str:
+    """Of every module that is reached from the dotted names `roots`, inside their own packages and robode."""
+    packages = {OURS, *(root.partition(".")[0] for root in roots)}
+    seen: dict[str, str] = {}
+    waiting = list(roots)
+    while waiting:
+        for name, file in _modules(waiting.pop()):
+            if name == OURS:  # its version, which says nothing of what a module does
+                continue
+            if name.partition(".")[0] in packages and name not in seen and not _inside(name, silent):
+                seen[name], imported = _read(file, name)
+                waiting += imported
+    absent = [root for root in roots if not list(_modules(root))]
+    return sha256(repr((sorted(seen.items()), absent)).encode()).hexdigest()[:12]
+
+
+def _inside(name: str, packages: Iterable[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def _modules(name: str) -> Iterator[tuple[str, Path]]:
+    """Every module that importing a dotted name runs, with its file: the packages on the way too."""
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        if file := _file(parts[:count]):
+            yield ".".join(parts[:count]), file
+
+
+def _file(parts: list[str]) -> Path | None:
+    """The file of a module; None for a class in one, and for a package without a file of its own."""
+    try:
+        spec = importlib.util.find_spec(parts[0])
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if len(parts) == 1:
+        return Path(spec.origin) if spec.has_location and spec.origin else None
+    suffixes = [".py", *importlib.machinery.EXTENSION_SUFFIXES]
+    for place in spec.submodule_search_locations or ():
+        module = Path(place, *parts[1:])
+        candidates = [module / "__init__.py", *(module.with_name(module.name + suffix) for suffix in suffixes)]
+        if found := next((each for each in candidates if each.is_file()), None):
+            return found
+    return None
+
+
+@cache
+def _read(file: Path, name: str) -> tuple[str, list[str]]:
+    """The digest of one module, and the dotted names that it imports (modules, or things in them)."""
+    content = file.read_bytes()
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # compiled, or broken: it counts as it is
+        return sha256(content).hexdigest(), []
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    parts: list[str] = []
+    _write(tree, parts)
+    return sha256("".join(parts).encode()).hexdigest(), list(_imports(tree, package))
+
+
+def _write(node: Any, parts: list[str]) -> None:
+    """A syntax tree as text, without places, docstrings and empty fields: the same in every version of Python that
+    reads the file alike."""
+    if isinstance(node, ast.AST):
+        parts.append(f"({type(node).__name__}")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is not None and value != [] and not (name == "kind" and isinstance(node, ast.Constant)):
+                parts.append(f" {name}=")
+                _write(value, parts)
+        parts.append(")")
+    elif isinstance(node, list):
+        for each in node:
+            if not _is_text(each):
+                _write(each, parts)
+    else:
+        parts.append(repr(node))
+
+
+def _is_text(node: Any) -> bool:
+    """A text that stands for itself: a docstring, or one beneath a name."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imports(node: ast.AST, package: str) -> Iterator[str]:
+    """Dotted names that a module of a package imports, in functions too; not those for type checkers alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - child.level + 1] if child.level else []
+            base = ".".join([*above, *([child.module] if child.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in child.names)
+        elif isinstance(child, ast.If) and _name(child.test) == "TYPE_CHECKING":
+            yield from (name for each in child.orelse for name in _imports(ast.Module([each], []), package))
+        else:
+            yield from _imports(child, package)
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""

@@ -1,0 +1,158 @@
+"""One process at a time in a run folder, with a heartbeat while it works and an honest status.json whatever happens.
+
+On one machine the kernel's lock on `.lock` decides: it is given back when its process ends, however it ends. Where
+another machine sees the same folder the lock may not reach it, so there the heartbeat decides.
+"""
+
+from __future__ import annotations
+
+import _thread
+import hashlib
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+
+from robode.errors import Busy, JobFailed
+from robode.runs.run import SILENCE, Run
+
+if sys.platform != "win32":
+    import fcntl
+
+BEAT, POLL = 5.0, 0.5  # seconds between heartbeats, and between looks at a lock that another process holds
+
+
+@contextmanager
+def turn(run: Run, console: Console, wait: bool = True) -> Iterator[None]:
+    """This process's turn in the run's folder, which is created if need be; waits until nobody else works there.
+
+    Raises:
+        Busy: another process has the run, and `wait` is false.
+        JobFailed: the folder cannot be written.
+    """
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        file = (run.folder / ".lock").open("w")
+    except OSError as error:
+        raise JobFailed(f"cannot write {error.filename or run.folder}: {error.strerror}") from error
+    with file:
+        _acquire(run, file, console, wait)
+        yield
+
+
+def _acquire(run: Run, file: IO[str], console: Console, wait: bool) -> None:
+    watch = Watch()
+    with console.status("") as shown:
+        while not (_lock(file) and watch.silent(run)):
+            if not wait:
+                raise Busy(f"run {run.id} is being trained by another process; wait for it or stop it")
+            shown.update(f"waiting for the process that trains {run.id} (epoch {run.status().get('epoch', 0)})")
+            time.sleep(POLL)
+
+
+def _lock(file: IO[str]) -> bool:
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+class Watch:
+    """Tells whether a run that another machine worked on has fallen silent, by this machine's clock."""
+
+    def __init__(self) -> None:
+        self.seen: Any = None
+        self.since = time.monotonic()
+
+    def silent(self, run: Run) -> bool:
+        """True at once for runs of this machine: their lock has been given back."""
+        status = run.status()
+        if status.get("status") != "running" or status.get("owner", {}).get("machine", machine()) == machine():
+            return True
+        if status.get("heartbeat") != self.seen:
+            self.seen, self.since = status.get("heartbeat"), time.monotonic()
+            stale = time.time() - float(self.seen or 0.0)
+            return stale > 10 * SILENCE  # far beyond what two clocks may differ by
+        return time.monotonic() - self.since > SILENCE
+
+
+def machine() -> str:
+    """A name for this machine since it was switched on that does not give its own name away."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    about = platform.node() + (boot.read_text() if boot.is_file() else "")
+    return hashlib.sha256(about.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def job(run: Run, console: Console | None = None) -> Iterator[None]:
+    """Marks a run whose `turn` it is as running, then done, failed (with the reason) or interrupted.
+
+    console: where an interrupted job says how to go on.
+
+    Raises:
+        JobFailed: instead of an OSError that the body raised; or another process has taken the run over.
+    """
+    heart = _Heart(run)
+    run.update(status="running", error=None, owner=heart.owner, heartbeat=time.time())
+    heart.start()
+    try:
+        yield
+    except BaseException as error:
+        heart.stop()
+        if heart.lost:
+            raise JobFailed(f"run {run.id} was taken over by another process: this one had been silent") from error
+        _explain(run, error, console or Console())
+        if isinstance(error, OSError):
+            raise JobFailed(f"cannot use {error.filename or run.folder}: {error.strerror or error}") from error
+        raise
+    heart.stop()
+    run.update(status="done")
+
+
+def _explain(run: Run, error: BaseException, console: Console) -> None:
+    """Write down how the job ended, and tell an interrupted user how to go on."""
+    with suppress(JobFailed):  # the disk may be what failed
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            run.update(status="interrupted")
+            console.print(_how_to_go_on(run), highlight=False, soft_wrap=True)
+        else:
+            known = isinstance(error, JobFailed | OSError)
+            run.update(status="failed", error=str(error) if known else repr(error))
+
+
+def _how_to_go_on(run: Run) -> str:
+    done = run.status().get("epoch", 0)
+    how = f"continue with the same command or with: robode train resume={run.folder}"
+    return f"interrupted after {done} epochs; {how if done else 'nothing was saved yet'}"
+
+
+class _Heart(threading.Thread):
+    """Writes the heartbeat into status.json; stops the job where another process has become the owner."""
+
+    def __init__(self, run: Run):
+        super().__init__(daemon=True)
+        self.run_, self.stopped, self.lost = run, threading.Event(), False
+        self.owner = {"machine": machine(), "pid": os.getpid()}
+
+    def run(self) -> None:
+        while not self.stopped.wait(BEAT):
+            if self.run_.status().get("owner", self.owner) != self.owner:
+                self.lost = True
+                _thread.interrupt_main()
+                return
+            with suppress(JobFailed):  # a full disk is for the job to complain about
+                self.run_.update(heartbeat=time.time())
+
+    def stop(self) -> None:
+        """No heartbeat is written any more when this returns."""
+        self.stopped.set()
+        self.join()

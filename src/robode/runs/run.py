@@ -1,0 +1,266 @@
+"""A run is a folder: who makes it, how it is named, found again and described.
+
+outputs/<experiment>/<run>/{config.yaml, status.json, environment.json, best.ckpt, last.ckpt, metrics.csv,
+                            bsm.csv, results.csv, samples.npz, figures/, report.html}
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from robode.config.instantiate import check_targets, to_plain
+from robode.errors import BadInput, JobFailed
+from robode.files import read_json, write_json, write_text
+from robode.runs import code as code_digest
+from robode.runs.earlier import in_todays_words
+from robode.runs.identity import ENDING, differences, files_of, run_id
+
+OUTPUTS = Path("outputs")
+REPLACED = ".replaced"  # where `force=true` moves what it trains anew
+SILENCE = 60.0  # seconds without a heartbeat after which a run that says "running" is not
+_changing = threading.RLock()  # the heartbeat changes status.json from a thread of its own
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training, and the files in it that are not tables."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.ckpt"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder is a run's."""
+        return (self.folder / "config.yaml").is_file()
+
+    def config(self) -> DictConfig:
+        """The resolved configuration of its training. Raises `BadInput` if it is damaged or not safe."""
+        path = self.folder / "config.yaml"
+        try:
+            config = OmegaConf.load(path)
+        except Exception as error:  # OmegaConf, YAML and the disk each raise their own
+            raise BadInput(
+                f"{path}: expected the YAML of a run ({type(error).__name__}); is the file damaged?"
+            ) from error
+        if not isinstance(config, DictConfig):
+            raise BadInput(f"{path}: expected the YAML of a run, got a {type(config).__name__}")
+        check_targets(config)
+        in_todays_words(config)
+        for key, file in files_of(config).items():
+            if (copied := self.folder / _copied(key, file)).is_file():
+                config.model[key] = str(copied)
+        return config
+
+    def save_config(self, config: Any) -> None:
+        """Write config.yaml, resolved, without what its values may be. Raises `JobFailed` if the disk refuses."""
+        plain = to_plain(config)
+        for group in plain.values():
+            if isinstance(group, dict):
+                group.pop("allowed", None)
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
+
+    def status(self) -> dict[str, Any]:
+        """status.json: status (queued, running, done, failed, interrupted), trained, epoch, step, warnings, error;
+        heartbeat (seconds since 1970) and owner of the process that has it."""
+        return read_json(self.folder / "status.json")
+
+    @property
+    def state(self) -> str:
+        """status, as far as it can be believed: a killed process cannot say any more that it was interrupted."""
+        status = self.status()
+        if status.get("status") == "running" and time.time() - status.get("heartbeat", 0) > SILENCE:
+            return "interrupted"
+        return str(status.get("status", "not started"))
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are weights: of a finished training, or of one that can go on."""
+        return self.last.is_file()
+
+    def of_other_code(self, plain: Mapping[str, Any]) -> bool:
+        """Whether other code than this has made its weights. plain: the configuration of its training."""
+        return self.begun and not code_digest.same(code_digest.recorded(self.folder), code_digest.training_code(plain))
+
+    @property
+    def trained(self) -> bool:
+        """Whether the training has come to its end; what is still missing then are measurements."""
+        return bool(self.status().get("trained")) and self.last.is_file()
+
+    def update(self, **changes: Any) -> None:
+        """Change entries of status.json. Raises `JobFailed` if the disk refuses."""
+        with _changing:
+            write_json(self.folder / "status.json", {**self.status(), **changes})
+
+    def warn(self, text: str) -> bool:
+        """Remember a warning; False if it was there already."""
+        warnings = self.status().get("warnings", [])
+        if text in warnings:
+            return False
+        self.update(warnings=[*warnings, text])
+        return True
+
+
+def locate(config: Any, data_digest: str, outputs: Path = OUTPUTS, anew: bool = False) -> Run:
+    """The folder that this training has or will have; nothing is written.
+
+    A folder of the right name may hold another training, because `resume=RUN epochs=…` changes what a run is.
+    Such folders are passed over, except where the user chose the name. A run of this code goes before one of other
+    code; anew: where there is none, the folder for a new one beside it.
+
+    Raises:
+        BadInput: the name in `run` is none, or belongs to another training.
+    """
+    plain = to_plain(config)
+    name = plain.get("run")
+    check_name(name)
+    parent = outputs / str(plain.get("experiment") or "default")
+    if name is not None:
+        check_free(parent / str(name), plain)
+        return Run(parent / str(name))
+    other: Run | None = None
+    for each in _numbered(run_id(plain, data_digest)):
+        run = Run(parent / each)
+        if _difference(run.folder, plain):
+            continue
+        if not run.of_other_code(plain):
+            return run if anew or run.exists or other is None else other
+        other = other or run
+    raise AssertionError("numbers do not end")
+
+
+def check_free(folder: Path, plain: Mapping[str, Any]) -> None:
+    """Raises `BadInput` if the folder holds another training than `plain` describes."""
+    if differing := _difference(folder, plain):
+        key, there, asked = differing[0]
+        raise BadInput(
+            f"run={folder.name}: {folder} is there already and has {key}={there}, not {asked}; "
+            f"choose another name or resume={folder.name}"
+        )
+
+
+def _difference(folder: Path, plain: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    if not Run(folder).exists:
+        return []
+    return differences(to_plain(Run(folder).config()), plain)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def create(run: Run, config: Any) -> Run:
+    """The run's folder with config.yaml, if it is not there yet: queued, nothing done.
+
+    Raises:
+        JobFailed: the folder cannot be written.
+    """
+    plain = to_plain(config)
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for key, file in files_of(plain).items():  # the original may move or change
+            if file.is_file():
+                _copy(file, run.folder / _copied(key, file))
+    except OSError as error:
+        raise JobFailed(f"cannot write {error.filename or run.folder}: {error.strerror}") from error
+    if not run.exists:
+        run.update(status="queued", trained=False, epoch=0, step=0, warnings=[])
+        run.save_config(plain)  # last: a folder with this file is a run
+    return run
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not target.exists():
+        shutil.copyfile(source, target)
+
+
+def set_aside(run: Run) -> None:
+    """Empty a run's folder for `force=true`: what was in it moves below REPLACED. Raises `JobFailed`."""
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime())
+    shelf = run.folder.parent / REPLACED / f"{run.id}_{stamp}_{os.getpid()}"
+    try:
+        shelf.mkdir(parents=True)
+        for path in run.folder.iterdir():
+            if path.name != ".lock":  # it is held
+                path.rename(shelf / path.name)
+    except OSError as error:
+        raise JobFailed(f"cannot move {run.folder} aside: {error.strerror}") from error
+
+
+def check_name(name: str | None) -> None:
+    """A run's name becomes a folder's. Raises `BadInput`."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", str(name)):
+        raise BadInput(f"run: expected a name of letters, digits, '.', '_' and '-', got '{name}'")
+
+
+def _copied(key: str, file: Path) -> str:
+    """The name that a file of the model has in the run's folder: J.npy for model.J_file=anything.npy."""
+    return key.removesuffix(ENDING) + file.suffix
+
+
+def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[Run, str | None]:
+    """The run that `where` means (folder, run id under outputs/ or checkpoint) and the checkpoint's name.
+
+    key: the configuration key to name in a complaint.
+
+    Raises:
+        BadInput: there is no such run, several, or the folder is not one.
+    """
+    path = Path(where)
+    if path.is_file():
+        folder, checkpoint = path.parent, path.name
+    else:
+        folder, checkpoint = (path if path.is_dir() else _search(str(where), key, outputs)), None
+    if not (folder / "config.yaml").is_file():
+        raise BadInput(f"{key}={where}: expected the folder of a run, but there is no config.yaml in {folder}")
+    return Run(folder), checkpoint
+
+
+def _search(name: str, key: str, outputs: Path) -> Path:
+    known = outputs.glob(f"**/{glob.escape(name)}/config.yaml") if re.fullmatch(r"[\w.\-/]+", name) else ()
+    matches = sorted(path.parent for path in known if REPLACED not in path.parts)
+    if not matches:
+        raise BadInput(f"{key}={name}: expected a run folder, the name of a run under {outputs}/ or a .ckpt file")
+    if len(matches) > 1:
+        raise BadInput(f"{key}={name}: several runs have this name: {', '.join(map(str, matches))}; give the folder")
+    return matches[0]
+
+
+def checkpoint_path(run: Run, name: str) -> Path:
+    """best.ckpt, last.ckpt or another file of the run. best falls back to last: no validation data, no best.
+
+    Raises:
+        BadInput: the run has no such checkpoint.
+    """
+    path = run.folder / (name if name.endswith(".ckpt") else f"{name}.ckpt")
+    if path == run.best and not path.is_file():
+        path = run.last
+    if not path.is_file():
+        saved = ", ".join(sorted(p.name for p in run.folder.glob("*.ckpt"))) or "none yet: finish its first epoch"
+        raise BadInput(f"checkpoint={name}: run {run.id} has no such checkpoint (it has {saved})")
+    return path

@@ -1,0 +1,95 @@
+"""`robode report`: tables and pages from what runs have written; nothing is trained or measured."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from robode.cli.outcome import OTHER_CODE
+from robode.config.instantiate import to_plain
+from robode.config.listing import options
+from robode.config.paths import user_conf_dirs
+from robode.errors import BadInput
+from robode.papers.collect import collect, left_out
+from robode.papers.missing import evaluations, shelf_of
+from robode.papers.plan import plan
+from robode.papers.publish import Picture, publish, render
+from robode.papers.published import facts, restore
+from robode.papers.selection import REPORTS, select
+from robode.runs import environment
+from robode.runs.run import OUTPUTS, REPLACED, Run, find
+
+
+def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> int:
+    """A report of runs, of PAPER/ITEM (with the words of `reproduce`), or of every run under outputs/.
+
+    from=FOLDER: make the report in that folder again from its own tables, without the runs; to=FOLDER: where to write.
+
+    Returns:
+        0.
+
+    Raises:
+        BadInput: no such run, paper or report, or runs that do not belong into one table.
+        JobFailed: the disk refuses.
+    """
+    named = [word for word in words if "=" not in word]
+    given = dict(word.split("=", 1) for word in words if word.startswith(("from=", "to=")))
+    rest = [word for word in words if "=" in word and not word.startswith(("from=", "to="))]
+    to = Path(given["to"]) if "to" in given else None
+    if "from" in given:
+        _nothing_else(named + rest, "from=")
+        page = _again(Path(given["from"]), to, config_dirs)
+    elif len(named) == 1 and _is_item(named[0], config_dirs):
+        selection = select(named[0], rest, config_dirs)
+        jobs = plan(selection)
+        shelf = shelf_of(selection, evaluations(selection))
+        page = publish(selection, jobs, collect(selection.item, jobs, shelf), to or selection.folder)
+        if line := left_out(shelf, jobs):
+            print(line)
+    else:
+        _nothing_else(rest, "runs")
+        page = _of_runs(named, to)
+    print(f"report:  {page}")
+    return 0
+
+
+def _is_item(word: str, config_dirs: Sequence[str]) -> bool:
+    """PAPER/ITEM rather than a run, of which there may be none of the kind."""
+    return not Path(word).exists() and word.partition("/")[0] in options("paper", user_conf_dirs(config_dirs))
+
+
+def _nothing_else(words: Sequence[str], beside: str) -> None:
+    if words:
+        raise BadInput(f"{words[0]}: makes no sense beside {beside}; leave it out")
+
+
+def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Path:
+    """The report whose tables lie in a folder."""
+    known = facts(folder)
+    words = [f"{key}={known[key]}" for key in ("size", "variant") if known[key]]
+    item = select(f"{known['paper']}/{known['item']}", words, config_dirs).item
+    pictures: list[Picture] = [
+        (stem, folder / "figures" / f"{stem}.png", title, caption) for stem, title, caption in known.get("figures", [])
+    ]
+    target = to or REPORTS / item.paper.name / f"{folder.resolve().name}-again"
+    return render(target, item, restore(folder, item), known, pictures)
+
+
+def _of_runs(named: Sequence[str], to: Path | None) -> Path:
+    from robode.report.paper_page import write_runs_report
+
+    if named:
+        folders = [find(word)[0].folder for word in named]
+    else:
+        found = (path.parent for path in OUTPUTS.glob("**/config.yaml") if REPLACED not in path.parts)
+        folders = sorted(folder for folder in found if (folder / "status.json").is_file())
+    if not folders:
+        raise BadInput(f"report: expected runs, but there are none under {OUTPUTS}/")
+    for run in (Run(folder) for folder in folders):
+        if run.exists and run.of_other_code(to_plain(run.config())):
+            print(f"{OTHER_CODE} run {run.id} was trained by other code")
+    name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
+    command = shlex.join(environment.relative_argv(["robode", "report", *named]))
+    return write_runs_report(to or REPORTS / name, folders, {"command": command})

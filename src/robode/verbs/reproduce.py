@@ -1,0 +1,160 @@
+"""`robode reproduce PAPER/ITEM`: train what is missing, measure what is missing, keep the report current."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from robode.cli.jobs import run_all
+from robode.cli.outcome import Outcome, failure
+from robode.errors import BadInput, JobFailed
+from robode.papers.collect import Shelf, collect, left_out
+from robode.papers.missing import evaluations, lacking, shelf_of
+from robode.papers.plan import Job, plan
+from robode.papers.publish import publish
+from robode.papers.selection import Selection, item_among, select
+from robode.training.forecast import located
+
+PAUSE = 30.0  # seconds between two refreshed reports: a toy set must not draw longer than it trains
+SHOWN = 3  # jobs that are named where the same thing went wrong in several
+
+
+def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run: bool = False) -> int:
+    """Reproduce PAPER/ITEM, the word without "="; the others: size=, variant=, … (`selection.OWN`), and those for every
+    training.
+
+    What was done before, by this or another process, is not done again; what another one is doing comes last. What
+    other code has trained stays where it is and is trained anew beside it, unless code=any.
+
+    Returns:
+        0, 1 if a job failed, 2 if every failure was bad input.
+
+    Raises:
+        BadInput: before anything is started.
+        KeyboardInterrupt: what was done stays, and the same command goes on.
+    """
+    where = item_among(words, config_dirs)
+    selection = select(where, [word for word in words if word != where], config_dirs)
+    asked = evaluations(selection)
+    work = Reproduction(selection, plan(selection), asked, shelf_of(selection, asked))
+    if dry_run:
+        from robode.papers.preview import preview
+
+        wanted = [job for job in work.jobs if job.wanted]
+        preview(selection, [work.beside(job) for job in wanted], work.asked)
+        if line := left_out(work.shelf, wanted):
+            print(line)
+        return 0
+    return work.run()
+
+
+@dataclass
+class Reproduction:
+    """One item on its way. asked: the evaluations that follow each training."""
+
+    selection: Selection
+    jobs: list[Job]
+    asked: list[DictConfig]
+    shelf: Shelf = field(default_factory=Shelf)
+    console: Console = field(default_factory=Console)
+    failures: dict[tuple[int, str], list[str]] = field(default_factory=dict)  # exit code and line → jobs
+    refreshed: float = 0.0
+
+    def run(self) -> int:
+        """Do what is missing, seed by seed, and say how it went."""
+        wanted = [job for job in self.jobs if job.wanted]
+        missing = [job for job in wanted if self.selection.force or not self._complete(job)]
+        once = {job.hash: job for job in missing}  # a row may stand in several groups
+        todo = [self.beside(job) for job in once.values()]
+        self._say(f"{self.selection.name}: {len(wanted)} jobs, {len(wanted) - len(missing)} of them complete")
+        if line := left_out(self.shelf, wanted):
+            self._say(line)
+        self._publish()
+
+        def after(number: int, outcome: Outcome) -> None:
+            name = f"job {number + 1} of {len(todo)}, {todo[number].name}"
+            if outcome.state == "busy":
+                self._say(f"{name}: another process has it, put off")
+                return
+            if self._went_well(todo[number], outcome) and not self._complete(todo[number]):
+                self._measure(todo[number], Path(outcome.result["run"]))
+            self._say(f"{name}: {outcome.state}")
+            if time.monotonic() - self.refreshed > PAUSE:
+                self._publish()
+
+        words = [job.words for job in todo]
+        fast = self.selection.fail_fast
+        run_all("train", words, config_dirs=self.selection.config_dirs, fail_fast=fast, after=after)
+        return self._end()
+
+    def beside(self, job: Job) -> Job:
+        """The job as it is; where other code has its run, with the name of one beside that."""
+        if self.selection.force or not self.shelf.left_out(job):
+            return job
+        cfg = job.cfg.copy()
+        cfg.run = located(job.cfg, anew=True).id
+        return replace(job, words=(*job.words, f"run={cfg.run}"), cfg=cfg)
+
+    def _complete(self, job: Job) -> bool:
+        """Whether a run has everything that the table needs of it; one that cannot be read will say so when it runs."""
+        run = self.shelf.find(job)
+        if run is None or not run.trained or run.state in ("running", "failed"):
+            return False
+        try:
+            return not lacking(run, job.plain, self.asked, self.selection.code)
+        except (BadInput, JobFailed):
+            return False
+
+    def _measure(self, job: Job, folder: Path) -> None:
+        """Everything besides what the training has measured itself, so that a killed night has complete rows."""
+        from robode.verbs.evaluate import evaluated, report
+
+        rows: list[dict[str, Any]] = []
+        try:
+            for each in self.asked:
+                cfg = each.copy()
+                cfg.run = str(folder)
+                run, found = evaluated(cfg, self.console)
+                rows += found
+            if rows:
+                report(run, rows, self.console)
+        except Exception as error:  # one run must not end the night
+            self._went_well(job, failure(error))
+
+    def _went_well(self, job: Job, outcome: Outcome) -> bool:
+        if outcome.code:
+            self.failures.setdefault((outcome.code, outcome.error), []).append(job.name)
+        return not outcome.code
+
+    def _publish(self) -> Path | None:
+        """The report as it is now; one that cannot be written is complained about at the end."""
+        self.failures = {key: names for key, names in self.failures.items() if names}
+        try:
+            collected = collect(self.selection.item, self.jobs, self.shelf)
+            page = publish(self.selection, self.jobs, collected, self.selection.folder)
+        except Exception as error:
+            outcome = failure(error)
+            self.failures[outcome.code, f"no report: {outcome.error}"] = []
+            return None
+        self.refreshed = time.monotonic()
+        return page
+
+    def _end(self) -> int:
+        page = self._publish()
+        for (_, line), names in self.failures.items():
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            print(f"robode: {'; '.join(names[:SHOWN])}{more}{': ' if names else ''}{line}", file=sys.stderr)
+        if page:
+            self._say(f"report:  {page}")
+        codes = {code for code, _ in self.failures}
+        return 2 if codes == {2} else 1 if codes else 0
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
