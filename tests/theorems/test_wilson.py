@@ -1,5 +1,5 @@
 """Wilson's interval holds exactly the shares that the score test does not reject, and covers the truth in 95 of 100
-cases on average over the truth; no fewer than 83 at any (docs/theory.md, section 19)."""
+cases on average over the truth, for ten samples and more no fewer than 83 at any (docs/theory.md, section 19)."""
 
 import math
 
