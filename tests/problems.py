@@ -40,7 +40,7 @@ def skew_matrix(kind: str, n: int, seed: int = 0) -> Tensor:
 
 
 def smallest_gamma(m: float, M: float, J: Tensor) -> float:
-    """||J|| (c2 - c1) / (2 sqrt(c1 c2)), specs section 2."""
+    """||J|| (c2 - c1) / (2 sqrt(c1 c2)): Eq. (11) of the CH-NODE paper with epsilon -> 0."""
     return norm2(J) * (M - m) / (2 * math.sqrt(m * M))
 
 

@@ -1,4 +1,5 @@
-"""At robode's defaults the Hamiltonian part acts; at the published kappa and h with etd it does not (specs 3.1)."""
+"""At robode's defaults the Hamiltonian part acts; at the published kappa and h with etd it does not
+(docs/theory.md, section 8)."""
 
 from __future__ import annotations
 

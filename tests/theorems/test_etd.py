@@ -1,4 +1,5 @@
-"""etd (centred exponential Euler) never expands, for any step, exactly when gamma >= gamma_min (specs 8.4 d)."""
+"""etd (centred exponential Euler) never expands, for any step, exactly when gamma >= gamma_min
+(docs/theory.md, section 8)."""
 
 import math
 from dataclasses import replace

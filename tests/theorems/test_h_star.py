@@ -1,4 +1,5 @@
-"""h*: explicit Euler is nonexpansive for every potential of the class exactly up to this step (specs 8.2)."""
+"""h*: explicit Euler is nonexpansive for every potential of the class exactly up to this step
+(docs/theory.md, section 7)."""
 
 import math
 from fractions import Fraction
@@ -17,7 +18,7 @@ CLASSES = [(0.2, 2.0), (4e-4, 1.0)]
 
 
 def class_constant(m: float, M: float, gamma: float, omega: float, h: float) -> float:
-    """sqrt(1 - 2 h c gamma + h^2 c^2 rho^2) + h r rho, as the specification prints it."""
+    """sqrt(1 - 2 h c gamma + h^2 c^2 rho^2) + h r rho, written out."""
     c, r, rho = 0.5 * (M + m), 0.5 * (M - m), math.hypot(gamma, omega)
     return math.sqrt(1 - 2 * h * c * gamma + (h * c * rho) ** 2) + h * r * rho
 
@@ -65,7 +66,7 @@ def test_special_cases() -> None:
     assert bounds.h_star(0.0, 2.0, 3.0, 1.0) == 0.0  # kappa = 0 and J != 0: impossible
     assert bounds.h_star(0.2, 2.0, bounds.gamma_min(0.2, 2.0, 1.0), 1.0) == pytest.approx(0, abs=1e-12)
     gamma = bounds.gamma_min(4e-4, 1.0, 1.0) * math.sqrt(3)
-    assert bounds.h_star(4e-4, 1.0, gamma, 1.0) == pytest.approx(0.031, rel=0.02)  # the number in specs 8.2
+    assert bounds.h_star(4e-4, 1.0, gamma, 1.0) == pytest.approx(0.031, rel=0.02)
 
 
 def test_h_star_keeps_its_digits_where_the_printed_formula_cancels() -> None:
@@ -82,7 +83,7 @@ def test_h_star_keeps_its_digits_where_the_printed_formula_cancels() -> None:
 
 
 def test_the_published_settings_are_far_beyond_h_star() -> None:
-    """kappa = 4e-4, ||K|| = 1: h* = 1.8e-4 for the script's gamma, and h = 0.5 multiplies by 11.5 (specs 8.3)."""
+    """kappa = 4e-4, ||K|| = 1: h* = 1.8e-4 for the script's gamma, and h = 0.5 multiplies by 11.5 (section 7)."""
     m, M = 4e-4, 1 + 4e-4
     gamma = 1 / math.sqrt(1 - ((M - m) / (M + m)) ** 2 - 1e-6)
     assert bounds.h_star(m, M, gamma, 1.0) == pytest.approx(1.8e-4, rel=0.1)

@@ -1,4 +1,5 @@
-"""imex (centred implicit-explicit Euler) never expands, for any step, exactly when gamma >= gamma_min (specs 8.4 e)."""
+"""imex (centred implicit-explicit Euler) never expands, for any step, exactly when gamma >= gamma_min
+(docs/theory.md, section 8)."""
 
 import math
 from dataclasses import replace

@@ -34,7 +34,7 @@ def test_sensitivity_of_the_ode_stays_below_the_printed_bound(J: str, eta: float
 
 
 def test_robodes_own_certificate_is_never_weaker_than_the_printed_one() -> None:
-    """The sharp rate nu of the class lies between rho/2 and rho (specs 8.1)."""
+    """The sharp rate nu of the class lies between rho/2 and rho (docs/theory.md, section 5)."""
     for eta in (0.01, 0.1, 0.5, 0.9):
         flow = make_flow(2, "canonical", eta)
         printed = math.exp(-flow.properties()["rho"] / 2 * flow.horizon)

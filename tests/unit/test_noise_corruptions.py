@@ -119,7 +119,7 @@ def test_legacy_protocol_goes_to_normalised_space_and_back():
     white = torch.ones(1, 1, 28, 28)
     batch = Batch(legacy.encode(white, FACTS), torch.zeros(1), None, legacy.bounds(FACTS))
     clipped = legacy.decode(ClipOnly("noise").perturb(batch, 0.0), FACTS)
-    assert clipped.mean().item() == pytest.approx(0.439, abs=5e-4), "specs: white becomes 0.439 in pixel space"
+    assert clipped.mean().item() == pytest.approx(0.439, abs=5e-4), "white becomes 0.439 in pixel space"
     pepper = legacy.decode(torch.full((1, 1, 28, 28), -1.0), FACTS)
     assert pepper.mean().item() == pytest.approx(-0.177, abs=5e-4)
 

@@ -4,7 +4,8 @@ A chain is a Sequential, nested as one likes. Any other module can vouch for its
 
     def certified_lipschitz(self, shape: tuple[int, ...]) -> float     an upper bound for samples of that shape
 
-Everything is in float64, for the weights in exact arithmetic, in eval mode. Source: specs, Lipschitz networks 3.3.
+Everything is in float64, for the weights in exact arithmetic, in eval mode. Source: docs/theory.md, sections
+14 and 15.
 """
 
 from __future__ import annotations

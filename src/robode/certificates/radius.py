@@ -2,8 +2,8 @@
 
 logits = head(Phi(encode(normalise(x)))): two logits i, j differ by at most L ||w_i - w_j|| ||x' - x|| more at x' than
 at x, with L = L_embed L_flow and w_i the head's rows. All constants are upper bounds in float64, in data units, for
-the weights in exact arithmetic. Anyone's chain of layers (robustness.lipschitz) has them too.
-Source: specs, Lipschitz networks 3.3.
+the weights in exact arithmetic. Anyone's chain of layers (certificates.lipschitz) has them too.
+Source: Tsuzuku, Sato, Sugiyama, "Lipschitz-margin training", 2018; docs/theory.md, section 15.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """1-Lipschitz residual layers: y+ = y - tau W^T sigma(W y + b), one step of the gradient flow y' = -W^T sigma(W y + b).
 
 The Jacobian I - tau W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - tau S ||W||^2, 1]: the layer never
-expands exactly when tau <= 2/(S ||W||^2). (Meunier et al. 2022; Sherry et al. 2024; docs/theory.md)
+expands exactly when tau <= 2/(S ||W||^2). (Meunier et al. 2022; Sherry et al. 2024; docs/theory.md, section 13)
 """
 
 from __future__ import annotations

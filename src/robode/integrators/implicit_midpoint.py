@@ -21,7 +21,8 @@ CERTIFIED = 2.0**-16
 
 
 class ImplicitMidpoint(Integrator):
-    """y+ = y + h f((y + y+)/2), order 2, symplectic; nonexpansive for every h wherever the ODE is (8.4 b).
+    """y+ = y + h f((y + y+)/2), order 2, symplectic; nonexpansive for every h wherever the ODE is (docs/theory.md,
+    section 10).
 
     Newton with the exact Jacobian of each column. tolerance: largest residual, as a share of 1 + |y+|; where rounding
     alone leaves more, that is enough. All columns go on until the last has converged, so a sample's result depends on

@@ -124,8 +124,8 @@ class Euler(Integrator):
 class ETD(GainIntegrator):
     """Centred exponential Euler, order 1: y + (1/c)(exp(hcF) - I) grad V(y).
 
-    Never expands, for any h, exactly when gamma >= gamma_min (docs/theory.md). Not the exponential Euler that splits
-    off kappa alone: the linear part is c F with c the centre of the Hessian's range.
+    Never expands, for any h, exactly when gamma >= gamma_min (docs/theory.md, section 8). Not the exponential Euler
+    that splits off kappa alone: the linear part is c F with c the centre of the Hessian's range.
     """
 
     name, order = "etd", 1
@@ -143,7 +143,7 @@ class IMEX(GainIntegrator):
     """Centred implicit-explicit Euler, order 1: (I - hcF)(y+ - y) = h F grad V(y).
 
     Linearly implicit in c F, solved in closed form mode by mode. Never expands, for any h, exactly when
-    gamma >= gamma_min (docs/theory.md).
+    gamma >= gamma_min (docs/theory.md, section 8).
     """
 
     name, order = "imex", 1

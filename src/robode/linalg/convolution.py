@@ -2,7 +2,7 @@
 
 A convolution with zero padding reads the image as if zeros went on for ever. On a torus that is large enough for no two
 positions it reads or writes to coincide, it is a compression of the circular convolution, whose norm is exactly the
-largest ||K^(w)|| over the torus's frequencies w. Source: docs/theory.md.
+largest ||K^(w)|| over the torus's frequencies w. Source: docs/theory.md, section 14.
 """
 
 from __future__ import annotations

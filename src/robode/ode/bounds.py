@@ -2,7 +2,7 @@
 
 For two solutions with difference d, the difference of the gradients is c d + r w with ||w|| <= ||d||, c = (M+m)/2
 and r = (M-m)/2, and w is otherwise arbitrary. Everything below follows from this ball. rho_F = ||F|| =
-sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); specs, step-size theory 8.1-8.4.
+sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); docs/theory.md, sections 3 to 7.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def contraction_margin(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Sca
 
 
 def lognorm(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
-    """Sharp one-sided Lipschitz constant -nu = r rho_F - c gamma of the field over the class of potentials (8.1)."""
+    """Sharp logarithmic norm -nu = r rho_F - c gamma of the field over the class of potentials (Theorem 1)."""
     c, r, rho = 0.5 * (M + m), 0.5 * (M - m), (gamma**2 + omega**2) ** 0.5
     denominator = c * gamma + r * rho
     return _where(denominator, -contraction_margin(m, M, gamma, omega) / _nonzero(denominator))
 
 
 def h_star(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
-    """Largest step for which explicit Euler is nonexpansive for every potential of the class (8.2), 0 if none.
+    """Largest step for which explicit Euler is nonexpansive for every potential of the class, 0 if none.
 
     h* = 2 (c gamma - r rho_F) / (m M rho_F^2). For m = 0 and J = 0 its limit 2 / (gamma M).
     """

@@ -198,8 +198,9 @@ class GradientField(VectorField):
         return float(eigenvalues[0].clamp_min(0)), float(M.clamp_min(0))
 
     def lognorm(self) -> float:
-        """The better of the sharp bound over the class of potentials (docs/theory.md), which is Theorem 1, and of the
-        exact maximum over slopes: lambda_max(sym(F Hess)) is convex in D, hence attained at a vertex (small n)."""
+        """The better of the sharp bound over the class of potentials, Theorem 1 (docs/theory.md, section 4), and
+        of the exact maximum over slopes: lambda_max(sym(F Hess)) is convex in D, hence attained at a vertex (small n).
+        """
         m, M = self.hessian_bounds()
         over_class = bounds.value(bounds.lognorm(m, M, value(self.gamma), self.skew.norm))
         K, Q, F = (t.detach().double() for t in (self.K, self.Q, self.F))

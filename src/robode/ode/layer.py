@@ -58,7 +58,7 @@ class Layer(Step):
         """Certified Lipschitz constant of the layer over all y (2-norm), worked out in float64.
 
         Up to `VERTEX_WIDTH` columns the largest ||A + B D K|| over every slope matrix 0 <= D <= S: the norm is
-        convex in D, so its maximum over the box sits at one of the 2^n vertices (docs/theory.md, one-step maps).
+        convex in D, so its maximum over the box sits at one of the 2^n vertices (docs/theory.md, section 11).
         Wider layers get ||A|| + S ||B|| ||K||.
         """
         A, B, K = (t.detach().double() for t in (self.A, self.B, self.K))
