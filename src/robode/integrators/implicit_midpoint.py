@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput, JobFailed
-from robode.integrators.one_step import Integrator
+from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.step import Step, identity_like
@@ -33,7 +33,8 @@ class ImplicitMidpoint(Integrator):
     more is certain, but with smooth fields the last step squares it: 3e-11 (1 + |y+|) at the default, measured.
     """
 
-    name, order = "implicit_midpoint", 2
+    name, order, contracts, symplectic = "implicit_midpoint", 2, True, True
+    twice_differentiable = False  # the Newton matrix is a constant to autograd
 
     def __init__(self, tolerance: float = 1e-5):
         if not 0 < tolerance < math.inf:

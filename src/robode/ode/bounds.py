@@ -2,7 +2,7 @@
 
 For two solutions with difference d, the difference of the gradients is c d + r w with ||w|| <= ||d||, c = (M+m)/2
 and r = (M-m)/2, and w is otherwise arbitrary. Everything below follows from this ball. rho_F = ||F|| =
-sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); specs, step-size theory 8.1-8.4.
+sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); docs/theory.md.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def contraction_margin(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Sca
 
 
 def lognorm(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
-    """Sharp one-sided Lipschitz constant -nu = r rho_F - c gamma of the field over the class of potentials (8.1)."""
+    """Sharp one-sided Lipschitz constant -nu = r rho_F - c gamma of the field over the class of potentials."""
     c, r, rho = 0.5 * (M + m), 0.5 * (M - m), (gamma**2 + omega**2) ** 0.5
     denominator = c * gamma + r * rho
     return _where(denominator, -contraction_margin(m, M, gamma, omega) / _nonzero(denominator))
 
 
 def h_star(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
-    """Largest step for which explicit Euler is nonexpansive for every potential of the class (8.2), 0 if none.
+    """Largest step for which explicit Euler is nonexpansive for every potential of the class, 0 if none.
 
     h* = 2 (c gamma - r rho_F) / (m M rho_F^2). For m = 0 and J = 0 its limit 2 / (gamma M).
     """
@@ -65,17 +65,17 @@ def gamma_min(m: Scalar, M: Scalar, omega: float) -> Scalar:
     return math.inf if m <= 0 else omega * (M - m) / (2 * math.sqrt(m * M))
 
 
-def one_step_lipschitz(m: float, M: float, gains: Sequence[complex]) -> float:
+def one_step_lipschitz(m: float, M: float, multipliers: Sequence[complex]) -> float:
     """Certified Lipschitz constant of x -> x + g(F) grad V(x) over all potentials with m I <= Hess V <= M I.
 
-    gains: g on each mode of F. On mode k the difference becomes p_k d + q_k w with p = 1 + c g, q = r g. One mode:
-    |p| + |q|, attained. Several: ||P d + Q w||^2 <= L^2 ||d||^2 holds by the S-procedure whenever some tau > max
+    multipliers: g on each mode of F. On mode k the difference becomes p_k d + q_k w with p = 1 + c g, q = r g. One
+    mode: |p| + |q|, attained. Several: ||P d + Q w||^2 <= L^2 ||d||^2 holds by the S-procedure whenever some tau > max
     |q_k|^2 has tau (1 + max_k |p_k|^2 / (tau - |q_k|^2)) <= L^2; any tau gives a bound, the best one is sought
     by golden section between candidates (the function is convex in tau).
     """
     c, r = 0.5 * (M + m), 0.5 * (M - m)
-    p = [abs(1 + c * g) for g in gains]
-    q = [r * abs(g) for g in gains]
+    p = [abs(1 + c * g) for g in multipliers]
+    q = [r * abs(g) for g in multipliers]
     if len(p) == 1:
         return p[0] + q[0]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput, JobFailed
-from robode.integrators.one_step import Integrator
+from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.guarantees import BOUNDED, Guarantee
