@@ -28,7 +28,7 @@ from robode.corruptions.noise import Draws
 from robode.data.info import DataFacts
 from robode.data.vision import MNIST5k
 from robode.families.chnode import CHNode
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 from robode.network import Network
 
 BOUNDS = (0.0, 1.0)

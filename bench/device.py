@@ -25,7 +25,7 @@ from robode.data.info import DataFacts
 from robode.data.vision import MNIST5k
 from robode.evaluation.suite import Suite, evaluate_suite
 from robode.families.chnode import CHNode
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 from robode.network import Network
 
 SUITES: dict[str, Suite] = {

@@ -14,7 +14,8 @@ from robode.data.parts import spread
 from robode.data.toy import DoubleMoons
 from robode.families.chnode import CHNode
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import ETD, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.network import Network
 from robode.ode.flow import Constrained
 from robode.tasks.classification import Classification

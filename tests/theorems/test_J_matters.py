@@ -11,7 +11,9 @@ import torch
 
 from robode.data.info import DataFacts
 from robode.families.chnode import CHNode
-from robode.integrators.one_step import ETD, IMEX, GainIntegrator
+from robode.integrators.etd import ETD
+from robode.integrators.imex import IMEX
+from robode.integrators.integrator import SpectralIntegrator
 from robode.linalg.skew import canonical
 from robode.network import Network
 from robode.tasks.classification import Classification
@@ -19,7 +21,7 @@ from robode.tasks.classification import Classification
 IMAGES = DataFacts((1, 6, 6), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
 
 
-def logits(sign: int, folder: Path, integrator: GainIntegrator, **options: object) -> torch.Tensor:
+def logits(sign: int, folder: Path, integrator: SpectralIntegrator, **options: object) -> torch.Tensor:
     path = folder / f"J{sign}.npy"
     np.save(path, (sign * canonical(8)).numpy())
     torch.manual_seed(0)

@@ -21,7 +21,9 @@ from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.node import Node
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import ETD, IMEX, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
 from robode.network import Network
 from robode.ode.flow import Flow
 from robode.runs.records import append_rows

@@ -13,7 +13,9 @@ from robode.data.info import DataFacts
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import ETD, IMEX, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
 from robode.network import Network
 from robode.ode.flow import Flow
 from robode.tasks.classification import Classification

@@ -16,14 +16,13 @@ import torch
 from problems import norm2
 from torch import Tensor
 
-from robode.families.conv_gradient_flow import ConvGradientFlow
-from robode.integrators.one_step import MAX_SUBSTEPS, Euler
+from robode.families.conv_gradient_flow import ConvGradientField, ConvGradientFlow, StageChange
+from robode.integrators.euler import MAX_SUBSTEPS, Euler
 from robode.linalg.activations import ACTIVATIONS, named_activation
-from robode.linalg.convolution import conv_norm
+from robode.linalg.convolution import HALVINGS, Convolution, conv_norm, norms_squared
 from robode.linalg.norms import ROUNDING
 from robode.linalg.orthonormal import random_orthonormal
 from robode.ode import conv
-from robode.ode.conv import HALVINGS, ConvGradientField, Convolution, StageChange, norms_squared
 
 randn = partial(problems.randn, seed=0)
 SIZES = [(4, 4), (5, 3), (7, 6), (2, 2)]

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
-from robode.integrators.one_step import ETD, IMEX, Euler, GainIntegrator
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
+from robode.integrators.integrator import SpectralIntegrator
 from robode.ode.field import GradientField
 
 
@@ -44,7 +47,7 @@ def test_the_field_dissipates_at_exactly_gamma_times_the_squared_gradient(flow_c
 
 
 @pytest.mark.parametrize("integrator", [ETD(), IMEX(), Euler()])
-def test_the_steps_at_their_defaults_lower_the_energy_too(integrator: GainIntegrator) -> None:
+def test_the_steps_at_their_defaults_lower_the_energy_too(integrator: SpectralIntegrator) -> None:
     torch.manual_seed(3)
     flow = CHNode(4, 1, integrator).double()
     field, h = flow.exact().bind()[0][0], float(flow.h)

@@ -22,8 +22,10 @@ from robode.families.hdnn import HDNN
 from robode.families.node import Node
 from robode.families.resnet import ResNet
 from robode.heads import Identity
-from robode.integrators.one_step import ETD, Euler, SymplecticEuler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.integrators.runge_kutta import RK4
+from robode.integrators.symplectic_euler import SymplecticEuler
 from robode.network import Network, states_of
 from robode.ode.enclosure import Enclosure
 from robode.ode.flow import Flow

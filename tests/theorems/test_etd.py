@@ -9,7 +9,7 @@ import torch
 from problems import eye, field_with_hessian, norm2, skew_matrix, smallest_gamma
 from unconditional import RATIOS, problems
 
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 from robode.linalg.skew import Skew
 
 
@@ -58,14 +58,14 @@ def test_gains_are_the_matrix_exponential(kind: str, n: int, h: float) -> None:
     flat = field_with_hessian(c * eye(n), m, J, gamma, c)
     a, b = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (gamma, c))
     for field in (flat, replace(flat, gamma=a, c=b)):
-        gains = Skew(J).function(ETD().gains(field, h), torch.float64)
+        gains = Skew(J).function(ETD().multipliers(field, h), torch.float64)
         torch.testing.assert_close(gains, expected, rtol=1e-9, atol=3e-11)  # matrix_exp's own error
 
 
 def test_small_steps_lose_no_digits() -> None:
     J = skew_matrix("canonical", 2)
     field = field_with_hessian(eye(2), 0.5, J, 0.7, 1.0)
-    (re, im), h = ETD().gains(field, 1e-12)[0], 1e-12
+    (re, im), h = ETD().multipliers(field, 1e-12)[0], 1e-12
     assert re / h == pytest.approx(-0.7, rel=1e-9) and im / h == pytest.approx(1.0, rel=1e-9)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -12,9 +13,13 @@ from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.node import Node
 from robode.families.resnet import ResNet
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
 from robode.integrators.implicit_midpoint import ImplicitMidpoint
-from robode.integrators.one_step import ETD, IMEX, Euler, GainIntegrator, SymplecticEuler
+from robode.integrators.integrator import Integrator
 from robode.integrators.runge_kutta import RK4, Midpoint
+from robode.integrators.symplectic_euler import SymplecticEuler
 from robode.ode.flow import Flow
 
 FLOWS: dict[str, Callable[[], Flow]] = {
@@ -104,7 +109,7 @@ def random_training(flow: Flow, steps: int, seed: int, after_step: Callable[[], 
 
 @pytest.mark.parametrize("integrator", [ETD(), IMEX(), Euler()])
 @pytest.mark.parametrize("trainable_L", [False, True])
-def test_projection_restores_the_guarantee_after_any_training(integrator: GainIntegrator, trainable_L: bool) -> None:
+def test_projection_restores_the_guarantee_after_any_training(integrator: Integrator, trainable_L: bool) -> None:
     torch.manual_seed(1)
     flow = CHNode(6, 3, integrator, trainable_L=trainable_L)
     for seed in range(3):
@@ -117,7 +122,7 @@ def test_projection_restores_the_guarantee_after_any_training(integrator: GainIn
 
 @pytest.mark.parametrize("integrator", [ETD(), IMEX(), Euler()])
 @pytest.mark.parametrize("trainable_L", [False, True])
-def test_differentiable_gamma_guarantees_every_iterate(integrator: GainIntegrator, trainable_L: bool) -> None:
+def test_differentiable_gamma_guarantees_every_iterate(integrator: Integrator, trainable_L: bool) -> None:
     """Without project_: gamma, c and h are functions of the weights inside the forward pass."""
     torch.manual_seed(1)
     flow = CHNode(6, 2, integrator, gamma="differentiable", trainable_L=trainable_L)
@@ -141,3 +146,37 @@ def test_the_published_settings_contract_as_an_ode_and_not_as_a_network() -> Non
 def test_wide_etd_keeps_its_guarantee_from_the_class_bound() -> None:
     torch.manual_seed(1)
     assert CHNode(32, 4, ETD()).certificate()["flow_discrete"] <= 1
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_certificates_are_of_the_exact_weights_whatever_the_precision(name: str) -> None:
+    """Weights that have moved, a kappa that float32 rounds: a float32 module and its float64 copy agree, before and
+    after everything that the certificate needs has been computed."""
+    torch.manual_seed(5)
+    flow = FLOWS[name]()
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.mul_(1.3)
+    copied = copy.deepcopy(flow).double()
+    for (ode, discrete), expected in zip(flow.step_bounds(), copied.step_bounds(), strict=True):
+        assert (ode, discrete) == pytest.approx(expected, rel=1e-13, nan_ok=True)
+    if isinstance(flow, CHNode) and flow.L is None:
+        eye = torch.eye(flow.width, dtype=torch.float64)
+        assert torch.equal(flow.exact().fields()[0].Q, flow.kappa * eye)  # the number of the state dict, not rounded
+
+
+EXTREMES: dict[str, Callable[[], Flow]] = {
+    "imex": lambda: CHNode(4, 1, IMEX(), step=1e160),
+    "euler": lambda: CHNode(4, 1, Euler(), step=1e160),
+    "rk4": lambda: CHNode(4, 1, RK4(), step=1e160),
+    "implicit midpoint": lambda: HDNN(4, 1, ImplicitMidpoint(), step=1e160),
+    "kappa": lambda: CHNode(4, 1, ETD(), kappa=1e100, step=0.1),
+    "init_std": lambda: ResNet(4, 1, Euler(), init_std=1e20),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extreme_values_are_certified_at_a_number_or_infinity(name: str) -> None:
+    torch.manual_seed(1)
+    found = EXTREMES[name]().certificate()
+    assert all(bound >= 0 for bound in found.values())  # not nan, and no OverflowError

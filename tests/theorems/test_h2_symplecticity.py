@@ -7,7 +7,8 @@ from problems import norm2, randn
 from robode.errors import BadInput
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
-from robode.integrators.one_step import Euler, SymplecticEuler
+from robode.integrators.euler import Euler
+from robode.integrators.symplectic_euler import SymplecticEuler
 
 
 def h2_flow(width: int, seed: int, step: float = 0.5, depth: int = 3) -> HDNN:

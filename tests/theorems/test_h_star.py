@@ -10,7 +10,8 @@ from problems import KINDS, eye, field_with_hessian, norm2, skew_matrix, smalles
 
 from robode.errors import BadInput
 from robode.families.chnode import CHNode
-from robode.integrators.one_step import ETD, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.integrators.runge_kutta import RK4
 from robode.ode import bounds
 

@@ -6,7 +6,7 @@ from problems import KINDS, fine_flow_jacobian, norm2, randn, random_field, skew
 
 from robode.families.hdnn import HDNN
 from robode.integrators.implicit_midpoint import ImplicitMidpoint
-from robode.integrators.one_step import SymplecticEuler
+from robode.integrators.symplectic_euler import SymplecticEuler
 from robode.ode.sensitivity import bsm_norms
 
 

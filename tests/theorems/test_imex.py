@@ -9,7 +9,7 @@ import torch
 from problems import eye, field_with_hessian, norm2, skew_matrix, smallest_gamma
 from unconditional import RATIOS, problems
 
-from robode.integrators.one_step import IMEX
+from robode.integrators.imex import IMEX
 from robode.linalg.skew import Skew
 
 
@@ -53,7 +53,7 @@ def test_gains_are_the_resolvent(kind: str, n: int, h: float) -> None:
     flat = field_with_hessian(c * eye(n), m, J, gamma, c)
     a, b = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (gamma, c))
     for field in (flat, replace(flat, gamma=a, c=b)):
-        gains = Skew(J).function(IMEX().gains(field, h), torch.float64)
+        gains = Skew(J).function(IMEX().multipliers(field, h), torch.float64)
         torch.testing.assert_close(gains, expected, rtol=1e-9, atol=1e-15)
 
 

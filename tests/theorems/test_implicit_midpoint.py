@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.families.chnode import CHNode
+from robode.families.hdnn import HDNN
 from robode.families.resnet import ResNet
 from robode.integrators.implicit_midpoint import CERTIFIED, ImplicitMidpoint
 from robode.ode.flow import Flow
@@ -84,3 +85,39 @@ def test_a_coarse_tolerance_has_no_certificate() -> None:
 def test_a_tolerance_is_a_positive_number(tolerance: float) -> None:
     with pytest.raises(BadInput, match=r"integrator.tolerance: expected a positive, finite number"):
         ImplicitMidpoint(tolerance)
+
+
+@torch.no_grad()
+def stretch(phi: Flow) -> float:
+    """The largest quotient of pairs of states at a distance of about 0.1, in float32; 0 where the flow says that it
+    has no solution."""
+    y = torch.randn(500, 2, generator=torch.Generator().manual_seed(2))
+    d = 0.1 * torch.randn(500, 2, generator=torch.Generator().manual_seed(3))
+    try:
+        return float(((phi(y + d) - phi(y)).norm(dim=1) / d.norm(dim=1)).max())
+    except JobFailed:
+        return 0.0
+
+
+@pytest.mark.parametrize("exponent", [0, 2, 6, 10, 15, 19, 20, 25, 30, 36, 160])
+def test_nothing_is_certified_where_the_solve_is_not_verified(exponent: int) -> None:
+    """The rounding floor overflowed at 1e19 and let any residual pass: certified at 1, a network stretched 12-fold."""
+    torch.manual_seed(3)
+    phi = CHNode(2, 1, ImplicitMidpoint(), step=10.0**exponent)
+    certified = phi.certificate()["flow_discrete"]
+    assert stretch(phi) <= certified * (1 + 1e-4)
+    assert certified == math.inf if exponent >= 19 else certified <= 1
+
+
+def test_a_field_that_contracts_too_little_for_rounding_has_no_certificate() -> None:
+    """mu = 0: nothing damps what rounding leaves of a residual of the size h L."""
+    field = HDNN(2, 1, ImplicitMidpoint(), init_std=1e-3).exact().fields()[0]
+    short, long = (ImplicitMidpoint().step(field, 0.0, h / field.lipschitz()).lipschitz() for h in (1e-3, 1e6))
+    assert 1 <= short < 1.01 and long == math.inf
+
+
+def test_singular_newton_matrices_are_a_failed_job() -> None:
+    torch.manual_seed(0)
+    phi = HDNN(4, 1, ImplicitMidpoint(), step=1e20, activation="relu", init_std=0.1)
+    with pytest.raises(JobFailed, match="did not converge"):
+        phi(torch.randn(2000, 4))

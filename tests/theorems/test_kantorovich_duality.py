@@ -11,7 +11,7 @@ from robode.certificates.radius import pair_lipschitz
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.families.chnode import CHNode
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 from robode.network import Network
 from robode.objectives.kantorovich import Kantorovich
 from robode.quantities.wasserstein import _potential, w1

@@ -17,7 +17,9 @@ from robode.data.info import DataFacts
 from robode.families.chnode import CHNode
 from robode.families.gradient_flow import DescentField, GradientFlow
 from robode.families.lipschitz_mlp import LipschitzMLP, SortingField
-from robode.integrators.one_step import ETD, IMEX, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
 from robode.linalg.activations import ACTIVATIONS, named_activation
 from robode.linalg.orthonormal import orthonormal
 from robode.network import Network, build_network

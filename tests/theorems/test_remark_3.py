@@ -7,8 +7,10 @@ from problems import randn
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.resnet import ResNet
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.integrators.implicit_midpoint import ImplicitMidpoint
-from robode.integrators.one_step import ETD, Euler, Integrator
+from robode.integrators.integrator import Integrator
 from robode.integrators.runge_kutta import RK4
 
 

@@ -18,7 +18,7 @@ from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.node import MLPField, Node
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import MAX_SUBSTEPS, Euler
+from robode.integrators.euler import MAX_SUBSTEPS, Euler
 from robode.linalg.activations import named_activation
 from robode.network import Network
 from robode.ode.field import OneLayerField, VectorField

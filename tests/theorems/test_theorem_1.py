@@ -21,7 +21,7 @@ from torch import Tensor
 
 from robode.families.chnode import CHNode
 from robode.families.gamma import Contraction, gamma_of
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 from robode.ode import bounds
 
 CLASSES = [(0.04, 1.3), (4e-4, 25.0), (0.5, 0.9)]

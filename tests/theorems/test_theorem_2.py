@@ -7,7 +7,7 @@ import torch
 from problems import fine_flow_jacobian, norm2, randn
 
 from robode.families.chnode import CHNode
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 
 
 def make_flow(seed: int, J: str, eta: float) -> CHNode:

@@ -11,7 +11,7 @@ import torch
 from problems import KINDS, eye, field_with_hessian, norm2, skew_matrix, smallest_gamma, worst_hessian
 from torch import Tensor
 
-from robode.integrators.one_step import GainIntegrator
+from robode.integrators.integrator import SpectralIntegrator
 from robode.linalg.skew import Skew
 from robode.ode import bounds
 
@@ -29,13 +29,13 @@ class Problem:
     h: float
     c: float
 
-    def attack(self, integrator: GainIntegrator) -> tuple[float, float, float]:
+    def attack(self, integrator: SpectralIntegrator) -> tuple[float, float, float]:
         """(bound over the class, certificate of the worst field, its measured Jacobian norm)."""
         n = self.J.shape[0]
         flat = field_with_hessian(self.c * eye(n), self.m, self.J, self.gamma, self.c)
-        gains = [complex(float(re), float(im)) for re, im in integrator.gains(flat, self.h)]
+        gains = [complex(float(re), float(im)) for re, im in integrator.multipliers(flat, self.h)]
         bound = bounds.one_step_lipschitz(self.m, self.M, gains)
-        G = Skew(self.J).function(integrator.gains(flat, self.h), torch.float64)
+        G = Skew(self.J).function(integrator.multipliers(flat, self.h), torch.float64)
         S = worst_hessian(self.m, self.M, G, iterations=100)
         field = field_with_hessian(S, self.m, self.J, self.gamma, self.c)
         jacobian = integrator.step(field, 0.0, self.h).jacobian(torch.zeros(n, 1, dtype=torch.float64))

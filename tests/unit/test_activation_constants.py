@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from robode.certificates.lipschitz import lipschitz
-from robode.certificates.slopes import SOFTPLUS_LEAST, SOFTPLUS_MOST
 from robode.errors import BadInput
+from robode.linalg.activations import SOFTPLUS_LEAST, SOFTPLUS_MOST
 
 ACCEPTED = [
     nn.ReLU(), nn.ReLU6(), nn.Tanh(), nn.Softsign(), nn.LogSigmoid(), nn.Sigmoid(), nn.SELU(), nn.SiLU(), nn.GELU(),

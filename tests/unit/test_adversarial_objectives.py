@@ -12,7 +12,7 @@ from robode.config.instantiate import build_each
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import Euler
+from robode.integrators.euler import Euler
 from robode.network import Network
 from robode.objectives.adversarial import Adversarial
 from robode.objectives.jacobian_penalty import JacobianPenalty

@@ -23,7 +23,8 @@ from robode.errors import BadInput
 from robode.evaluation.suite import evaluate_suite
 from robode.families.chnode import CHNode
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import ETD, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.network import Network
 from robode.tasks.classification import Classification
 

@@ -14,9 +14,10 @@ from robode.certificates.radius import constants
 from robode.data.info import DataFacts
 from robode.encoders import Augment
 from robode.errors import BadInput
-from robode.integrators.one_step import Euler
+from robode.integrators.adaptive import Dopri5
+from robode.integrators.euler import Euler
 from robode.integrators.reference import with_finer_solver
-from robode.integrators.runge_kutta import RK4, Dopri5
+from robode.integrators.runge_kutta import RK4
 from robode.network import Network, states_of
 from robode.ode.bounds import Scalar
 from robode.ode.field import VectorField

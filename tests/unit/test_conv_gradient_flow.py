@@ -18,7 +18,8 @@ from robode.config.paths import conf_dir
 from robode.data.info import DataFacts
 from robode.errors import BadInput, JobFailed
 from robode.families.conv_gradient_flow import ConvGradientFlow
-from robode.integrators.one_step import ETD, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.integrators.reference import with_finer_solver
 from robode.network import Network, build_network
 from robode.tasks.classification import Classification

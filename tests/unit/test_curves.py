@@ -21,7 +21,7 @@ from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.suite import evaluate_suite, refusals
 from robode.families.chnode import CHNode
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 from robode.masking.signs import Believable
 from robode.network import Network
 from robode.quantities.plane import Field2D

@@ -32,7 +32,8 @@ from robode.families.gradient_flow import GradientFlow
 from robode.families.hdnn import HDNN
 from robode.families.node import Node
 from robode.files import read_json
-from robode.integrators.one_step import ETD, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.integrators.runge_kutta import RK4
 from robode.network import Network
 from robode.runs.records import read_numbers, read_rows

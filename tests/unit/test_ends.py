@@ -16,7 +16,8 @@ from robode.errors import BadInput
 from robode.families.chnode import CHNode
 from robode.families.gradient_flow import GradientFlow
 from robode.heads import Identity, Linear, Orthonormal
-from robode.integrators.one_step import ETD, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.linalg.orthonormal import orthonormal, random_orthonormal, slack
 from robode.network import Network, features, states_of
 from robode.ode.flow import Constrained

@@ -12,9 +12,13 @@ from robode.data.info import DataFacts
 from robode.evaluation.suite import evaluate_suite
 from robode.families.chnode import CHNode
 from robode.families.node import Node
-from robode.integrators.one_step import ETD, IMEX, Euler
-from robode.integrators.reference import Substeps, with_finer_solver
-from robode.integrators.runge_kutta import RK4, Dopri5
+from robode.integrators.adaptive import Dopri5
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
+from robode.integrators.integrator import Substeps
+from robode.integrators.reference import with_finer_solver
+from robode.integrators.runge_kutta import RK4
 from robode.network import Network
 from robode.runs import records
 from robode.tasks.classification import Classification

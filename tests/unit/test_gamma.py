@@ -16,8 +16,12 @@ from robode.errors import BadInput, JobFailed
 from robode.families.chnode import CHNode
 from robode.families.gamma import Contraction, gamma_of, one_minus_alpha_squared
 from robode.families.hdnn import HDNN
-from robode.integrators.one_step import ETD, IMEX, Euler, Integrator
-from robode.integrators.runge_kutta import RK4, Dopri5
+from robode.integrators.adaptive import Dopri5
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
+from robode.integrators.integrator import Integrator
+from robode.integrators.runge_kutta import RK4
 from robode.ode import bounds
 from robode.ode.flow import Flow
 from robode.ode.sensitivity import bsm_norms

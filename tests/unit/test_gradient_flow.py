@@ -15,7 +15,8 @@ from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.families.gradient_flow import GradientFlow
 from robode.families.lipschitz_mlp import LipschitzMLP
-from robode.integrators.one_step import ETD, Euler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.integrators.reference import with_finer_solver
 from robode.network import build_network
 from robode.ode.sensitivity import bsm_norms

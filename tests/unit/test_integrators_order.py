@@ -14,9 +14,14 @@ from torch import Tensor
 
 from robode.errors import BadInput, JobFailed
 from robode.families.node import MLPField
+from robode.integrators.adaptive import Dopri5
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
 from robode.integrators.implicit_midpoint import ImplicitMidpoint
-from robode.integrators.one_step import ETD, IMEX, Euler, Integrator, SymplecticEuler
-from robode.integrators.runge_kutta import RK4, Dopri5, Midpoint
+from robode.integrators.integrator import Integrator
+from robode.integrators.runge_kutta import RK4, Midpoint
+from robode.integrators.symplectic_euler import SymplecticEuler
 from robode.linalg.activations import named_activation
 from robode.ode import bounds
 from robode.ode.field import GradientField, OneLayerField

@@ -12,7 +12,10 @@ from problems import eye, norm2, randn, random_field, skew_matrix
 from torch import Tensor
 
 from robode.families.node import MLPField
-from robode.integrators.one_step import ETD, IMEX, Euler, GainIntegrator, Integrator
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.imex import IMEX
+from robode.integrators.integrator import Integrator, SpectralIntegrator
 from robode.linalg.activations import ACTIVATIONS, LEAK, Activation, named_activation
 from robode.ode.field import OneLayerField
 from robode.ode.layer import Layer, vertices, weighted_products
@@ -46,7 +49,7 @@ def random_states(n: int, seed: int, count: int = 3000) -> Tensor:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("integrator", [ETD(), IMEX(), Euler()])
-def test_no_state_exceeds_the_layers_constant(activation: str, integrator: GainIntegrator) -> None:
+def test_no_state_exceeds_the_layers_constant(activation: str, integrator: SpectralIntegrator) -> None:
     for n, h, scale in ((3, 0.4, 1.0), (4, 5.0, 0.2), (2, 0.01, 10.0), (12, 0.3, 0.5)):
         J = skew_matrix("j2", n)
         field = random_field(n, seed=n, J=J, gamma=1.3, activation=activation, scale=scale)
@@ -58,7 +61,7 @@ def test_no_state_exceeds_the_layers_constant(activation: str, integrator: GainI
 
 @pytest.mark.parametrize("activation", STEEP_AND_FLAT)
 @pytest.mark.parametrize("integrator", [ETD(), Euler()])
-def test_the_constant_is_the_enumerated_one_and_is_attained(activation: str, integrator: GainIntegrator) -> None:
+def test_the_constant_is_the_enumerated_one_and_is_attained(activation: str, integrator: SpectralIntegrator) -> None:
     for n, h in ((2, 0.5), (4, 0.1), (5, 2.0)):
         field = random_field(n, seed=n, J=skew_matrix("random", n, seed=1), gamma=0.9, activation=activation)
         layer = integrator.step(field, 0.0, h)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from robode.certificates.radius import embed_lipschitz, row_distances
 from robode.data.info import DataFacts
 from robode.families.chnode import CHNode
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 from robode.linalg.convolution import conv_norm
 from robode.network import Network
 from robode.tasks.classification import Classification

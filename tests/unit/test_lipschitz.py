@@ -12,8 +12,8 @@ from problems import norm2
 from torch import Tensor, nn
 
 from robode.certificates.lipschitz import LAYERS, factors, last_matrix, lipschitz
-from robode.certificates.slopes import ACTIVATIONS
 from robode.errors import BadInput
+from robode.linalg.activations import STEEPEST
 from robode.network import Normalise
 
 IMAGE = (3, 6, 8)
@@ -243,4 +243,4 @@ def test_weights_that_are_not_finite_certify_nothing() -> None:
 def test_the_certificate_knows_every_layer_that_the_message_names() -> None:
     with pytest.raises(BadInput) as caught:
         lipschitz(nn.LayerNorm(4), (4,))
-    assert all(kind.__name__ in str(caught.value) for kind in [*LAYERS, *ACTIVATIONS])
+    assert all(kind.__name__ in str(caught.value) for kind in [*LAYERS, *STEEPEST])

@@ -14,7 +14,9 @@ from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.layered import LayeredFlow
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import ETD, Euler, SymplecticEuler
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
+from robode.integrators.symplectic_euler import SymplecticEuler
 from robode.linalg.norms import clipped, largest_eigenvalue
 
 

@@ -10,7 +10,7 @@ from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import Euler
+from robode.integrators.euler import Euler
 from robode.network import Network
 from robode.objectives.noisy_cross_entropy import NoisyCrossEntropy
 from robode.objectives.weight_smoothness import WeightSmoothness

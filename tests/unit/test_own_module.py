@@ -15,7 +15,7 @@ FACTORY = """
 from robode.data.toy import SixPoints
 from robode.families.chnode import CHNode
 from robode.network import Network
-from robode.integrators.one_step import ETD
+from robode.integrators.etd import ETD
 
 def make():
     return Network(SixPoints().facts, CHNode(2, 3, ETD()))

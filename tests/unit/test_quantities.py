@@ -15,7 +15,7 @@ from robode.errors import BadInput
 from robode.evaluation.measure import build_measurement
 from robode.families.chnode import CHNode
 from robode.files import write_json
-from robode.integrators.one_step import Euler
+from robode.integrators.euler import Euler
 from robode.masking.signs import Believable
 from robode.network import Network
 from robode.papers.figures.settling import last_change

@@ -16,7 +16,7 @@ from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.resnet import ResNet
-from robode.integrators.one_step import Euler
+from robode.integrators.euler import Euler
 from robode.ode.flow import Constrained
 from robode.training.assembly import Parts, assemble
 from robode.training.callbacks import constrained

@@ -10,9 +10,12 @@ from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.node import Node
 from robode.families.resnet import ResNet
+from robode.integrators.adaptive import Dopri5
+from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.integrators.implicit_midpoint import ImplicitMidpoint
-from robode.integrators.one_step import ETD, Euler, SymplecticEuler
-from robode.integrators.runge_kutta import RK4, Dopri5
+from robode.integrators.runge_kutta import RK4
+from robode.integrators.symplectic_euler import SymplecticEuler
 from robode.ode.flow import Flow, from_columns, to_columns
 from robode.ode.sensitivity import bsm_norms
 

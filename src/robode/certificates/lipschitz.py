@@ -4,8 +4,13 @@ A chain is a Sequential, nested as one likes. Any other module can vouch for its
 
     def certified_lipschitz(self, shape: tuple[int, ...]) -> float     an upper bound for samples of that shape
 
+<<<<<<< HEAD
 Everything is in float64, for the weights in exact arithmetic, in eval mode. Source: docs/theory.md, sections
 14 and 15.
+=======
+Everything is in float64, for the weights in exact arithmetic, in eval mode. The product: Szegedy et al., Intriguing
+properties of neural networks, 2014, 4.3; the factors: docs/theory.md.
+>>>>>>> hL
 """
 
 from __future__ import annotations
@@ -21,10 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from robode.certificates.slopes import ACTIVATIONS
 from robode.errors import BadInput
-from robode.evaluation.copies import device_of
 from robode.foreign import blamed
+from robode.linalg.activations import STEEPEST
 from robode.linalg.convolution import conv_norm, dilated
 from robode.linalg.norms import ROUNDING, spectral_norms
 from robode.network import Normalise
@@ -51,7 +55,8 @@ def factors(module: nn.Module, shape: Shape) -> list[Factor]:
         BadInput: a layer without a known constant, by its name, or one that does not take such samples.
     """
     module = copy.deepcopy(module).double().eval()
-    found, x = [], torch.zeros(1, *shape, dtype=torch.float64, device=device_of(module))
+    device = next((p.device for p in module.parameters()), None)
+    found, x = [], torch.zeros(1, *shape, dtype=torch.float64, device=device)
     for name, layer in _chain(module, type(module).__name__):
         inside = tuple(x.shape[1:])
         constant = _constant(name, layer, inside)
@@ -98,15 +103,15 @@ def _constant(name: str, layer: nn.Module, shape: Shape) -> float:
     if getattr(layer, HOOK, None) is not None:
         return _vouched(f"layer {name} ({type(layer).__name__})", layer, shape)
     kind = type_before_parametrizations(layer)  # a subclass may compute something else
-    if kind not in LAYERS and kind not in ACTIVATIONS:
+    if kind not in LAYERS and kind not in STEEPEST:
         raise BadInput(
             f"layer {name}: no certified constant is known for {kind.__name__}; expected a chain of "
-            f"{', '.join(each.__name__ for each in [*LAYERS, *ACTIVATIONS])}, or a module with the method {HOOK}(shape)"
+            f"{', '.join(each.__name__ for each in [*LAYERS, *STEEPEST])}, or a module with the method {HOOK}(shape)"
         )
     if any(not bool(value.isfinite().all()) for value in layer.state_dict().values()):
         return math.inf
     try:
-        constant = ACTIVATIONS[kind](layer) if kind in ACTIVATIONS else LAYERS[kind](layer, shape)
+        constant = STEEPEST[kind](layer) if kind in STEEPEST else LAYERS[kind](layer, shape)
     except BadInput as error:
         raise BadInput(f"layer {name}: {error}") from error
     return math.inf if math.isnan(constant) else constant

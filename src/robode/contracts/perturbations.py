@@ -251,7 +251,7 @@ def rows(scene: Scene, suite: dict[str, Perturbation], **options: Any) -> list[d
 def scene_for(kind: str, protocol: EvaluationProtocol) -> Scene:
     """Samples of a kind of `FACTS` with labels, and a small network."""
     from robode.families.hdnn import HDNN
-    from robode.integrators.one_step import Euler
+    from robode.integrators.euler import Euler
     from robode.network import Network
 
     facts, generator = FACTS[kind], torch.Generator().manual_seed(3)

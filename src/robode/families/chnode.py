@@ -14,7 +14,8 @@ from torch import Tensor
 from robode.errors import BadInput
 from robode.families.gamma import check_rule, gamma_of, no_solution
 from robode.families.hamiltonian import HamiltonianFlow, Rates, centre
-from robode.integrators.one_step import MAX_SUBSTEPS, Euler, Integrator
+from robode.integrators.euler import MAX_SUBSTEPS, Euler
+from robode.integrators.integrator import Integrator
 from robode.linalg.norms import largest_eigenvalue
 from robode.ode.bounds import h_star, value
 from robode.ode.guarantees import CONTRACTIVE
@@ -65,7 +66,7 @@ class CHNode(HamiltonianFlow):
         self.rule, self.eta, self.factor = gamma, eta, factor
         self.differentiable = gamma == "differentiable"
         self.kappa.fill_(self._kappa(kappa))
-        if self.adaptive:
+        if self.integrator.auto_substeps:
             self.register_buffer("substeps", torch.ones((), dtype=torch.int64))
         self.method.check(self.fields()[0])
         self.project_at_start = gamma_start == "rule"
@@ -107,7 +108,7 @@ class CHNode(HamiltonianFlow):
     def _check_start(self) -> None:
         """Raises `BadInput` where gamma <= gamma_min leaves no step for step=auto, `JobFailed` where a script's rule
         for gamma has no solution."""
-        self.confine_()
+        self.project_weights_()
         with torch.no_grad():
             m, M = self.hessian_bounds(self.differentiable)
         c1, c2 = float(m.min()), float(M.max())
@@ -124,18 +125,14 @@ class CHNode(HamiltonianFlow):
         return self._rates() if self.differentiable else super().rates()
 
     @property
-    def adaptive(self) -> bool:
-        """Whether the number of Euler's substeps follows the weights; it is then in the state dict."""
-        return isinstance(self.integrator, Euler) and self.integrator.adaptive
-
-    @property
     def method(self) -> Integrator:
-        """With substeps=auto their number is read from the device: how many steps run cannot stay there."""
-        return Euler(int(self.substeps)) if self.adaptive else self.integrator
+        """With substeps=auto their number, which is in the state dict, is read from the device: how many steps run
+        cannot stay there."""
+        return Euler(int(self.substeps)) if self.integrator.auto_substeps else self.integrator
 
     def properties(self) -> dict[str, float]:
         values = super().properties()
-        return values | {"substeps": float(self.substeps)} if self.adaptive else values
+        return values | {"substeps": float(self.substeps)} if self.integrator.auto_substeps else values
 
     def warnings(self) -> list[str]:
         values = self.properties()
@@ -157,11 +154,11 @@ class CHNode(HamiltonianFlow):
     @torch.no_grad()
     def project_(self) -> None:
         """c1, c2 -> gamma (and h, c): the paper's update, here in float64. Idempotent: depends on the weights alone."""
-        self.confine_()
+        self.project_weights_()
         rates = self._rates()
         for buffer, rate in ((self.gamma, rates.gamma), (self.h, rates.h), (self.c, rates.c)):
             buffer.copy_(rate)
-        if self.adaptive:
+        if self.integrator.auto_substeps:
             m, M = self.hessian_bounds(self.differentiable)
             limit = INSIDE * value(h_star(m.min(), M.max(), rates.gamma, self.skew.norm))
             self.substeps.fill_(Euler.enough(float(rates.h), limit))

@@ -7,17 +7,22 @@ analysis and ODEs, 2023; Meunier et al., A dynamical system perspective for Lips
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robode.errors import BadInput
-from robode.integrators.one_step import MAX_SUBSTEPS, Euler, Integrator
-from robode.linalg.activations import named_activation
-from robode.linalg.norms import host_may_look
+from robode.integrators.euler import MAX_SUBSTEPS, Euler
+from robode.integrators.integrator import Integrator
+from robode.linalg.activations import Activation, named_activation
+from robode.linalg.convolution import HALVINGS, Convolution, norms_squared
+from robode.linalg.norms import host_may_look, largest_eigenvalue
 from robode.linalg.orthonormal import orthonormal, random_orthonormal
-from robode.ode.conv import HALVINGS, ConvGradientField, Convolution, PixelMean, StageChange, norms_squared
+from robode.ode.bounds import Scalar
+from robode.ode.field import VectorField
 from robode.ode.flow import Flow
 from robode.ode.guarantees import NONEXPANSIVE
 from robode.ode.step import Chain, Step
@@ -27,6 +32,60 @@ TYPICAL = 32  # image side for which initial weights are scaled
 ROOM = 2e-3  # by how much a shortened layer stays below the limit, so that a second projection finds nothing to do
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConvGradientField(VectorField):
+    """f(x) = -W^T sigma(W x + b) = -grad sum_i Sigma(W x + b)_i, Sigma' = sigma, on images x (B, c, H, W).
+
+    b: (c'); size: (H, W), for which the constants are certified.
+    """
+
+    W: Convolution
+    b: Tensor
+    activation: Activation
+    size: tuple[int, int]
+
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        return -self.W.adjoint(self.activation(self.W(y, self.b)))
+
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+        raise BadInput("expected a flow whose pixels do not mix: the Jacobian of a convolution is no small matrix")
+
+    def lognorm(self) -> float:
+        return 0.0  # -W^T D W is negative semidefinite, and zero where D is
+
+    def lipschitz(self) -> float:
+        return self.activation.slope_bound * self.W.norm(*self.size) ** 2
+
+    def euler_lipschitz(self, h: float) -> float:
+        """Sharp over the slopes: max(1, h S ||W||^2 - 1)."""
+        return max(1.0, h * self.lipschitz() - 1)
+
+
+@dataclass(frozen=True)
+class StageChange(Step):
+    """Half the resolution, then V, a 1x1 convolution to the next channels. V: (c_next, factor c), orthonormal."""
+
+    halve: Callable[[Tensor], Tensor]
+    V: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.conv2d(self.halve(x), self.V[:, :, None, None])
+
+    def lipschitz(self) -> float:
+        """Certified: the norm of V, as halving has the constant 1."""
+        return float(largest_eigenvalue(self.V).sqrt())
+
+
+class PixelMean(Step):
+    """sqrt(H W) times the mean over the pixels, a map of norm 1: (B, c, H, W) -> (B, c, 1, 1)."""
+
+    def __call__(self, y: Tensor) -> Tensor:
+        return y.mean((2, 3), keepdim=True) * (y.shape[2] * y.shape[3]) ** 0.5
+
+    def lipschitz(self) -> float:
+        return 1.0
 
 
 class ConvGradientFlow(Flow):
@@ -42,7 +101,7 @@ class ConvGradientFlow(Flow):
 
     Property: `project_` leaves h S ||W||^2 / substeps <= 2 and V orthonormal, for the size of image that `build`
     was told, so neither a layer nor the flow expands. What it enforces is an upper bound in float32 that is cheap
-    enough for every step of an optimiser (`conv.norms_squared`); `step_bounds` takes the norms in float64 by singular
+    enough for every step of an optimiser (`norms_squared`); `step_bounds` takes the norms in float64 by singular
     values and believes nothing, so a flow that does expand is shown as one.
     """
 
@@ -82,7 +141,7 @@ class ConvGradientFlow(Flow):
             self.b.append(nn.Parameter(biases))
             if k > 0:
                 self.V.append(nn.Parameter(random_orthonormal(c, channels[k - 1] * self.halving.factor)))
-        if integrator.adaptive:
+        if integrator.auto_substeps:
             self.register_buffer("substeps", torch.ones(depth, dtype=torch.int64))
         self.sizes: list[tuple[int, int]] = []
 
@@ -146,12 +205,7 @@ class ConvGradientFlow(Flow):
 
     def method_of(self, j: int) -> Integrator:
         """What layer j runs; with substeps=auto their number is read from the device."""
-        return Euler(int(self.substeps[j])) if self.adaptive else self.integrator
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether each layer's number of substeps follows its weights; it is then in the state dict."""
-        return isinstance(self.integrator, Euler) and self.integrator.adaptive
+        return Euler(int(self.substeps[j])) if self.integrator.auto_substeps else self.integrator
 
     def enter(self, y: Tensor) -> Tensor:
         if not self.sizes:
@@ -161,7 +215,7 @@ class ConvGradientFlow(Flow):
         return y
 
     def properties(self) -> dict[str, float]:
-        most = {"substeps_max": float(self.substeps.max())} if self.adaptive else {}
+        most = {"substeps_max": float(self.substeps.max())} if self.integrator.auto_substeps else {}
         return super().properties() | most
 
     @torch.no_grad()
@@ -171,14 +225,14 @@ class ConvGradientFlow(Flow):
         Idempotent; does nothing before `build`.
         """
         for stage in range(len(self.sizes)):
-            self._confine(stage)
+            self._project_stage(stage)
         for V in self.V:
             V.copy_(orthonormal(V))
 
-    def _confine(self, stage: int) -> None:
+    def _project_stage(self, stage: int) -> None:
         """`project_` for the layers of a stage."""
         reach = norms_squared(self.K[stage], *self.sizes[stage]) / self.limit
-        if self.adaptive:
+        if self.integrator.auto_substeps:
             substeps = reach.ceil().nan_to_num(MAX_SUBSTEPS).clamp(1, MAX_SUBSTEPS)
             first = sum(self.layers[:stage])
             self.substeps[first : first + len(substeps)] = substeps

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from robode.families.gamma import Contraction
 from robode.families.layered import LayeredFlow
-from robode.integrators.one_step import ETD, Integrator
+from robode.integrators.etd import ETD
+from robode.integrators.integrator import Integrator
 from robode.linalg.norms import gram_norm_squared, largest_eigenvalue, smallest_eigenvalue
 from robode.linalg.skew import skew
 from robode.ode.field import GradientField
@@ -110,7 +111,7 @@ class HamiltonianFlow(LayeredFlow):
     @torch.no_grad()
     def project_(self) -> None:
         """Re-centres etd and imex on the current Hessian bounds; subclasses also choose gamma and h. Idempotent."""
-        self.confine_()
+        self.project_weights_()
         self.c.copy_(centre(*self.hessian_bounds()))
 
     def properties(self) -> dict[str, float]:

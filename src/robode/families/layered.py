@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.integrators.one_step import Integrator
+from robode.integrators.integrator import Integrator
 from robode.linalg.activations import named_activation
 from robode.linalg.norms import clipped, largest_eigenvalue
 from robode.ode.field import VectorField
@@ -50,10 +50,10 @@ class LayeredFlow(Flow):
         self.K = nn.Parameter(init_std * torch.randn(sets, width, width))
         self.b = nn.Parameter(init_std * torch.randn(sets, width, 1))
         self.norm_bound = norm_bound
-        self.confine_()
+        self.project_weights_()
 
     @torch.no_grad()
-    def confine_(self) -> None:
+    def project_weights_(self) -> None:
         """Puts weights beyond norm_bound back onto it; leaves the others as they are, bit by bit.
 
         The bound is that of `weights`, which a subclass may compute from K (homogeneously: twice the K, twice the
@@ -74,7 +74,7 @@ class LayeredFlow(Flow):
 
     def project_(self) -> None:
         """Confines the weights; subclasses also renew what follows the weights. Idempotent."""
-        self.confine_()
+        self.project_weights_()
 
     def weights(self) -> Tensor:
         """K as the fields use it, (N, n, n) or (1, n, n) if shared."""

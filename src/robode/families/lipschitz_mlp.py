@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.families.nonexpansive import NonexpansiveFlow
+from robode.families.gradient_flow import NonexpansiveFlow
 from robode.linalg.activations import Activation
 from robode.linalg.norms import largest_eigenvalue
 from robode.ode.bounds import Scalar
@@ -74,7 +74,7 @@ class LipschitzMLP(NonexpansiveFlow):
         super().__init__(*args, **kwargs)
         if self.width % 2:
             raise BadInput(f"model.width: expected an even number, entries are sorted in pairs, got {self.width}")
-        self.confine_step(1.0)
+        self.limit_step(1.0)
         self.start(self.width, biases=self.width // 2)
         self.project_()
 

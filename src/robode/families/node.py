@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.integrators.one_step import Integrator
+from robode.integrators.integrator import Integrator
 from robode.linalg.activations import Activation, named_activation
 from robode.linalg.norms import largest_eigenvalue
 from robode.ode.bounds import Scalar

@@ -1,21 +1,58 @@
-"""Linear maps of images and their certified norms, in float64.
+"""Linear maps of images and upper bounds of their norms.
 
 A convolution with zero padding reads the image as if zeros went on for ever. On a torus that is large enough for no two
 positions it reads or writes to coincide, it is a compression of the circular convolution, whose norm is exactly the
+<<<<<<< HEAD
 largest ||K^(w)|| over the torus's frequencies w. Source: docs/theory.md, section 14.
+=======
+largest ||K^(w)|| over the torus's frequencies w. Source: Sedghi, Gupta, Long, "The singular values of convolutional
+layers", 2019; docs/theory.md.
+
+`conv_norm`, in float64 by singular values, is the certificate; `norms_squared`, in float32, is for projections.
+>>>>>>> hL
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from robode.errors import BadInput
-from robode.linalg.norms import ROUNDING
+from robode.linalg.norms import ROUNDING, host_may_look
+
+PROOF = 5e-4  # by how much `norms_squared` may exceed the largest of the matrices: a thousand times float32's rounding
+ITERATIONS, GUESSES = 10, 4
+TINY = torch.finfo(torch.float32).tiny
 
 Padding = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """W: images (B, c, H, W) -> (B, c', H, W), stride 1, zero padding. kernel: (c', c, 2p + 1, 2q + 1)."""
+
+    kernel: Tensor
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        return self.kernel.shape[2] // 2, self.kernel.shape[3] // 2
+
+    def __call__(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """W x + b. x: (B, c, H, W); bias: (c')."""
+        return F.conv2d(x, self.kernel, bias, padding=self.padding)
+
+    def adjoint(self, z: Tensor) -> Tensor:
+        """W^T z. z: (B, c', H, W) -> (B, c, H, W)."""
+        return F.conv_transpose2d(z, self.kernel, padding=self.padding)
+
+    def norm(self, height: int, width: int) -> float:
+        """Certified upper bound of ||W|| on height x width images, in float64."""
+        return float(conv_norm(self.kernel, height, width))
 
 
 def conv_norm(
@@ -83,7 +120,7 @@ def _symbol(kernel: Tensor, height: int, width: int) -> Tensor:
     k, m = kernel.shape[2:]
     if k > height or m > width:
         rows, columns = -(-k // height), -(-m // width)
-        wide = torch.nn.functional.pad(kernel, (0, columns * width - m, 0, rows * height - k))
+        wide = F.pad(kernel, (0, columns * width - m, 0, rows * height - k))
         kernel = wide.reshape(*kernel.shape[:2], rows, height, columns, width).sum((2, 4))
     return torch.fft.rfft2(kernel.double(), s=(height, width)).permute(2, 3, 0, 1)
 
@@ -101,6 +138,93 @@ def _strided_norm(kernel: Tensor, stride: tuple[int, int], outputs: tuple[int, i
     """
     (k, m), (s, r) = kernel.shape[2:], stride
     a, b = -(-k // s), -(-m // r)
-    wide = torch.nn.functional.pad(kernel, (0, b * r - m, 0, a * s - k))
+    wide = F.pad(kernel, (0, b * r - m, 0, a * s - k))
     phases = wide.reshape(*kernel.shape[:2], a, s, b, r).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
     return _largest(_symbol(phases, outputs[0] + a - 1, outputs[1] + b - 1)) * ROUNDING
+
+
+@torch.no_grad()
+def norms_squared(kernels: Tensor, height: int, width: int) -> Tensor:
+    """Upper bounds of ||W||^2 that are cheap enough for every optimiser step: in float32, at most 0.05 % above the
+    largest of the squared norms of the symbol. kernels: (L, c', c, 2p + 1, 2q + 1) -> (L) float32.
+
+    A guess by power iteration, a proof by Cholesky factorisation: where guess I - G(f) has none, and there alone, the
+    largest eigenvalue of the Gram matrix G(f) is computed. A function of the weights alone; nan where a kernel, or a
+    square of its norm, is not finite.
+    """
+    fine = kernels.flatten(1).isfinite().all(1)
+    G = gram_symbols(torch.where(fine[:, None, None, None, None], kernels, 0.0).float(), height, width)
+    frobenius = torch.view_as_real(G).square().sum((-3, -2, -1)).sqrt()
+    scale = frobenius.amax(1).clamp_min(TINY)  # no power of G overflows, and the largest does not vanish
+    G = G / scale[:, None, None, None]
+    v = G.sum(-1, keepdim=True)
+    for _ in range(ITERATIONS):
+        v, before = G @ v, v
+    growth = v.abs().square().sum((-2, -1)) / before.abs().square().sum((-2, -1)).clamp_min(TINY)
+    likely = growth.topk(min(GUESSES, G.shape[1]), 1).indices
+    guess = _largest_eigenvalues(torch.take_along_dim(G, likely[..., None, None], 1)).amax(1)
+    difference = -G
+    difference.diagonal(dim1=-2, dim2=-1).add_((1 + PROOF / 2) * guess[:, None, None])
+    unproved = torch.linalg.cholesky_ex(difference).info > 0
+    found = torch.zeros_like(unproved, dtype=guess.dtype)
+    if not host_may_look(kernels):
+        found = torch.where(unproved, _largest_eigenvalues(G), found)
+    elif bool(unproved.any()):
+        found[unproved] = _largest_eigenvalues(G[unproved])
+    bound = torch.maximum(guess, found.amax(1)) * scale * (1 + PROOF)
+    return torch.where(fine & bound.isfinite(), bound, torch.nan)
+
+
+def gram_symbols(kernels: Tensor, height: int, width: int) -> Tensor:
+    """W^(f)* W^(f), or W^(f) W^(f)* where that is smaller, of circular convolutions on the (height + p) x (width + q)
+    torus at one frequency f of each conjugate pair: (L, c', c, k, l) -> (L, frequencies, n, n), n = min(c', c).
+
+    W^T W is itself a convolution. Its kernel R is the correlation of W's kernel with itself, and as R(-d) = R(d)^T,
+    half of it and real arithmetic give the Hermitian matrices. complex64.
+    """
+    K = kernels if kernels.shape[1] <= kernels.shape[2] else kernels.transpose(1, 2)
+    k, m = K.shape[-2:]
+    with torch.backends.cudnn.flags(enabled=False):  # which would round to TF32
+        R = F.conv2d(K.transpose(0, 1).flatten(1, 2), K.flatten(0, 1), padding=(k - 1, m - 1), groups=len(K))
+    R = R.flatten(2).permute(2, 1, 0).reshape(-1, *K.shape[:2], K.shape[1]).transpose(0, 1)  # (L, shifts, n, n)
+    middle = R.shape[1] // 2
+    later, zero = R[:, middle + 1 :], torch.zeros_like(R[:, : middle + 1])
+    real = torch.cat([R[:, middle, None], later + later.mT, zero[:, 1:]], 1)
+    imaginary = torch.cat([zero, later.mT - later], 1)
+    turns = _turns(max(height + k // 2, k), max(width + m // 2, m), k, m)[:, middle:]
+    waves = torch.cat([turns.cos(), turns[:, 1:].sin()], 1).to(R)
+    parts = torch.stack([real, imaginary], -1).flatten(2)
+    return torch.view_as_complex((waves @ parts).view(len(K), -1, *R.shape[-2:], 2))
+
+
+def _turns(height: int, width: int, rows: int, columns: int) -> Tensor:
+    """Phases of the shifts -(rows - 1) ... rows - 1 by -(columns - 1) ... columns - 1 of a height x width torus at the
+    frequencies that `torch.fft.rfft2` keeps: (frequencies, shifts) float64."""
+    down, along = (
+        2 * math.pi / size * torch.arange(frequencies, dtype=torch.float64)[:, None] * torch.arange(1 - taps, taps)
+        for size, frequencies, taps in ((height, height, rows), (width, width // 2 + 1, columns))
+    )
+    return (down[:, None, :, None] + along[None, :, None, :]).flatten(2).flatten(0, 1)
+
+
+def _largest_eigenvalues(G: Tensor) -> Tensor:
+    return torch.linalg.eigvalsh(G)[..., -1].clamp_min(0)
+
+
+@dataclass(frozen=True)
+class Halving:
+    """A map (B, c, H, W) -> (B, factor c, H/2, W/2) of norm (Lipschitz constant) 1, for even H and W."""
+
+    function: Callable[[Tensor], Tensor]
+    factor: int = 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+# Each output of the mean is the inner product with (1/2, 1/2, 1/2, 1/2); windows of the maximum do not overlap.
+HALVINGS = {
+    "space_to_depth": Halving(lambda x: F.pixel_unshuffle(x, 2), factor=4),
+    "mean_pool": Halving(lambda x: 2 * F.avg_pool2d(x, 2)),
+    "max_pool": Halving(lambda x: F.max_pool2d(x, 2)),
+}

@@ -18,7 +18,7 @@ def largest_eigenvalue(K: Tensor) -> Tensor:
     K: (..., n, m), any float type. Returns (...) float64, exact to rounding and never below the true value; nan for a
     matrix that is not finite.
     """
-    K, finite = _finite(K)
+    K, finite = _finite(K.detach().double())
     gram = K @ K.mT if K.shape[-2] <= K.shape[-1] else K.mT @ K
     found = torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0) * ROUNDING
     return torch.where(finite, found, torch.nan)
@@ -29,13 +29,12 @@ def smallest_eigenvalue(L: Tensor) -> Tensor:
 
     From the singular values of L, because forming L^T L squares the condition number; nan where L is not finite.
     """
-    L, finite = _finite(L)
+    L, finite = _finite(L.detach().double())
     return torch.where(finite, torch.linalg.svdvals(L)[..., -1].square() / ROUNDING, torch.nan)
 
 
 def _finite(K: Tensor) -> tuple[Tensor, Tensor]:
-    """K in float64 with 0 in place of matrices that are not finite (LAPACK raises), and which ones are (...)."""
-    K = K.detach().double()
+    """K with 0 in place of matrices that are not finite (LAPACK raises), and which ones are (...)."""
     finite = K.isfinite().flatten(-2).all(-1)
     return torch.where(finite[..., None, None], K, 0.0), finite
 
@@ -73,7 +72,7 @@ def clipped(K: Tensor, bound: float) -> Tensor:
     outside = largest_eigenvalue(K) > bound**2
     if host_may_look(K) and not bool(outside.any()):
         return K  # the decomposition is left out where nothing needs it
-    U, s, Vh = torch.linalg.svd(_finite(K)[0], full_matrices=False)
+    U, s, Vh = torch.linalg.svd(_finite(K.detach().double())[0], full_matrices=False)
     # rounding each entry moves K by at most eps ||K||_F / 2 <= eps sqrt(n) bound / 2
     reach = bound * (1 - K.shape[-1] ** 0.5 * torch.finfo(K.dtype).eps - (ROUNDING - 1))
     nearest = (U * s.clamp_max(reach)[..., None, :] @ Vh).to(K.dtype)
@@ -81,5 +80,7 @@ def clipped(K: Tensor, bound: float) -> Tensor:
 
 
 def spectral_norms(A: Tensor) -> Tensor:
-    """Exact 2-norms of a batch of matrices. A: (..., n, m) -> (...), in the precision of A."""
-    return torch.linalg.svdvals(A)[..., 0]
+    """Exact 2-norms of a batch of matrices, nan for those that are not finite. A: (..., n, m) -> (...), in its
+    precision."""
+    A, finite = _finite(A)
+    return torch.where(finite, torch.linalg.svdvals(A)[..., 0], torch.nan)

@@ -7,6 +7,7 @@ and no matrix exponential is ever computed in a forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,15 @@ class Skew(nn.Module):
             rest[-1].append("J is not the one that the network was trained with (model.J, model.J_file)")
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def function(self, gains: list[tuple[Tensor | float, Tensor | float]], dtype: torch.dtype) -> Tensor:
-        """The matrix with gain (re, im) on mode k, (n, n). Gains may be floats or 0-d tensors with gradients, or
-        tensors (...) of them for as many matrices (..., n, n)."""
-        modes = (_times(re, P) + _times(im, Q) for (re, im), P, Q in zip(gains, self.P, self.Q, strict=True))
+    def function(self, multipliers: Sequence[tuple[Tensor | float, Tensor | float]], dtype: torch.dtype) -> Tensor:
+        """The matrix with multiplier (re, im) on mode k, (n, n). Multipliers may be floats or 0-d tensors with
+        gradients, or tensors (N,) for N matrices (N, n, n)."""
+        modes = (_times(re, P) + _times(im, Q) for (re, im), P, Q in zip(multipliers, self.P, self.Q, strict=True))
         return sum(modes, start=torch.zeros_like(self.J)).to(dtype)
 
 
-def _times(gain: Tensor | float, matrix: Tensor) -> Tensor:
-    return gain[..., None, None] * matrix if isinstance(gain, Tensor) and gain.dim() else gain * matrix
+def _times(factor: Tensor | float, matrix: Tensor) -> Tensor:
+    return factor[:, None, None] * matrix if isinstance(factor, Tensor) and factor.dim() else factor * matrix
 
 
 def _modes(J: Tensor) -> tuple[list[float], Tensor, Tensor]:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.integrators.implicit_midpoint import ImplicitMidpoint
 from robode.network import Network
 from robode.objectives.objective import Objective
 
@@ -34,7 +33,7 @@ class JacobianPenalty(Objective):
 
     def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; the target plays no part."""
-        if isinstance(network.flow.integrator, ImplicitMidpoint):  # its Newton matrix is a constant to autograd
+        if not network.flow.integrator.twice_differentiable:
             raise BadInput("objective.jacobian_penalty: expected any integrator but implicit_midpoint; e.g. imex")
         x = x.detach().requires_grad_()
         output = network(x)

@@ -2,7 +2,11 @@
 
 For two solutions with difference d, the difference of the gradients is c d + r w with ||w|| <= ||d||, c = (M+m)/2
 and r = (M-m)/2, and w is otherwise arbitrary. Everything below follows from this ball. rho_F = ||F|| =
+<<<<<<< HEAD
 sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); docs/theory.md, sections 3 to 7.
+=======
+sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); docs/theory.md.
+>>>>>>> hL
 """
 
 from __future__ import annotations
@@ -27,7 +31,11 @@ def contraction_margin(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Sca
 
 
 def lognorm(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
+<<<<<<< HEAD
     """Sharp logarithmic norm -nu = r rho_F - c gamma of the field over the class of potentials (Theorem 1)."""
+=======
+    """Sharp one-sided Lipschitz constant -nu = r rho_F - c gamma of the field over the class of potentials."""
+>>>>>>> hL
     c, r, rho = 0.5 * (M + m), 0.5 * (M - m), (gamma**2 + omega**2) ** 0.5
     denominator = c * gamma + r * rho
     return _where(denominator, -contraction_margin(m, M, gamma, omega) / _nonzero(denominator))
@@ -65,17 +73,17 @@ def gamma_min(m: Scalar, M: Scalar, omega: float) -> Scalar:
     return math.inf if m <= 0 else omega * (M - m) / (2 * math.sqrt(m * M))
 
 
-def one_step_lipschitz(m: float, M: float, gains: Sequence[complex]) -> float:
+def one_step_lipschitz(m: float, M: float, multipliers: Sequence[complex]) -> float:
     """Certified Lipschitz constant of x -> x + g(F) grad V(x) over all potentials with m I <= Hess V <= M I.
 
-    gains: g on each mode of F. On mode k the difference becomes p_k d + q_k w with p = 1 + c g, q = r g. One mode:
-    |p| + |q|, attained. Several: ||P d + Q w||^2 <= L^2 ||d||^2 holds by the S-procedure whenever some tau > max
+    multipliers: g on each mode of F. On mode k the difference becomes p_k d + q_k w with p = 1 + c g, q = r g. One
+    mode: |p| + |q|, attained. Several: ||P d + Q w||^2 <= L^2 ||d||^2 holds by the S-procedure whenever some tau > max
     |q_k|^2 has tau (1 + max_k |p_k|^2 / (tau - |q_k|^2)) <= L^2; any tau gives a bound, the best one is sought
     by golden section between candidates (the function is convex in tau).
     """
     c, r = 0.5 * (M + m), 0.5 * (M - m)
-    p = [abs(1 + c * g) for g in gains]
-    q = [r * abs(g) for g in gains]
+    p = [abs(1 + c * g) for g in multipliers]
+    q = [r * abs(g) for g in multipliers]
     if len(p) == 1:
         return p[0] + q[0]
 

@@ -9,7 +9,6 @@ enclosed (`enclose`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,19 +19,6 @@ from robode.linalg.activations import Activation
 
 # Rounding of a sum of a few hundred float64 products, relative to the sum of their sizes; 2^-53 is 1.1e-16.
 ROUNDING = 1e-12
-SLACK = {"softplus": 1e-8}  # torch replaces softplus(z) by z above 20, which is a jump of 2e-9
-
-# t > 0 with sigma'(t) = slope: with the interval's ends the only places where sigma(t) - slope t can be extreme.
-# tanh' and sigmoid' are even and fall with |t|; the other derivatives rise with t.
-_EVEN: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": lambda slope: torch.acosh(slope.clamp(1e-300, 1.0).rsqrt()),
-    "sigmoid": lambda slope: 2 * torch.acosh((4 * slope.clamp(1e-300, 0.25)).rsqrt()),
-}
-_RISING: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.zeros_like,
-    "leaky_relu": torch.zeros_like,
-    "softplus": lambda slope: torch.logit(slope.clamp(0.0, 1.0)),
-}
 
 
 @dataclass(frozen=True)
@@ -74,7 +60,7 @@ class Enclosure:
         gaps = torch.stack([activation(t) - slope * t for t in _candidates(activation, slope, low, high)])
         top, bottom = gaps.amax(0), gaps.amin(0)
         size = slope * (self.centre.abs() + reach) + activation(low).abs() + activation(high).abs()
-        deviation = 0.5 * (top - bottom) + ROUNDING * size + SLACK.get(activation.name, 0.0)
+        deviation = 0.5 * (top - bottom) + ROUNDING * size + activation.jump
         return Enclosure(
             slope * self.centre + 0.5 * (top + bottom),
             slope[:, None] * self.generators,
@@ -97,11 +83,6 @@ def _slope(activation: Activation, low: Tensor, high: Tensor) -> Tensor:
 
 def _candidates(activation: Activation, slope: Tensor, low: Tensor, high: Tensor) -> list[Tensor]:
     """Where sigma(t) - slope t can be largest or smallest on [low, high]."""
-    if activation.name in _EVEN:
-        t = _EVEN[activation.name](slope)
-        inner = [t, -t]
-    elif activation.name in _RISING:
-        inner = [_RISING[activation.name](slope)]
-    else:
+    if activation.turning is None:
         raise BadInput(f"model.activation: no certified enclosure of {activation.name}")
-    return [low, high, *(torch.minimum(torch.maximum(t, low), high) for t in inner)]
+    return [low, high, *(torch.minimum(torch.maximum(t, low), high) for t in activation.turning(slope))]

@@ -26,8 +26,8 @@ from robode.ode.enclosure import Enclosure
 from robode.ode.layer import VERTEX_WIDTH, Layer, affine, vertices, weighted_products
 from robode.ode.step import Step, identity_like
 
-Gains = Sequence[tuple[Scalar, Scalar]]
-"""(Re g, Im g) of a function g of F on each mode of F."""
+Multipliers = Sequence[tuple[Scalar, Scalar]]
+"""Spectral multipliers of a function g of F: (Re g, Im g) on each mode of F."""
 
 
 class VectorField(ABC):
@@ -171,22 +171,20 @@ class GradientField(VectorField):
         eye = torch.eye(self.K.shape[-1], dtype=self.K.dtype, device=self.K.device)
         return Layer(eye + G @ self.Q, G @ self.K.mT, self.K, self.b, self.activation)
 
-    def gain_step(self, gains: Gains) -> GainStep:
-        """y + g(F) grad V(y) for a function g of F, by its values on the modes of F."""
-        return self.gain_step_of(self.skew.function(list(gains), self.K.dtype), gains)
+    def has_F_of(self, other: VectorField) -> bool:
+        """Whether the two fields share J and gamma, and so F."""
+        return isinstance(other, GradientField) and self.skew is other.skew and self.gamma is other.gamma
 
-    def gain_step_of(self, G: Tensor, gains: Gains, place: int = 0) -> GainStep:
-        """The same with the matrix g(F) at hand. gains: of several fields where they are tensors (fields,), of which
-        this is number `place`."""
-        layer = self.through(G)
-        return GainStep(layer.A, layer.B, layer.K, layer.b, layer.activation, self, gains, place)
+    def spectral_step(self, multipliers: Multipliers) -> SpectralStep:
+        """y + g(F) grad V(y) for the function g of F with these multipliers."""
+        return spectral_steps([self], multipliers)[0]
 
-    def euler_gains(self, h: Scalar) -> Gains:
-        """g(F) = h F on the modes of F."""
+    def euler_multipliers(self, h: Scalar) -> Multipliers:
+        """Those of g(F) = h F."""
         return [(-h * self.gamma, h * omega) for omega in self.skew.omegas]
 
     def euler(self, t: Scalar, h: Scalar) -> Step:
-        return self.gain_step(self.euler_gains(h))
+        return self.spectral_step(self.euler_multipliers(h))
 
     def euler_lipschitz(self, h: float) -> float:
         return self.euler(0.0, h).lipschitz()
@@ -218,18 +216,33 @@ class GradientField(VectorField):
 
 
 @dataclass(frozen=True)
-class GainStep(Layer):
-    """The layer y + g(F) grad V(y) of a gradient field, which knows what it is made of."""
+class SpectralStep(Layer):
+    """The layer y + g(F) grad V(y) of a gradient field, which knows what it is made of.
+
+    multipliers: of several fields where they are tensors (fields,), of which this is number `place`.
+    """
 
     field: GradientField
-    gains: Gains
-    place: int = 0
+    multipliers: Multipliers
+    place: int
 
     def lipschitz(self) -> float:
         """The better of the exact bound over all slopes and of the class bound over all potentials (bounds.py)."""
-        gains = [complex(*(self._mine(part) for part in pair)) for pair in self.gains]
-        over_class = bounds.one_step_lipschitz(*self.field.hessian_bounds(), gains)
+        mine = [complex(*(self._mine(part) for part in pair)) for pair in self.multipliers]
+        over_class = bounds.one_step_lipschitz(*self.field.hessian_bounds(), mine)
         return min(super().lipschitz(), over_class)
 
     def _mine(self, part: Scalar) -> float:
         return value(part[self.place] if isinstance(part, Tensor) and part.dim() else part)
+
+
+def spectral_steps(fields: Sequence[GradientField], multipliers: Multipliers) -> list[SpectralStep]:
+    """The step y + g(F) grad V(y) through each of gradient fields with one F. multipliers: of g, numbers or 0-d tensors
+    for all fields, or tensors with one entry for each."""
+    G = fields[0].skew.function(multipliers, fields[0].K.dtype)
+    matrices = G.unbind(0) if G.dim() > 2 else [G] * len(fields)
+    found = []
+    for place, (field, matrix) in enumerate(zip(fields, matrices, strict=True)):
+        layer = field.through(matrix)
+        found.append(SpectralStep(layer.A, layer.B, layer.K, layer.b, layer.activation, field, multipliers, place))
+    return found

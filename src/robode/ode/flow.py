@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput, JobFailed
-from robode.integrators.one_step import Integrator
+from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.guarantees import BOUNDED, Guarantee
@@ -164,8 +164,9 @@ class Flow(nn.Module, ABC):
             raise BadInput(f"{who}: expected a model whose fields do not depend on the data, got {type(self).__name__}")
 
     def exact(self) -> Flow:
-        """A copy in float64 with the very same weights, gamma, h, kappa and c: what certificates are about. The forward
-        pass in float32 rounds it, kappa in Q = L^T L + kappa I included.
+        """A copy in float64 with the very same weights, gamma, h, kappa and c: what certificates are about, and all of
+        them. So the kappa that is certified is the float64 number of the state dict; the forward pass in float32 rounds
+        it, in Q = L^T L + kappa I, and the weights that a family computes from others.
 
         Raises:
             JobFailed: weights that are not finite.
@@ -190,7 +191,7 @@ class Flow(nn.Module, ABC):
         found = []
         for step, ode in zip(flow.steps(), flow.ode_bounds(), strict=True):
             if id(step) not in known:
-                known[id(step)] = step.lipschitz()
+                known[id(step)] = certified(step.lipschitz)
             found.append((ode, known[id(step)]))
         return found
 
@@ -200,7 +201,8 @@ class Flow(nn.Module, ABC):
         if not self._has_fields:
             return [math.nan] * self.depth
         fields, h = self.bind()
-        lognorms = {id(field): field.lognorm() for field in {id(field): field for field in fields}.values()}
+        distinct = {id(field): field for field in fields}.values()
+        lognorms = {id(field): certified(field.lognorm) for field in distinct}
         return [exp_or_inf(value(h) * lognorms[id(field)]) for field in fields]
 
     def certificate(self) -> dict[str, float]:
@@ -220,6 +222,15 @@ class Flow(nn.Module, ABC):
 def products(steps: list[tuple[float, float]]) -> dict[str, float]:
     """`Flow.certificate` from `Flow.step_bounds`."""
     return {"flow_ode": math.prod(a for a, _ in steps), "flow_discrete": math.prod(b for _, b in steps)}
+
+
+def certified(bound: Callable[[], float]) -> float:
+    """A bound of finite weights; inf where numbers overflow on the way to it, so that nothing is certified."""
+    try:
+        found = bound()
+    except (OverflowError, ZeroDivisionError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+        return math.inf
+    return math.inf if math.isnan(found) else found
 
 
 def exp_or_inf(x: float) -> float:

@@ -19,8 +19,6 @@ from robode.ode.step import Step
 
 # 2^width matrices are factorised: 1 024 small ones at most. Above it, the class bounds of bounds.py take over.
 VERTEX_WIDTH = 10
-# Many matrices up to this width are faster worked on entry by entry, all of them at once, than one by one.
-SMALL = 4
 
 
 def affine(b: Tensor, K: Tensor, y: Tensor) -> Tensor:
@@ -52,7 +50,7 @@ class Layer(Step):
     def jacobian(self, y: Tensor) -> Tensor:
         """Exact Jacobian of the step at each column. y: (n, M) -> (M, n, n)."""
         D = self.activation.derivative(affine(self.b, self.K, y))
-        return self.A[..., None, :, :] + weighted_products(self.B, D, self.K)
+        return self.A + weighted_products(self.B, D, self.K)
 
     def lipschitz(self) -> float:
         """Certified Lipschitz constant of the layer over all y (2-norm), worked out in float64.
@@ -77,13 +75,10 @@ class Layer(Step):
 def weighted_products(B: Tensor, D: Tensor, K: Tensor) -> Tensor:
     """B diag(D[:, m]) K for every m: sums of the outer products B_j K_j as one matrix product.
 
-    B: (n, k), D: (k, M), K: (k, n) -> (M, n, n); in memory entry by entry where the matrices are `SMALL`.
+    B: (n, k), D: (k, M), K: (k, n) -> (M, n, n).
     """
-    outer = (B.mT[..., None] * K[..., None, :]).flatten(-2)
-    shape = B.shape[-2], K.shape[-1]
-    if max(shape) <= SMALL:
-        return (outer.mT @ D).unflatten(-2, shape).movedim(-1, -3)  # type: ignore[no-untyped-call]
-    return (D.mT @ outer).unflatten(-1, shape)  # type: ignore[no-untyped-call]
+    outer = (B.T[:, :, None] * K[:, None, :]).flatten(1)
+    return (D.T @ outer).unflatten(-1, (len(B), K.shape[-1]))  # type: ignore[no-untyped-call]
 
 
 def vertices(n: int, device: torch.device | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from robode.data.info import Samples
 from robode.encoders import Dense
 from robode.errors import BadInput
 from robode.heads import Linear
-from robode.integrators.one_step import Integrator
+from robode.integrators.integrator import Integrator
 from robode.ode.field import OneLayerField
 from robode.ode.flow import Flow
 from robode.ode.guarantees import NONEXPANSIVE
