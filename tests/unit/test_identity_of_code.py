@@ -61,7 +61,7 @@ def package(tmp_path, monkeypatch) -> Path:
 
 def anew() -> None:
     """What a new process knows: nothing."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "theirs"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("theirs", "beside", "others")]:
         del sys.modules[name]
     if digests := sys.modules.get("robode.runs.code"):
         digests._digest.cache_clear()
@@ -125,6 +125,66 @@ def test_code_any_uses_it_and_says_so(verb, package, call, run):
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     code, printed = call(*VERBS[verb], "code=any")
     assert code == 0 and "† run B was trained by other code (digest " in printed
+
+
+def test_a_module_beside_the_package_counts(package, call):
+    """No class of it is named anywhere: the package imports it."""
+    beside = package.parent / "beside.py"
+    beside.write_text("FACTOR = 2.0\n")
+    (package / "base.py").write_text("from beside import FACTOR\n" + SOURCES["base.py"].replace("2.0", "FACTOR"))
+    assert call(*RUN)[0] == 0
+    assert call(*RUN)[0] == 0
+    edit(beside, "2.0", "1.0")
+    for words in VERBS.values():
+        code, line = call(*words)
+        assert code == 2 and "run B was trained by other code (digest " in line
+
+
+@pytest.mark.parametrize(
+    ("place", "trust", "counts"),
+    [
+        ("site", "theirs", True),
+        ("lib/site-packages", "theirs", False),
+        ("lib/dist-packages", "theirs", False),
+        ("lib/site-packages", "theirs,others", True),
+        ("lib/site-packages", "theirs,others.deep", True),
+    ],
+)
+def test_modules_count_where_they_are_not_installed_or_are_trusted(
+    place, trust, counts, package, tmp_path, monkeypatch
+):
+    """A module of another package, which a module of that package imports in turn."""
+    monkeypatch.setenv("ROBODE_TRUST", trust)
+    others = tmp_path / place / "others"
+    others.mkdir(parents=True)
+    for name, text in {"__init__": "", "thing": "from others.deep import A", "deep": "A = 1"}.items():
+        (others / f"{name}.py").write_text(text + "\n")
+    edit(package / "base.py", "class Base", "import json, others.thing\n\n\nclass Base")
+    if trust.endswith("deep"):  # nothing but what is trusted counts, so the way there must
+        edit(package / "base.py", "others.thing", "others.deep")
+    monkeypatch.syspath_prepend(tmp_path / place)
+    plain = yaml.safe_load((tmp_path / "conf/model/mine.yaml").read_text())
+    before = digest(plain)
+    edit(others / "deep.py", "1", "2")
+    assert (digest(plain) != before) == counts
+    after = digest(plain)
+    edit(others / "deep.py", "A = 2", "# a sentence\nA = 2")
+    assert digest(plain) == after
+
+
+def digest(model: dict) -> str:
+    """Of the code that trains a model, in a new process."""
+    from robode.runs.code import training_code
+
+    anew()
+    return training_code({"model": model})
+
+
+def test_the_standard_library_never_counts(package):
+    from robode.runs.code import _file, _installed
+
+    assert all(_installed(name, _file(name.split("."))) for name in ("json", "json.decoder", "csv", "torch", "yaml"))
+    assert not _installed("theirs.base", _file(["theirs", "base"]))
 
 
 def test_a_run_without_a_name_is_neither_reused_nor_hidden(package, call):
@@ -272,14 +332,15 @@ def test_what_makes_the_weights_counts_and_what_draws_does_not(copied, tmp_path)
     line = "\nEDITED = 1\n"
     (encoder,) = [path for path in copied.glob("*.py") if "class Conv(" in path.read_text()]
     assert changed(line, encoder.name) == [True, True, True]
-    assert changed(line, "fields/hamiltonian.py") == [True, True, True], "a base class"
+    assert changed(line, "families/hamiltonian.py") == [True, True, True], "a base class"
     assert changed(line, "training/module.py") == [True, False, False]
-    assert changed(line, "measurement.py") == [False, True, True]
-    assert changed(line, "robustness/attacks/pgd.py") == [False, True, False]
-    silent = ("report/page.py", "paper/collect.py", "cli.py", "__init__.py", "fields/resnet.py")
+    assert changed(line, "evaluation/measure.py") == [False, True, True]
+    assert changed(line, "attacks/pgd.py") == [False, True, False]
+    silent = ("report/page.py", "papers/collect.py", "cli/main.py", "__init__.py", "families/resnet.py")
     assert changed(line, *silent) == [False] * 3
     assert (
-        changed('\n"""A sentence."""\n# another\n', encoder.name, "training/module.py", "measurement.py") == [False] * 3
+        changed('\n"""A sentence."""\n# another\n', encoder.name, "training/module.py", "evaluation/measure.py")
+        == [False] * 3
     )
 
 
@@ -294,7 +355,7 @@ def test_a_file_that_git_does_not_know_makes_a_checkout_dirty(copied):
     ask = "from robode.runs.environment import git_state; print(git_state()['dirty'])"
     (copied / "ignored.py").touch()
     assert python(copied.parent, ask) == "False"
-    (copied / "fields" / "mine.py").write_text("new = 1\n")
+    (copied / "families" / "mine.py").write_text("new = 1\n")
     assert python(copied.parent, ask) == "True"
 
 

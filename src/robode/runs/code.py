@@ -1,9 +1,10 @@
 """Which code made a number: a digest of the classes that a configuration names and of the modules that these import.
 
 A module counts by its syntax tree without docstrings and comments, so that a sentence changes no digest. robode's own
-modules count, and those of the packages that the configuration names a class of; other packages have versions. Files
-are found and read, never imported: no torch, and each file once a process, because what a long process has loaded does
-not change when a file does.
+modules count, those of the packages that the configuration names a class of or that ROBODE_TRUST lists, and every other
+one that is not installed, such as a file beside the package. Installed libraries have versions. Files are found and
+read, never imported: no torch, and each file once a process, because what a long process has loaded does not change
+when a file does.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import ast
 import importlib.machinery
 import importlib.util
 import json
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from robode.config.instantiate import targets
+from robode.config.instantiate import inside, targets, trusted
 from robode.files import read_json
 from robode.runs.identity import training_config
 
@@ -27,6 +29,7 @@ CODE = "code_digest"
 ATTESTED = Path(__file__).with_name("attested.json")
 OURS = "robode"
 LIBRARIES = ("torch", "lightning", "torchmetrics")  # a configuration may name their classes; versions say which
+INSTALLED = ("site-packages", "dist-packages")  # what pip and distributions call the folders of libraries
 # Where following imports begins, beside the classes of the configuration: what always trains, and what always measures.
 TRAINING = ("robode.training.assembly",)
 MEASURING = ("robode.network", "robode.evaluation.measure", "robode.evaluation.monotone")
@@ -40,18 +43,20 @@ SILENT = (
 def training_code(plain: Mapping[str, Any]) -> str:
     """12 hexadecimal digits of the code that makes the weights of a plain resolved configuration. What only
     `robode.evaluation.measure` needs is left out: measuring during the training leaves the weights as they are."""
-    return canonical(_digest(_roots(training_config(plain), TRAINING), (*SILENT, "robode.evaluation.measure")))
+    return canonical(
+        _digest(_roots(training_config(plain), TRAINING), (*SILENT, "robode.evaluation.measure"), trusted())
+    )
 
 
 def network_code(plain: Mapping[str, Any]) -> str:
     """The same of the code that runs the network of a configuration and counts its answers, whatever the question."""
     parts = [plain.get(key) for key in ("model", "integrator", "encoder", "head", "data")]
-    return canonical(_digest(_roots(parts, MEASURING), SILENT))
+    return canonical(_digest(_roots(parts, MEASURING), SILENT, trusted()))
 
 
 def measuring_code(plain: Mapping[str, Any], question: Any) -> str:
     """Of a row: `network_code`, a dot, and the digest of the perturbation and the protocol. question: their nodes."""
-    return f"{network_code(plain)}.{canonical(_digest(_roots(question, ()), SILENT))}"
+    return f"{network_code(plain)}.{canonical(_digest(_roots(question, ()), SILENT, trusted()))}"
 
 
 def measuring_codes(plain: Mapping[str, Any], suite: Mapping[str, Any], protocol: Any) -> dict[str, str]:
@@ -106,24 +111,31 @@ def _roots(node: Any, more: Iterable[str]) -> tuple[str, ...]:
 
 
 @cache
-def _digest(roots: tuple[str, ...], silent: tuple[str, ...]) -> str:
-    """Of every module that is reached from the dotted names `roots`, inside their own packages and robode."""
-    packages = {OURS, *(root.partition(".")[0] for root in roots)}
+def _digest(roots: tuple[str, ...], silent: tuple[str, ...], trust: tuple[str, ...]) -> str:
+    """Of every module that is reached from the dotted names `roots` and counts. trust: packages of the user's."""
+    packages = (OURS, *(root.partition(".")[0] for root in roots), *trust)
     seen: dict[str, str] = {}
     waiting = list(roots)
     while waiting:
         for name, file in _modules(waiting.pop()):
             if name == OURS:  # its version, which says nothing of what a module does
                 continue
-            if name.partition(".")[0] in packages and name not in seen and not _inside(name, silent):
+            if name not in seen and not inside(name, silent) and (inside(name, packages) or not _installed(name, file)):
                 seen[name], imported = _read(file, name)
                 waiting += imported
     absent = [root for root in roots if not list(_modules(root))]
     return sha256(repr((sorted(seen.items()), absent)).encode()).hexdigest()[:12]
 
 
-def _inside(name: str, packages: Iterable[str]) -> bool:
-    return any(name == package or name.startswith(package + ".") for package in packages)
+def _installed(name: str, file: Path) -> bool:
+    """Whether a module is of a library, or of Python's own: its version, and not its text, says which it is."""
+    known = name.partition(".")[0] in LIBRARIES or any(folder in file.parts for folder in INSTALLED)
+    return known or any(file.resolve().is_relative_to(place) for place in _standard_library())
+
+
+@cache
+def _standard_library() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 
 def _modules(name: str) -> Iterator[tuple[str, Path]]:
