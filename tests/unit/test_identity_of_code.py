@@ -125,6 +125,15 @@ def test_code_any_uses_it_and_says_so(verb, package, call, run):
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     code, printed = call(*VERBS[verb], "code=any")
     assert code == 0 and "† run B was trained by other code (digest " in printed
+    for path in {"certify": [run.folder], "export": [Path("exported")]}.get(verb, []):
+        assert read_json(path / "certificate.json")["other_code"] is True
+    edit(package / "family.py", "gain = 2.0", "gain = 1.0")
+    if verb in ("certify", "export"):
+        assert call(*VERBS[verb])[0] == 0
+        assert (
+            read_json((run.folder if verb == "certify" else Path("exported")) / "certificate.json")["other_code"]
+            is False
+        )
 
 
 def test_a_module_beside_the_package_counts(package, call):
@@ -218,6 +227,87 @@ def test_rows_of_other_code_are_measured_again_and_never_shown_beside_others(pac
     from robode.runs.records import newest
 
     assert newest(rows)["code"].tolist() == [rows["code"].iloc[-1]]
+
+
+@pytest.fixture
+def gain(package):
+    """Sets the gain of the family."""
+
+    def set_to(value: float) -> None:
+        text = (package / "family.py").read_text().split("gain = ")[0]
+        (package / "family.py").write_text(f"{text}gain = {value}\n")
+
+    return set_to
+
+
+def reported(call, *words: str) -> tuple[str, str]:
+    """What `robode report B` prints, and its table."""
+    code, printed = call("report", "B", "to=page", *words)
+    assert code == 0, printed
+    return printed, Path("page/table.md").read_text()
+
+
+def test_what_todays_code_measured_goes_before_what_other_code_did_later(gain, call, run):
+    """Edit, evaluate under code=any, edit back: reports and the page show what they showed before."""
+    words = ("evaluate", "run=B", "suite=[clean,training_cost]", "repeats=1")
+    assert call(*words)[0] == 0
+    before, page = reported(call), (run.folder / "report.html").read_text()
+    assert "†" not in page + "".join(before)
+    gain(2.0)
+    assert call(*words, "code=any")[0] == 0
+    assert "† run B was trained by other code" in reported(call)[0]
+    gain(1.0)
+    assert reported(call) == before
+    assert call(*words)[0] == 0
+    assert "†" not in (run.folder / "report.html").read_text()
+
+
+def test_rows_of_other_code_are_marked_where_there_are_no_others(gain, call, run):
+    (run.folder / "results.csv").unlink()
+    gain(2.0)
+    assert call(*VERBS["evaluate"], "code=any")[0] == 0
+    page = (run.folder / "report.html").read_text()
+    assert "† run B was trained by other code (digest " in page and "clean †" not in page
+    gain(1.0)
+    printed, table = reported(call)
+    assert "† run B has measurements that only other code has made" in printed and "trained by" not in printed
+    assert table.count("†") == 2, "the cell, and what it means"
+    assert call("train", *RUN[1:])[0] == 0
+    page = (run.folder / "report.html").read_text()
+    assert "†" not in page, "what the training's suite lacked is measured now"
+
+
+def test_the_page_of_a_run_marks_what_only_other_code_has_measured(gain, call, run):
+    gain(2.0)
+    from robode.report.page import write_page
+
+    anew()
+    page = write_page(run.folder).read_text()
+    assert "† run B was trained by other code (digest " in page and "measurements were made by other code" in page
+    assert "clean †" in page
+    gain(1.0)
+    assert call(*VERBS["evaluate"])[0] == 0
+    assert "†" not in (run.folder / "report.html").read_text(), "it is written again though nothing was measured"
+
+
+def test_a_perturbation_that_was_edited_and_edited_back(package, gain, call, run):
+    """The network's code stays the same; what its answers mean has changed in between."""
+    (package / "noise.py").write_text(
+        "from robode.corruptions.perturbation import Gaussian\n\n\nclass Mine(Gaussian):\n    factor = 1.0\n"
+    )
+    Path("conf/suite").mkdir()
+    Path("conf/suite/mine.yaml").write_text("mine:\n  _target_: theirs.noise.Mine\n  var: [0.1]\n  suite: mine\n")
+    words = ("evaluate", "run=B", "suite=mine", "repeats=1")
+    assert call(*words)[0] == 0
+    before = reported(call)
+    edit(package / "noise.py", "1.0", "2.0")
+    assert call(*words)[0] == 0, "the run itself is of this code"
+    edit(package / "noise.py", "2.0", "1.0")
+    assert reported(call) == before and "†" not in before[1]
+    results = (run.folder / "results.csv").read_text().splitlines(keepends=True)
+    (run.folder / "results.csv").write_text("".join([*results[:-2], results[-1]]))
+    printed, table = reported(call)
+    assert "†" in printed and "†" in table
 
 
 def test_numbers_of_other_code_are_measured_again(package, call, run):

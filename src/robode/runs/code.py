@@ -15,17 +15,19 @@ import importlib.util
 import json
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from robode.config.instantiate import inside, targets, trusted
-from robode.files import read_json
+from robode.files import read_json, write_json
 from robode.runs.identity import training_config
 
 RECORD = "environment.json"  # in a run's folder; its CODE is the digest of the code that trained the run
 CODE = "code_digest"
+QUESTIONS = "questions.json"  # in a run's folder: the digest of a perturbation and a protocol -> the classes of it
 ATTESTED = Path(__file__).with_name("attested.json")
 OURS = "robode"
 LIBRARIES = ("torch", "lightning", "torchmetrics")  # a configuration may name their classes; versions say which
@@ -56,7 +58,10 @@ def network_code(plain: Mapping[str, Any]) -> str:
 
 def measuring_code(plain: Mapping[str, Any], question: Any) -> str:
     """Of a row: `network_code`, a dot, and the digest of the perturbation and the protocol. question: their nodes."""
-    return f"{network_code(plain)}.{canonical(_digest(_roots(question, ()), SILENT, trusted()))}"
+    roots = _roots(question, ())
+    digest = canonical(_digest(roots, SILENT, trusted()))
+    _asked[digest] = roots
+    return f"{network_code(plain)}.{digest}"
 
 
 def measuring_codes(plain: Mapping[str, Any], suite: Mapping[str, Any], protocol: Any) -> dict[str, str]:
@@ -69,6 +74,41 @@ def measuring_codes(plain: Mapping[str, Any], suite: Mapping[str, Any], protocol
 def network_of(code: str) -> str:
     """The `network_code` of a row whose `measuring_code` is given; empty for a row without one."""
     return canonical(code).partition(".")[0]
+
+
+def remember(folder: Path, codes: Iterable[str]) -> None:
+    """Write down where the digests of rows that this process measures begin, so that another one can look whether they
+    are still those of its code. codes: of `measuring_code`; others are passed over. Raises `JobFailed`."""
+    known = read_json(folder / QUESTIONS)
+    digests = {canonical(code).partition(".")[2] for code in codes}
+    new = {digest: _asked[digest] for digest in sorted(digests & _asked.keys() - known.keys())}
+    if new:
+        write_json(folder / QUESTIONS, known | new)
+
+
+@dataclass(frozen=True)
+class Today:
+    """What today's code makes of the rows of one run. network: its `network_code`; gone: the digests of perturbations
+    and protocols that are of other code now."""
+
+    network: str
+    gone: frozenset[str]
+
+    @classmethod
+    def of(cls, folder: Path, plain: Mapping[str, Any]) -> Today:
+        """For the run in a folder; plain: its configuration. Digests that `remember` was not told are believed."""
+        asked = {str(digest): tuple(map(str, roots)) for digest, roots in read_json(folder / QUESTIONS).items()}
+        trust = trusted()
+        gone = {digest for digest, roots in asked.items() if not same(digest, _digest(roots, SILENT, trust))}
+        return cls(network_code(plain), frozenset(map(canonical, gone)))
+
+    def ran(self, code: str) -> bool:
+        """Whether the network of a row with this `measuring_code` was today's; not if it has none."""
+        return network_of(code) == self.network
+
+    def measured(self, code: str) -> bool:
+        """Whether today's code would measure that row alike."""
+        return self.ran(code) and canonical(code).partition(".")[2] not in self.gone
 
 
 def packages(plain: Mapping[str, Any]) -> list[str]:
@@ -102,6 +142,10 @@ def canonical(digest: str) -> str:
 def _attested() -> dict[str, str]:
     """Old digest → new one, of attested.json; `reason` says which test found them equal."""
     return {str(each["old"]): str(each["new"]) for each in json.loads(ATTESTED.read_text())}
+
+
+_asked: dict[str, tuple[str, ...]] = {}
+"""The roots of every question that this process has asked the digest of."""
 
 
 def _roots(node: Any, more: Iterable[str]) -> tuple[str, ...]:
