@@ -360,6 +360,46 @@ def test_a_training_on_other_data_is_another_run_unless_it_has_a_name(call):
     assert len(list(Path("outputs/default").glob("*/config.yaml"))) == 2
 
 
+def test_a_seed_of_other_code_does_not_stop_the_others(package, call):
+    """And the exit code is that of what went wrong: refused, 2."""
+    words = [word for word in RUN if word != "run=B"]
+    assert call(*words, "seed=1")[0] == 0
+    edit(package / "family.py", "gain = 1.0", "gain = 2.0")
+    code, line = call(*words, "seeds=[1,2]")
+    assert code == 2 and "robode: seed 1: run mine-" in line and "was trained by other code" in line
+    assert "seed 2: run" not in line
+    runs = {Run(path.parent).config().seed: Run(path.parent) for path in Path("outputs").glob("**/config.yaml")}
+    assert runs[2].trained and runs[2].state == "done"
+
+
+NEEDS_A_FILE = {
+    "load": "    def load(self):\n        open('points.npz')\n        return super().load()\n",
+    "constructor": "    def __init__(self, **keys):\n        open('points.npz')\n        super().__init__(**keys)\n",
+    "facts": "    @property\n    def facts(self):\n        open('points.npz')\n        return super().facts\n",
+    "damaged": "    def load(self):\n        raise RuntimeError(open('points.npz').read())\n",
+}
+
+
+@pytest.mark.parametrize("where", NEEDS_A_FILE)
+def test_a_source_whose_file_is_missing_is_bad_input(where, package, call):
+    """Whatever the verb: one line that names the file, and nothing is written. Weights go out without their data."""
+    own = "class Mine(DoubleMoons):\n"
+    (package / "data.py").write_text(SOURCES["data.py"].replace(own, own + NEEDS_A_FILE[where]))
+    if where == "damaged":
+        Path("points.npz").write_text("no archive: points.npz")
+        code, line = call(*RUN)
+        assert code == 2 and "data=mine" in line and "no archive: points.npz" in line and not Path("outputs").exists()
+        return
+    Path("points.npz").touch()
+    assert call(*RUN)[0] == 0
+    Path("points.npz").unlink()
+    before = everything(Path("outputs"))
+    for verb, words in VERBS.items():
+        code, line = call(*words)
+        assert (code, "points.npz" in line) == ((0, False) if (verb, where) == ("export", "load") else (2, True)), line
+    assert everything(Path("outputs")) == before
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_another_word_for_code_is_refused(verb, call):
     code, line = call(*VERBS[verb], "code=foo")
