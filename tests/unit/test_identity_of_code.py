@@ -61,7 +61,7 @@ def package(tmp_path, monkeypatch) -> Path:
 
 def anew() -> None:
     """What a new process knows: nothing."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "theirs"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("theirs", "beside", "others")]:
         del sys.modules[name]
     if digests := sys.modules.get("robode.runs.code"):
         digests._digest.cache_clear()
@@ -125,6 +125,75 @@ def test_code_any_uses_it_and_says_so(verb, package, call, run):
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     code, printed = call(*VERBS[verb], "code=any")
     assert code == 0 and "† run B was trained by other code (digest " in printed
+    for path in {"certify": [run.folder], "export": [Path("exported")]}.get(verb, []):
+        assert read_json(path / "certificate.json")["other_code"] is True
+    edit(package / "family.py", "gain = 2.0", "gain = 1.0")
+    if verb in ("certify", "export"):
+        assert call(*VERBS[verb])[0] == 0
+        assert (
+            read_json((run.folder if verb == "certify" else Path("exported")) / "certificate.json")["other_code"]
+            is False
+        )
+
+
+def test_a_module_beside_the_package_counts(package, call):
+    """No class of it is named anywhere: the package imports it."""
+    beside = package.parent / "beside.py"
+    beside.write_text("FACTOR = 2.0\n")
+    (package / "base.py").write_text("from beside import FACTOR\n" + SOURCES["base.py"].replace("2.0", "FACTOR"))
+    assert call(*RUN)[0] == 0
+    assert call(*RUN)[0] == 0
+    edit(beside, "2.0", "1.0")
+    for words in VERBS.values():
+        code, line = call(*words)
+        assert code == 2 and "run B was trained by other code (digest " in line
+
+
+@pytest.mark.parametrize(
+    ("place", "trust", "counts"),
+    [
+        ("site", "theirs", True),
+        ("lib/site-packages", "theirs", False),
+        ("lib/dist-packages", "theirs", False),
+        ("lib/site-packages", "theirs,others", True),
+        ("lib/site-packages", "theirs,others.deep", True),
+    ],
+)
+def test_modules_count_where_they_are_not_installed_or_are_trusted(
+    place, trust, counts, package, tmp_path, monkeypatch
+):
+    """A module of another package, which a module of that package imports in turn."""
+    monkeypatch.setenv("ROBODE_TRUST", trust)
+    others = tmp_path / place / "others"
+    others.mkdir(parents=True)
+    for name, text in {"__init__": "", "thing": "from others.deep import A", "deep": "A = 1"}.items():
+        (others / f"{name}.py").write_text(text + "\n")
+    edit(package / "base.py", "class Base", "import json, others.thing\n\n\nclass Base")
+    if trust.endswith("deep"):  # nothing but what is trusted counts, so the way there must
+        edit(package / "base.py", "others.thing", "others.deep")
+    monkeypatch.syspath_prepend(tmp_path / place)
+    plain = yaml.safe_load((tmp_path / "conf/model/mine.yaml").read_text())
+    before = digest(plain)
+    edit(others / "deep.py", "1", "2")
+    assert (digest(plain) != before) == counts
+    after = digest(plain)
+    edit(others / "deep.py", "A = 2", "# a sentence\nA = 2")
+    assert digest(plain) == after
+
+
+def digest(model: dict) -> str:
+    """Of the code that trains a model, in a new process."""
+    from robode.runs.code import training_code
+
+    anew()
+    return training_code({"model": model})
+
+
+def test_the_standard_library_never_counts(package):
+    from robode.runs.code import _file, _installed
+
+    assert all(_installed(name, _file(name.split("."))) for name in ("json", "json.decoder", "csv", "torch", "yaml"))
+    assert not _installed("theirs.base", _file(["theirs", "base"]))
 
 
 def test_a_run_without_a_name_is_neither_reused_nor_hidden(package, call):
@@ -158,6 +227,87 @@ def test_rows_of_other_code_are_measured_again_and_never_shown_beside_others(pac
     from robode.runs.records import newest
 
     assert newest(rows)["code"].tolist() == [rows["code"].iloc[-1]]
+
+
+@pytest.fixture
+def gain(package):
+    """Sets the gain of the family."""
+
+    def set_to(value: float) -> None:
+        text = (package / "family.py").read_text().split("gain = ")[0]
+        (package / "family.py").write_text(f"{text}gain = {value}\n")
+
+    return set_to
+
+
+def reported(call, *words: str) -> tuple[str, str]:
+    """What `robode report B` prints, and its table."""
+    code, printed = call("report", "B", "to=page", *words)
+    assert code == 0, printed
+    return printed, Path("page/table.md").read_text()
+
+
+def test_what_todays_code_measured_goes_before_what_other_code_did_later(gain, call, run):
+    """Edit, evaluate under code=any, edit back: reports and the page show what they showed before."""
+    words = ("evaluate", "run=B", "suite=[clean,training_cost]", "repeats=1")
+    assert call(*words)[0] == 0
+    before, page = reported(call), (run.folder / "report.html").read_text()
+    assert "†" not in page + "".join(before)
+    gain(2.0)
+    assert call(*words, "code=any")[0] == 0
+    assert "† run B was trained by other code" in reported(call)[0]
+    gain(1.0)
+    assert reported(call) == before
+    assert call(*words)[0] == 0
+    assert "†" not in (run.folder / "report.html").read_text()
+
+
+def test_rows_of_other_code_are_marked_where_there_are_no_others(gain, call, run):
+    (run.folder / "results.csv").unlink()
+    gain(2.0)
+    assert call(*VERBS["evaluate"], "code=any")[0] == 0
+    page = (run.folder / "report.html").read_text()
+    assert "† run B was trained by other code (digest " in page and "clean †" not in page
+    gain(1.0)
+    printed, table = reported(call)
+    assert "† run B has measurements that only other code has made" in printed and "trained by" not in printed
+    assert table.count("†") == 2, "the cell, and what it means"
+    assert call("train", *RUN[1:])[0] == 0
+    page = (run.folder / "report.html").read_text()
+    assert "†" not in page, "what the training's suite lacked is measured now"
+
+
+def test_the_page_of_a_run_marks_what_only_other_code_has_measured(gain, call, run):
+    gain(2.0)
+    from robode.report.page import write_page
+
+    anew()
+    page = write_page(run.folder).read_text()
+    assert "† run B was trained by other code (digest " in page and "measurements were made by other code" in page
+    assert "clean †" in page
+    gain(1.0)
+    assert call(*VERBS["evaluate"])[0] == 0
+    assert "†" not in (run.folder / "report.html").read_text(), "it is written again though nothing was measured"
+
+
+def test_a_perturbation_that_was_edited_and_edited_back(package, gain, call, run):
+    """The network's code stays the same; what its answers mean has changed in between."""
+    (package / "noise.py").write_text(
+        "from robode.corruptions.perturbation import Gaussian\n\n\nclass Mine(Gaussian):\n    factor = 1.0\n"
+    )
+    Path("conf/suite").mkdir()
+    Path("conf/suite/mine.yaml").write_text("mine:\n  _target_: theirs.noise.Mine\n  var: [0.1]\n  suite: mine\n")
+    words = ("evaluate", "run=B", "suite=mine", "repeats=1")
+    assert call(*words)[0] == 0
+    before = reported(call)
+    edit(package / "noise.py", "1.0", "2.0")
+    assert call(*words)[0] == 0, "the run itself is of this code"
+    edit(package / "noise.py", "2.0", "1.0")
+    assert reported(call) == before and "†" not in before[1]
+    results = (run.folder / "results.csv").read_text().splitlines(keepends=True)
+    (run.folder / "results.csv").write_text("".join([*results[:-2], results[-1]]))
+    printed, table = reported(call)
+    assert "†" in printed and "†" in table
 
 
 def test_numbers_of_other_code_are_measured_again(package, call, run):
@@ -208,6 +358,46 @@ def test_a_training_on_other_data_is_another_run_unless_it_has_a_name(call):
     Path("flipped").touch()
     assert call(*words)[0] == 0
     assert len(list(Path("outputs/default").glob("*/config.yaml"))) == 2
+
+
+def test_a_seed_of_other_code_does_not_stop_the_others(package, call):
+    """And the exit code is that of what went wrong: refused, 2."""
+    words = [word for word in RUN if word != "run=B"]
+    assert call(*words, "seed=1")[0] == 0
+    edit(package / "family.py", "gain = 1.0", "gain = 2.0")
+    code, line = call(*words, "seeds=[1,2]")
+    assert code == 2 and "robode: seed 1: run mine-" in line and "was trained by other code" in line
+    assert "seed 2: run" not in line
+    runs = {Run(path.parent).config().seed: Run(path.parent) for path in Path("outputs").glob("**/config.yaml")}
+    assert runs[2].trained and runs[2].state == "done"
+
+
+NEEDS_A_FILE = {
+    "load": "    def load(self):\n        open('points.npz')\n        return super().load()\n",
+    "constructor": "    def __init__(self, **keys):\n        open('points.npz')\n        super().__init__(**keys)\n",
+    "facts": "    @property\n    def facts(self):\n        open('points.npz')\n        return super().facts\n",
+    "damaged": "    def load(self):\n        raise RuntimeError(open('points.npz').read())\n",
+}
+
+
+@pytest.mark.parametrize("where", NEEDS_A_FILE)
+def test_a_source_whose_file_is_missing_is_bad_input(where, package, call):
+    """Whatever the verb: one line that names the file, and nothing is written. Weights go out without their data."""
+    own = "class Mine(DoubleMoons):\n"
+    (package / "data.py").write_text(SOURCES["data.py"].replace(own, own + NEEDS_A_FILE[where]))
+    if where == "damaged":
+        Path("points.npz").write_text("no archive: points.npz")
+        code, line = call(*RUN)
+        assert code == 2 and "data=mine" in line and "no archive: points.npz" in line and not Path("outputs").exists()
+        return
+    Path("points.npz").touch()
+    assert call(*RUN)[0] == 0
+    Path("points.npz").unlink()
+    before = everything(Path("outputs"))
+    for verb, words in VERBS.items():
+        code, line = call(*words)
+        assert (code, "points.npz" in line) == ((0, False) if (verb, where) == ("export", "load") else (2, True)), line
+    assert everything(Path("outputs")) == before
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -14,6 +14,7 @@ from robode.report import tables
 from robode.report.draw import draw_figures
 from robode.report.page import write_page
 from robode.runs import journal, records
+from robode.runs.code import measuring_code
 from robode.tasks.measure import CLASSIFICATION
 
 
@@ -22,6 +23,7 @@ def row(correct=0, **changes):
     measured |= {"task": str(CLASSIFICATION), "score": correct / 100}
     claims = {"protocol": "sound", "split": "test", "flow_ode": 0.9, "flow_discrete": float("inf")}
     network = {"checkpoint": "best", "weights": "0a1b2c3d4e5f", "seed": 3, "noise_seed": 3}
+    network["code"] = measuring_code({}, None)  # of a network whose configuration names no class
     return dict.fromkeys(records.COLUMNS) | measured | claims | network | changes
 
 

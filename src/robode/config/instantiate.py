@@ -48,7 +48,7 @@ def build(node: Any, drop: Collection[str] = (), **arguments: Any) -> Any:
     resolve_targets(plain)
     try:
         return instantiate(plain, _convert_="all", _partial_=True)(**arguments)
-    except (InstantiationException, TypeError, ValueError, ImportError) as error:
+    except (InstantiationException, TypeError, ValueError, ImportError, OSError) as error:
         raise _explain(str(plain["_target_"]), error) from error
 
 

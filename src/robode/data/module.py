@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import lightning
@@ -13,7 +15,8 @@ from torch import Tensor
 from robode.data.batches import EpochOrder, TensorBatches, placed
 from robode.data.info import DataFacts, Samples, Source
 from robode.data.validation import check_limit, check_validation
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
+from robode.foreign import reason
 
 SPLIT_SEED = 2022
 """Which samples are held out never depends on the user's seed: runs with different seeds stay comparable."""
@@ -70,14 +73,16 @@ class DataModule(lightning.LightningDataModule):
 
     @property
     def facts(self) -> DataFacts:
-        """Facts of the source, known before anything is read."""
-        return self.source.facts
+        """Facts of the source, known before anything is read. Raises BadInput where they cannot be found."""
+        with self._readable():
+            return self.source.facts
 
     def prepare(self) -> None:
         """Read and split everything, once. Raises BadInput where the data are missing, damaged or not of their task."""
         if self._splits:
             return
-        train, test = self.source.load()
+        with self._readable():
+            train, test = self.source.load()
         for split in (train, test):
             self.facts.task.check(split.target, f"data={self.name}")
         splits = {"test": test}
@@ -89,6 +94,21 @@ class DataModule(lightning.LightningDataModule):
             train = Samples(train.x[rest], train.target[rest])
         splits["train"] = self._limited(train)
         self._splits = splits
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Anyone's source is called in here: whatever it raises becomes `BadInput`, in one line that names the file."""
+        try:
+            yield
+        except (BadInput, JobFailed):
+            raise
+        except OSError as error:
+            raise BadInput(
+                f"data={self.name}: cannot read {error.filename or 'its files'}: {error.strerror or error}; "
+                "put the file there, or choose other data"
+            ) from error
+        except Exception as error:
+            raise BadInput(f"data={self.name}: its source cannot be read ({reason(error)})") from error
 
     def setup(self, stage: str) -> None:
         """Lightning's hook, on every rank."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from robode.cli.outcome import OTHER_CODE
 from robode.config.instantiate import to_plain
 from robode.errors import BadInput
 from robode.files import read_json
@@ -19,16 +18,17 @@ from robode.masking.file import key_of, suspicions
 from robode.papers.plan import Job
 from robode.papers.spec import Column, Item
 from robode.runs import records
-from robode.runs.code import canonical, measuring_codes
+from robode.runs.code import Today, canonical, measuring_codes
 from robode.runs.environment import FILE
 from robode.runs.identity import config_hash, run_id
-from robode.runs.origin import ANY, SAME, data_of
+from robode.runs.origin import ANY, OTHER_CODE, SAME, data_of
 from robode.runs.run import OUTPUTS, Run
 from robode.tasks.measure import measure_named
 
 CELL = ("row", "label", "group", "column", "seed")
 DOUBT = "doubt"  # why an attacked accuracy is suspicious, "" where it is not
-LATER = ("code", DOUBT)  # columns of rows that tables of earlier versions lack
+OTHER = "other_code"  # whether other code than that of the report measured it
+LATER = ("code", OTHER, DOUBT)  # columns of rows that tables of earlier versions lack
 VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", "unit", DOUBT)
 RUNS = (
     "row", "label", "group", "seed", "run", "folder", "status", "params", "train_seconds", "flow_ode",
@@ -133,12 +133,13 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
     for job in jobs:
         about: dict[str, Any] = {"row": job.number, "label": job.row.label, "group": job.row.group, "seed": job.seed}
         run = shelf.find(job)
-        measured = newest(_rows(shelf, job, run)) if run else pd.DataFrame()
+        today = Today.of(run.folder, job.plain) if run else None
+        measured = newest(_rows(shelf, job, run), today=today) if run else pd.DataFrame()
         runs.append(about | (_facts(run, job, measured) if run else {"status": NOT_STARTED, "mark": False}))
         if run is None or not run.trained:
             continue
         _check_data(job, run, digests)
-        known = newest(shelf.counting(job, records.read_numbers(run.folder / "numbers.csv")), measured)
+        known = newest(shelf.counting(job, records.read_numbers(run.folder / "numbers.csv", today)), measured)
         doubts = suspicions(run.folder)
         for name, found in _scores(item, measured, job).items():
             copies: Any = found.to_dict("records")
@@ -146,7 +147,7 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
             rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
         for column in (column for column in item.columns.values() if column.quantity):
             numbers.append(known[_fits(known, column, ("quantity", "kind"))].assign(**about, column=column.name))
-    return combine(_frame(runs, RUNS), _joined(rows, (*ROWS, *LATER)), _joined(numbers, NUMBERS))
+    return combine(_frame(runs, RUNS), _joined(rows, (*ROWS, *LATER)), _joined(numbers, (*NUMBERS, OTHER)))
 
 
 def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Collected:
@@ -158,7 +159,8 @@ def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Co
             number, _, seed = key
             run = about[number, seed]
             cell = {name: group[name].iloc[0] for name in CELL}
-            values.append(cell | {"run": run.run, "folder": run.folder, "mark": run.mark} | merge(group))
+            mark = bool(run.mark) or OTHER in group and bool(group[OTHER].any())
+            values.append(cell | {"run": run.run, "folder": run.folder, "mark": mark} | merge(group))
     return Collected(_frame(values, VALUES), runs, rows, numbers)
 
 
@@ -180,15 +182,16 @@ def _facts(run: Run, job: Job, measured: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None) -> pd.DataFrame:
+def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Today | None = None) -> pd.DataFrame:
     """Of best.ckpt, or of last.ckpt where there is no best; and of the weights that it holds now.
 
-    measured: the newest rows of results.csv, where `found` are numbers; those about no checkpoint all stay.
+    measured: the newest rows of results.csv, where `found` are numbers; those about no checkpoint all stay. today: rows
+    that its code measured go before others.
     """
     names = set(found["checkpoint"])
     of_one = found[found["checkpoint"].isin(["best" if "best" in names else "last", ""])]
     if measured is None:
-        return records.newest(of_one)
+        return records.newest(of_one, today)
     weights = {*measured["weights"], ""} if len(measured) else set(of_one["weights"])
     return of_one[of_one["weights"].isin(weights)]
 

@@ -226,7 +226,7 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
     if not cells["mean_low"].equals(cells["mean_high"]):
         notes.append("≥, ≤ and …: the quantity is known from one side, or from both by different bounds.")
     if cells["mark"].any():
-        notes.append(f"{MARK} some of the runs were trained by another version of the code.")
+        notes.append(f"{MARK} some of the runs were trained, or measured, by other code than that of this report.")
     return [*notes, *(_doubts(cells) if "doubted" in cells else [])]
 
 

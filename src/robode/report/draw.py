@@ -57,19 +57,19 @@ def _training_curves(path: Path) -> Figure | None:
 
 
 def _score_against_noise(path: Path) -> Figure | None:
-    rows = records.newest(records.read_rows(path))
+    rows = records.current(path)
     rows = rows[~rows["norm"].isin(list(attack_curve.NORMS))]  # they have a figure of their own
     noisy = ~rows["perturbation"].isin(("clean", "clip_only"))
     return noise_curve.score_against_noise(records.summarise(rows)) if noisy.any() else None
 
 
 def _score_against_attacks(path: Path) -> Figure | None:
-    rows = records.newest(records.read_rows(path))
+    rows = records.current(path)
     return attack_curve.score_against_attacks(records.summarise(rows))
 
 
 def _score_by_epoch(path: Path) -> Figure | None:
-    rows = records.newest(records.read_rows(path))
+    rows = records.current(path)
     return noise_curve.score_by_epoch(records.summarise(rows)) if len(rows) else None
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from robode.errors import JobFailed
+from robode.errors import BadInput, JobFailed
 from robode.report import tables
 from robode.report.html import picture, write_html
 from robode.report.masking_section import masking_section
 from robode.runs import records
+from robode.runs.origin import ANY, OTHER_CODE, check_code
+from robode.runs.run import Run
 from robode.tasks.measure import Measure
 
 # stem of a figure → its title and what to read off it; the page keeps this order. {score}: what the task calls its
@@ -89,6 +92,7 @@ def write_page(folder: Path | str) -> Path:
     masking = _masking(folder / "masking.json", evaluation, warnings)
     recorded = status.get("warnings")
     warnings = [str(line) for line in recorded] + warnings if isinstance(recorded, list) else warnings
+    warnings = [*other_code(folder, summary), *warnings]
     return write_html(
         folder / "report.html",
         "page.html.j2",
@@ -108,6 +112,25 @@ def write_page(folder: Path | str) -> Path:
     )
 
 
+def other_code(folder: Path, summary: pd.DataFrame | None = None) -> list[str]:
+    """One line with † for each way in which a run's page shows what other code than today's has made: its weights, or
+    rows. summary: of its results.csv, where that is known."""
+    lines: list[str] = []
+    run = Run(folder)
+    with suppress(BadInput, JobFailed, ValueError):  # a file that is damaged has a line of its own
+        if run.exists and (line := check_code(run, ANY)):
+            lines.append(line)
+        rows = _newest_summary(folder / "results.csv") if summary is None else summary
+        if count := int(_others(rows).sum()):
+            lines.append(f"{OTHER_CODE} {count} of {len(rows)} measurements were made by other code than this")
+    return lines
+
+
+def _others(rows: pd.DataFrame) -> pd.Series:
+    """Which rows other code than today's has measured, as far as that is known."""
+    return rows["other_code"].astype(bool) if "other_code" in rows else pd.Series(False, index=rows.index)
+
+
 def _mapping(path: Path, parse: Callable[[str], Any], warnings: list[str]) -> dict[str, Any]:
     """The file's mapping; {} when it is missing, and a warning when it is damaged."""
     try:
@@ -123,7 +146,7 @@ def _mapping(path: Path, parse: Callable[[str], Any], warnings: list[str]) -> di
 
 
 def _newest_summary(path: Path) -> pd.DataFrame:
-    return records.summarise(records.newest(records.read_rows(path)))
+    return records.summarise(records.current(path))
 
 
 def _frame(path: Path, read: Callable[[Path], pd.DataFrame], warnings: list[str]) -> pd.DataFrame:
@@ -193,7 +216,7 @@ def _cells(row: pd.Series, full: float = 1.0) -> dict[str, Any]:
     """A summary row as the page shows it; bar, low and high are percentages of a bar that `full` fills."""
     bar, low, high = (100 * min(max(row[name] / full, 0.0), 1.0) for name in ("score", "score_low", "score_high"))
     return {
-        "name": str(row["perturbation"]).replace("_", " "),
+        "name": str(row["perturbation"]).replace("_", " ") + f" {OTHER_CODE}" * bool(row.get("other_code", False)),
         "level": tables.level(row),
         "score": tables.score(row),
         "interval": tables.interval(row),
@@ -220,6 +243,7 @@ def _table(summary: pd.DataFrame) -> dict[str, Any]:
 def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, str]]:
     """The constants of the evaluated checkpoint, or else those of the flow that were logged last in training."""
     values = {}
+    mark = f" {OTHER_CODE}" * bool(_others(rows).any())
     for name in _CERTIFICATES:
         logged = metrics[metrics["name"].str.rsplit("/").str[-1] == name]["value"]
         known = (rows[name] if len(rows) else logged).dropna()
@@ -227,7 +251,7 @@ def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, s
     if all(math.isnan(value) for value in values.values()):
         return []
     return [
-        {"name": name, "bound": tables.bound(value), "verdict": tables.verdict(value), **_CERTIFICATES[name]}
+        {"name": name, "bound": tables.bound(value) + mark, "verdict": tables.verdict(value), **_CERTIFICATES[name]}
         for name, value in values.items()
         if name != "end_to_end" or not math.isnan(value)  # rows of earlier versions have none
     ]

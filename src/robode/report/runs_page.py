@@ -85,6 +85,19 @@ def runs_report(folders: Iterable[Path | str]) -> tuple[Item, Collected, dict[st
     return item, collect(item, jobs, shelf), {"settings": settings, "warnings": warnings}
 
 
+def measured_by_other_code(run: Run) -> bool:
+    """Whether something that the report shows of a run was measured by other code than today's alone.
+
+    Raises:
+        JobFailed: a file of the run is damaged.
+    """
+    if (today := records.todays(run.folder)) is None:
+        return False
+    rows = newest(records.read_rows(run.folder / "results.csv"), today=today)
+    numbers = newest(records.read_numbers(run.folder / "numbers.csv", today), rows)
+    return bool(rows["other_code"].any() or numbers["other_code"].any())
+
+
 class _These(Shelf):
     """Runs that were named, wherever they are."""
 
@@ -146,7 +159,8 @@ def _text(value: Any) -> str:
 def _columns(groups: Sequence[Group]) -> dict[str, Column]:
     """One per measurement that some run has: clean first, then as they were measured, levels ascending."""
     runs = _all(groups)
-    rows = pd.concat([newest(records.read_rows(run.folder / "results.csv")) for run in runs])
+    tables = [(run, records.todays(run.folder)) for run in runs]
+    rows = pd.concat([newest(records.read_rows(run.folder / "results.csv"), today=today) for run, today in tables])
     names = ["split", "perturbation", "protocol", "severity"]
     measured = rows[names].assign(protocol=rows["protocol"].where(rows["perturbation"] != "clean", ""))
     place = measured.groupby(names[:3], sort=False).ngroup()

@@ -1,9 +1,10 @@
 """Which code made a number: a digest of the classes that a configuration names and of the modules that these import.
 
 A module counts by its syntax tree without docstrings and comments, so that a sentence changes no digest. robode's own
-modules count, and those of the packages that the configuration names a class of; other packages have versions. Files
-are found and read, never imported: no torch, and each file once a process, because what a long process has loaded does
-not change when a file does.
+modules count, those of the packages that the configuration names a class of or that ROBODE_TRUST lists, and every other
+one that is not installed, such as a file beside the package. Installed libraries have versions. Files are found and
+read, never imported: no torch, and each file once a process, because what a long process has loaded does not change
+when a file does.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ import ast
 import importlib.machinery
 import importlib.util
 import json
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from robode.config.instantiate import targets
-from robode.files import read_json
+from robode.config.instantiate import inside, targets, trusted
+from robode.files import read_json, write_json
 from robode.runs.identity import training_config
 
 RECORD = "environment.json"  # in a run's folder; its CODE is the digest of the code that trained the run
 CODE = "code_digest"
+QUESTIONS = "questions.json"  # in a run's folder: the digest of a perturbation and a protocol -> the classes of it
 ATTESTED = Path(__file__).with_name("attested.json")
 OURS = "robode"
 LIBRARIES = ("torch", "lightning", "torchmetrics")  # a configuration may name their classes; versions say which
+INSTALLED = ("site-packages", "dist-packages")  # what pip and distributions call the folders of libraries
 # Where following imports begins, beside the classes of the configuration: what always trains, and what always measures.
 TRAINING = ("robode.training.assembly",)
 MEASURING = ("robode.network", "robode.evaluation.measure", "robode.evaluation.monotone")
@@ -40,18 +45,23 @@ SILENT = (
 def training_code(plain: Mapping[str, Any]) -> str:
     """12 hexadecimal digits of the code that makes the weights of a plain resolved configuration. What only
     `robode.evaluation.measure` needs is left out: measuring during the training leaves the weights as they are."""
-    return canonical(_digest(_roots(training_config(plain), TRAINING), (*SILENT, "robode.evaluation.measure")))
+    return canonical(
+        _digest(_roots(training_config(plain), TRAINING), (*SILENT, "robode.evaluation.measure"), trusted())
+    )
 
 
 def network_code(plain: Mapping[str, Any]) -> str:
     """The same of the code that runs the network of a configuration and counts its answers, whatever the question."""
     parts = [plain.get(key) for key in ("model", "integrator", "encoder", "head", "data")]
-    return canonical(_digest(_roots(parts, MEASURING), SILENT))
+    return canonical(_digest(_roots(parts, MEASURING), SILENT, trusted()))
 
 
 def measuring_code(plain: Mapping[str, Any], question: Any) -> str:
     """Of a row: `network_code`, a dot, and the digest of the perturbation and the protocol. question: their nodes."""
-    return f"{network_code(plain)}.{canonical(_digest(_roots(question, ()), SILENT))}"
+    roots = _roots(question, ())
+    digest = canonical(_digest(roots, SILENT, trusted()))
+    _asked[digest] = roots
+    return f"{network_code(plain)}.{digest}"
 
 
 def measuring_codes(plain: Mapping[str, Any], suite: Mapping[str, Any], protocol: Any) -> dict[str, str]:
@@ -64,6 +74,41 @@ def measuring_codes(plain: Mapping[str, Any], suite: Mapping[str, Any], protocol
 def network_of(code: str) -> str:
     """The `network_code` of a row whose `measuring_code` is given; empty for a row without one."""
     return canonical(code).partition(".")[0]
+
+
+def remember(folder: Path, codes: Iterable[str]) -> None:
+    """Write down where the digests of rows that this process measures begin, so that another one can look whether they
+    are still those of its code. codes: of `measuring_code`; others are passed over. Raises `JobFailed`."""
+    known = read_json(folder / QUESTIONS)
+    digests = {canonical(code).partition(".")[2] for code in codes}
+    new = {digest: _asked[digest] for digest in sorted(digests & _asked.keys() - known.keys())}
+    if new:
+        write_json(folder / QUESTIONS, known | new)
+
+
+@dataclass(frozen=True)
+class Today:
+    """What today's code makes of the rows of one run. network: its `network_code`; gone: the digests of perturbations
+    and protocols that are of other code now."""
+
+    network: str
+    gone: frozenset[str]
+
+    @classmethod
+    def of(cls, folder: Path, plain: Mapping[str, Any]) -> Today:
+        """For the run in a folder; plain: its configuration. Digests that `remember` was not told are believed."""
+        asked = {str(digest): tuple(map(str, roots)) for digest, roots in read_json(folder / QUESTIONS).items()}
+        trust = trusted()
+        gone = {digest for digest, roots in asked.items() if not same(digest, _digest(roots, SILENT, trust))}
+        return cls(network_code(plain), frozenset(map(canonical, gone)))
+
+    def ran(self, code: str) -> bool:
+        """Whether the network of a row with this `measuring_code` was today's; not if it has none."""
+        return network_of(code) == self.network
+
+    def measured(self, code: str) -> bool:
+        """Whether today's code would measure that row alike."""
+        return self.ran(code) and canonical(code).partition(".")[2] not in self.gone
 
 
 def packages(plain: Mapping[str, Any]) -> list[str]:
@@ -99,6 +144,10 @@ def _attested() -> dict[str, str]:
     return {str(each["old"]): str(each["new"]) for each in json.loads(ATTESTED.read_text())}
 
 
+_asked: dict[str, tuple[str, ...]] = {}
+"""The roots of every question that this process has asked the digest of."""
+
+
 def _roots(node: Any, more: Iterable[str]) -> tuple[str, ...]:
     """The classes that a node names, without those of the libraries, and more."""
     named = {str(target) for target in targets(node)}
@@ -106,24 +155,31 @@ def _roots(node: Any, more: Iterable[str]) -> tuple[str, ...]:
 
 
 @cache
-def _digest(roots: tuple[str, ...], silent: tuple[str, ...]) -> str:
-    """Of every module that is reached from the dotted names `roots`, inside their own packages and robode."""
-    packages = {OURS, *(root.partition(".")[0] for root in roots)}
+def _digest(roots: tuple[str, ...], silent: tuple[str, ...], trust: tuple[str, ...]) -> str:
+    """Of every module that is reached from the dotted names `roots` and counts. trust: packages of the user's."""
+    packages = (OURS, *(root.partition(".")[0] for root in roots), *trust)
     seen: dict[str, str] = {}
     waiting = list(roots)
     while waiting:
         for name, file in _modules(waiting.pop()):
             if name == OURS:  # its version, which says nothing of what a module does
                 continue
-            if name.partition(".")[0] in packages and name not in seen and not _inside(name, silent):
+            if name not in seen and not inside(name, silent) and (inside(name, packages) or not _installed(name, file)):
                 seen[name], imported = _read(file, name)
                 waiting += imported
     absent = [root for root in roots if not list(_modules(root))]
     return sha256(repr((sorted(seen.items()), absent)).encode()).hexdigest()[:12]
 
 
-def _inside(name: str, packages: Iterable[str]) -> bool:
-    return any(name == package or name.startswith(package + ".") for package in packages)
+def _installed(name: str, file: Path) -> bool:
+    """Whether a module is of a library, or of Python's own: its version, and not its text, says which it is."""
+    known = name.partition(".")[0] in LIBRARIES or any(folder in file.parts for folder in INSTALLED)
+    return known or any(file.resolve().is_relative_to(place) for place in _standard_library())
+
+
+@cache
+def _standard_library() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 
 def _modules(name: str) -> Iterator[tuple[str, Path]]:

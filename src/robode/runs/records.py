@@ -1,15 +1,18 @@
 """The rows of results.csv, robustness_sweep.csv, numbers.csv, metrics.csv and bsm.csv: what a row must hold,
 how it is written, read and summarised."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from robode.config.instantiate import to_plain
+from robode.errors import BadInput
 from robode.runs import journal
-from robode.runs.code import canonical, network_of
+from robode.runs.code import Today, canonical, network_of, remember
+from robode.runs.run import Run
 from robode.tasks.intervals import wilson
 from robode.tasks.measure import CLASSIFICATION, measure_named
 
@@ -66,6 +69,7 @@ def append_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     if len(with_epoch) > 1:
         raise ValueError("expected `epoch` in every row of a call or in none")
     columns = (*COLUMNS, "epoch") if with_epoch == {True} else COLUMNS
+    remember(Path(path).parent, [row.get("code") or "" for row in complete])
     journal.append(Path(path), columns, complete)
 
 
@@ -171,17 +175,23 @@ def append_numbers(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
         if row["kind"] not in NUMBER_KINDS:
             raise ValueError(f"kind: expected one of {', '.join(NUMBER_KINDS)}, got {row['kind']!r}")
     journal.widen(Path(path), NUMBER_COLUMNS, ("code",))
+    remember(Path(path).parent, [row.get("code") or "" for row in rows])
     journal.append(Path(path), NUMBER_COLUMNS, rows)
 
 
-def read_numbers(path: Path | str) -> pd.DataFrame:
+def read_numbers(path: Path | str, today: Today | None = None) -> pd.DataFrame:
     """Numbers that are no accuracies, NUMBER_COLUMNS; the last of a (run, checkpoint, weights, quantity, kind) wins.
+
+    today: rather one that today's code measured; adds the column other_code.
 
     Raises:
         JobFailed: the file exists but cannot be read.
     """
     frame = _typed(journal.read(Path(path)), NUMBER_COLUMNS)
-    return frame.drop_duplicates(["run", "checkpoint", "weights", "quantity", "kind"], keep="last", ignore_index=True)
+    if today:
+        frame = with_other_code(frame, today).sort_values("other_code", ascending=False, kind="stable")
+    last = frame.drop_duplicates(["run", "checkpoint", "weights", "quantity", "kind"], keep="last")
+    return last.sort_index().reset_index(drop=True)
 
 
 def read_metrics(path: Path | str) -> pd.DataFrame:
@@ -210,21 +220,54 @@ def _typed(text: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     return frame
 
 
-def newest(rows: pd.DataFrame) -> pd.DataFrame:
+def current(path: Path | str) -> pd.DataFrame:
+    """The rows of a run's results.csv or robustness_sweep.csv that describe it now: `newest`, rather of today's code.
+
+    Raises:
+        JobFailed: the file exists but cannot be read.
+    """
+    return newest(read_rows(path), todays(Path(path).parent))
+
+
+def todays(folder: Path) -> Today | None:
+    """What today's code makes of the rows in a folder; None where that is no run's, or not one that can be read."""
+    try:
+        return Today.of(folder, to_plain(Run(folder).config())) if Run(folder).exists else None
+    except BadInput:
+        return None
+
+
+def with_other_code(rows: pd.DataFrame, today: Today) -> pd.DataFrame:
+    """The same with a column other_code: whether other code than today's measured the row."""
+    return rows.assign(other_code=[not today.measured(code) for code in rows["code"]])
+
+
+def newest(rows: pd.DataFrame, today: Today | None = None) -> pd.DataFrame:
     """The rows of the weights that each checkpoint name of a run (at each epoch, in a sweep) stood for last, as the
     code that ran the network last found them; of a perturbation whose own code has changed, the last answers.
 
     A run that goes on replaces best.ckpt and last.ckpt; what was measured before describes weights that are gone. Rows
-    that two codes measured are never side by side.
+    that two codes measured are never side by side. today: what its code measured goes before what other code has
+    measured since; adds the column other_code. All rows are of one run then.
     """
     name = [column for column in ("run", "checkpoint", "epoch") if column in rows]
-    rows = rows.assign(network=rows["code"].map(network_of).astype(str))
-    last = rows.groupby(name, dropna=False, sort=False)[["weights", "network"]].transform("last")
-    shown = rows[(rows[["weights", "network"]] == last).all(axis=1)].drop(columns="network")
-    shown = shown.assign(own=shown["code"].map(canonical).astype(str))
+    shown = rows[rows["weights"] == _last(rows, name, "weights")]
+    shown = shown.assign(
+        network=shown["code"].map(network_of).astype(str), own=shown["code"].map(canonical).astype(str)
+    )
+    shown = shown[shown["network"] == _last(shown, name, "network", today.ran if today else None)]
     question = [*name, "split", "evaluation", "noise_seed"]  # a perturbation as it was set up, at all its levels
-    own = shown.groupby(question, dropna=False, sort=False)["own"].transform("last")
-    return shown[shown["own"] == own].drop(columns="own").reset_index(drop=True)
+    shown = shown[shown["own"] == _last(shown, question, "own", today.measured if today else None)]
+    shown = shown.drop(columns=["network", "own"]).reset_index(drop=True)
+    return with_other_code(shown, today) if today else shown
+
+
+def _last(rows: pd.DataFrame, by: list[str], column: str, better: Callable[[str], bool] | None = None) -> pd.Series:
+    """For each row the last value of a column in its group; the last of a row whose code is better, if there is one."""
+    ordered = rows
+    if better:
+        ordered = rows.assign(better=[better(code) for code in rows["code"]]).sort_values("better", kind="stable")
+    return ordered.groupby(by, dropna=False, sort=False)[column].transform("last").reindex(rows.index)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:

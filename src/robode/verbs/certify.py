@@ -85,13 +85,15 @@ def vacuous(bounds: Constants, rows: Sequence[Mapping[str, Any]], worst: float) 
 
 
 def certificate(found: Subject, bounds: Constants) -> dict[str, Any]:
-    """What certificate.json says about a network, whatever the samples: constants, and what they are constants of."""
+    """What certificate.json says about a network, whatever the samples: constants, and what they are constants of;
+    other_code: whether other code than this has trained it (code=any)."""
     return {
         "version": __version__,
         "subject": found.about.get("module", found.run.id),
         "checkpoint": found.checkpoint.name,
         "weights": weights_digest(found.network),
         "code": network_code(found.config),
+        "other_code": bool(found.note),
         "data": found.data.name,
         "shape": list(found.data.facts.shape),
         "norm": "l2",

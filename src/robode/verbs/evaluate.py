@@ -28,10 +28,11 @@ from robode.evaluation.target import Subject, subject
 from robode.masking.file import FILE as MASKING
 from robode.masking.verdicts import Judging, lines
 from robode.report.draw import draw_figures
-from robode.report.page import write_page
+from robode.report.page import other_code, write_page
 from robode.report.tables import certificates_line, results_table
 from robode.runs import journal, records
 from robode.runs.code import network_code
+from robode.runs.origin import OTHER_CODE
 from robode.runs.run import Run
 from robode.runs.store import Store
 from robode.training.progress import counted
@@ -211,8 +212,11 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
 
 
 def _is_newest(page: Path) -> bool:
-    """Whether nothing that the page shows has changed since it was written."""
+    """Whether nothing that the page shows has changed since it was written, nor what it says of other code."""
     if not page.is_file():
+        return False
+    said, written = other_code(page.parent), page.read_text(encoding="utf-8")
+    if bool(said) != (OTHER_CODE in written) or not all(line in written for line in said):
         return False
     shown = [path for kind in ("*.csv", "*.npz", "*.ckpt", MASKING) for path in page.parent.glob(kind)]
     return page.stat().st_mtime_ns > max((path.stat().st_mtime_ns for path in shown), default=0)

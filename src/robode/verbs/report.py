@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from robode.cli.outcome import OTHER_CODE
 from robode.config.instantiate import to_plain
 from robode.config.listing import options
 from robode.config.paths import user_conf_dirs
@@ -19,6 +18,7 @@ from robode.papers.publish import Picture, publish, render
 from robode.papers.published import facts, restore
 from robode.papers.selection import REPORTS, select
 from robode.runs import environment
+from robode.runs.origin import OTHER_CODE
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
 
 
@@ -79,6 +79,7 @@ def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Path:
 
 def _of_runs(named: Sequence[str], to: Path | None) -> Path:
     from robode.report.paper_page import write_runs_report
+    from robode.report.runs_page import measured_by_other_code
 
     if named:
         folders = [find(word)[0].folder for word in named]
@@ -90,6 +91,8 @@ def _of_runs(named: Sequence[str], to: Path | None) -> Path:
     for run in (Run(folder) for folder in folders):
         if run.exists and run.of_other_code(to_plain(run.config())):
             print(f"{OTHER_CODE} run {run.id} was trained by other code")
+        if measured_by_other_code(run):
+            print(f"{OTHER_CODE} run {run.id} has measurements that only other code has made")
     name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
     command = shlex.join(environment.relative_argv(["robode", "report", *named]))
     return write_runs_report(to or REPORTS / name, folders, {"command": command})

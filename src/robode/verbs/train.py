@@ -13,7 +13,7 @@ from rich.console import Console
 from robode.config.instantiate import to_plain
 from robode.config.seeds import one_each
 from robode.data.module import DataModule
-from robode.errors import BadInput, JobFailed
+from robode.errors import BadInput, Busy, JobFailed
 from robode.evaluation.measure import Measurement, build_measurement, precision_warnings, warnings_about
 from robode.network import build_network
 from robode.runs import environment, records
@@ -86,15 +86,19 @@ def _checked(run: Run, data: DataModule, code: str, ways: Sequence[str]) -> str:
 
 
 def _run_seeds(cfg: DictConfig, words: Sequence[str], wait: bool) -> dict[str, Any]:
-    """Each seed in turn, a run of its own. Raises `JobFailed` at the end if some seed failed; the others are done."""
-    results, failures = [], []
+    """Each seed in turn, a run of its own. At the end raises for the seeds that failed, the others are done: `BadInput`
+    if all of these were refused (a run of other code), else `JobFailed`."""
+    results, failures, codes = [], [], set()
     for each in one_each(cfg):
         try:
             results.append(run_training(each, words, wait))
-        except JobFailed as error:
+        except Busy:  # the whole job comes again
+            raise
+        except (BadInput, JobFailed) as error:
             failures.append(f"seed {each.seed}: {error}")
+            codes.add(type(error))
     if failures:
-        raise JobFailed("; ".join(failures))
+        raise (BadInput if codes == {BadInput} else JobFailed)("; ".join(failures))
     either = {name: any(result[name] for result in results) for name in ("trained", "other_code")}
     return results[-1] | either | {"runs": [r["run"] for r in results]}
 
