@@ -4,13 +4,8 @@ A chain is a Sequential, nested as one likes. Any other module can vouch for its
 
     def certified_lipschitz(self, shape: tuple[int, ...]) -> float     an upper bound for samples of that shape
 
-<<<<<<< HEAD
-Everything is in float64, for the weights in exact arithmetic, in eval mode. Source: docs/theory.md, sections
-14 and 15.
-=======
 Everything is in float64, for the weights in exact arithmetic, in eval mode. The product: Szegedy et al., Intriguing
 properties of neural networks, 2014, 4.3; the factors: docs/theory.md.
->>>>>>> hL
 """
 
 from __future__ import annotations

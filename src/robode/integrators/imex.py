@@ -12,7 +12,7 @@ class IMEX(SpectralIntegrator):
     """Centred implicit-explicit Euler, order 1: (I - hcF)(y+ - y) = h F grad V(y).
 
     Linearly implicit in c F, solved in closed form mode by mode. Never expands, for any h, exactly when
-    gamma >= gamma_min (docs/theory.md).
+    gamma >= gamma_min (docs/theory.md, section 8).
     """
 
     name, order, contracts = "imex", 1, True

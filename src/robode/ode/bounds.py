@@ -2,11 +2,7 @@
 
 For two solutions with difference d, the difference of the gradients is c d + r w with ||w|| <= ||d||, c = (M+m)/2
 and r = (M-m)/2, and w is otherwise arbitrary. Everything below follows from this ball. rho_F = ||F|| =
-<<<<<<< HEAD
 sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); docs/theory.md, sections 3 to 7.
-=======
-sqrt(gamma^2 + ||J||^2). Sources: CH-NODE paper Eq. (9)-(14); docs/theory.md.
->>>>>>> hL
 """
 
 from __future__ import annotations
@@ -31,11 +27,7 @@ def contraction_margin(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Sca
 
 
 def lognorm(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
-<<<<<<< HEAD
     """Sharp logarithmic norm -nu = r rho_F - c gamma of the field over the class of potentials (Theorem 1)."""
-=======
-    """Sharp one-sided Lipschitz constant -nu = r rho_F - c gamma of the field over the class of potentials."""
->>>>>>> hL
     c, r, rho = 0.5 * (M + m), 0.5 * (M - m), (gamma**2 + omega**2) ** 0.5
     denominator = c * gamma + r * rho
     return _where(denominator, -contraction_margin(m, M, gamma, omega) / _nonzero(denominator))
