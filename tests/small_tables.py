@@ -8,8 +8,8 @@ import yaml
 
 from robode.papers.collect import NUMBERS, ROWS, RUNS, combine
 from robode.papers.spec import About, Column, Difference, Item, Row
-from robode.runs import records
-from robode.runs.scores import write_scores
+from robode.runs import results
+from robode.runs.results import write_scores
 from robode.tasks.measure import CLASSIFICATION
 
 SAMPLES = 400
@@ -115,8 +115,8 @@ def run_folder(parent, seed, correct, **changes):
     }  # fmt: skip
     levels = (("clean", 0.0, 95), ("gaussian", 0.2, correct - 10), ("gaussian", 0.05, correct))
     rows = [
-        dict.fromkeys(records.COLUMNS) | about | {"perturbation": name, "severity": severity, "score": right / 100}
+        dict.fromkeys(results.COLUMNS) | about | {"perturbation": name, "severity": severity, "score": right / 100}
         for name, severity, right in levels
     ]
-    records.append_rows(folder / "results.csv", rows)
+    results.append_rows(folder / "results.csv", rows)
     return folder

@@ -13,7 +13,7 @@ from command_line import Answer
 from robode.certificates.radius import Constants
 from robode.cli.main import main
 from robode.masking.signs import Believable, read_records
-from robode.runs.records import read_numbers, read_rows
+from robode.runs.results import read_numbers, read_rows
 from robode.runs.run import Run
 from robode.verbs.certify import number, vacuous
 

@@ -9,7 +9,7 @@ import pytest
 from robode.cli.main import main
 from robode.config import schema
 from robode.config.listing import options
-from robode.runs.records import COLUMNS
+from robode.runs.results import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

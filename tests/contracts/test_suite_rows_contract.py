@@ -12,7 +12,7 @@ from torch import Tensor
 from robode.contracts.perturbations import N, rows
 from robode.errors import BadInput
 from robode.evaluation.suite import plan
-from robode.runs.records import COLUMNS
+from robode.runs.results import COLUMNS
 
 PROMISED = (
     "perturbation suite norm severity severity_unit space protocol evaluation repeat n score score_finer seconds"

@@ -26,8 +26,7 @@ from robode.integrators.euler import Euler
 from robode.integrators.imex import IMEX
 from robode.network import Network
 from robode.ode.flow import Flow
-from robode.runs.records import append_rows
-from robode.runs.store import Store
+from robode.runs.results import Store, append_rows
 from robode.tasks.classification import Classification
 from robode.tasks.measure import CLASSIFICATION, mean_score
 from robode.tasks.regression import Regression

@@ -17,7 +17,7 @@ from robode.network import Network
 from robode.objectives.adversarial import Adversarial
 from robode.objectives.jacobian_penalty import JacobianPenalty
 from robode.objectives.trades import START, Trades
-from robode.runs.records import read_metrics
+from robode.runs.table import METRICS
 from robode.tasks.classification import Classification
 from robode.training.checkpoints import read_checkpoint
 
@@ -180,7 +180,7 @@ def test_a_run_logs_its_terms_and_resumes_with_the_draws_it_would_have_made(obje
     parted = train("resume=parted", "epochs=2")
     one, two = (read_checkpoint(run.last)["state_dict"] for run in (whole, parted))
     assert all(torch.equal(value, two[name]) for name, value in one.items())
-    metrics = read_metrics(whole.folder / "metrics.csv")
+    metrics = METRICS.read(whole.folder / "metrics.csv")
     logged = {each.removeprefix("train/"): rows["value"].to_list() for each, rows in metrics.groupby("name")}
     terms = zip(*(logged[each] for each in TERMS[objective]), strict=True)
     assert logged["loss"] == pytest.approx([sum(each) for each in terms], rel=1e-5) and len(logged["loss"]) > 0

@@ -6,7 +6,7 @@ from matplotlib.collections import PolyCollection
 
 from robode.report.attack_curve import score_against_attacks
 from robode.report.style import INK
-from robode.runs import records
+from robode.runs import results
 from robode.tasks.intervals import wilson
 from robode.tasks.measure import CLASSIFICATION
 
@@ -36,8 +36,8 @@ def draw(tmp_path):
     """The figure of rows that went through a results file."""
 
     def through_a_file(rows):
-        records.append_rows(tmp_path / "results.csv", rows)
-        return score_against_attacks(records.summarise(records.newest(records.read_rows(tmp_path / "results.csv"))))
+        results.append_rows(tmp_path / "results.csv", rows)
+        return score_against_attacks(results.summarise(results.newest(results.read_rows(tmp_path / "results.csv"))))
 
     return through_a_file
 
@@ -87,7 +87,7 @@ def test_several_settings_of_an_attack_and_several_checkpoints_are_several_curve
 
 def test_without_attacks_there_is_no_figure(draw):
     assert draw(ROWS[:2]) is None
-    assert score_against_attacks(pd.DataFrame(columns=[*records.COLUMNS])) is None
+    assert score_against_attacks(pd.DataFrame(columns=[*results.COLUMNS])) is None
 
 
 def test_rows_without_a_clean_one_are_drawn_as_they_are(draw):

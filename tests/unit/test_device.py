@@ -36,7 +36,7 @@ from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
 from robode.integrators.runge_kutta import RK4
 from robode.network import Network
-from robode.runs.records import read_numbers, read_rows
+from robode.runs.results import read_numbers, read_rows
 from robode.runs.run import find
 from robode.tasks.classification import Classification
 from robode.verbs.certify import run_certify

@@ -15,10 +15,9 @@ from robode.errors import BadInput, JobFailed
 from robode.evaluation.copies import Copies
 from robode.files import read_json, write_json
 from robode.network import build_network
-from robode.runs import journal, records
+from robode.runs import lock, results
+from robode.runs.results import Store, read_scores, scores_path, write_scores
 from robode.runs.run import Run
-from robode.runs.scores import read_scores, scores_path, write_scores
-from robode.runs.store import Store
 from robode.tasks.measure import CLASSIFICATION
 from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
@@ -54,11 +53,11 @@ def evaluate(run: Run, *words: str):
 
 
 def answers(rows) -> dict:
-    return {records.identity(row): row["score"] for row in rows}
+    return {results.identity(row): row["score"] for row in rows}
 
 
 def stored(run: Run) -> list[dict]:
-    return records.read_rows(run.folder / "results.csv").to_dict("records")
+    return results.read_rows(run.folder / "results.csv").to_dict("records")
 
 
 def lines(run: Run) -> int:
@@ -200,7 +199,7 @@ def test_a_split_that_the_data_lack_is_bad_input_and_nothing_is_written(run, mon
 
 def test_equal_weights_under_another_name_are_copied_and_the_last_weights_of_a_name_are_shown(run, monkeypatch):
     def shown():
-        return records.newest(records.read_rows(run.folder / "results.csv"))
+        return results.newest(results.read_rows(run.folder / "results.csv"))
 
     evaluate(run)
     original = run.best.read_bytes()
@@ -240,14 +239,14 @@ def test_a_process_that_comes_second_waits_says_so_and_finds_the_rows(run, monke
     kept = (run.folder / "results.csv").read_bytes()
     (run.folder / "results.csv").unlink()
     monkeypatch.setattr(Copies, "measure", None)
-    monkeypatch.setattr(journal, "POLL", 0.01)
+    monkeypatch.setattr(lock, "POLL", 0.01)
     waiting, found = threading.Event(), []
 
     def second():
-        with journal.held(run.folder / ".evaluation.lock", waiting.set):
+        with lock.held(run.folder / ".evaluation.lock", waiting.set):
             found.extend(row for row in Store(run.folder).rows(first))
 
-    with journal.held(run.folder / ".evaluation.lock", lambda: pytest.fail("nobody else has it")):
+    with lock.held(run.folder / ".evaluation.lock", lambda: pytest.fail("nobody else has it")):
         thread = threading.Thread(target=second)
         thread.start()
         assert waiting.wait(10) and thread.is_alive() and not found

@@ -5,9 +5,8 @@ import pytest
 from small_runs import SMALL, composed
 
 from robode.evaluation.monotone import settle
-from robode.runs import records
-from robode.runs.scores import read_scores, write_scores
-from robode.runs.store import Store
+from robode.runs import results
+from robode.runs.results import Store, read_scores, write_scores
 from robode.tasks.classification import Classification
 from robode.tasks.intervals import wilson
 from robode.tasks.measure import mean_score
@@ -15,7 +14,7 @@ from robode.tasks.regression import Regression
 from robode.verbs.evaluate import run_evaluation
 
 TASK = Classification(("a", "b"))
-SAME = dict.fromkeys(records.COLUMNS, "") | {
+SAME = dict.fromkeys(results.COLUMNS, "") | {
     "run": "r", "weights": "w", "checkpoint": "last", "split": "test", "evaluation": "0123", "perturbation": "pgd_l2",
     "norm": "l2", "severity_unit": "eps", "noise_seed": 0, "repeat": 0, "depth": 2, "params": 3, "seed": 0,
     "flow_ode": 1.0, "flow_discrete": 1.0, "end_to_end": 1.0, "seconds": 0.1, "score_finer": 0.7, "suite": "attacks",
@@ -30,7 +29,7 @@ def put(folder, eps, right, **other):
 
 
 def rows(folder):
-    return records.read_rows(folder / "results.csv").to_dict("records")
+    return results.read_rows(folder / "results.csv").to_dict("records")
 
 
 def test_larger_eps_lose_what_smaller_ones_broke_and_nothing_else_changes(tmp_path):

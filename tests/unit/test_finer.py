@@ -9,6 +9,7 @@ from robode.corruptions.noise import BLOCK, Draws
 from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import Sound
 from robode.data.info import DataFacts
+from robode.errors import JobFailed
 from robode.evaluation.suite import evaluate_suite
 from robode.families.chnode import CHNode
 from robode.families.node import Node
@@ -20,7 +21,7 @@ from robode.integrators.integrator import Substeps
 from robode.integrators.reference import with_finer_solver
 from robode.integrators.runge_kutta import RK4
 from robode.network import Network
-from robode.runs import records
+from robode.runs import results
 from robode.tasks.classification import Classification
 
 VECTORS = DataFacts((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
@@ -96,16 +97,17 @@ def test_draws_belong_to_images_and_not_to_batches():
 
 def test_a_file_of_an_earlier_version_is_widened_and_keeps_its_rows(tmp_path):
     path = tmp_path / "results.csv"
-    old = [name for name in records.COLUMNS if name not in records.ADDED]
+    old = [name for name in results.COLUMNS if name not in results.ADDED]
     values = {name: "1" for name in old}
     path.write_text(",".join(old) + "\n" + ",".join(values[name] for name in old) + "\n")
-    records.widen(path)
-    rows = records.read_rows(path)
-    assert list(rows.columns) == list(records.COLUMNS) and len(rows) == 1
+    results.RESULTS.prepare(path)
+    rows = results.read_rows(path)
+    assert list(rows.columns) == list(results.COLUMNS) and len(rows) == 1
     assert rows["score_finer"].isna().all() and rows["score"].iloc[0] == 1
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
-    records.widen(other)
+    with pytest.raises(JobFailed, match="other columns"):
+        results.RESULTS.prepare(other)
     assert other.read_text() == "a,b\n1,2\n"
-    records.widen(tmp_path / "none.csv")
+    results.RESULTS.prepare(tmp_path / "none.csv")
     assert not (tmp_path / "none.csv").exists()

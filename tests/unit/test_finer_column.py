@@ -10,7 +10,7 @@ from rich.console import Console
 
 from robode.report import tables
 from robode.report.page import write_page
-from robode.runs import records
+from robode.runs import results
 from robode.tasks.measure import CLASSIFICATION
 
 
@@ -21,7 +21,7 @@ def row(severity, correct, finer, **changes):
     }  # fmt: skip
     found = {"severity": severity, "task": str(CLASSIFICATION), "score": correct / 100}
     found["score_finer"] = None if finer is None else finer / 100
-    return dict.fromkeys(records.COLUMNS) | about | found | changes
+    return dict.fromkeys(results.COLUMNS) | about | found | changes
 
 
 CLEAN = row(0.0, 97, None, perturbation="clean", norm="none", severity_unit="none")
@@ -30,8 +30,8 @@ SAME, OTHER, HIGHER = row(0.1, 80, 87), row(0.2, 80, 72), row(0.3, 80, 88)
 
 
 def summary(tmp_path, *rows):
-    records.append_rows(tmp_path / "results.csv", rows)
-    return records.summarise(records.read_rows(tmp_path / "results.csv"))
+    results.append_rows(tmp_path / "results.csv", rows)
+    return results.summarise(results.read_rows(tmp_path / "results.csv"))
 
 
 def terminal(found, color=False):
@@ -58,7 +58,7 @@ def test_the_summary_has_the_share_over_all_copies_and_none_where_a_copy_has_non
 def test_rows_that_were_just_measured_are_summarised_like_those_of_a_file():
     more = {"code": "", "score": 0.8, "seconds": 1.0, "flow_discrete": 1.0}
     measured = [SAME | more, OTHER | more | {"score_finer": None}]
-    shown = records.summarise(pd.DataFrame(measured))["score_finer"].tolist()
+    shown = results.summarise(pd.DataFrame(measured))["score_finer"].tolist()
     assert shown[0] == 0.87 and np.isnan(shown[1])
 
 
@@ -95,6 +95,6 @@ def test_without_a_second_scoring_there_is_no_column(tmp_path):
 def test_a_file_from_before_the_column_is_shown_as_it_was(tmp_path):
     summary(tmp_path, CLEAN, SAME)
     file = pd.read_csv(tmp_path / "results.csv", dtype=str, keep_default_na=False)
-    file.drop(columns=list(records.ADDED)).to_csv(tmp_path / "results.csv", index=False)
+    file.drop(columns=list(results.ADDED)).to_csv(tmp_path / "results.csv", index=False)
     heads, lines, _ = page_cells(tmp_path)
     assert "finer solver" not in heads and [line[2][1] for line in lines] == ["97.0 %", "80.0 %"]

@@ -20,7 +20,7 @@ from robode.integrators.euler import Euler
 from robode.integrators.reference import with_finer_solver
 from robode.network import build_network
 from robode.ode.sensitivity import bsm_norms
-from robode.runs.records import read_metrics
+from robode.runs.table import METRICS
 from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 
@@ -156,7 +156,7 @@ def test_a_small_run_learns_and_is_certified(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = train(*words, "model.width=8", "epochs=8", "objective=margin_hinge", "suite=certified")
-    metrics = read_metrics(run.folder / "metrics.csv")
+    metrics = METRICS.read(run.folder / "metrics.csv")
     found = metrics.pivot_table(index="step", columns="name", values="value")
     assert float(found["flow/flow_discrete"].max()) <= 1
     assert found["train/loss"].dropna().iloc[-1] < 0.8 * found["train/loss"].dropna().iloc[0]

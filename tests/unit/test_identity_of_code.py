@@ -14,7 +14,7 @@ import robode
 from robode.cli.main import main
 from robode.config.paths import conf_dir
 from robode.files import read_json, write_json
-from robode.runs.records import read_rows
+from robode.runs.results import read_rows
 from robode.runs.run import Run
 
 SOURCES = {
@@ -224,7 +224,7 @@ def test_rows_of_other_code_are_measured_again_and_never_shown_beside_others(pac
     assert len(rows) == len(before) + 1 and len(set(rows["code"])) == 2 and "" not in set(rows["code"])
     assert len(set(rows["weights"])) == 1
     assert "nothing to evaluate" in call(*VERBS["evaluate"], "code=any")[1]
-    from robode.runs.records import newest
+    from robode.runs.results import newest
 
     assert newest(rows)["code"].tolist() == [rows["code"].iloc[-1]]
 

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from robode.errors import BadInput, Busy, JobFailed
-from robode.runs import job as module
-from robode.runs.job import Watch, job, machine, turn
+from robode.runs import lock as module
+from robode.runs.lock import Watch, job, machine, turn
 from robode.runs.run import Run, create
 
 CONFIG = OmegaConf.create({"model": {"name": "chnode"}, "depth": 8, "seed": 3, "run": None})

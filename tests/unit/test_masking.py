@@ -20,7 +20,7 @@ from robode.masking.signs import Believable, linear_classifier, read_records
 from robode.masking.trial import extent
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
-from robode.runs import records
+from robode.runs import results
 from robode.verbs.evaluate import run_evaluation
 
 HEADING = "Can these robust accuracies be believed?"
@@ -172,7 +172,7 @@ def test_it_is_known_for_the_same_network_and_settings_only(tmp_path):
     assert not quantity.known(tmp_path, weights)
     rows = quantity.measure(network, data, tmp_path)
     assert not quantity.known(tmp_path, weights), "killed before numbers.csv was written"
-    records.append_numbers(tmp_path / "numbers.csv", [each | {"run": "r", "weights": weights} for each in rows])
+    results.append_numbers(tmp_path / "numbers.csv", [each | {"run": "r", "weights": weights} for each in rows])
     assert quantity.known(tmp_path, weights) and not quantity.known(tmp_path, "another")
     for other in ({"eps": 0.2}, {"norm": "l2"}, {"steps": 11}, {"seed": 1}):
         assert not Believable(**{**QUICK, **other}).known(tmp_path, weights), other
@@ -201,7 +201,7 @@ def test_a_run_is_measured_through_the_suite_and_may_be_the_baseline_of_another(
     assert HEADING not in page.read_text()
     run_evaluation(composed(f"run={one.folder}", *words, f"suite.believable.baseline={two.folder}", verb="evaluate"))
     assert HEADING in page.read_text() and f"the run {two.id}" in page.read_text()
-    assert len(records.read_numbers(one.folder / "numbers.csv")) == len(Believable.gives)
+    assert len(results.read_numbers(one.folder / "numbers.csv")) == len(Believable.gives)
     with pytest.raises(BadInput, match="suite.believable.baseline=nobody"):
         run_evaluation(composed(f"run={two.folder}", *words, "suite.believable.baseline=nobody", verb="evaluate"))
 

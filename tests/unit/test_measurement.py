@@ -8,7 +8,7 @@ from small_runs import SMALL, composed, train
 
 from robode.errors import JobFailed
 from robode.evaluation.measure import weights_digest
-from robode.runs.records import read_rows
+from robode.runs.results import read_rows
 from robode.runs.run import find
 from robode.training.assembly import assemble
 from robode.verbs.evaluate import run_evaluation

@@ -14,7 +14,7 @@ from robode.integrators.euler import Euler
 from robode.network import Network
 from robode.objectives.noisy_cross_entropy import NoisyCrossEntropy
 from robode.objectives.weight_smoothness import WeightSmoothness
-from robode.runs.records import read_metrics
+from robode.runs.table import METRICS
 from robode.tasks.classification import Classification
 from robode.training.assembly import assemble
 from robode.training.checkpoints import read_checkpoint
@@ -37,7 +37,7 @@ def test_loss_terms_are_logged_and_summed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     run = train("epochs=1", "objective=[cross_entropy,weight_smoothness]", "objective.weight_smoothness.alpha=5")
-    metrics = read_metrics(run.folder / "metrics.csv")
+    metrics = METRICS.read(run.folder / "metrics.csv")
     value = {name: metrics[metrics["name"] == f"train/{name}"]["value"].iloc[-1] for name in
              ("loss", "cross_entropy", "weight_smoothness")}  # fmt: skip
     assert value["weight_smoothness"] > 0

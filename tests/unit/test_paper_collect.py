@@ -15,9 +15,8 @@ from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import Job
 from robode.papers.published import restore
 from robode.papers.spec import About, Column, Item, Row
-from robode.runs import records
-from robode.runs.code import measuring_codes, training_code
-from robode.runs.environment import FILE
+from robode.runs import results
+from robode.runs.code import RECORD, measuring_codes, training_code
 from robode.runs.run import Run, create
 from robode.tasks.measure import CLASSIFICATION
 
@@ -49,7 +48,9 @@ def run_of(job: Job, name: str = "", digest: str = "d", trained: bool = True, **
     """A run folder as training leaves it."""
     config = {**job.plain, "data": {"name": "d", "root": "elsewhere"}, "repeats": 2, **changes}
     run = create(Run(Path("outputs/p/one") / (name or f"run-{job.seed}")), config)
-    write_json(run.folder / FILE, {"data_digest": digest, "train_seconds": 12.5, "code_digest": training_code(config)})
+    write_json(
+        run.folder / RECORD, {"data_digest": digest, "train_seconds": 12.5, "code_digest": training_code(config)}
+    )
     if trained:
         run.last.write_text("")
         run.update(status="done", trained=True)
@@ -58,7 +59,7 @@ def run_of(job: Job, name: str = "", digest: str = "d", trained: bool = True, **
 
 def measured(run: Run, *rows: dict[str, Any], seed: int = 1) -> Run:
     """Rows of results.csv; n = 10, and every column that a row does not give."""
-    usual = dict.fromkeys(records.COLUMNS, "") | {
+    usual = dict.fromkeys(results.COLUMNS, "") | {
         "run": run.id, "checkpoint": "last", "weights": "w", "split": "test", "depth": 4,
         "params": 63, "seed": seed, "protocol": "chnode_2022",
         "noise_seed": seed, "evaluation": "e", "suite": "noise", "severity": 0.0, "repeat": 0,
@@ -66,7 +67,7 @@ def measured(run: Run, *rows: dict[str, Any], seed: int = 1) -> Run:
     }  # fmt: skip
     lines = [usual | row for row in rows]
     scored = [{**line, "task": str(CLASSIFICATION), "score": line.pop("correct") / 10} for line in lines]
-    records.append_rows(
+    results.append_rows(
         run.folder / "results.csv", [{k: v for k, v in line.items() if k != "correct"} for line in scored]
     )
     return run
@@ -152,7 +153,7 @@ def test_numbers_are_known_exactly_or_from_two_sides() -> None:
     about = {"run": run.id, "checkpoint": "last", "weights": "w", "code": CODE}
     bounds = [("eps_r", "certified_lower", 0.6), ("eps_r", "attack_upper", 0.7), ("gamma_settled", "exact", 1)]
     rows = [about | {"quantity": name, "kind": kind, "value": number} for name, kind, number in bounds]
-    records.append_numbers(run.folder / "numbers.csv", [*rows, rows[0] | {"weights": "old", "value": 0.9}])
+    results.append_numbers(run.folder / "numbers.csv", [*rows, rows[0] | {"weights": "old", "value": 0.9}])
     radius, settled = value("r"), value("settled")
     assert (radius["low"], radius["high"], radius["value"], radius["kind"]) == (0.6, 0.7, 0.6, "bounds")
     assert (settled["value"], settled["kind"]) == (1, "exact")
@@ -168,7 +169,7 @@ def test_an_unfinished_run_is_shown_without_values() -> None:
 
 def test_a_run_of_other_code_does_not_count_unless_that_was_asked_for_and_is_marked() -> None:
     run = measured(run_of(JOBS[0]), {**NOISE, "correct": 7})
-    write_json(run.folder / FILE, {"data_digest": "d", "code_digest": "other"})
+    write_json(run.folder / RECORD, {"data_digest": "d", "code_digest": "other"})
     shelf = Shelf(code="any")
     (cell,) = collect(ITEM, JOBS, shelf).values.itertuples()
     assert cell.mark and collect(ITEM, JOBS, shelf).runs["mark"].tolist() == [True, False]
@@ -219,7 +220,7 @@ def test_tables_beside_a_report_hold_everything(tmp_path: Path) -> None:
     run = measured(run_of(JOBS[0]), *({**NOISE, "correct": 6 + i, "repeat": i} for i in range(2)))
     bound = {"run": run.id, "checkpoint": "last", "weights": "w", "quantity": "eps_r", "code": CODE}
     kinds = (("certified_lower", 0.6), ("attack_upper", 0.7))
-    records.append_numbers(run.folder / "numbers.csv", [bound | {"kind": kind, "value": x} for kind, x in kinds])
+    results.append_numbers(run.folder / "numbers.csv", [bound | {"kind": kind, "value": x} for kind, x in kinds])
     found = collect(ITEM, JOBS)
     published = tmp_path / "published"
     published.mkdir()

@@ -18,8 +18,7 @@ from robode.papers.figures.fig3 import Sensitivities
 from robode.papers.figures.settling import Settling
 from robode.papers.figures.tradeoff import Tradeoff
 from robode.papers.reading import load
-from robode.runs import journal
-from robode.runs.records import BSM_COLUMNS, METRIC_COLUMNS
+from robode.runs.table import BSM_NORMS, METRICS
 
 FIGURES = (Regions(), Corrupted(), Sensitivities(), Settling(), Tradeoff({"κ": "model.kappa", "T": "horizon"}))
 
@@ -87,9 +86,9 @@ def test_fig2_scales_every_row_alike(tmp_path):
 
 def test_fig3_names_the_extremes_over_all_seeds(tmp_path):
     for seed, norm in ((1, 0.4), (2, 3.0)):
-        row = dict.fromkeys(BSM_COLUMNS, 1.0) | {"bsm_norm_of_mean": norm, "bsm_max": 9.0}
+        row = dict.fromkeys(BSM_NORMS.columns, 1.0) | {"bsm_norm_of_mean": norm, "bsm_max": 9.0}
         rows = [row | {"step": step, "layer": layer} for step in (0, 1) for layer in (1, 2)]
-        journal.append(tmp_path / str(seed) / "bsm.csv", BSM_COLUMNS, rows)
+        BSM_NORMS.append(tmp_path / str(seed) / "bsm.csv", rows)
     runs = [(0, "A", seed, tmp_path / str(seed)) for seed in (1, 2)]
     ((_, figure, _, caption),) = Sensitivities(low=0.3214, high=1.0).draw(collected(runs))
     assert "A: norm of the mean in [0.4, 3], single samples up to 9" in caption
@@ -99,7 +98,7 @@ def test_fig3_names_the_extremes_over_all_seeds(tmp_path):
 def test_settling_counts_the_seeds_whose_gamma_is_flat(tmp_path):
     for seed, slope in ((1, 0.0), (2, 1.0)):
         rows = [{"epoch": i, "step": i + 1, "name": "flow/gamma", "value": 3 + slope * i} for i in range(20)]
-        journal.append(tmp_path / str(seed) / "metrics.csv", METRIC_COLUMNS, rows)
+        METRICS.append(tmp_path / str(seed) / "metrics.csv", rows)
     runs = [(0, "A", seed, tmp_path / str(seed)) for seed in (1, 2)]
     ((_, figure, _, caption),) = Settling().draw(collected(runs))
     assert figure.axes[0].get_title("left") == "A\n1 of 2 settled" and "1 of 2 trainings settle" in caption

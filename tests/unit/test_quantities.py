@@ -24,9 +24,9 @@ from robode.quantities.noise_samples import NoiseSamples
 from robode.quantities.plane import Field2D
 from robode.quantities.quantity import EpsR
 from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost
-from robode.runs import journal, records
-from robode.runs.records import BSM_COLUMNS, METRIC_COLUMNS
+from robode.runs import results
 from robode.runs.run import Run
+from robode.runs.table import BSM_NORMS, METRICS
 from robode.tasks.classification import Classification
 
 IMAGES, POINTS = (
@@ -52,7 +52,7 @@ def log_gamma(folder, values, steps_an_epoch=10):
         for i, gamma in enumerate(values)
         for name, value in (("flow/gamma", gamma), ("flow/epsilon", gamma - 1))
     ]
-    journal.append(folder / "metrics.csv", METRIC_COLUMNS, rows)
+    METRICS.append(folder / "metrics.csv", rows)
 
 
 def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_for_each_network(tmp_path, six, network):
@@ -72,7 +72,7 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
     about = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
     assert len(measurement.numbers(about, run, network, six)) == 2
     assert measurement.numbers(about, run, network, six) == [], "measured twice"
-    numbers = records.read_numbers(tmp_path / "numbers.csv").set_index("kind")
+    numbers = results.read_numbers(tmp_path / "numbers.csv").set_index("kind")
     assert set(numbers.index) == {"certified_lower", "attack_upper"} and set(numbers["seed"]) == {3}
     radii = np.load(tmp_path / "eps_r.npz")
     assert numbers["value"]["certified_lower"] == radii["lower"].min()
@@ -105,9 +105,9 @@ def test_field_2d_saves_what_the_network_does(tmp_path, six, network):
 def test_bsm_extremes_are_those_of_the_whole_log(tmp_path, six, network):
     with pytest.raises(BadInput, match="no rows"):
         BSMExtremes().measure(network, six, tmp_path)
-    low = dict.fromkeys(BSM_COLUMNS, 1.0) | {"step": 0, "layer": 1, "bsm_norm_of_mean": 0.3, "bsm_median": 0.5}
+    low = dict.fromkeys(BSM_NORMS.columns, 1.0) | {"step": 0, "layer": 1, "bsm_norm_of_mean": 0.3, "bsm_median": 0.5}
     high = low | {"step": 4, "layer": 2, "bsm_max": 7.0, "bsm_median": 2.0, "bsm_norm_of_mean": 1.5}
-    journal.append(tmp_path / "bsm.csv", BSM_COLUMNS, [low, high])
+    BSM_NORMS.append(tmp_path / "bsm.csv", [low, high])
     found = {row["quantity"]: row["value"] for row in BSMExtremes().measure(network, six, tmp_path)}
     assert list(found.values()) == [0.3, 1.5, 0.5, 2.0, 7.0] and tuple(found) == BSMExtremes.gives
 
@@ -130,7 +130,7 @@ def test_gamma_settles_where_the_last_tenth_of_the_training_is_flat(
 
 def test_a_drift_of_half_a_percent_a_step_is_not_settled_although_each_epoch_is_one_step(tmp_path):
     log_gamma(tmp_path, [1.005**i for i in range(60)], steps_an_epoch=1)
-    gamma = records.read_metrics(tmp_path / "metrics.csv").query("name == 'flow/gamma'")
+    gamma = METRICS.read(tmp_path / "metrics.csv").query("name == 'flow/gamma'")
     assert last_change(gamma) == pytest.approx(1 - 1.005**-6, rel=0.2)
 
 

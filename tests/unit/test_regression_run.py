@@ -9,9 +9,10 @@ from small_runs import composed
 
 from robode.errors import BadInput
 from robode.report.paper_page import write_runs_report
-from robode.runs import records
+from robode.runs import results
+from robode.runs.results import read_scores
 from robode.runs.run import Run, find
-from robode.runs.scores import read_scores
+from robode.runs.table import METRICS
 from robode.tasks.measure import measure_named
 from robode.tasks.regression import Regression
 from robode.training.assembly import assemble
@@ -74,7 +75,7 @@ def test_the_network_has_an_output_for_each_number_of_a_target():
 
 
 def test_training_logs_the_error_and_keeps_the_smallest(run: Run):
-    metrics = records.read_metrics(run.folder / "metrics.csv")
+    metrics = METRICS.read(run.folder / "metrics.csv")
     names = set(metrics["name"])
     assert {"train/loss", "train/error", "validation/loss", "validation/error"} <= names
     assert not any("accuracy" in name for name in names)
@@ -85,7 +86,7 @@ def test_training_logs_the_error_and_keeps_the_smallest(run: Run):
 
 
 def test_rows_hold_mean_errors_with_intervals_and_files_one_error_a_sample(run: Run):
-    rows = records.read_rows(run.folder / "results.csv")
+    rows = results.read_rows(run.folder / "results.csv")
     assert {str(measure_named(text)) for text in rows["task"]} == {"regression: error in rad (lower is better)"}
     assert set(rows["perturbation"]) == {"clean", "gaussian"}, "salt and pepper need bounds"
     mean = rows.groupby("severity")["score"].mean()
@@ -95,7 +96,7 @@ def test_rows_hold_mean_errors_with_intervals_and_files_one_error_a_sample(run: 
         assert errors.dtype == np.float32 and len(errors) == 100 and (errors > 0).all()
         assert row["score"] == pytest.approx(errors.mean(dtype=np.float64), rel=1e-12)
         assert (row["score_low"], row["score_high"]) == pytest.approx(Regression(2, "rad").interval(errors))
-    sweep = records.read_rows(run.folder / "robustness_sweep.csv")
+    sweep = results.read_rows(run.folder / "robustness_sweep.csv")
     assert set(sweep["epoch"]) == {0, 1, 2, 3} and sweep["task"].nunique() == 1
 
 
@@ -115,7 +116,7 @@ def test_a_table_of_runs_has_the_unit_of_the_task(run: Run, tmp_path: Path):
     write_runs_report(tmp_path, [run.folder], {})
     table = (tmp_path / "table.csv").read_text()
     assert "rad" in table and "%" not in table
-    clean = records.read_rows(run.folder / "results.csv").query("perturbation == 'clean'")["score"].iloc[0]
+    clean = results.read_rows(run.folder / "results.csv").query("perturbation == 'clean'")["score"].iloc[0]
     text = (tmp_path / "table.md").read_text()
     assert f"{clean:.4g}" in text and "Scores in rad." in text and "percent" not in text
 

@@ -13,17 +13,18 @@ from robode.report import style
 from robode.report.figures import bsm_norms, training_curves
 from robode.report.noise_curve import score_against_noise, score_by_epoch
 from robode.report.pictures import noise_grid
-from robode.runs import records
+from robode.runs import results
+from robode.runs.table import BSM_NORMS, METRICS
 
 
 def metrics(*series: tuple[str, list[float]], per_epoch: int = 2) -> pd.DataFrame:
     rows = [(i // per_epoch, i + 1, name, value) for name, values in series for i, value in enumerate(values)]
-    return pd.DataFrame(rows, columns=list(records.METRIC_COLUMNS))
+    return pd.DataFrame(rows, columns=list(METRICS.columns))
 
 
 def summary(levels: list[tuple[str, float, float]], **more: object) -> pd.DataFrame:
     rows = [
-        {name: "" for name in records.COLUMNS}
+        {name: "" for name in results.COLUMNS}
         | {"run": "r", "protocol": "sound", "space": "data", "split": "test", "depth": 4, "n": 100}
         | {"perturbation": name, "severity": severity, "severity_unit": "variance", "score": accuracy}
         | {"score_low": accuracy - 0.1, "score_high": accuracy + 0.05}
@@ -73,7 +74,7 @@ def test_values_that_are_not_finite_are_left_out():
 
 def bsm(layers: int) -> pd.DataFrame:
     rows = [(s, j, 0.9, 1.2, 0.7, 0.9, 1.0) for s in (0, 50) for j in range(1, layers + 1)]
-    return pd.DataFrame(rows, columns=list(records.BSM_COLUMNS))
+    return pd.DataFrame(rows, columns=list(BSM_NORMS.columns))
 
 
 def test_bsm_shows_median_largest_and_norm_of_mean_and_the_line_at_one():

@@ -7,36 +7,37 @@ import pytest
 from small_tables import result_row as row
 
 from robode.errors import JobFailed
-from robode.runs import journal, records
+from robode.runs import results
+from robode.runs.table import Table, texts
 
 
 def test_a_file_cut_at_any_byte_is_read_and_repaired(tmp_path):
     path = tmp_path / "log.csv"
-    columns = ("step", "value")
-    journal.append(path, columns, [{"step": 1, "value": 0.25}, {"step": 2, "value": "a,b"}])
+    table = Table({"step": int, "value": str}, key=("step",))
+    table.append(path, [{"step": 1, "value": 0.25}, {"step": 2, "value": "a,b"}])
     whole = path.read_bytes()
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
         complete = max(whole[:cut].count(b"\n") - 1, 0)
-        assert len(journal.read(path)) == complete
-        journal.append(path, columns, [{"step": 3}])
-        frame = journal.read(path)
+        assert len(texts(path)) == complete
+        table.append(path, [{"step": 3}])
+        frame = texts(path)
         assert frame["step"].tolist() == ["1", "2"][:complete] + ["3"]
         assert frame["value"].tolist() == ["0.25", "a,b"][:complete] + [""]
 
 
 def test_repair_finds_the_last_line_of_a_long_file(tmp_path):
-    path = tmp_path / "log.csv"
-    journal.append(path, ("text",), [{"text": "x" * 70_000}])
+    path, table = tmp_path / "log.csv", Table({"text": str}, key=("text",))
+    table.append(path, [{"text": "x" * 70_000}])
     with path.open("a") as file:
         file.write("y" * 200_000)
-    journal.append(path, ("text",), [{"text": "z"}])
-    assert [len(text) for text in journal.read(path)["text"]] == [70_000, 1]
+    table.append(path, [{"text": "z"}])
+    assert [len(text) for text in texts(path)["text"]] == [70_000, 1]
 
 
 def test_a_full_disk_fails_in_one_line_and_leaves_the_file_alone(tmp_path, monkeypatch):
     path = tmp_path / "results.csv"
-    records.append_rows(path, [row()])
+    results.append_rows(path, [row()])
     before = path.read_bytes()
     write = os.write
 
@@ -47,11 +48,11 @@ def test_a_full_disk_fails_in_one_line_and_leaves_the_file_alone(tmp_path, monke
 
     monkeypatch.setattr(os, "write", half_then_full)
     with pytest.raises(JobFailed, match=r"^cannot write .*results\.csv: No space left on device$"):
-        records.append_rows(path, [row(repeat=repeat) for repeat in range(5)])
+        results.append_rows(path, [row(repeat=repeat) for repeat in range(5)])
     assert path.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_made_fails_the_job(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(JobFailed, match="cannot write"):
-        records.append_rows(tmp_path / "file" / "results.csv", [row()])
+        results.append_rows(tmp_path / "file" / "results.csv", [row()])

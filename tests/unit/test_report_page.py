@@ -13,8 +13,9 @@ from robode.errors import JobFailed
 from robode.report import tables
 from robode.report.draw import draw_figures
 from robode.report.page import write_page
-from robode.runs import journal, records
+from robode.runs import results
 from robode.runs.code import measuring_code
+from robode.runs.table import BSM_NORMS, METRICS
 from robode.tasks.measure import CLASSIFICATION
 
 
@@ -24,7 +25,7 @@ def row(correct=0, **changes):
     claims = {"protocol": "sound", "split": "test", "flow_ode": 0.9, "flow_discrete": float("inf")}
     network = {"checkpoint": "best", "weights": "0a1b2c3d4e5f", "seed": 3, "noise_seed": 3}
     network["code"] = measuring_code({}, None)  # of a network whose configuration names no class
-    return dict.fromkeys(records.COLUMNS) | measured | claims | network | changes
+    return dict.fromkeys(results.COLUMNS) | measured | claims | network | changes
 
 
 def fill(folder):
@@ -35,12 +36,12 @@ def fill(folder):
         for repeat in (0, 2)
     ]
     clean = row(perturbation="clean", severity_unit="none", severity=0.0, correct=97)
-    records.append_rows(folder / "results.csv", [clean, *noisy])
-    records.append_rows(folder / "robustness_sweep.csv", [r | {"epoch": 0, "split": "validation"} for r in noisy])
+    results.append_rows(folder / "results.csv", [clean, *noisy])
+    results.append_rows(folder / "robustness_sweep.csv", [r | {"epoch": 0, "split": "validation"} for r in noisy])
     losses = [{"epoch": 0, "step": step, "name": "train/loss", "value": 1 / step} for step in (1, 2, 3)]
-    journal.append(folder / "metrics.csv", records.METRIC_COLUMNS, losses)
-    norms = {name: 0.9 for name in records.BSM_COLUMNS} | {"step": 0, "layer": 1}
-    journal.append(folder / "bsm.csv", records.BSM_COLUMNS, [norms])
+    METRICS.append(folder / "metrics.csv", losses)
+    norms = {name: 0.9 for name in BSM_NORMS.columns} | {"step": 0, "layer": 1}
+    BSM_NORMS.append(folder / "bsm.csv", [norms])
     np.savez(folder / "samples.npz", x=np.zeros((1, 2, 4, 4)), labels=[0, 1], predictions=[[0, 0]], names=["clean"])
     config = {"model": {"name": "chnode"}, "data": {"name": "mnist5k"}, "depth": 8, "seed": 3}
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"protocol": {"name": "sound"}}))
@@ -105,7 +106,7 @@ def test_figures_without_their_file_are_left_out(tmp_path, caplog):
 
 def test_a_log_without_a_finite_value_gives_no_figure(tmp_path):
     log = [{"epoch": None, "step": 1, "name": "train/loss", "value": float("nan")}]
-    journal.append(tmp_path / "metrics.csv", records.METRIC_COLUMNS, log)
+    METRICS.append(tmp_path / "metrics.csv", log)
     assert draw_figures(tmp_path) == []
 
 
@@ -130,7 +131,7 @@ def test_damaged_files_are_named_and_cost_their_section_only(tmp_path, caplog):
 def test_the_verdict_keeps_to_the_runs_own_protocol_and_the_test_split(tmp_path):
     fill(tmp_path)
     other = row(perturbation="clean", severity_unit="none", severity=0.0, correct=11)
-    records.append_rows(tmp_path / "results.csv", [other | {"protocol": "chnode_2022"}, other | {"split": "train"}])
+    results.append_rows(tmp_path / "results.csv", [other | {"protocol": "chnode_2022"}, other | {"split": "train"}])
     page = write_page(tmp_path).read_text()
     assert re.search(r'class="number">97.0 %<', page)
     assert "<th>protocol</th>" in page and "<th>split</th>" in page
@@ -138,7 +139,7 @@ def test_the_verdict_keeps_to_the_runs_own_protocol_and_the_test_split(tmp_path)
 
 def test_the_verdict_keeps_to_the_runs_own_noise(tmp_path):
     fill(tmp_path)
-    records.append_rows(tmp_path / "results.csv", [row(noise_seed=5, severity=0.2, correct=13)])
+    results.append_rows(tmp_path / "results.csv", [row(noise_seed=5, severity=0.2, correct=13)])
     page = write_page(tmp_path).read_text()
     assert "13.0 %" in page.split("<h2>Results")[1] and "13.0 %" not in page.split("<h2>Results")[0]
     assert "<th>noise_seed</th>" in page and "<th>weights</th>" not in page
@@ -153,7 +154,7 @@ def test_levels_measured_later_stand_between_the_others_without_another_column(t
     fill(tmp_path)
     later = [row(severity=0.1, repeat=repeat, correct=70) for repeat in (0, 1)]
     clean = row(perturbation="clean", severity_unit="none", severity=0.0, correct=98, split="train", evaluation="c")
-    records.append_rows(tmp_path / "results.csv", [*later, clean])
+    results.append_rows(tmp_path / "results.csv", [*later, clean])
     page = write_page(tmp_path).read_text()
     assert results_of(page) == ["0.05", "0.1", "0.2"] and "<th>evaluation</th>" not in page
     assert "70.0 %" in page.split("<h2>Results")[0], "the verdict has it too"
@@ -161,21 +162,21 @@ def test_levels_measured_later_stand_between_the_others_without_another_column(t
 
 def test_a_perturbation_set_up_in_two_ways_is_told_apart_by_the_hash(tmp_path):
     fill(tmp_path)
-    records.append_rows(tmp_path / "results.csv", [row(severity=0.2, correct=13, evaluation="0badcafe")])
+    results.append_rows(tmp_path / "results.csv", [row(severity=0.2, correct=13, evaluation="0badcafe")])
     page = write_page(tmp_path).read_text()
     assert "<th>evaluation</th>" in page and "0badcafe" in page and results_of(page) == ["0.05", "0.2", "0.2"]
 
 
 def test_rows_of_weights_that_are_gone_are_not_shown(tmp_path):
     fill(tmp_path)
-    records.append_rows(tmp_path / "results.csv", [row(weights="new", severity=0.2, correct=13, flow_discrete=0.5)])
+    results.append_rows(tmp_path / "results.csv", [row(weights="new", severity=0.2, correct=13, flow_discrete=0.5)])
     page = write_page(tmp_path).read_text()
     assert "13.0 %" in page and not {text for text in ("97.0 %", "81.0 %", "51.0 %", "no certificate") if text in page}
 
 
 def test_results_of_two_networks_in_one_are_not_shown(tmp_path):
     fill(tmp_path)
-    records.append_rows(tmp_path / "results.csv", [row(repeat=9, correct=13, flow_discrete=0.5)])
+    results.append_rows(tmp_path / "results.csv", [row(repeat=9, correct=13, flow_discrete=0.5)])
     page = write_page(tmp_path).read_text()
     assert "results.csv could not be read" in page and "81.0 %" not in page
 
@@ -202,7 +203,7 @@ def test_a_page_that_cannot_be_written_fails_the_job(tmp_path):
 def test_the_terminal_table_has_a_line_per_level(tmp_path):
     fill(tmp_path)
     out = Console(file=io.StringIO(), width=120)
-    out.print(tables.results_table(records.summarise(records.read_rows(tmp_path / "results.csv"))))
+    out.print(tables.results_table(results.summarise(results.read_rows(tmp_path / "results.csv"))))
     text = out.file.getvalue()
     assert "97.0 %" in text and "variance 0.05" in text and "[72.2, 87.5]" in text and "protocol" not in text
 

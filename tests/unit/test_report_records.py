@@ -8,7 +8,8 @@ from scipy.stats import binomtest
 from small_tables import result_row as row
 
 from robode.errors import JobFailed
-from robode.runs import journal, records
+from robode.runs import results
+from robode.runs.table import BSM_NORMS, METRICS, Table
 from robode.tasks.intervals import wilson
 from robode.tasks.regression import Regression
 
@@ -28,9 +29,9 @@ def test_wilson_refuses_what_is_no_proportion(correct, n, level):
 
 def test_rows_come_back_with_types_accuracy_and_interval(tmp_path):
     path = tmp_path / "deep" / "results.csv"
-    records.append_rows(path, [row(), row(perturbation="clean", severity=0, correct=97)])
-    frame = records.read_rows(path)
-    assert list(frame.columns) == list(records.COLUMNS)
+    results.append_rows(path, [row(), row(perturbation="clean", severity=0, correct=97)])
+    frame = results.read_rows(path)
+    assert list(frame.columns) == list(results.COLUMNS)
     first = frame.iloc[0]
     assert (first["depth"], first["seed"], first["experiment"]) == (8, 0, "")
     assert (first["score"], first["score_low"], first["score_high"]) == pytest.approx((0.8, *wilson(80, 100)))
@@ -50,7 +51,7 @@ def test_rows_come_back_with_types_accuracy_and_interval(tmp_path):
 def test_a_row_that_contradicts_itself_is_refused_and_nothing_written(tmp_path, changes, words):
     path = tmp_path / "results.csv"
     with pytest.raises(ValueError, match=words):
-        records.append_rows(path, [row(), row(**changes)])
+        results.append_rows(path, [row(), row(**changes)])
     assert not path.exists()
 
 
@@ -58,41 +59,41 @@ def test_a_row_that_contradicts_itself_is_refused_and_nothing_written(tmp_path, 
 def test_a_row_without_its_seeds_weights_or_evaluation_is_refused(tmp_path, name):
     incomplete = {key: value for key, value in row().items() if key != name}
     with pytest.raises(ValueError, match=f"lacks .*'{name}'"):
-        records.append_rows(tmp_path / "results.csv", [incomplete])
+        results.append_rows(tmp_path / "results.csv", [incomplete])
 
 
 def test_the_last_row_of_a_key_wins(tmp_path):
     path = tmp_path / "results.csv"
-    records.append_rows(path, [row(correct=10), row(repeat=1, correct=20)])
-    records.append_rows(path, [row(correct=30, commit="later", seconds=9.0)])
+    results.append_rows(path, [row(correct=10), row(repeat=1, correct=20)])
+    results.append_rows(path, [row(correct=30, commit="later", seconds=9.0)])
     assert path.read_text().count("\n") == 4  # nothing is rewritten
-    assert dict(records.read_rows(path)[["repeat", "score"]].values) == {0: 0.3, 1: 0.2}
+    assert dict(results.read_rows(path)[["repeat", "score"]].values) == {0: 0.3, 1: 0.2}
 
 
-@pytest.mark.parametrize("name", [*(name for name in records.IDENTITY if name != "repeat"), "checkpoint"])
+@pytest.mark.parametrize("name", [*(name for name in results.IDENTITY if name != "repeat"), "checkpoint"])
 def test_whatever_is_part_of_the_identity_or_the_checkpoints_name_tells_rows_apart(tmp_path, name):
     path = tmp_path / "results.csv"
     other = {"noise_seed": 1, "severity": 0.3}.get(name, "other")
-    records.append_rows(path, [row(correct=10), row(correct=30, **{name: other})])
-    rows = records.read_rows(path)
+    results.append_rows(path, [row(correct=10), row(correct=30, **{name: other})])
+    rows = results.read_rows(path)
     assert rows["score"].tolist() == [0.1, 0.3]
-    assert records.summarise(rows)["score"].tolist() == [0.1, 0.3]
+    assert results.summarise(rows)["score"].tolist() == [0.1, 0.3]
 
 
 def test_what_was_found_tells_no_rows_apart(tmp_path):
     path = tmp_path / "results.csv"
     found = {"score": 0.3, "seconds": 9.0, "commit": "later", "params": 11, "experiment": "other", "solver": "x"}
-    records.append_rows(path, [row(correct=10), row(**found)])
-    assert records.read_rows(path)["score"].tolist() == [0.3]
+    results.append_rows(path, [row(correct=10), row(**found)])
+    assert results.read_rows(path)["score"].tolist() == [0.3]
 
 
 def test_levels_measured_later_stand_beside_the_others(tmp_path):
     path = tmp_path / "results.csv"
     first = [row(severity=level, repeat=repeat) for repeat in (0, 1) for level in (0.3, 0.1)]
-    records.append_rows(path, [row(perturbation="clean", severity=0.0, evaluation="c"), *first])
-    records.append_rows(path, [row(perturbation="blur", severity=0.5, evaluation="b"), row(split="train")])
-    records.append_rows(path, [row(severity=0.2)])
-    summary = records.summarise(records.read_rows(path))
+    results.append_rows(path, [row(perturbation="clean", severity=0.0, evaluation="c"), *first])
+    results.append_rows(path, [row(perturbation="blur", severity=0.5, evaluation="b"), row(split="train")])
+    results.append_rows(path, [row(severity=0.2)])
+    summary = results.summarise(results.read_rows(path))
     shown = [summary[name] for name in ("split", "perturbation", "severity", "repeats")]
     assert list(zip(*shown, strict=True)) == [
         ("test", "clean", 0.0, 1), ("test", "gaussian", 0.1, 2), ("test", "gaussian", 0.2, 1),
@@ -108,13 +109,13 @@ def number(**changes: Any) -> dict[str, Any]:
 def test_numbers_come_back_with_types_and_the_last_of_a_quantity_wins(tmp_path):
     path = tmp_path / "numbers.csv"
     about_the_training = {"run": "r1", "quantity": "bsm_max", "value": 1.0, "kind": "measured"}
-    records.append_numbers(path, [number(value=9), number(kind="attack_upper", value=0.7), about_the_training])
-    records.append_numbers(path, [number(low=0.2, high=0.22)])
-    frame = records.read_numbers(path)
-    assert list(frame.columns) == list(records.NUMBER_COLUMNS)
+    results.append_numbers(path, [number(value=9), number(kind="attack_upper", value=0.7), about_the_training])
+    results.append_numbers(path, [number(low=0.2, high=0.22)])
+    frame = results.read_numbers(path)
+    assert list(frame.columns) == list(results.NUMBERS.columns)
     assert frame["value"].tolist() == [0.7, 1.0, 0.21] and frame["low"].tolist()[2] == 0.2
     assert frame["weights"].tolist() == ["w", "", "w"] and np.isnan(frame["low"][0])
-    assert records.read_numbers(tmp_path / "none.csv").empty
+    assert results.read_numbers(tmp_path / "none.csv").empty
 
 
 @pytest.mark.parametrize(
@@ -123,55 +124,55 @@ def test_numbers_come_back_with_types_and_the_last_of_a_quantity_wins(tmp_path):
 )
 def test_numbers_that_do_not_say_what_they_are_are_refused(tmp_path, changes, words):
     with pytest.raises(ValueError, match=words):
-        records.append_numbers(tmp_path / "numbers.csv", [number(), number(**changes)])
+        results.append_numbers(tmp_path / "numbers.csv", [number(), number(**changes)])
     assert not (tmp_path / "numbers.csv").exists()
 
 
 def test_the_newest_weights_of_a_checkpoint_name_replace_the_older_ones(tmp_path):
     path = tmp_path / "results.csv"
-    records.append_rows(path, [row(repeat=repeat, correct=10) for repeat in range(3)])
-    records.append_rows(path, [row(checkpoint="last", weights="last", correct=20)])
-    records.append_rows(path, [row(weights="new", correct=30, flow_discrete=0.5)])
-    rows = records.read_rows(path)
-    assert records.newest(rows)["weights"].tolist() == ["last", "new"]
-    records.append_rows(path, [row(repeat=repeat, correct=10) for repeat in range(3)])  # the old ones put back
-    assert records.newest(records.read_rows(path))["score"].tolist() == [0.2, 0.1, 0.1, 0.1]
-    assert records.newest(rows.iloc[:0]).empty
+    results.append_rows(path, [row(repeat=repeat, correct=10) for repeat in range(3)])
+    results.append_rows(path, [row(checkpoint="last", weights="last", correct=20)])
+    results.append_rows(path, [row(weights="new", correct=30, flow_discrete=0.5)])
+    rows = results.read_rows(path)
+    assert results.newest(rows)["weights"].tolist() == ["last", "new"]
+    results.append_rows(path, [row(repeat=repeat, correct=10) for repeat in range(3)])  # the old ones put back
+    assert results.newest(results.read_rows(path))["score"].tolist() == [0.2, 0.1, 0.1, 0.1]
+    assert results.newest(rows.iloc[:0]).empty
 
 
 def test_each_epoch_of_a_sweep_keeps_its_weights(tmp_path):
     path = tmp_path / "robustness_sweep.csv"
     sweep = [(0, "a"), (1, "cut off"), (1, "b")]
-    records.append_rows(path, [row(epoch=epoch, weights=weights) for epoch, weights in sweep])
-    assert records.newest(records.read_rows(path))["weights"].tolist() == ["a", "b"]
+    results.append_rows(path, [row(epoch=epoch, weights=weights) for epoch, weights in sweep])
+    assert results.newest(results.read_rows(path))["weights"].tolist() == ["a", "b"]
 
 
 @pytest.mark.parametrize(("other", "fits"), [(0.9000001, True), (0.91, False), (float("inf"), False)])
 def test_copies_of_one_measurement_have_one_certificate(tmp_path, other, fits):
     path = tmp_path / "results.csv"
-    records.append_rows(path, [row(flow_discrete=0.9), row(repeat=1, flow_discrete=other)])
+    results.append_rows(path, [row(flow_discrete=0.9), row(repeat=1, flow_discrete=other)])
     if fits:
-        assert records.summarise(records.read_rows(path))["repeats"].tolist() == [2]
+        assert results.summarise(results.read_rows(path))["repeats"].tolist() == [2]
     else:
         with pytest.raises(ValueError, match="several networks"):
-            records.summarise(records.read_rows(path))
+            results.summarise(results.read_rows(path))
 
 
 def test_epochs_tell_sweep_rows_apart(tmp_path):
     path = tmp_path / "robustness_sweep.csv"
-    records.append_rows(path, [row(epoch=0), row(epoch=1)])
-    assert records.read_rows(path)["epoch"].tolist() == [0, 1]
+    results.append_rows(path, [row(epoch=0), row(epoch=1)])
+    assert results.read_rows(path)["epoch"].tolist() == [0, 1]
     with pytest.raises(ValueError, match="epoch"):
-        records.append_rows(path, [row(epoch=2), row()])
+        results.append_rows(path, [row(epoch=2), row()])
     with pytest.raises(JobFailed, match="other columns"):
-        records.append_rows(path, [row()])
+        results.append_rows(path, [row()])
 
 
 def test_missing_files_are_empty_frames_with_columns(tmp_path):
     nowhere = tmp_path / "none.csv"
-    assert records.read_rows(nowhere).empty and records.summarise(records.read_rows(nowhere)).empty
-    assert list(records.read_metrics(nowhere).columns) == list(records.METRIC_COLUMNS)
-    assert list(records.read_bsm(nowhere).columns) == list(records.BSM_COLUMNS)
+    assert results.read_rows(nowhere).empty and results.summarise(results.read_rows(nowhere)).empty
+    assert list(METRICS.read(nowhere).columns) == list(METRICS.columns)
+    assert list(BSM_NORMS.read(nowhere).columns) == list(BSM_NORMS.columns)
 
 
 def test_a_resumed_log_keeps_the_last_value_of_a_step(tmp_path):
@@ -182,8 +183,8 @@ def test_a_resumed_log_keeps_the_last_value_of_a_step(tmp_path):
         (0, 2, "train/loss", 0.5),
         (0, 1, "gamma", 3.0),
     ]
-    journal.append(path, records.METRIC_COLUMNS, [dict(zip(records.METRIC_COLUMNS, r, strict=True)) for r in log])
-    frame = records.read_metrics(path)
+    METRICS.append(path, [dict(zip(METRICS.columns, r, strict=True)) for r in log])
+    frame = METRICS.read(path)
     assert frame[frame["name"] == "train/loss"]["value"].tolist() == [2.0, 0.5]
     assert len(frame) == 3
 
@@ -195,9 +196,13 @@ OLD = (
 ).split(",")
 
 
+def as_written(columns):
+    return Table(dict.fromkeys(columns, str), key=())
+
+
 def of_an_earlier_version(path, *rows, lacks=()):
     """A results.csv as the version wrote it that counted right answers."""
-    journal.append(path, [name for name in OLD if name not in lacks], rows)
+    as_written([name for name in OLD if name not in lacks]).append(path, rows)
 
 
 def old_row(correct, n, finer=None, **changes):
@@ -213,48 +218,47 @@ def test_a_file_that_counted_right_answers_is_read_and_rewritten_with_the_same_n
     counts = [(k, n) for n in (3, 7, 300, 9973) for k in sorted({0, 1, n // 3, n})]
     old = [old_row(k, n, k // 2, evaluation=f"{k}-{n}") for k, n in counts]
     of_an_earlier_version(path, *({key: each[key] for key in each if key not in lacks} for each in old), lacks=lacks)
-    before = records.read_rows(path)
-    records.widen(path)
-    assert path.read_text().splitlines()[0] == ",".join(records.COLUMNS)
-    after = records.read_rows(path)
-    assert after[list(before.columns)].equals(before) and list(after.columns) == list(records.COLUMNS)
+    before = results.read_rows(path)
+    results.RESULTS.prepare(path)
+    assert path.read_text().splitlines()[0] == ",".join(results.COLUMNS)
+    after = results.read_rows(path)
+    assert after[list(before.columns)].equals(before) and list(after.columns) == list(results.COLUMNS)
     new = [row(correct=k, n=n, evaluation=f"{k}-{n}", score_finer=k // 2 / n) for k, n in counts]
-    records.append_rows(fresh, new)
+    results.append_rows(fresh, new)
     for name in ("task", "score", "score_low", "score_high", *(() if lacks else ("score_finer",))):
-        assert after[name].tolist() == records.read_rows(fresh)[name].tolist(), name
-    assert records.summarise(after)["score"].tolist() == [k / n for k, n in counts]
+        assert after[name].tolist() == results.read_rows(fresh)[name].tolist(), name
+    assert results.summarise(after)["score"].tolist() == [k / n for k, n in counts]
     text = path.read_text()
-    records.widen(path)
+    results.RESULTS.prepare(path)
     assert path.read_text() == text
 
 
 def test_an_old_log_of_a_sweep_can_be_gone_on_with(tmp_path):
     path = tmp_path / "robustness_sweep.csv"
-    journal.append(path, [*OLD, "epoch"], [old_row(80, 100) | {"epoch": 0}])
-    records.widen(path)
-    records.append_rows(path, [row(correct=90, epoch=1)])
-    assert records.read_rows(path)[["epoch", "score"]].values.tolist() == [[0, 0.8], [1, 0.9]]
+    as_written([*OLD, "epoch"]).append(path, [old_row(80, 100) | {"epoch": 0}])
+    results.append_rows(path, [row(correct=90, epoch=1)])
+    assert results.read_rows(path)[["epoch", "score"]].values.tolist() == [[0, 0.8], [1, 0.9]]
 
 
 def test_other_scores_than_shares_bring_their_interval_and_keep_it_over_copies(tmp_path):
     path = tmp_path / "results.csv"
     error = {"task": str(Regression(2, "rad").measure), "score": 0.5, "score_low": 0.25, "score_high": 0.75}
-    records.append_rows(
+    results.append_rows(
         path, [row(**error), row(repeat=1, **error | {"score": 1.0, "score_low": 0.5, "score_high": 1.5})]
     )
-    (found,) = (line for _, line in records.summarise(records.read_rows(path)).iterrows())
+    (found,) = (line for _, line in results.summarise(results.read_rows(path)).iterrows())
     assert found[["score", "score_low", "score_high"]].tolist() == [0.75, 0.375, 1.125]
     for wrong in ({"score_low": None}, {"score_low": 0.6}, {"score_high": 0.4}):
         with pytest.raises(ValueError, match="score_low <= score <= score_high"):
-            records.append_rows(path, [row(**error | wrong)])
+            results.append_rows(path, [row(**error | wrong)])
 
 
 def test_repeats_of_the_same_images_do_not_narrow_the_interval(tmp_path):
     path = tmp_path / "results.csv"
     counts = [70, 80, 90]
     rows = [row(repeat=repeat, correct=count) for repeat, count in enumerate(counts)]
-    records.append_rows(path, [row(perturbation="clean", severity=None, correct=99), *rows])
-    clean, noisy = (summary for _, summary in records.summarise(records.read_rows(path)).iterrows())
+    results.append_rows(path, [row(perturbation="clean", severity=None, correct=99), *rows])
+    clean, noisy = (summary for _, summary in results.summarise(results.read_rows(path)).iterrows())
     assert (clean["perturbation"], clean["severity"], clean["repeats"]) == ("clean", 0.0, 1)
     assert (noisy["score"], noisy["n"], noisy["repeats"]) == (pytest.approx(0.8), 100, 3)
     assert noisy["score_std"] == pytest.approx(0.1)
@@ -284,6 +288,6 @@ def test_a_perturbation_whose_code_has_changed_shows_no_copy_and_no_level_of_the
     """Three copies at two levels by one code, then one copy at one level by another: only that one is left."""
     old = [row(code="net.old", evaluation="e", severity=s, repeat=r) for s in (0.1, 0.2) for r in range(3)]
     clean = row(code="net.clean", evaluation="c", perturbation="clean", severity=0.0)
-    records.append_rows(tmp_path / "results.csv", [clean, *old, row(code="net.new", evaluation="e", severity=0.1)])
-    shown = records.newest(records.read_rows(tmp_path / "results.csv"))
+    results.append_rows(tmp_path / "results.csv", [clean, *old, row(code="net.new", evaluation="e", severity=0.1)])
+    shown = results.newest(results.read_rows(tmp_path / "results.csv"))
     assert sorted(zip(shown["code"], shown["severity"], strict=True)) == [("net.clean", 0.0), ("net.new", 0.1)]

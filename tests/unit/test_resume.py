@@ -10,8 +10,9 @@ from small_runs import composed, train
 
 from robode.errors import BadInput, JobFailed
 from robode.report.tables import percent
-from robode.runs.records import newest, read_metrics, read_rows, summarise
+from robode.runs.results import newest, read_rows, summarise
 from robode.runs.run import Run, find
+from robode.runs.table import METRICS
 from robode.training import checkpoints
 from robode.training.checkpoints import read_checkpoint, replace_by_copy
 from robode.training.module import Training
@@ -68,13 +69,13 @@ def assert_same(first, second):
 def test_resumed_run_is_bit_identical(cut, never_stopped):
     whole = never_stopped("epochs=4", "optimizer=adam_decay")
     parted = train(f"epochs={cut}", "optimizer=adam_decay", "run=parted")
-    before = read_metrics(parted.folder / "metrics.csv")
+    before = METRICS.read(parted.folder / "metrics.csv")
     assert train("resume=parted", "epochs=4") == parted
     assert_same(whole.last, parted.last)
-    after = read_metrics(parted.folder / "metrics.csv")
+    after = METRICS.read(parted.folder / "metrics.csv")
     assert len(before) < len(after)
     names = ["train/loss", "validation/accuracy", "flow/gamma", "lr"]
-    expected = read_metrics(whole.folder / "metrics.csv")
+    expected = METRICS.read(whole.folder / "metrics.csv")
     for name in names:
         one, two = (frame[frame["name"] == name] for frame in (expected, after))
         assert one["step"].tolist() == two["step"].tolist(), name

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from robode.errors import BadInput, JobFailed
 from robode.files import write_json
-from robode.runs.environment import relative_argv
 from robode.runs.identity import run_id
+from robode.runs.origin import relative_argv
 from robode.runs.run import Run, check_name, checkpoint_path, create, find, locate, set_aside
 
 DATA = "0123456789ab"

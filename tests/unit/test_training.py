@@ -10,8 +10,9 @@ from small_runs import SMALL, composed, train
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import warnings_about, weights_digest
 from robode.network import build_network
-from robode.runs.records import COLUMNS, read_bsm, read_metrics, read_rows
+from robode.runs.results import COLUMNS, read_rows
 from robode.runs.run import Run, find
+from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import assemble, build_data
 from robode.training.checkpoints import load_weights, read_checkpoint
 from robode.training.module import Training
@@ -74,7 +75,7 @@ def test_rows_agree_with_the_checkpoint_they_name(finished):
 
 
 def test_best_checkpoint_is_the_best_on_validation(finished):
-    metrics = read_metrics(finished.folder / "metrics.csv")
+    metrics = METRICS.read(finished.folder / "metrics.csv")
     accuracies = metrics[metrics["name"] == "validation/accuracy"]["value"]
     x, labels = build_data(finished.config()).split("validation")
     for checkpoint, expected in ((finished.best, accuracies.max()), (finished.last, accuracies.iloc[-1])):
@@ -98,7 +99,7 @@ def test_checkpoint_holds_plain_data(finished):
 
 
 def test_metrics_have_the_regime_and_the_bounds(finished):
-    names = set(read_metrics(finished.folder / "metrics.csv")["name"])
+    names = set(METRICS.read(finished.folder / "metrics.csv")["name"])
     flow = ("gamma", "c1", "c2", "alpha", "epsilon", "rho", "h_star", "hcgamma/1", "hcgamma_max", "J_over_gamma")
     flow += ("flow_ode", "flow_discrete", "step_ode/1", "step_discrete/2")
     assert names >= {f"flow/{name}" for name in flow}
@@ -106,7 +107,7 @@ def test_metrics_have_the_regime_and_the_bounds(finished):
 
 
 def test_bsm_is_logged_per_layer_and_step(finished):
-    bsm = read_bsm(finished.folder / "bsm.csv")
+    bsm = BSM_NORMS.read(finished.folder / "bsm.csv")
     assert sorted(set(bsm["step"])) == [0, 2, 4, 6, 8, 9]
     assert sorted(set(bsm["layer"])) == [1, 2]
     assert (bsm["bsm_max"] >= bsm["bsm_median"]).all()
@@ -120,7 +121,7 @@ def test_sweep_measures_validation_data_each_epoch(finished):
     assert sorted(set(rows["epoch"])) == [0, 1, 2]
     assert set(rows["split"]) == {"validation"}
     clean = rows[rows["perturbation"] == "clean"].sort_values("epoch")["score"]
-    metrics = read_metrics(finished.folder / "metrics.csv")
+    metrics = METRICS.read(finished.folder / "metrics.csv")
     assert np.allclose(clean, metrics[metrics["name"] == "validation/accuracy"]["value"], atol=1e-6)
 
 
@@ -238,6 +239,6 @@ def test_two_processes_train_one_network():
     """ddp_sim: only process 0 writes, every sample is used, and constraints hold."""
     run = train("trainer=ddp_sim", "trainer.threads=1", "epochs=2", "data.limit_train=100")
     assert run.status()["status"] == "done" and run.status()["step"] == 4
-    metrics = read_metrics(run.folder / "metrics.csv")
+    metrics = METRICS.read(run.folder / "metrics.csv")
     assert not metrics.duplicated(["step", "name"]).any()
     assert network_of(run, run.last).flow.certificate()["flow_ode"] <= 1

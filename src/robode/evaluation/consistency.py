@@ -17,8 +17,7 @@ import pandas as pd
 from robode.attacks.balls import INSIDE
 from robode.errors import JobFailed
 from robode.runs.code import network_of
-from robode.runs.records import read_rows
-from robode.runs.scores import read_scores, scores_path
+from robode.runs.results import read_rows, read_scores, scores_path
 from robode.tasks.measure import Measure, measure_named
 
 Row = dict[str, Any]

@@ -20,12 +20,12 @@ from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.suite import Known, Progress, evaluate_suite, plan, refusals, sample_grid
+from robode.files import write_whole
 from robode.network import Network
 from robode.quantities.quantity import Quantity
-from robode.report.style import write_whole
 from robode.runs.code import canonical, measuring_codes
-from robode.runs.environment import git_state
-from robode.runs.records import append_numbers, read_numbers
+from robode.runs.origin import git_state
+from robode.runs.results import append_numbers, read_numbers
 from robode.runs.run import Run
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task

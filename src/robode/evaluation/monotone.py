@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from robode.runs.records import IDENTITY
-from robode.runs.store import Store
+from robode.runs.results import IDENTITY, Store
 from robode.tasks.measure import mean_score
 from robode.tasks.task import Task
 

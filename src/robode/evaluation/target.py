@@ -18,9 +18,9 @@ from robode import __version__
 from robode.config.instantiate import TRUST, to_plain
 from robode.data.batches import in_units
 from robode.data.module import DataModule
-from robode.errors import BadInput, JobFailed
+from robode.errors import BadInput
 from robode.evaluation.measure import weights_digest
-from robode.files import write_json
+from robode.files import make_folder, write_json
 from robode.foreign import blamed
 from robode.network import Network, build_network
 from robode.runs.origin import check_code, check_data
@@ -50,10 +50,7 @@ class Subject:
     def make_folder(self) -> None:
         """A run has one; a module gets outputs/modules/<name>-<digest>/. Raises `JobFailed` if the disk refuses."""
         if self.about:
-            try:
-                self.run.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise JobFailed(f"cannot write {error.filename or self.run.folder}: {error.strerror}") from error
+            make_folder(self.run.folder)
             write_json(self.run.folder / "module.json", self.about)
 
 

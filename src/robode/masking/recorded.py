@@ -14,9 +14,9 @@ from torch import Tensor
 from robode.attacks.balls import INSIDE, NORMS
 from robode.masking.file import Key, key_of
 from robode.masking.rows import SAME_EPS, Attacked
-from robode.runs import records
+from robode.runs import results
 from robode.runs.code import network_of
-from robode.runs.scores import read_scores, scores_path
+from robode.runs.results import read_scores, scores_path
 
 Row = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Recorded:
     @classmethod
     def of(cls, folder: Path, like: Row) -> Recorded:
         """Those in a folder that agree with a row in weights, split and n, and in the code that ran the network."""
-        frame = records.read_rows(folder / "results.csv")
+        frame = results.read_rows(folder / "results.csv")
         same = [frame[name] == like[name] for name in ("weights", "split", "n")]
         same.append(frame["code"].map(network_of) == network_of(like["code"]))
         agreeing: Any = frame[np.logical_and.reduce(same)].to_dict("records")

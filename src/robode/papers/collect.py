@@ -17,9 +17,8 @@ from robode.files import read_json
 from robode.masking.file import key_of, suspicions
 from robode.papers.plan import Job
 from robode.papers.spec import Column, Item
-from robode.runs import records
-from robode.runs.code import Today, canonical, measuring_codes
-from robode.runs.environment import FILE
+from robode.runs import results
+from robode.runs.code import RECORD, Today, canonical, measuring_codes
 from robode.runs.identity import config_hash, run_id
 from robode.runs.origin import ANY, OTHER_CODE, SAME, data_of
 from robode.runs.run import OUTPUTS, Run
@@ -139,7 +138,7 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
         if run is None or not run.trained:
             continue
         _check_data(job, run, digests)
-        known = newest(shelf.counting(job, records.read_numbers(run.folder / "numbers.csv", today)), measured)
+        known = newest(shelf.counting(job, results.read_numbers(run.folder / "numbers.csv", today)), measured)
         doubts = suspicions(run.folder)
         for name, found in _scores(item, measured, job).items():
             copies: Any = found.to_dict("records")
@@ -165,12 +164,12 @@ def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Co
 
 
 def _rows(shelf: Shelf, job: Job, run: Run) -> pd.DataFrame:
-    return shelf.counting(job, records.read_rows(run.folder / "results.csv"))
+    return shelf.counting(job, results.read_rows(run.folder / "results.csv"))
 
 
 def _facts(run: Run, job: Job, measured: pd.DataFrame) -> dict[str, Any]:
     """What is said of a run in one line."""
-    environment, status = read_json(run.folder / FILE), run.status()
+    environment, status = read_json(run.folder / RECORD), run.status()
     facts = {name: measured[name].iloc[-1] for name in ("params", "flow_ode", "flow_discrete") if len(measured)}
     return facts | {
         "run": run.id,
@@ -191,7 +190,7 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Tod
     names = set(found["checkpoint"])
     of_one = found[found["checkpoint"].isin(["best" if "best" in names else "last", ""])]
     if measured is None:
-        return records.newest(of_one, today)
+        return results.newest(of_one, today)
     weights = {*measured["weights"], ""} if len(measured) else set(of_one["weights"])
     return of_one[of_one["weights"].isin(weights)]
 

@@ -13,8 +13,8 @@ from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
 from robode.papers.collect import Shelf, newest
 from robode.papers.selection import Selection
-from robode.runs import records
-from robode.runs.environment import FILE
+from robode.runs import results
+from robode.runs.code import RECORD
 from robode.runs.origin import ANY, SAME
 from robode.runs.run import Run
 
@@ -52,12 +52,12 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
     from robode.masking.recorded import judgeable
 
     source = build(config["data"]["source"])
-    digest = str(read_json(run.folder / FILE).get("data_digest"))
-    rows = newest(records.read_rows(run.folder / "results.csv"))
+    digest = str(read_json(run.folder / RECORD).get("data_digest"))
+    rows = newest(results.read_rows(run.folder / "results.csv"))
     weights = rows["weights"].iloc[-1] if len(rows) else ""
     any_code = {"code": ""} if code == ANY else {}
     lines: Any = rows.to_dict("records")
-    known = {records.identity(row | any_code) for row in lines}
+    known = {results.identity(row | any_code) for row in lines}
     judged = keyed(read_part(run.folder, "verdicts"))
     missing = 0
     for each in ({"split": "test"}, *map(to_plain, asked)):
@@ -66,7 +66,7 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
         data = part_digest(digest, each.get("limit"), source)
         wanted = measurement.planned(data)
-        measured = [same | row for row in wanted if records.identity(same | row | any_code) in known]
+        measured = [same | row for row in wanted if results.identity(same | row | any_code) in known]
         missing += len(wanted) - len(measured)
         if each.get("verdicts", 1):
             missing += sum(key_of(row) not in judged for row in measured if judgeable(run.folder, row))

@@ -16,7 +16,8 @@ from robode.papers.plan import Job
 from robode.papers.published import FACTS
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
-from robode.runs import environment
+from robode.runs import origin
+from robode.runs.code import RECORD
 from robode.runs.identity import training_config
 
 # A picture on its way into a report: name of its file, matplotlib's figure or a PNG, title, caption.
@@ -38,7 +39,7 @@ def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, fol
         "about_variant": selection.about_variant,
         "label": selection.label,
         "words": list(selection.words),
-        "command": shlex.join(environment.relative_argv(selection.command)),
+        "command": shlex.join(origin.relative_argv(selection.command)),
         "configs": {job.row.name: _config(job) for job in reversed(jobs)},
         **_made_by(map(Path, collected.runs["folder"].dropna())),
     }
@@ -74,7 +75,7 @@ def _made_by(folders: Iterable[Path]) -> dict[str, Any]:
     commits: dict[str, None] = {}
     versions: dict[str, dict[str, None]] = {}
     for folder in folders:
-        record = read_json(folder / environment.FILE)
+        record = read_json(folder / RECORD)
         if record.get("commit"):
             commits[record["commit"] + "-dirty" * bool(record.get("dirty"))] = None
         machine = {key: record.get(key) for key in ("platform", "device", "threads")}

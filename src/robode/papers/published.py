@@ -12,7 +12,7 @@ from robode.errors import BadInput
 from robode.files import read_json
 from robode.papers.collect import LATER, NUMBERS, ROWS, RUNS, Collected, combine
 from robode.papers.spec import Item
-from robode.runs.records import renamed
+from robode.runs.results import renamed
 from robode.runs.run import OUTPUTS
 
 FACTS = "report.json"

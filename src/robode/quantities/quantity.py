@@ -18,10 +18,10 @@ from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.copies import device_of
+from robode.files import write_whole
 from robode.heads import matrix_of
 from robode.network import Network
-from robode.report.style import write_whole
-from robode.runs import records
+from robode.runs import results
 from robode.tasks.classification import Classification
 
 
@@ -52,7 +52,7 @@ class Quantity(ABC):
 
     def known(self, folder: Path, weights: str) -> bool:
         """Whether the run's folder has it already for the network with this digest."""
-        numbers = records.read_numbers(folder / "numbers.csv")
+        numbers = results.read_numbers(folder / "numbers.csv")
         return self.in_numbers() <= set(numbers[numbers["weights"] == weights]["quantity"])
 
     def in_numbers(self) -> set[str]:
@@ -61,7 +61,7 @@ class Quantity(ABC):
 
     @abstractmethod
     def measure(self, network: Any, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        """Rows with quantity, value, kind (one of records.NUMBER_KINDS), maybe low and high, of a network that suits.
+        """Rows with quantity, value, kind (one of results.NUMBER_KINDS), maybe low and high, of a network that suits.
 
         Raises:
             BadInput: a network, or files in the run's folder, that it cannot speak of.

@@ -12,8 +12,8 @@ from robode.files import read_json
 from robode.network import Network
 from robode.papers.figures.settling import SETTLED, gamma_of, last_change
 from robode.quantities.quantity import Quantity, row
-from robode.runs import records
-from robode.runs.environment import FILE
+from robode.runs.code import RECORD
+from robode.runs.table import BSM_NORMS, METRICS
 
 
 class BSMExtremes(Quantity):
@@ -29,7 +29,7 @@ class BSMExtremes(Quantity):
     )  # fmt: skip
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        bsm = records.read_bsm(folder / "bsm.csv")
+        bsm = BSM_NORMS.read(folder / "bsm.csv")
         if bsm.empty:
             raise BadInput(f"suite=bsm_extremes: {folder}/bsm.csv has no rows; train with callbacks=default")
         mean, median = bsm["bsm_norm_of_mean"], bsm["bsm_median"]
@@ -50,7 +50,7 @@ class GammaSettles(Quantity):
     gives = ("gamma_change", "gamma_settled", "gamma_failures")
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        metrics = records.read_metrics(folder / "metrics.csv")
+        metrics = METRICS.read(folder / "metrics.csv")
         gamma, epsilon = gamma_of(metrics), metrics[metrics["name"] == "flow/epsilon"]
         if gamma.empty:
             raise BadInput(f"suite=gamma_settles: {folder}/metrics.csv has no flow/gamma; expected model=chnode")
@@ -72,9 +72,9 @@ class TrainingCost(Quantity):
     gives = ("training_minutes",)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        record = read_json(folder / FILE)
+        record = read_json(folder / RECORD)
         sessions = [record, *record.get("earlier", {}).values()]
         seconds = [each["wall_seconds"] for each in sessions if isinstance(each.get("wall_seconds"), int | float)]
         if not seconds:
-            raise BadInput(f"suite=training_cost: {folder / FILE} says nothing of wall time")
+            raise BadInput(f"suite=training_cost: {folder / RECORD} says nothing of wall time")
         return [row("training_minutes", sum(seconds) / 60)]

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from robode.errors import JobFailed
 from robode.report import attack_curve, figures, noise_curve, pictures, tables
 from robode.report.style import save
-from robode.runs import records
+from robode.runs import results
+from robode.runs.table import BSM_NORMS, METRICS
 from robode.tasks.measure import CLASSIFICATION, Measure
 
 log = logging.getLogger(__name__)
@@ -46,35 +47,35 @@ def _measure(folder: Path) -> Measure:
     """Of the task that the run is about; classification's where nothing was measured, or the file is damaged."""
     for name in ("results.csv", "robustness_sweep.csv"):
         with suppress(JobFailed, ValueError):
-            if len(rows := records.read_rows(folder / name)):
+            if len(rows := results.read_rows(folder / name)):
                 return tables.measure_of(rows)
     return CLASSIFICATION
 
 
 def _training_curves(path: Path) -> Figure | None:
-    figure = figures.training_curves(records.read_metrics(path), _measure(path.parent))
+    figure = figures.training_curves(METRICS.read(path), _measure(path.parent))
     return figure if figure.axes else None
 
 
 def _score_against_noise(path: Path) -> Figure | None:
-    rows = records.current(path)
+    rows = results.current(path)
     rows = rows[~rows["norm"].isin(list(attack_curve.NORMS))]  # they have a figure of their own
     noisy = ~rows["perturbation"].isin(("clean", "clip_only"))
-    return noise_curve.score_against_noise(records.summarise(rows)) if noisy.any() else None
+    return noise_curve.score_against_noise(results.summarise(rows)) if noisy.any() else None
 
 
 def _score_against_attacks(path: Path) -> Figure | None:
-    rows = records.current(path)
-    return attack_curve.score_against_attacks(records.summarise(rows))
+    rows = results.current(path)
+    return attack_curve.score_against_attacks(results.summarise(rows))
 
 
 def _score_by_epoch(path: Path) -> Figure | None:
-    rows = records.current(path)
-    return noise_curve.score_by_epoch(records.summarise(rows)) if len(rows) else None
+    rows = results.current(path)
+    return noise_curve.score_by_epoch(results.summarise(rows)) if len(rows) else None
 
 
 def _bsm_norms(path: Path) -> Figure | None:
-    bsm = records.read_bsm(path)
+    bsm = BSM_NORMS.read(path)
     return figures.bsm_norms(bsm) if len(bsm) else None
 
 

@@ -41,7 +41,7 @@ INACTIVE_HCGAMMA = 3.0  # exp(−3) ≈ 0.05: beyond it the Hamiltonian part no 
 def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) -> Figure:
     """Loss, score, damping, certified bounds and hcγ over epochs, one panel for each that was logged.
 
-    metrics: METRIC_COLUMNS; measure: of the task. The x axis counts completed epochs (`epoch` counts from 0).
+    metrics: METRICS.columns; measure: of the task. The x axis counts completed epochs (`epoch` counts from 0).
     """
     metrics = metrics[np.isfinite(metrics["value"])]
     metrics = metrics.assign(x=_completed_epochs(metrics), last=metrics["name"].str.rsplit("/").str[-1])
@@ -123,7 +123,7 @@ def _curve(ax: Axes, rows: pd.DataFrame, label: str, color: str, line: str) -> N
 def bsm_norms(bsm: pd.DataFrame, most_layers: int = 6) -> Figure:
     """Norms ‖∂y_N/∂y_(j−1)‖ and ‖∂y_j/∂y_(j−1)‖ of each layer j = 1 … N over optimiser steps.
 
-    bsm: BSM_COLUMNS; of a deep network `most_layers` layers are shown, evenly spaced.
+    bsm: BSM.columns; of a deep network `most_layers` layers are shown, evenly spaced.
     Solid: median over samples; dashed: largest sample; dotted: norm of the mean Jacobian.
     """
     layers = sorted(bsm["layer"].unique())

@@ -8,7 +8,8 @@ from typing import Any
 
 import jinja2
 
-from robode.report.style import DOTS_PER_INCH, write_text
+from robode.files import write_text
+from robode.report.style import DOTS_PER_INCH
 
 # /home/name/outputs/x and C:\\name\\x, but not the slashes of a URL, of km/h or of a relative path
 _ABSOLUTE = re.compile(r"(?<![\w.~:/\\…])(?:[A-Za-z]:[/\\]|/)(?:[\w.@+~-]+[/\\])+([\w.@+-]*)")

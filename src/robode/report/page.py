@@ -16,9 +16,10 @@ from robode.errors import BadInput, JobFailed
 from robode.report import tables
 from robode.report.html import picture, write_html
 from robode.report.masking_section import masking_section
-from robode.runs import records
+from robode.runs import results
 from robode.runs.origin import ANY, OTHER_CODE, check_code
 from robode.runs.run import Run
+from robode.runs.table import METRICS
 from robode.tasks.measure import Measure
 
 # stem of a figure → its title and what to read off it; the page keeps this order. {score}: what the task calls its
@@ -85,7 +86,7 @@ def write_page(folder: Path | str) -> Path:
     status = _mapping(folder / "status.json", json.loads, warnings)
     environment = _mapping(folder / "environment.json", json.loads, warnings)
     summary = _frame(folder / "results.csv", _newest_summary, warnings)
-    metrics = _frame(folder / "metrics.csv", records.read_metrics, warnings)
+    metrics = _frame(folder / "metrics.csv", METRICS.read, warnings)
     facts = _facts(config, summary)
     evaluation = _evaluation(summary, facts.pop("protocol", ""))
     measure = tables.measure_of(evaluation if len(evaluation) else summary)
@@ -146,7 +147,7 @@ def _mapping(path: Path, parse: Callable[[str], Any], warnings: list[str]) -> di
 
 
 def _newest_summary(path: Path) -> pd.DataFrame:
-    return records.summarise(records.current(path))
+    return results.summarise(results.current(path))
 
 
 def _frame(path: Path, read: Callable[[Path], pd.DataFrame], warnings: list[str]) -> pd.DataFrame:

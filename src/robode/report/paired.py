@@ -13,7 +13,7 @@ import pandas as pd
 
 from robode.errors import JobFailed
 from robode.report.statistics import paired_test
-from robode.runs.scores import read_scores, scores_path
+from robode.runs.results import read_scores, scores_path
 from robode.tasks.measure import measure_named
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
 from robode.report import tables, tables_text
 from robode.report.cells_figure import paper_and_ours
@@ -17,7 +18,7 @@ from robode.report.html import picture, without_places, write_html
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.run_lines import run_lines, with_places
 from robode.report.runs_page import runs_report
-from robode.report.style import save, write_text, write_whole
+from robode.report.style import save
 from robode.tasks.measure import Measure, measure_named
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def write_report(folder: Path | str, item: Item, collected: Collected, context: 
         JobFailed: the disk refuses.
     """
     folder = Path(folder)
+    make_folder(folder)
     cells = words.with_doubts(compare(item, collected), collected.values)
     table = words.build_table(item, cells, collected.runs, str(context.get("label") or ""))
     warnings = [str(line) for line in context.get("warnings") or ()]
@@ -184,8 +186,8 @@ def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[tuple[str, Any, 
             continue
         else:
             path = folder / f"{stem}.png"
-            content = Path(figure).read_bytes()
-            write_whole(path, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
+            make_folder(folder)
+            write_bytes(path, Path(figure).read_bytes())
         found.append(picture(path, title, caption))
     return found
 

@@ -13,7 +13,7 @@ from robode.config.instantiate import to_plain
 from robode.papers.collect import Collected, Shelf, collect, newest
 from robode.papers.plan import Job
 from robode.papers.spec import About, Column, Item, Row
-from robode.runs import records
+from robode.runs import results
 from robode.runs.code import canonical, recorded
 from robode.runs.identity import config_hash, differences
 from robode.runs.origin import ANY
@@ -91,10 +91,10 @@ def measured_by_other_code(run: Run) -> bool:
     Raises:
         JobFailed: a file of the run is damaged.
     """
-    if (today := records.todays(run.folder)) is None:
+    if (today := results.todays(run.folder)) is None:
         return False
-    rows = newest(records.read_rows(run.folder / "results.csv"), today=today)
-    numbers = newest(records.read_numbers(run.folder / "numbers.csv", today), rows)
+    rows = newest(results.read_rows(run.folder / "results.csv"), today=today)
+    numbers = newest(results.read_numbers(run.folder / "numbers.csv", today), rows)
     return bool(rows["other_code"].any() or numbers["other_code"].any())
 
 
@@ -159,8 +159,8 @@ def _text(value: Any) -> str:
 def _columns(groups: Sequence[Group]) -> dict[str, Column]:
     """One per measurement that some run has: clean first, then as they were measured, levels ascending."""
     runs = _all(groups)
-    tables = [(run, records.todays(run.folder)) for run in runs]
-    rows = pd.concat([newest(records.read_rows(run.folder / "results.csv"), today=today) for run, today in tables])
+    tables = [(run, results.todays(run.folder)) for run in runs]
+    rows = pd.concat([newest(results.read_rows(run.folder / "results.csv"), today=today) for run, today in tables])
     names = ["split", "perturbation", "protocol", "severity"]
     measured = rows[names].assign(protocol=rows["protocol"].where(rows["perturbation"] != "clean", ""))
     place = measured.groupby(names[:3], sort=False).ngroup()
@@ -170,7 +170,7 @@ def _columns(groups: Sequence[Group]) -> dict[str, Column]:
         Column(_name(line, measured), line.split, line.perturbation, line.severity or None, line.protocol or None)
         for line in lines
     ]
-    numbers = pd.concat([records.read_numbers(run.folder / "numbers.csv") for run in runs])
+    numbers = pd.concat([results.read_numbers(run.folder / "numbers.csv") for run in runs])
     columns += [Column(name, quantity=name, unit="") for name in dict.fromkeys(numbers["quantity"])]
     return {column.name: column for column in columns}
 

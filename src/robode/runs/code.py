@@ -192,10 +192,7 @@ def _modules(name: str) -> Iterator[tuple[str, Path]]:
 
 def _file(parts: list[str]) -> Path | None:
     """The file of a module; None for a class in one, and for a package without a file of its own."""
-    try:
-        spec = importlib.util.find_spec(parts[0])
-    except (ImportError, ValueError):
-        return None
+    spec = _spec(parts[0])
     if spec is None:
         return None
     if len(parts) == 1:
@@ -207,6 +204,21 @@ def _file(parts: list[str]) -> Path | None:
         if found := next((each for each in candidates if each.is_file()), None):
             return found
     return None
+
+
+def _spec(package: str) -> importlib.machinery.ModuleSpec | None:
+    """Where a package lies, found without importing it."""
+    try:
+        return importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+
+
+def source_of(package: str) -> Path | None:
+    """A source file of a package, which may have none of its own."""
+    spec = _spec(package)
+    places = spec.submodule_search_locations if spec else None
+    return _file([package]) or next((file for place in places or () for file in Path(place).glob("*.py")), None)
 
 
 @cache

@@ -1,4 +1,5 @@
-"""Whether a run belongs to this code and to these data. Where it does not, nothing is done with it unasked.
+"""Where a run comes from. environment.json says on what it ran, by which code and on which data: enough to repeat it,
+nothing that names the machine. Where code or data are not today's, nothing is done with the run unasked.
 
 Other code may be used all the same (`code=any`): the weights are what they are, and † says so. Other data may not: what
 would be measured is no property of the run.
@@ -6,12 +7,22 @@ would be measured is no property of the run.
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from robode.config.instantiate import to_plain
 from robode.errors import BadInput
-from robode.files import read_json
-from robode.runs.code import RECORD, recorded, training_code
+from robode.files import read_json, write_json
+from robode.runs.code import CODE, RECORD, packages, recorded, source_of, training_code
+from robode.runs.identity import config_hash
 from robode.runs.run import Run
 
 OTHER_CODE = "†"  # beside whatever other code than today's has made
@@ -19,6 +30,8 @@ SAME, ANY = "same", "any"
 CODES = (SAME, ANY)  # what the word `code` may be
 # What a user can do instead of code=any.
 FORCE, START = "force=true trains it again (run=NAME beside it)", "leave resume out to train it anew"
+PACKAGES = ("robode", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "torchdiffeq")
+OF_A_SESSION = ("started", "wall_seconds", "argv", "threads", "device", "commit", "dirty", CODE)
 
 
 def check_code(run: Run, code: str, *ways: str) -> str:
@@ -61,3 +74,99 @@ def check_data(run: Run, digest: str) -> None:
 def data_of(folder: Path) -> str:
     """The digest of the data that a run was trained on; empty where it was not kept."""
     return str(read_json(folder / RECORD).get("data_digest") or "")
+
+
+def threads_of(run: Run) -> int | None:
+    """How many threads the run's last session used; None where it is not known."""
+    threads = read_json(run.folder / RECORD).get("threads")
+    return threads if isinstance(threads, int) else None
+
+
+def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
+    """Write environment.json: versions, commits, threads, device, command, digests. Earlier sessions are kept.
+
+    A session that goes on from the weights of other code makes a run of both, which is nobody's own any more.
+
+    Raises:
+        JobFailed: the disk refuses.
+    """
+    import torch
+
+    path = run.folder / RECORD
+    before = read_json(path)
+    code = training_code(config)
+    if run.of_other_code(config):
+        code = f"{before.get(CODE) or 'unknown'}+{code}"
+    earlier = before.pop("earlier", {})
+    if before:
+        earlier[str(len(earlier) + 1)] = {key: before[key] for key in OF_A_SESSION if key in before}
+    gpu = config["trainer"]["accelerator"] == "gpu"
+    content: dict[str, Any] = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "wall_seconds": None,
+        "argv": relative_argv(sys.argv),
+        **git_state(),
+        **_packages(packages(config)),
+        CODE: code,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "precision": str(config["trainer"]["precision"]),
+        "config_hash": config_hash(config),
+        "data_digest": data_digest,
+    }
+    write_json(path, content | ({"earlier": earlier} if earlier else {}))
+
+
+def finish(run: Run, began: float) -> None:
+    """Write down how long this session has trained. began: time.monotonic() at the start."""
+    path = run.folder / RECORD
+    write_json(path, read_json(path) | {"wall_seconds": round(time.monotonic() - began, 3)})
+
+
+def relative_argv(argv: Sequence[str]) -> list[str]:
+    """The command line with absolute paths made relative to the working folder."""
+    return ["robode", *(_relative(word) for word in argv[1:])]
+
+
+def _relative(word: str) -> str:
+    key, separator, value = word.rpartition("=")
+    return f"{key}{separator}{os.path.relpath(value)}" if os.path.isabs(value) else word
+
+
+@cache
+def git_state(file: Path = Path(__file__)) -> dict[str, Any]:
+    """commit and dirty of the checkout that a source file is tracked in; empty for an installed wheel. A new file that
+    git does not know yet makes a checkout dirty, unless it is ignored."""
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
+        return {"commit": "", "dirty": None}
+    return {
+        "commit": _git(file.parent, "rev-parse", "HEAD") or "",
+        "dirty": bool(_git(file.parent, "status", "--porcelain", "--untracked-files=normal")),
+    }
+
+
+def _packages(names: Sequence[str]) -> dict[str, Any]:
+    """commit and dirty of the packages of others, where git has them: {"packages": …}, or nothing."""
+    states = {name: git_state(file) for name in names if (file := source_of(name))}
+    known = {name: state for name, state in states.items() if state["commit"]}
+    return {"packages": known} if known else {}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # robode itself, run from its source
+            continue
+    return found

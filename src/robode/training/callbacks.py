@@ -14,9 +14,8 @@ from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
 from robode.ode.flow import Constrained, Flow
 from robode.ode.sensitivity import BSM, bsm_norms
-from robode.runs import journal
-from robode.runs.records import BSM_COLUMNS
 from robode.runs.run import Run
+from robode.runs.table import BSM_NORMS
 from robode.training.module import Training, looks
 
 
@@ -117,9 +116,9 @@ class BSMLogger(Callback):
     def add(self, step: int, layers: Iterable[Iterable[float]]) -> None:
         """A row for each layer, in the order of `bsm_columns`. They wait for `write`, which an epoch calls once."""
         for layer, values in enumerate(layers, 1):
-            self._waiting.append(dict(zip(BSM_COLUMNS, (step, layer, *values), strict=True)))
+            self._waiting.append(dict(zip(BSM_NORMS.columns, (step, layer, *values), strict=True)))
 
     def write(self, run: Run) -> None:
         """Append the waiting rows to bsm.csv. Raises `JobFailed`."""
         rows, self._waiting = self._waiting, []
-        journal.append(run.folder / "bsm.csv", BSM_COLUMNS, rows)
+        BSM_NORMS.append(run.folder / "bsm.csv", rows)

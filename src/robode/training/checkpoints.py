@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from robode.errors import BadInput, JobFailed
+from robode.errors import BadInput
+from robode.files import write_whole
 from robode.training.module import Training
 
 PREFIX = "network."
@@ -26,19 +25,14 @@ class WholeFiles(TorchCheckpointIO):
     """Writes beside the target and renames, so that last.ckpt is always whole; reads plain data only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with draft.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, target)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            raise JobFailed(f"cannot write {target}: {str(error).splitlines()[0]}") from error
-        finally:
-            with suppress(OSError):
-                draft.unlink()
+        def write(draft: Path) -> None:
+            try:
+                with draft.open("wb") as file:  # a path would be written into it
+                    torch.save(checkpoint, file)
+            except RuntimeError as error:  # how torch reports a full disk
+                raise OSError(str(error).splitlines()[0]) from error
+
+        write_whole(Path(path), write)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         return read_checkpoint(Path(path))
@@ -126,12 +120,4 @@ class Checkpoints(Checkpoint):
 
 def replace_by_copy(source: Path, target: Path) -> None:
     """Copy, then rename: readers of `target` see the old file or the new one. Raises `JobFailed`."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(source, draft)
-        os.replace(draft, target)
-    except OSError as error:
-        raise JobFailed(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()
+    write_whole(target, lambda draft: shutil.copyfile(source, draft))

@@ -10,14 +10,13 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from robode.runs import journal
-from robode.runs.records import METRIC_COLUMNS
+from robode.runs.table import METRICS
 
 SECONDS_BETWEEN_WRITES = 5.0
 
 
 class MetricsLog(Logger):
-    """metrics.csv in `save_dir`, columns METRIC_COLUMNS. Rows wait in memory for at most five seconds.
+    """metrics.csv in `save_dir`, columns METRICS.columns. Rows wait in memory for at most five seconds.
 
     A replayed step (resumed after an interruption in mid-epoch) is appended again: readers take the last row
     of a (step, name). Raises `JobFailed` if the file cannot be written.
@@ -56,7 +55,7 @@ class MetricsLog(Logger):
     def save(self) -> None:
         rows, self._waiting = self._waiting, []
         self._written = time.monotonic()
-        journal.append(self.path, METRIC_COLUMNS, rows)
+        METRICS.append(self.path, rows)
 
     def finalize(self, status: str) -> None:
         self.save()

@@ -6,7 +6,7 @@ from lightning import Callback, Trainer
 
 from robode.errors import BadInput
 from robode.evaluation.measure import build_measurement
-from robode.runs.records import append_rows, widen
+from robode.runs.results import append_rows
 from robode.training.module import Training
 
 
@@ -36,6 +36,4 @@ class RobustnessSweep(Callback):
             module.run, module.network, split="validation", checkpoint="training", digest=data.digest
         )
         rows = measurement.rows(about, module.network, x, target)
-        path = module.run.folder / "robustness_sweep.csv"
-        widen(path)  # a run that goes on may have been begun by an earlier version
-        append_rows(path, [{**row, "epoch": epoch} for row in rows])
+        append_rows(module.run.folder / "robustness_sweep.csv", [{**row, "epoch": epoch} for row in rows])

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from robode.errors import BadInput, JobFailed
-from robode.runs.environment import threads_of
+from robode.runs.origin import threads_of
 from robode.runs.run import Run
 from robode.training.assembly import assemble
 from robode.training.processes import RESUMED, RUN_DIR

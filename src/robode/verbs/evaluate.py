@@ -30,11 +30,11 @@ from robode.masking.verdicts import Judging, lines
 from robode.report.draw import draw_figures
 from robode.report.page import other_code, write_page
 from robode.report.tables import certificates_line, results_table
-from robode.runs import journal, records
+from robode.runs import lock, results
 from robode.runs.code import network_code
 from robode.runs.origin import OTHER_CODE
+from robode.runs.results import Store
 from robode.runs.run import Run
-from robode.runs.store import Store
 from robode.training.progress import counted
 
 VERDICTS = 200  # samples on which an attacked accuracy is questioned, where nothing else is said
@@ -161,7 +161,7 @@ def _rows(
 def _held(run: Run, console: Console) -> AbstractContextManager[None]:
     """One process at a time measures a run."""
     line = f"waiting for the process that evaluates {run.id}"
-    return journal.held(run.folder / ".evaluation.lock", lambda: console.print(line, highlight=False, soft_wrap=True))
+    return lock.held(run.folder / ".evaluation.lock", lambda: console.print(line, highlight=False, soft_wrap=True))
 
 
 def _say(console: Console, asked: int, missing: int) -> None:
@@ -183,7 +183,7 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
         run (the folder), report (the page), rows, task, score (clean, or None), flow_ode, flow_discrete and
         end_to_end.
     """
-    summary = records.summarise(pd.DataFrame(rows))
+    summary = results.summarise(pd.DataFrame(rows))
     console.print(results_table(summary, title=escape(run.id)))
     bounds = {name: float(rows[0][name]) for name in FLOW}
     if not all(math.isnan(bound) for bound in bounds.values()):  # anyone's module has no flow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from rich.console import Console
 from robode import __version__
 from robode.certificates.radius import constants
 from robode.data.module import DataModule
-from robode.errors import BadInput, JobFailed
+from robode.errors import BadInput
 from robode.evaluation.target import of_run
-from robode.files import read_json, write_json
-from robode.report.style import write_whole
+from robode.files import make_folder, read_json, write_bytes, write_json
 from robode.runs.origin import check_data
 from robode.runs.run import Run
 from robode.verbs.certify import FILE, certificate
@@ -46,14 +44,11 @@ def run_export(cfg: DictConfig) -> dict[str, Any]:
     if all(known.get(name) == content[name] for name in ("weights", "code")):
         content |= {name: known[name] for name in MEASURED if name in known}
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in found.network.state_dict().items()}
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JobFailed(f"cannot write {error.filename or to}: {error.strerror}") from error
+    make_folder(to)
     about = {"robode": __version__, "weights": content["weights"]}
-    write_whole(to / "model.safetensors", lambda path: path.write_bytes(save(tensors, metadata=about)))
+    write_bytes(to / "model.safetensors", save(tensors, metadata=about))
     write_json(to / FILE, content)
-    write_whole(to / "config.yaml", lambda path: shutil.copyfile(found.run.folder / "config.yaml", path))
+    write_bytes(to / "config.yaml", (found.run.folder / "config.yaml").read_bytes())
     for line in filter(None, [found.note, f"exported: {to}"]):
         Console().print(line, highlight=False, soft_wrap=True)
     return {"run": str(found.run.folder), "to": str(to)}

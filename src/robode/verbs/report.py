@@ -17,7 +17,7 @@ from robode.papers.plan import plan
 from robode.papers.publish import Picture, publish, render
 from robode.papers.published import facts, restore
 from robode.papers.selection import REPORTS, select
-from robode.runs import environment
+from robode.runs import origin
 from robode.runs.origin import OTHER_CODE
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
 
@@ -94,5 +94,5 @@ def _of_runs(named: Sequence[str], to: Path | None) -> Path:
         if measured_by_other_code(run):
             print(f"{OTHER_CODE} run {run.id} has measurements that only other code has made")
     name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
-    command = shlex.join(environment.relative_argv(["robode", "report", *named]))
+    command = shlex.join(origin.relative_argv(["robode", "report", *named]))
     return write_runs_report(to or REPORTS / name, folders, {"command": command})

@@ -16,8 +16,8 @@ from robode.data.module import DataModule
 from robode.errors import BadInput, Busy, JobFailed
 from robode.evaluation.measure import Measurement, build_measurement, precision_warnings, warnings_about
 from robode.network import build_network
-from robode.runs import environment, records
-from robode.runs.job import job, turn
+from robode.runs import origin
+from robode.runs.lock import job, turn
 from robode.runs.origin import FORCE, START, check_code, check_data
 from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
@@ -58,7 +58,7 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
     with together(processes(config["trainer"])) as workers:
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
-            parts = assemble(cfg, console, environment.threads_of(run), data)
+            parts = assemble(cfg, console, origin.threads_of(run), data)
             measurement = build_measurement(config, parts.data.facts, **_reduced(config))
             measurement.check(parts.network)
         with turn(run, console, wait):
@@ -129,17 +129,16 @@ def _train(
     if checkpoint:
         load_weights(checkpoint, parts.network)  # says in one line what does not fit
         console.print(f"goes on after epoch {run.status().get('epoch', 0)}", highlight=False)
-    records.widen(run.folder / "robustness_sweep.csv")
     run.save_config(config)
     run.update(trained=False)
-    environment.record(run, config, parts.data.digest)
+    origin.record(run, config, parts.data.digest)
     known = [*measurement.left_out, *precision_warnings(config), *warnings_about(parts.network)]
     _warn(run, known, console)
     workers.start(run, resumed=checkpoint is not None)
     parts.module.run = run
     parts.trainer.loggers = build_loggers(config["logger"], run)
     fit(parts.trainer, parts.module, parts.data, checkpoint)
-    environment.finish(run, began)
+    origin.finish(run, began)
     run.update(trained=True)
 
 

@@ -15,7 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from robode.report.style import BLUE, INK, MUTED, VERMILLION, log_where_decades, shades, styled
-from robode.runs import records
+from robode.runs import results
+from robode.runs.table import BSM_NORMS, METRICS
 
 Picture = tuple[str, Figure, str, str]
 SEEDS = ("-", "--", ":", "-.")
@@ -37,7 +38,7 @@ class Sensitivities:
         found: dict[str, list[Path]] = {}
         for run in runs.itertuples():
             folder = Path(run.folder)
-            if run.status == "done" and len(records.read_bsm(folder / "bsm.csv")):
+            if run.status == "done" and len(BSM_NORMS.read(folder / "bsm.csv")):
                 found.setdefault(f"{run.group} {run.label}".strip(), []).append(folder)
         return [_picture(found, self.printed)] if found else []
 
@@ -49,7 +50,7 @@ def _picture(found: Mapping[str, list[Path]], printed: Mapping[str, float]) -> P
         figure = Figure(figsize=(10.2, 2.75 * len(found) + 0.65), layout="constrained")
         axes = figure.subplots(len(found), 3, squeeze=False)
         for (mean, sample, accuracy), (name, folders) in zip(axes, found.items(), strict=True):
-            logs = [records.read_bsm(folder / "bsm.csv") for folder in folders]
+            logs = [BSM_NORMS.read(folder / "bsm.csv") for folder in folders]
             _norm_of_mean(mean, logs, printed)
             _per_sample(sample, logs)
             _accuracy(accuracy, folders, printed)
@@ -103,11 +104,11 @@ def _axes(ax: Axes, values: np.ndarray) -> None:
 
 def _accuracy(ax: Axes, folders: list[Path], printed: Mapping[str, float]) -> None:
     for number, folder in enumerate(folders):
-        metrics = records.read_metrics(folder / "metrics.csv")
+        metrics = METRICS.read(folder / "metrics.csv")
         rows = metrics[metrics["name"] == "train/accuracy"].groupby("epoch")["value"].last()
         ax.plot(rows.index.to_numpy(float) + 1, rows, SEEDS[number % len(SEEDS)], color=INK, linewidth=1.0)
-        results = records.read_rows(folder / "results.csv")
-        clean = results[(results["split"] == "test") & (results["perturbation"] == "clean")]
+        measured = results.read_rows(folder / "results.csv")
+        clean = measured[(measured["split"] == "test") & (measured["perturbation"] == "clean")]
         if len(clean) and len(rows):
             ax.plot(rows.index.max() + 1, clean["score"].iloc[-1], "o", mfc="white", color=INK, markersize=5)
     ax.axhline(printed["train"], color=VERMILLION, linestyle="--", linewidth=1.1)

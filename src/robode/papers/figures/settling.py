@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robode.report.style import VERMILLION, log_where_decades, panels, shades, styled
-from robode.runs import records
+from robode.runs.table import METRICS
 
 Picture = tuple[str, Figure, str, str]
 SETTLED = 0.01
@@ -19,7 +19,7 @@ SETTLED = 0.01
 
 
 def gamma_of(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows of metrics.csv (records.METRIC_COLUMNS) about gamma, by step."""
+    """The rows of metrics.csv (METRICS.columns) about gamma, by step."""
     return metrics[metrics["name"] == "flow/gamma"].sort_values("step", kind="stable")
 
 
@@ -45,7 +45,7 @@ class Settling:
         runs = collected.runs[collected.runs["folder"].notna()]
         found: dict[str, list[tuple[int, pd.DataFrame]]] = {}
         for run in runs.sort_values(["row", "seed"]).itertuples():
-            gamma = gamma_of(records.read_metrics(Path(run.folder) / "metrics.csv"))
+            gamma = gamma_of(METRICS.read(Path(run.folder) / "metrics.csv"))
             if len(gamma) and run.status == "done":
                 found.setdefault(f"{run.group} {run.label}".strip(), []).append((int(run.seed), gamma))
         failed = int((runs["status"] == "failed").sum())

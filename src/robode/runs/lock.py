@@ -1,7 +1,8 @@
-"""One process at a time in a run folder, with a heartbeat while it works and an honest status.json whatever happens.
+"""One process at a time: in a run's folder while it trains, with a heartbeat and an honest status.json, and wherever
+else two could meet.
 
-On one machine the kernel's lock on `.lock` decides: it is given back when its process ends, however it ends. Where
-another machine sees the same folder the lock may not reach it, so there the heartbeat decides.
+On one machine the kernel's lock on a file decides (`filelock`): it is given back when its process ends, however it
+ends. Where another machine sees the same folder the lock may not reach it, so there a training's heartbeat decides.
 """
 
 from __future__ import annotations
@@ -10,23 +11,48 @@ import _thread
 import hashlib
 import os
 import platform
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from robode.errors import Busy, JobFailed
+from robode.files import make_folder
 from robode.runs.run import SILENCE, Run
 
-if sys.platform != "win32":
-    import fcntl
+BEAT, POLL = 5.0, 0.2  # seconds between heartbeats, and between looks at a lock that another process holds
 
-BEAT, POLL = 5.0, 0.5  # seconds between heartbeats, and between looks at a lock that another process holds
+
+@contextmanager
+def held(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the lock that the file at path stands for. waiting: called before each further look at a lock that another
+    process holds; it may raise, where this one has no time.
+
+    Raises:
+        JobFailed: the file cannot be made.
+    """
+    lock = FileLock(path)
+    while not _taken(lock):
+        waiting()
+        time.sleep(POLL)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _taken(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except OSError as error:
+        raise JobFailed(f"cannot write {lock.lock_file}: {error.strerror or error}") from error
+    return True
 
 
 @contextmanager
@@ -37,40 +63,28 @@ def turn(run: Run, console: Console, wait: bool = True) -> Iterator[None]:
         Busy: another process has the run, and `wait` is false.
         JobFailed: the folder cannot be written.
     """
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        file = (run.folder / ".lock").open("w")
-    except OSError as error:
-        raise JobFailed(f"cannot write {error.filename or run.folder}: {error.strerror}") from error
-    with file:
-        _acquire(run, file, console, wait)
+    make_folder(run.folder)
+    with ExitStack() as stack:
+        with console.status("") as shown:
+
+            def waiting() -> None:
+                if not wait:
+                    raise Busy(f"run {run.id} is being trained by another process; wait for it or stop it")
+                shown.update(f"waiting for the process that trains {run.id} (epoch {run.status().get('epoch', 0)})")
+
+            stack.enter_context(held(run.folder / ".lock", waiting))
+            watch = Watch()
+            while not watch.silent(run):
+                waiting()
+                time.sleep(POLL)
         yield
-
-
-def _acquire(run: Run, file: IO[str], console: Console, wait: bool) -> None:
-    watch = Watch()
-    with console.status("") as shown:
-        while not (_lock(file) and watch.silent(run)):
-            if not wait:
-                raise Busy(f"run {run.id} is being trained by another process; wait for it or stop it")
-            shown.update(f"waiting for the process that trains {run.id} (epoch {run.status().get('epoch', 0)})")
-            time.sleep(POLL)
-
-
-def _lock(file: IO[str]) -> bool:
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 class Watch:
     """Tells whether a run that another machine worked on has fallen silent, by this machine's clock."""
 
     def __init__(self) -> None:
-        self.seen: Any = None
+        self.seen: float | None = None
         self.since = time.monotonic()
 
     def silent(self, run: Run) -> bool:
@@ -80,7 +94,7 @@ class Watch:
             return True
         if status.get("heartbeat") != self.seen:
             self.seen, self.since = status.get("heartbeat"), time.monotonic()
-            stale = time.time() - float(self.seen or 0.0)
+            stale = time.time() - (self.seen or 0.0)
             return stale > 10 * SILENCE  # far beyond what two clocks may differ by
         return time.monotonic() - self.since > SILENCE
 

@@ -1,0 +1,201 @@
+"""Append-only CSV tables that survive a kill in mid-write, and the two logs of a training.
+
+One row is one line, so a file cut at any byte has at most one torn line and it is the last one. Readers ignore that
+line and the next append removes it. Values must not contain line breaks.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robode.errors import JobFailed
+from robode.files import make_folder, write_text
+from robode.runs.lock import held
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a file holds.
+
+    columns: name -> str, int or float, what its cells are. key: rows that agree in these are one, the last counts;
+    order: what they are sorted by, where that is not the order of the file. added: columns that files of earlier
+    versions lack; renamed: a table of texts of an earlier version -> the same with today's columns.
+    """
+
+    columns: Mapping[str, type]
+    key: tuple[str, ...]
+    order: tuple[str, ...] = ()
+    added: frozenset[str] = frozenset()
+    renamed: Callable[[pd.DataFrame], pd.DataFrame] = lambda old: old
+
+    def append(self, path: Path | str, rows: Iterable[Row]) -> None:
+        """Append rows to the CSV file at path, whoever else does; a new file gets its header first, one of an earlier
+        version today's columns.
+
+        A call that fails leaves the file as it found it (less a torn last line); a call that is killed leaves some of
+        its rows complete. Missing keys and None become empty cells.
+
+        Raises:
+            ValueError: a row has a key that is no column, or a value has a line break in it.
+            JobFailed: the file cannot be written (disk, permissions) or has other columns.
+        """
+        path, body = Path(path), self._lines(rows)
+        if not body:
+            return
+        make_folder(path.parent)
+        with _alone(path):
+            start = self._prepared(path)
+            _write(path, start, (body if start else self._header + body).encode())
+
+    def prepare(self, path: Path | str) -> None:
+        """Refuse early what `append` would refuse, and give a file of an earlier version today's columns.
+
+        Raises:
+            JobFailed: the file cannot be read or written, or has other columns.
+        """
+        if Path(path).is_file():
+            with _alone(Path(path)):
+                self._prepared(Path(path))
+
+    def read(self, path: Path | str) -> pd.DataFrame:
+        """Every complete row, the last of each key. str: "" = not given; int: Int64; float: NaN = not given. Columns
+        that the file lacks are empty, further ones stay texts; no file: an empty frame.
+
+        Raises:
+            JobFailed: the file exists but cannot be read or parsed.
+        """
+        frame = self.renamed(texts(Path(path))).copy()
+        for name, kind in self.columns.items():
+            if name not in frame:
+                frame[name] = pd.Series("", index=frame.index, dtype=str)
+            if kind is not str:
+                numbers = pd.to_numeric(frame[name], errors="coerce")
+                frame[name] = numbers.astype(float) if kind is float else numbers.round().astype("Int64")
+        frame = frame.drop_duplicates(list(self.key), keep="last", ignore_index=True)
+        return frame.sort_values(list(self.order), kind="stable", ignore_index=True) if self.order else frame
+
+    @property
+    def _header(self) -> str:
+        return ",".join(self.columns) + "\n"
+
+    def _lines(self, rows: Iterable[Row]) -> str:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(self.columns), restval="", lineterminator="\n")
+        for row in rows:
+            for name, value in row.items():
+                if isinstance(value, str) and ("\n" in value or "\r" in value):
+                    raise ValueError(f"column {name!r} must be one line, got {value!r}")
+            writer.writerow(row)
+        return text.getvalue()
+
+    def _prepared(self, path: Path) -> int:
+        """The length of the file without a torn last line (0: no header, a torn one included)."""
+        if (have := header(path)) and have != list(self.columns):
+            old = self.renamed(texts(path))
+            if list(old) != [name for name in self.columns if name in old or name not in self.added]:
+                raise JobFailed(f"{path} has other columns than this version of robode writes; move it away first")
+            write_text(path, self._header + self._lines(records(old)))
+        return _end_of_last_line(path)
+
+
+METRICS = Table({"epoch": int, "step": int, "name": str, "value": float}, key=("step", "name"), order=("step",))
+"""metrics.csv: what was logged in a training."""
+BSM_NORMS = Table(
+    {"step": int, "layer": int}
+    | dict.fromkeys(("bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max"), float),
+    key=("step", "layer"),
+    order=("step", "layer"),
+)
+"""bsm.csv: norms of the backward sensitivity matrices, by layer."""
+
+
+def header(path: Path) -> list[str]:
+    """The columns of a file; none where there is no file, or the header was torn.
+
+    Raises:
+        JobFailed: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise JobFailed(f"cannot read {path}: {error.strerror or error}") from error
+    return line.decode(errors="replace").rstrip("\n").split(",") if line.endswith(b"\n") else []
+
+
+def texts(path: Path) -> pd.DataFrame:
+    """Every complete row of a file as text (empty cells are ""); no file or no header: an empty frame.
+
+    Raises:
+        JobFailed: the file exists but cannot be read or parsed.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return pd.DataFrame()
+    except OSError as error:
+        raise JobFailed(f"cannot read {path}: {error.strerror or error}") from error
+    complete = content[: content.rfind(b"\n") + 1]
+    if not complete.strip():
+        return pd.DataFrame()
+    try:
+        return pd.read_csv(io.BytesIO(complete), dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' parser errors and bad UTF-8 are both ValueErrors
+        raise JobFailed(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """A dictionary for each row."""
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+def _alone(path: Path) -> AbstractContextManager[None]:
+    """Several jobs may share a file."""
+    return held(path.with_name(f".{path.name}.lock"))
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Position after the last line break; 0 if there is none, or no file."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - 1, 0))
+            if file.read() in (b"", b"\n"):
+                return end
+            file.seek(0)  # torn: rare, so that reading all of a long file does no harm
+            return file.read().rfind(b"\n") + 1
+    except FileNotFoundError:
+        return 0
+
+
+def _write(path: Path, start: int, content: bytes) -> None:
+    """Everything from start on and onto the disk, or nothing. Raises `JobFailed` if the disk refuses."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.ftruncate(descriptor, start)
+            os.lseek(descriptor, start, os.SEEK_SET)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, start)
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise JobFailed(f"cannot write {path}: {error.strerror or error}") from error
