@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +9,13 @@ import yaml
 from matplotlib.patches import Circle
 
 from robode.config.instantiate import build
-from robode.papers.collect import RUNS, VALUES
 from robode.papers.figures.fig1 import Regions
 from robode.papers.figures.fig2 import Corrupted
 from robode.papers.figures.fig3 import Sensitivities
 from robode.papers.figures.settling import Settling
 from robode.papers.figures.tradeoff import Tradeoff
-from robode.papers.reading import load
+from robode.papers.spec import load
+from robode.report.values import RUNS, VALUES, Collected
 from robode.runs import journal
 from robode.runs.records import BSM_COLUMNS, METRIC_COLUMNS
 
@@ -28,9 +26,10 @@ def collected(runs=(), values=(), numbers=()):
     """What `paper.collect` gives; runs are done."""
     lines = [{"row": row, "label": label, "group": "", "seed": seed, "folder": str(folder), "status": "done"}
              for row, label, seed, folder in runs]  # fmt: skip
-    return SimpleNamespace(
+    return Collected(
         runs=pd.DataFrame(lines, columns=list(RUNS)),
         values=pd.DataFrame(list(values), columns=list(VALUES)),
+        rows=pd.DataFrame(),
         numbers=pd.DataFrame(list(numbers), columns=["row", "label", "seed", "quantity", "kind", "value"]),
     )
 

@@ -8,9 +8,9 @@ import yaml
 
 from robode.config.listing import options
 from robode.errors import BadInput
-from robode.papers.reading import find_item, items, load, read
 from robode.papers.selection import REPORTS, select
-from robode.papers.spec import Column
+from robode.papers.spec import find_item, items, load, read
+from robode.report.layout import Column
 
 # Table I, typed from the paper anew: N, network, then train, test, N(0, .05), N(0, .2), s&p .05, s&p .2
 PRINTED = """
@@ -103,7 +103,7 @@ items:
 
 def test_what_a_file_says_is_what_an_item_knows() -> None:
     item = read("p", yaml.safe_load(GOOD)).items["one"]
-    assert (item.paper.name, item.variants, list(item.sizes)) == ("p", {"a": "x/a", "b": "x/b"}, ["full", "small"])
+    assert (item.paper.name, item.experiment, list(item.sizes)) == ("p", {"a": "x/a", "b": "x/b"}, ["full", "small"])
     assert [row.seeds for row in item.rows] == [(1, 2), (1, 2, 3)]
     assert [row.name for row in item.rows] == ["N = 4 A", "B"]
     assert (item.sizes["small"].seeds, item.evaluations) == ((7, 5), (("suite=noise",),))

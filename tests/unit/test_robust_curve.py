@@ -9,7 +9,7 @@ from matplotlib.collections import PolyCollection
 from robode.config.instantiate import build
 from robode.errors import BadInput
 from robode.papers.figures.robust_curve import ATTACKS, RobustCurve, shares
-from robode.papers.reading import items
+from robode.papers.spec import items
 from robode.report.statistics import estimate
 from robode.report.style import PALETTE, save
 from robode.tasks.measure import CLASSIFICATION

@@ -13,8 +13,8 @@ import yaml
 
 from robode.errors import JobFailed
 from robode.report import tables
-from robode.report.html import picture, write_html
 from robode.report.masking_section import masking_section
+from robode.report.style import picture, write_html
 from robode.runs import records
 from robode.tasks.measure import Measure
 

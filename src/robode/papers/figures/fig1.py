@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch, Polygon
 
+from robode.report.layout import Picture
 from robode.report.style import BLUE, GREEN, INK, MARKERS, MUTED, PALETTE, PURPLE, VERMILLION, styled
+from robode.report.values import Collected, read_arrays
 
-Picture = tuple[str, Figure, str, str]
 CLASSES = (BLUE, VERMILLION, GREEN, PURPLE)
 YELLOW = "#F0D060"
 Arrays = Mapping[str, np.ndarray]
@@ -32,27 +32,17 @@ class Regions:
     def __init__(self, seed: int = 1, printed: Mapping[str, float] | None = None):
         self.seed, self.printed = seed, dict(printed or {})
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """The figures that the files allow: (stem, figure, title, caption)."""
-        runs = collected.runs[collected.runs["folder"].notna()]
-        chosen = [(run.label, arrays(Path(run.folder))) for run in runs[runs["seed"] == self.seed].itertuples()]
-        found = [(label, both[0], both[1]) for label, both in chosen if both]
+    def draw(self, collected: Collected) -> list[Picture]:
+        """The figures that the files allow."""
+        found = []
+        for run in (run for run in collected.folders() if run.seed == self.seed):
+            field, balls = (read_arrays(run.folder / name) for name in ("field_2d.npz", "eps_r.npz"))
+            if field and balls:
+                found.append((run.label, field, balls))
         pictures = [regions(found, self.printed, self.seed)] if found else []
         numbers = collected.numbers
         numbers = numbers[numbers["quantity"] == "eps_r"].drop_duplicates(["row", "seed", "kind"], keep="last")
         return pictures + ([over_seeds(numbers, self.printed)] if len(numbers) else [])
-
-
-def arrays(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
-    """What field_2d.npz and eps_r.npz of a run hold; None where one is missing."""
-    paths = (folder / "field_2d.npz", folder / "eps_r.npz")
-    if not all(path.is_file() for path in paths):
-        return None
-    contents = []
-    for path in paths:
-        with np.load(path, allow_pickle=False) as file:
-            contents.append(dict(file))
-    return contents[0], contents[1]
 
 
 def regions(found: Sequence[tuple[str, Arrays, Arrays]], printed: Mapping[str, float], seed: int) -> Picture:
@@ -73,7 +63,7 @@ def regions(found: Sequence[tuple[str, Arrays, Arrays]], printed: Mapping[str, f
         f"points and circles of radius {float(found[0][1]['radius']):g} around them (purple) on their way through the "
         "layers to the output space (yellow), with the head's hyperplane (green)."
     )
-    return "fig1_regions", figure, "Decision regions and flows", caption
+    return Picture("fig1_regions", figure, "Decision regions and flows", caption)
 
 
 def _radius_text(balls: Arrays, printed: float | None) -> str:
@@ -142,7 +132,7 @@ def _window(ax: Axes, low: np.ndarray, high: np.ndarray, shape: float) -> None:
     ax.grid(False)
 
 
-def _legend(field: Arrays) -> list[Any]:
+def _legend(field: Arrays) -> list[Artist]:
     names = [f"class {label}" for label in np.unique(field["labels"])]
     points = [
         Line2D([], [], marker=MARKERS[i], color=CLASSES[i], linestyle="none", label=name)
@@ -190,4 +180,4 @@ def over_seeds(numbers: pd.DataFrame, printed: Mapping[str, float]) -> Picture:
         "attack's upper bound, where one can see it. The print is one training without a seed. "
         f"{zero} of them have ε_r = 0 because they get a training point wrong."
     )
-    return "fig1_eps_r", figure, "ε_r over seeds", caption
+    return Picture("fig1_eps_r", figure, "ε_r over seeds", caption)

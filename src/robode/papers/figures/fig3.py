@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
+from robode.report.layout import Picture
 from robode.report.style import BLUE, INK, MUTED, VERMILLION, log_where_decades, shades, styled
+from robode.report.values import Collected
 from robode.runs import records
 
-Picture = tuple[str, Figure, str, str]
 SEEDS = ("-", "--", ":", "-.")
 
 
@@ -31,14 +32,12 @@ class Sensitivities:
     def __init__(self, low: float = 0.3214, high: float = 1.0, train: float = 99.20, test: float = 99.12):
         self.printed = {"low": low, "high": high, "train": train / 100, "test": test / 100}
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """The figure, if any run has a bsm.csv: (stem, figure, title, caption)."""
-        runs = collected.runs[collected.runs["folder"].notna()].sort_values(["row", "seed"])
+    def draw(self, collected: Collected) -> list[Picture]:
+        """The figure, if any run has a bsm.csv."""
         found: dict[str, list[Path]] = {}
-        for run in runs.itertuples():
-            folder = Path(run.folder)
-            if run.status == "done" and len(records.read_bsm(folder / "bsm.csv")):
-                found.setdefault(f"{run.group} {run.label}".strip(), []).append(folder)
+        for run in collected.folders():
+            if run.status == "done" and len(records.read_bsm(run.folder / "bsm.csv")):
+                found.setdefault(run.name, []).append(run.folder)
         return [_picture(found, self.printed)] if found else []
 
 
@@ -68,7 +67,7 @@ def _picture(found: Mapping[str, list[Path]], printed: Mapping[str, float]) -> P
         "same networks sample by sample, one line a seed. Right: training accuracy of each epoch, and test accuracy at "
         f"the end; dashed: print. Over all layers, iterations and seeds: {'; '.join(extremes)}."
     )
-    return "fig3_bsm", figure, "Backward sensitivities over training", caption
+    return Picture("fig3_bsm", figure, "Backward sensitivities over training", caption)
 
 
 def _norm_of_mean(ax: Axes, logs: list[pd.DataFrame], printed: Mapping[str, float]) -> None:
@@ -116,7 +115,7 @@ def _accuracy(ax: Axes, folders: list[Path], printed: Mapping[str, float]) -> No
     ax.margins(x=0.03)
 
 
-def _legend(layers: int) -> list[Any]:
+def _legend(layers: int) -> list[Artist]:
     ends = shades(max(layers, 2))
     return [
         Line2D([], [], color=ends[0], label="layer 1"),

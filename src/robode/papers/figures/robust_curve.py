@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from robode.report.attack_curve import NORMS, certified_area, over_eps
+from robode.report.curves import NORMS, certified_area, over_eps
+from robode.report.layout import Picture
 from robode.report.statistics import estimate
 from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, styled
 from robode.report.tables import measure_of
+from robode.report.values import Collected, names_of, seeds_said
 from robode.tasks.measure import Measure
 
-Picture = tuple[str, Figure, str, str]
 CLEAN, CERTIFIED = "clean", "certified"
 ATTACKS = {"pgd_l2": "PGD", "apgd_margin_l2": "APGD"}  # perturbations by name; the first is the curve, others are marks
 MARKS = MARKERS[::2]  # not the diamonds, which are the print's
@@ -37,8 +37,8 @@ class RobustCurve:
     def __init__(self, printed: Mapping[str, Mapping[str, float]] | None = None):
         self.printed = {name: dict(values) for name, values in dict(printed or {}).items()}
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """(stem, figure, title, caption), or nothing where no row has been attacked."""
+    def draw(self, collected: Collected) -> list[Picture]:
+        """Nothing where no row has been attacked."""
         attack = next(iter(ATTACKS))
         found = shares(collected.rows, (CLEAN, *ATTACKS, CERTIFIED))
         curves = found[(found["perturbation"] == attack) & found["norm"].isin(list(NORMS))]
@@ -65,14 +65,8 @@ class RobustCurve:
             handles = self._legend(set(found["perturbation"]), printed, len(rows) > 1)
             figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         missing = collected.runs[~collected.runs["row"].isin(rows["row"])]
-        return [
-            (
-                "robust_curve",
-                figure,
-                f"{measure.score_name.capitalize()} against the size of an attack",
-                _caption(found, missing),
-            )
-        ]
+        title = f"{measure.score_name.capitalize()} against the size of an attack"
+        return [Picture("robust_curve", figure, title, _caption(found, missing))]
 
     def _ours(self, ax: Axes, here: pd.DataFrame, color: str, measure: Measure) -> None:
         """The curves, which begin at the clean score, and the marks of one row."""
@@ -121,7 +115,7 @@ def shares(rows: pd.DataFrame, perturbations: Collection[str]) -> pd.DataFrame:
         ["row", "seed", "perturbation", "severity", "repeat"]
     )
     most = 1 if measure_of(found).shares else np.inf
-    name = (found["group"].astype(str) + " " + found["label"].astype(str)).str.strip()
+    name = names_of(found)
     lines = []
     key = ["row", "name", "norm", "perturbation", "severity"]
     for about, group in found.assign(share=found["score"].astype(float), name=name).groupby(key, dropna=False):
@@ -140,12 +134,11 @@ def _from_clean(here: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _caption(found: pd.DataFrame, missing: pd.DataFrame) -> str:
     fewest, most = int(found["seeds"].min()), int(found["seeds"].max())
-    many = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
     some = f" from {ENOUGH} seeds on" if fewest < ENOUGH else ""
     whiskers = f", with 95 % prediction intervals{some}" if most >= ENOUGH else ""
-    names = dict.fromkeys((missing["group"].astype(str) + " " + missing["label"].astype(str)).str.strip())
+    names = dict.fromkeys(names_of(missing))
     rest = f" Not attacked yet: {'; '.join(names)}." if names else ""
     return (
-        f"Mean over {many}{whiskers}; eps 0 is the clean test set. Dashed: the share that is right and provably "
-        f"stays so within that L2 radius, which no attack can go below.{rest}"
+        f"Mean over {seeds_said(found['seeds'])}{whiskers}; eps 0 is the clean test set. Dashed: the share that is "
+        f"right and provably stays so within that L2 radius, which no attack can go below.{rest}"
     )
