@@ -18,7 +18,7 @@ from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
 from robode.papers.selection import Selection
 from robode.report.layout import Row
-from robode.report.values import newest
+from robode.report.values import lines_of, newest
 from robode.runs import records
 from robode.runs.environment import FILE
 from robode.runs.identity import config_hash
@@ -121,7 +121,7 @@ def missing(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
     rows = newest(records.read_rows(run.folder / "results.csv"))
     weights = rows["weights"].iloc[-1] if len(rows) else ""
     any_code = {"code": ""} if code == ANY else {}
-    known = {records.identity({**row, **any_code}) for _, row in rows.iterrows()}
+    known = {records.identity(row | any_code) for row in lines_of(rows)}
     judged = keyed(read_part(run.folder, "verdicts"))
     count = 0
     for each in ({"split": "test"}, *map(to_plain, asked)):

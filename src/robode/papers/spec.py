@@ -229,12 +229,16 @@ def _value(kind: Any, content: Any, place: str) -> Any:
     inner = [each for each in get_args(kind) if each is not NoneType]
     if get_origin(kind) is tuple:
         return tuple(_value(inner[0], entry, here) for entry, here in _sequence(content, place))
-    if get_origin(kind) is Mapping and is_dataclass(inner[1]):
+    if get_origin(kind) is Mapping and _described(inner[1]):
         below = _named(content, place).items()
         return {key: _record(inner[1], {} if each is None else each, f"{place}.{key}", name=key) for key, each in below}
     if get_origin(kind) is Mapping:
         return {key: _value(inner[1], each, f"{place}.{key}") for key, each in _mapping(content, place).items()}
-    return _record(kind, content, place) if is_dataclass(kind) else _value(inner[0], content, place)
+    return _record(kind, content, place) if _described(kind) else _value(inner[0], content, place)
+
+
+def _described(kind: Any) -> bool:
+    return is_dataclass(kind)
 
 
 def _below(place: str, key: str) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from robode.errors import JobFailed
 from robode.report.layout import Layout, Row
 from robode.report.statistics import paired_test
-from robode.report.values import Collected
+from robode.report.values import Collected, lines_of
 from robode.runs.scores import read_scores, scores_path
 from robode.tasks.measure import measure_named
 
@@ -44,6 +44,32 @@ class Outcome(NamedTuple):
     b_better: int
     difference: float
     p: float
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """The two rows."""
+        return self.a, self.b
+
+    @property
+    def winner(self) -> str:
+        """Which of the two is better in more seeds; "" if none is in any."""
+        return "" if not self.wins else self.label_a if self.a_better >= self.b_better else self.label_b
+
+    @property
+    def wins(self) -> int:
+        """In how many seeds the winner is better."""
+        return max(self.a_better, self.b_better)
+
+    @property
+    def gap(self) -> str:
+        """ "+1.3" percentage points, or a difference of other scores in three digits."""
+        shares = measure_named(self.task).shares
+        return (f"{100 * self.difference:+.1f}" if shares else f"{self.difference:+.3g}").replace("-", "−")
+
+    @property
+    def largest_p(self) -> str:
+        """ "≤ 0.02"."""
+        return "<\u00a00.0001" if self.p < 1e-4 else f"≤\u00a0{self.p:.2g}"
 
 
 def paired(layout: Layout, collected: Collected, warnings: list[str]) -> list[Test]:
@@ -90,8 +116,7 @@ def _tests(scores: Mapping[tuple[int, str], _Copies], rows: Mapping[tuple[int, s
 def _scores(folder: Path, rows: pd.DataFrame, warnings: list[str]) -> _Copies:
     """Scores (n,) of each noisy copy of one cell."""
     copies: _Copies = {}
-    for line in rows.to_dict("records"):
-        row = {str(name): value for name, value in line.items()}
+    for row in lines_of(rows):
         if scores_path(folder, row).is_file():
             try:
                 copies[tuple(row[name] for name in _COPY)] = read_scores(folder, row)
@@ -106,11 +131,21 @@ def outcomes(tests: Sequence[Test]) -> list[Outcome]:
     if not tests:
         return []
     found = []
-    for key, tested in pd.DataFrame(tests).groupby(["group", "a", "b", "label_a", "label_b", "column"], sort=False):
+    for _, tested in pd.DataFrame(tests).groupby(["group", "a", "b", "label_a", "label_b", "column"], sort=False):
+        pair = tested.iloc[0]
         clear = tested["p"] < SIGNIFICANT
         measure = measure_named(tested["task"].iloc[0] if "task" in tested else "")
         gain = tested["difference"].map(measure.gain)
-        better = int((clear & (gain > 0)).sum()), int((clear & (gain < 0)).sum())
-        mean, worst = float(tested["difference"].mean()), float(tested["p"].max())
-        found.append(Outcome(*key, str(measure), len(tested), *better, mean, worst))
-    return sorted(found, key=lambda each: (each.a, each.b))
+        about = {name: pair[name] for name in ("group", "a", "b", "label_a", "label_b", "column")}
+        found.append(
+            Outcome(
+                **about,
+                task=str(measure),
+                seeds=len(tested),
+                a_better=int((clear & (gain > 0)).sum()),
+                b_better=int((clear & (gain < 0)).sum()),
+                difference=float(tested["difference"].mean()),
+                p=float(tested["p"].max()),
+            )
+        )
+    return sorted(found, key=lambda each: each.pair)

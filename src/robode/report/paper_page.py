@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from robode.report import cells as words
 from robode.report import tables
-from robode.report.layout import Column, Layout, Picture
-from robode.report.paired import SIGNIFICANT, Outcome, outcomes, paired
+from robode.report.layout import Column, Layout, Picture, Row
+from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
 from robode.report.style import (
     BLUE,
@@ -34,7 +34,6 @@ from robode.report.style import (
 )  # fmt: skip
 from robode.report.values import Collected, names_of
 from robode.runs.run import OUTPUTS
-from robode.tasks.measure import Measure, measure_named
 
 SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "undecided": "?", "not run": "○", "": ""}
 SIDE_BY_SIDE = 3
@@ -78,7 +77,7 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         columns={name: _about(column) for name, column in layout.columns.items()},
         significant=SIGNIFICANT,
         files=_write_tables(folder, table, cells, frames),
-        pairs=_pairs(outcomes(tests), list(layout.columns)),
+        pairs=outcomes(tests),
         figures=_figures(folder / "figures", cells, context.get("figures") or ()),
         runs=_runs(layout, runs, collected.values),
         certificates=_certificates(collected.runs),
@@ -148,53 +147,6 @@ def _certificates(runs: pd.DataFrame) -> list[dict[str, str]]:
             line[f"{name}_verdict"] = tables.verdict(bounds.max()) if len(known) else ""
         lines.append(line)
     return lines if any(line[name] not in ("–", "none") for line in lines for name in certified) else []
-
-
-class _Tested(TypedDict):
-    """One cell of the table of pairs."""
-
-    difference: str
-    winner: str
-    seeds: str
-    disagree: bool
-    p: str
-
-
-class _Pair(TypedDict):
-    """One line of it."""
-
-    group: str
-    label_a: str
-    label_b: str
-    cells: dict[str, _Tested]
-
-
-class _Pairs(TypedDict):
-    columns: list[str]
-    lines: list[_Pair]
-
-
-def _pairs(found: Sequence[Outcome], columns: Sequence[str]) -> _Pairs:
-    """The outcomes as a table: a line per pair, a cell per column."""
-    lines: dict[tuple[int, int], _Pair] = {}
-    for each in found:
-        new: _Pair = {"group": each.group, "label_a": each.label_a, "label_b": each.label_b, "cells": {}}
-        a_wins = each.a_better >= each.b_better
-        better = max(each.a_better, each.b_better)
-        lines.setdefault((each.a, each.b), new)["cells"][each.column] = {
-            "difference": _difference(each.difference, measure_named(each.task)),
-            "winner": (each.label_a if a_wins else each.label_b) if better else "",
-            "seeds": f"{better} of {each.seeds}",
-            "disagree": bool(each.a_better and each.b_better),
-            "p": "<\u00a00.0001" if each.p < 1e-4 else f"≤\u00a0{each.p:.2g}",
-        }
-    shown = [name for name in columns if any(name in line["cells"] for line in lines.values())]
-    return {"columns": shown, "lines": list(lines.values())}
-
-
-def _difference(value: float, measure: Measure) -> str:
-    """ "+1.3" percentage points, or a difference of other scores in three digits."""
-    return (f"{100 * value:+.1f}" if measure.shares else f"{value:+.3g}").replace("-", "−")
 
 
 def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> list[dict[str, str]]:
@@ -281,54 +233,46 @@ def _place(run: str, report: Path) -> tuple[str, str]:
     return where.name, ""
 
 
-class _Seed(TypedDict):
-    """One seed on the page, `run` being a line of `Collected.runs`."""
+class _Run(NamedTuple):
+    """One seed of a row on the page: a line of `Collected.runs` as it is, and what is shown of it."""
 
-    run: NamedTuple
+    line: Any
     values: list[str]
-    error: str
     bounds: list[str]
     seconds: str
+    error: str
 
 
-class _Runs(TypedDict):
+class _Runs(NamedTuple):
     """The runs of one row."""
 
     number: int
-    name: str
-    words: str
+    row: Row
     where: str
-    seeds: list[_Seed]
+    seeds: list[_Run]
 
 
 def _runs(layout: Layout, runs: pd.DataFrame, values: pd.DataFrame) -> list[_Runs]:
     """Every row's runs with their values: from a cell back to what it was made of. runs: of `_with_places`."""
     of = dict(zip(zip(values["row"], values["column"], values["seed"], strict=True), values.itertuples(), strict=True))
-    lines: list[_Runs] = []
-    for number, mine in runs.groupby("row", sort=False):
-        row = layout.rows[int(str(number))]
+    lines = []
+    for key, mine in runs.groupby("row", sort=False):
+        number = int(str(key))
         parents = dict.fromkeys(folder.rpartition("/")[0] for folder in mine["folder"] if "/" in folder)
         seeds = [
-            _seed(run, [_value(of.get((number, name, run.seed)), column) for name, column in layout.columns.items()])
+            _run(run, [_value(of.get((number, name, run.seed)), column) for name, column in layout.columns.items()])
             for run in mine.itertuples()
         ]
-        where = ", ".join(f"{parent}/" for parent in parents)
-        lines.append(
-            {"number": int(str(number)), "name": row.name, "words": " ".join(row.words), "where": where, "seeds": seeds}
-        )
+        lines.append(_Runs(number, layout.rows[number], ", ".join(f"{parent}/" for parent in parents), seeds))
     return lines
 
 
-def _seed(run: Any, values: list[str]) -> _Seed:
-    known = [tables.bound(float(bound)) for bound in (run.flow_ode, run.flow_discrete) if run.params > 0]
-    seconds = math.nan if run.train_seconds is None else float(run.train_seconds)
-    return {
-        "run": run,
-        "values": values,
-        "error": without_places(run.error) if isinstance(run.error, str) else "",
-        "bounds": known or ["–", "–"],
-        "seconds": f"{seconds:.0f} s" if math.isfinite(seconds) else "–",
-    }
+def _run(line: Any, values: list[str]) -> _Run:
+    bounds = [tables.bound(float(each)) for each in (line.flow_ode, line.flow_discrete) if line.params > 0]
+    seconds = math.nan if line.train_seconds is None else float(line.train_seconds)
+    error = without_places(line.error) if isinstance(line.error, str) else ""
+    shown = f"{seconds:.0f} s" if math.isfinite(seconds) else "–"
+    return _Run(line, values, bounds or ["–", "–"], shown, error)
 
 
 def _value(value: Any, column: Column) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ ROWS = (
 )  # fmt: skip
 NUMBERS = (*CELL, "checkpoint", "weights", "quantity", "kind", "value", "low", "high")
 NOT_STARTED = "not started"
+Line = dict[str, str | float | None]  # of a table, by the names of its columns
 
 
 class RunFolder(NamedTuple):
@@ -72,6 +73,11 @@ class Collected:
         return [RunFolder(*line) for line in zip(*columns, strict=True)]
 
 
+def lines_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every line of a table by the names of its columns."""
+    return [{str(name): value for name, value in line.items()} for line in frame.to_dict("records")]
+
+
 def names_of(frame: pd.DataFrame) -> pd.Series:
     """Group and label of each line, for people."""
     return (frame["group"].astype(str) + " " + frame["label"].astype(str)).str.strip()
@@ -91,43 +97,6 @@ class Source:
     counts: Callable[[pd.DataFrame], pd.DataFrame]
 
 
-class _About(TypedDict):
-    """Which row and seed a line is about."""
-
-    row: int
-    label: str
-    group: str
-    seed: int
-
-
-class _Facts(TypedDict, total=False):
-    """What is said of a run in one line."""
-
-    run: str
-    folder: str
-    status: str
-    error: str
-    mark: bool
-    train_seconds: float | None
-    params: int
-    flow_ode: float
-    flow_discrete: float
-
-
-class _Value(TypedDict, total=False):
-    """One cell of one seed; of a number the two ends in place of copies and samples."""
-
-    value: float
-    n: int
-    repeats: int
-    spread: float
-    unit: str
-    low: float
-    high: float
-    kind: str
-    doubt: str
-
-
 def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collected:
     """What there is of these runs.
 
@@ -136,12 +105,12 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
         JobFailed: a file cannot be read.
     """
     digests: dict[str, tuple[str, str]] = {}
-    runs: list[Mapping[str, object]] = []
+    runs: list[Line] = []
     rows: list[pd.DataFrame] = []
     numbers: list[pd.DataFrame] = []
     for source in sources:
         run, row = source.run, source.row
-        about: _About = {"row": source.number, "label": row.label, "group": row.group, "seed": source.seed}
+        about: Line = {"row": source.number, "label": row.label, "group": row.group, "seed": source.seed}
         if run is None:
             runs.append({**about, "status": NOT_STARTED, "mark": False})
             continue
@@ -152,7 +121,7 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
         _check_data(source, run, digests)
         doubts = suspicions(run.folder)
         for name, found in _scores(columns, measured, source).items():
-            reasons = [doubts.get(key_of(copy), "") for _, copy in found.iterrows()]
+            reasons = [doubts.get(key_of(copy), "") for copy in lines_of(found)]
             rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
         known = newest(source.counts(records.read_numbers(run.folder / "numbers.csv")), measured)
         quantities = (column for column in columns.values() if column.quantity)
@@ -187,9 +156,9 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None) -> pd.Data
     return of_one[of_one["weights"].isin(weights)]
 
 
-def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> _Facts:
+def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
     environment = read_json(run.folder / FILE)
-    facts: _Facts = {
+    facts: Line = {
         "run": run.id,
         "folder": run.folder.as_posix(),
         "status": run.state,
@@ -233,7 +202,7 @@ def _measurements(column: Column, measured: pd.DataFrame, row: Row) -> list[pd.D
     return [copies for _, copies in found.groupby(["protocol", "evaluation", "noise_seed", "suite"], sort=False)]
 
 
-def _score(group: pd.DataFrame) -> _Value:
+def _score(group: pd.DataFrame) -> Line:
     scores, measure = group["score"].astype(float), measure_named(group["task"].iloc[-1])
     return {
         "value": float(scores.mean()),
@@ -246,16 +215,15 @@ def _score(group: pd.DataFrame) -> _Value:
     }
 
 
-def _number(group: pd.DataFrame) -> _Value:
+def _number(group: pd.DataFrame) -> Line:
     """One number, or what is certified and what was attacked as its two ends; the value is the certified end then."""
-    of = group.drop_duplicates("kind", keep="last").set_index("kind")
-    for kind in ("exact", "measured"):
-        if kind in of.index:
-            value, low, high = of.loc[kind, ["value", "low", "high"]].astype(float)
-            return {"value": value, "low": low, "high": high, "kind": kind}
-    values = of["value"].astype(float)
-    low = values.get("certified_lower", -math.inf)
-    high = min(values.get(kind, math.inf) for kind in ("certified_upper", "attack_upper"))
+    of = {line["kind"]: line for line in lines_of(group)}
+    known = next((of[kind] for kind in ("exact", "measured") if kind in of), None)
+    if known is not None:
+        return {name: float(known[name]) for name in ("value", "low", "high")} | {"kind": known["kind"]}
+    ends = {kind: float(line["value"]) for kind, line in of.items()}
+    low = ends.get("certified_lower", -math.inf)
+    high = min(ends.get(kind, math.inf) for kind in ("certified_upper", "attack_upper"))
     return {"value": low if math.isfinite(low) else high, "low": low, "high": high, "kind": "bounds"}
 
 

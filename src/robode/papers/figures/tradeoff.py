@@ -100,8 +100,8 @@ def _curve(ax: Axes, rows: pd.Series, cells: pd.DataFrame, look: dict[str, str],
         ax.plot([x] * each.n, values, ".", color=look["color"], alpha=0.45, markersize=3)
     if points:
         x, mean, half = np.array(points).T
-        bars = ax.errorbar(x, mean, yerr=half, capsize=1.5, elinewidth=0.8, linewidth=1.3, markersize=3.8, **look)[2]
-        for bar in bars:
+        thin = {"capsize": 1.5, "elinewidth": 0.8, "linewidth": 1.3, "markersize": 3.8}
+        for bar in ax.errorbar(x, mean, yerr=half, **thin, **look)[2]:  # type: ignore[arg-type]
             bar.set_alpha(0.6)
 
 
