@@ -52,7 +52,7 @@ def cell(cells, row, column):
 def test_there_is_one_line_per_cell_in_percent_over_seeds(cells):
     assert list(cells.columns) == list(CELL_COLUMNS) and len(cells) == 9
     clean = cell(cells, 0, "test")
-    assert clean["mean"] == pytest.approx(97.0) and clean["n"] == 3 and clean["printed"] == 97.01
+    assert clean["mean"] == pytest.approx(97.0) and clean["n"] == 3 and clean["published"] == 97.01
     assert clean["t_low"] > clean["pi_low"] and clean["t_high"] < clean["pi_high"]
     assert clean["runs"] == [f"run-0-s{seed}" for seed in SEEDS] and clean["samples"] == 400
     noisy = cell(cells, 1, "s&p .2")
@@ -67,7 +67,7 @@ def test_every_verdict_is_where_it_belongs(cells):
     assert cell(cells, 0, "s&p .2")["verdict"] == "undecided"
     assert cell(cells, 2, "test")["verdict"] == cell(cells, 2, "s&p .2")["verdict"] == "not run"
     assert tally(cells) == {"agrees": 1, "higher": 2, "lower": 1, "undecided": 1, "not run": 1}
-    said = "6 cells: 1 agrees, 2 higher, 1 lower, 1 undecided, 1 not run; 3 without a printed number"
+    said = "6 cells: 1 agrees, 2 higher, 1 lower, 1 undecided, 1 not run; 3 without a published number"
     assert summary(cells, pd.Series({0: 3, 1: 3, 2: 3})) == said
     more = int((cells[cells["row"] == 0]["n"] > 0).sum())
     assert summary(cells, pd.Series({0: 4, 1: 3, 2: 3})) == f"{said}; {more} with fewer seeds than planned"

@@ -56,7 +56,7 @@ class Shelf:
         """The job's run as a table takes it."""
         run = self.find(job)
         mark = run is not None and run.trained and run.of_other_code(job.plain)
-        return Source(job.number, job.row, job.seed, run, job.plain["data"], mark, partial(self._counting, job))
+        return Source(job.number, job.row, job.seed, run, job.plain, mark, partial(self._counting, job))
 
     def _counting(self, job: Job, found: pd.DataFrame) -> pd.DataFrame:
         """Those of the rows or numbers of the job's run that this code would measure."""

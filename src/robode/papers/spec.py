@@ -1,4 +1,4 @@
-"""A paper to reproduce: its printed numbers, and which runs and measurements feed them (conf/paper/<name>.yaml).
+"""A paper to reproduce: its published numbers, and which runs and measurements feed them (conf/paper/<name>.yaml).
 
 A file has the keys of the classes here and in `report.layout`; one function reads them by their types. A mistake is
 `BadInput` with one line that names the place and the key.
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Size:
-    """How much of an item is computed. label: what a reader must know before comparing with the print.
+    """How much of an item is computed. label: what a reader must know before comparing with the published values.
 
     words, evaluate: appended to the words of training and of evaluation; seeds: instead of the rows' own;
     rows: only rows whose group and label contain one of these texts (none given: all).
@@ -185,8 +185,8 @@ def _check_rows(item: Item, place: str) -> None:
     names: set[str] = set()
     for number, row in enumerate(item.rows):
         here = f"{place}[{number}]"
-        for column in row.print:
-            chosen(f"{here}.print: unknown key ", column, list(item.columns))
+        for column in row.published:
+            chosen(f"{here}.published: unknown key ", column, list(item.columns))
         _refuse(row.words, APART, f"{here}.words")
         if row.name in names:
             raise BadInput(f"{here}: there is a row '{row.name}' already; change label or group")
@@ -197,7 +197,9 @@ def _check_size(size: Size, rows: Sequence[Row], place: str) -> None:
     _refuse(size.words, APART, f"{place}.words")
     _refuse(size.evaluate, APART, f"{place}.evaluate")
     if (size.words or size.evaluate or size.rows) and not size.label:
-        raise BadInput(f"{place}: expected the key 'label': what a reader must know before comparing with the print")
+        raise BadInput(
+            f"{place}: expected the key 'label': what a reader must know before comparing with the published values"
+        )
     for part in size.rows:
         if not any(row.matches((part,)) for row in rows):
             raise BadInput(f"{place}.rows: no row contains '{part}'")

@@ -1,4 +1,4 @@
-"""Our numbers beside the printed ones: the cells of a table as numbers, and as the words that the page, Markdown and
+"""Our numbers beside the published ones: the cells of a table as numbers, and as the words that the page, Markdown and
 LaTeX have in common."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from robode.report.layout import Column, Layout, Row
 from robode.report.values import DOUBT, Collected, config_of
 
 CELL_COLUMNS = (
-    "row", "label", "group", "column", "unit", "printed", "mean", "std", "n", "t_low", "t_high", "pi_low", "pi_high",
+    "row", "label", "group", "column", "unit", "published", "mean", "std", "n", "t_low", "t_high", "pi_low", "pi_high",
     "mean_low", "mean_high", "repeat_std", "repeats", "samples", "verdict", "mark", "runs", "doubted", "doubt",
 )  # fmt: skip
 VERDICTS: tuple[statistics.Verdict, ...] = ("agrees", "higher", "lower", "undecided", "not run")
@@ -34,7 +34,7 @@ def compare(layout: Layout, collected: Collected) -> pd.DataFrame:
     Everything is in the unit of the cell: accuracies in percent. mean, std, n, t_… and pi_…: over seeds, of the
     mean over noisy copies; repeat_std: between the copies of a seed. mean_low and mean_high differ from mean only
     where a quantity is known from below and above (∓inf: not known from there); pi_low and pi_high then hold both.
-    verdict: of `statistics.verdict`, "" where nothing is printed and something was run. runs: names, in seed order.
+    verdict: of `statistics.verdict`, "" where nothing is published and something was run. runs: names, in seed order.
     doubted: in how many runs the accuracy is suspicious; doubt: why in the first of them.
 
     Raises:
@@ -51,8 +51,8 @@ def compare(layout: Layout, collected: Collected) -> pd.DataFrame:
 
 
 def tally(cells: pd.DataFrame) -> dict[str, int]:
-    """How often each verdict was reached, among the cells that have a printed number."""
-    found = cells[cells["printed"].notna()]["verdict"].value_counts()
+    """How often each verdict was reached, among the cells that have a published number."""
+    found = cells[cells["published"].notna()]["verdict"].value_counts()
     return {name: int(found.get(name, 0)) for name in VERDICTS}
 
 
@@ -68,11 +68,11 @@ def _numbers(
     ]
     low, high = statistics.pooled(runs).reshape(-1, 2).T
     found, below, above = (statistics.estimate(x) for x in (np.where(np.isfinite(low), low, high), low, high))
-    printed = row.print.get(column.name)
+    published = row.published.get(column.name)
     doubts = [text for text in here[DOUBT].fillna("") if text]
     return {
         "label": row.label, "group": row.group, "column": column.name, "unit": unit,
-        "printed": math.nan if printed is None else float(printed),
+        "published": math.nan if published is None else float(published),
         "mean": found.mean, "std": found.std, "n": found.n, "t_low": found.t_low, "t_high": found.t_high,
         "pi_low": below.pi_low if np.isfinite(low).all() else -math.inf,
         "pi_high": above.pi_high if np.isfinite(high).all() else math.inf,
@@ -80,19 +80,19 @@ def _numbers(
         "repeat_std": scale * statistics.repeat_spread(list(here["spread"]), list(here["repeats"].fillna(0))),
         "repeats": _smallest(here["repeats"]),
         "samples": _smallest(here["n"]),
-        "verdict": _verdict(printed, low, high, unit),
+        "verdict": _verdict(published, low, high, unit),
         "mark": bool(here["mark"].any()),
         "runs": [name for name, _, _ in runs],
         "doubted": len(doubts), "doubt": doubts[0] if doubts else "",
     }  # fmt: skip
 
 
-def _verdict(printed: float | None, low: np.ndarray, high: np.ndarray, unit: str) -> str:
+def _verdict(published: float | None, low: np.ndarray, high: np.ndarray, unit: str) -> str:
     """Ten points are wide for an accuracy; for a number without a scale half of itself is."""
-    if printed is None:
+    if published is None:
         return "" if low.size else "not run"
-    widest = statistics.WIDEST if unit == "%" else abs(printed) / 2
-    return statistics.verdict(printed, low, upper=high, widest=widest)
+    widest = statistics.WIDEST if unit == "%" else abs(published) / 2
+    return statistics.verdict(published, low, upper=high, widest=widest)
 
 
 def _smallest(counts: pd.Series) -> int:
@@ -131,7 +131,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """compared: whether anything is printed; without a print a cell is only `ours`. notes: what a reader must know."""
+    """compared: whether anything is published; without published values a cell is only `ours`. notes: what a reader must know."""
 
     title: str
     label: str
@@ -144,7 +144,7 @@ class Table:
 
 def build_table(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame, label: str = "") -> Table:
     """The table in words. cells: of `compare`; runs: collected.runs; label: what limits the comparison."""
-    compared = bool(cells["printed"].notna().any())
+    compared = bool(cells["published"].notna().any())
     band: Band = "prediction" if compared else "mean"
     groups: dict[str, list[Line]] = {}
     for number, here in cells.groupby("row", sort=False):
@@ -164,23 +164,23 @@ def build_table(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame, label: 
 
 
 def summary(cells: pd.DataFrame, planned: pd.Series) -> str:
-    """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a printed number, if there are any. Then, of all,
+    """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a published number, if there are any. Then, of all,
     how many lack seeds. planned: how many seeds by row."""
     partial = int(((cells["n"] > 0) & (cells["n"] < cells["row"].map(planned))).sum())
     return _measured(cells) + (f"; {partial} with fewer seeds than planned" if partial else "")
 
 
 def _measured(cells: pd.DataFrame) -> str:
-    printed = int(cells["printed"].notna().sum())
-    if not printed:
+    published = int(cells["published"].notna().sum())
+    if not published:
         absent = int((cells["n"] == 0).sum())
         if absent == len(cells):
             return "nothing measured yet"
         return f"{_count(len(cells), 'cell')}, {f'{absent} not run' if absent else 'all measured'}"
     found = [count(name, n) for name, n in tally(cells).items() if n]
-    rest = len(cells) - printed
-    further = f"; {rest} without a printed number" if rest else ""
-    return f"{_count(printed, 'cell')}: {', '.join(found)}{further}"
+    rest = len(cells) - published
+    further = f"; {rest} without a published number" if rest else ""
+    return f"{_count(published, 'cell')}: {', '.join(found)}{further}"
 
 
 def count(verdict: str, n: int) -> str:
@@ -203,7 +203,7 @@ def ours(cell: pd.Series, band: Band) -> str:
 
 
 def _cell(cell: pd.Series, band: Band) -> Cell:
-    value, unit = cell["printed"], cell["unit"]
+    value, unit = cell["published"], cell["unit"]
     paper = NOTHING if math.isnan(value) else f"{value:.2f}" if unit == "%" else f"{value:g}"
     doubt = f"{_share(int(cell['doubted']), int(cell['n']))}: {cell['doubt']}" if cell["doubted"] else ""
     behind = _behind(cell) | ({"suspicious": doubt} if doubt else {})
@@ -263,12 +263,12 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
     notes = ["Accuracies in percent."] if (cells["unit"] == "%").any() else []
     notes += [f"Scores in {unit}." for unit in cells["unit"].unique() if unit not in ("%", "")]
     if compared:
-        percents, others = f"{statistics.WIDEST:g} percentage points", "half of the printed number"
+        percents, others = f"{statistics.WIDEST:g} percentage points", "half of the published number"
         limit = " or ".join(dict.fromkeys(percents if unit == "%" else others for unit in cells["unit"].unique()))
         notes.append(
             "Each cell: paper | ours ± | verdict. Ours is the mean over training seeds, ± the half-width of the 95 % "
-            "prediction interval t·s·√(1 + 1/n), which holds a further seed in 95 of 100 cases; the print is one run. "
-            "agrees: the interval contains the print; higher, lower: ours is higher, lower; undecided: one seed only, "
+            "prediction interval t·s·√(1 + 1/n), which holds a further seed in 95 of 100 cases; the published value is of one run. "
+            "agrees: the interval contains the published value; higher, lower: ours is higher, lower; undecided: one seed only, "
             f"or a half-width over {limit}."
         )
     else:

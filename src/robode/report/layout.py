@@ -49,7 +49,7 @@ class About:
 class Column:
     """One column of a table: a score (rows of results.csv) or a `quantity` (rows of numbers.csv).
 
-    unit: of a quantity, "%" for fractions that are printed in percent, "" for numbers as they are; None for scores,
+    unit: of a quantity, "%" for fractions that are published in percent, "" for numbers as they are; None for scores,
     whose task says it.
     kind: for quantities that are known from several sides, which of them (exact, certified_lower, …); None: all.
     """
@@ -80,16 +80,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a configuration (`words` of ``robode train``), its seeds and the printed numbers.
+    """One line of a table: a configuration (`words` of ``robode train``), its seeds and the published numbers.
 
-    print: column → the number in the paper, in the column's unit.
+    published: column → the number in the paper, in the column's unit.
     """
 
     label: str
     words: Words
     seeds: Seeds
     group: str = ""
-    print: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

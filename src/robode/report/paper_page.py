@@ -90,7 +90,7 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
 
 
 def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Mapping[str, Any]) -> Path:
-    """The same for any runs, without a print: one row per configuration, mean ± half-width of the 95 % t-interval.
+    """The same for any runs, without published values: one row per configuration, mean ± half-width of the 95 % t-interval.
 
     Raises:
         BadInput: a folder without the configuration of a run, or runs that saw different files of one data set.
@@ -114,7 +114,7 @@ def _write_tables(
 
 
 def _bar(cells: pd.DataFrame) -> list[dict[str, str]]:
-    """How many of the printed numbers got which verdict; nothing where none is printed."""
+    """How many of the published numbers got which verdict; nothing where none is published."""
     found = words.tally(cells)
     total = sum(found.values())
     return [
@@ -152,7 +152,7 @@ def _certificates(runs: pd.DataFrame) -> list[dict[str, str]]:
 def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> list[dict[str, str]]:
     """Save every figure (PNG and PDF; a PNG given as a file is copied) for the page; a missing PNG is left out."""
     overview = paper_and_ours(cells)
-    about = "Every cell of the table that has a printed number."
+    about = "Every cell of the table that has a published number."
     own = [Picture("paper_and_ours", overview, "Paper and ours", about)] if overview else []
     found = []
     for stem, figure, title, caption in [*own, *given]:
@@ -168,12 +168,12 @@ def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> lis
 
 
 def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
-    """Prediction intervals (thin), t-intervals (thick) and means of ours beside the printed numbers: a panel per
+    """Prediction intervals (thin), t-intervals (thick) and means of ours beside the published numbers: a panel per
     column, a line per row.
 
-    cells: of `compare`. None if no cell has both a printed number and one of ours.
+    cells: of `compare`. None if no cell has both a published number and one of ours.
     """
-    both = cells[cells["printed"].notna() & (cells["n"] > 0)]
+    both = cells[cells["published"].notna() & (cells["n"] > 0)]
     if both.empty:
         return None
     columns = list(dict.fromkeys(both["column"]))
@@ -209,7 +209,7 @@ def _panel(ax: Axes, here: pd.DataFrame, y: np.ndarray) -> None:
         alpha = 0.45 if width > 2 else 1.0
         ax.hlines(y[known], left[known], right[known], color=BLUE, linewidth=width, alpha=alpha, label=label)
     ax.plot(here["mean"], y, "o", color=BLUE, label="ours: mean over seeds", linestyle="none")
-    ax.plot(here["printed"], y, "D", color=VERMILLION, mfc="white", label="paper", linestyle="none", zorder=3)
+    ax.plot(here["published"], y, "D", color=VERMILLION, mfc="white", label="paper", linestyle="none", zorder=3)
     if percent:
         start, end = ax.get_xlim()
         ax.set_xlim(max(start, -3), min(end, 103))

@@ -64,7 +64,7 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
 
 
 def runs_report(folders: Iterable[Path | str]) -> tuple[Layout, Collected, dict[str, Any]]:
-    """What `write_report` takes: a layout without a print, the values, and {settings, warnings}."""
+    """What `write_report` takes: a layout without published values, the values, and {settings, warnings}."""
     warnings: list[str] = []
     groups = runs_table(folders, warnings)
     rows = tuple(Row(group.label, (), group.seeds, group.data) for group in groups)
@@ -82,7 +82,7 @@ def _source(number: int, row: Row, run: Run) -> Source:
     """A run that was named, wherever it is and whatever code made it."""
     plain = to_plain(run.config())
     mark = run.trained and run.of_other_code(plain)
-    return Source(number, row, int(plain["seed"]), run, plain["data"], mark, lambda found: found)
+    return Source(number, row, int(plain["seed"]), run, plain, mark, lambda found: found)
 
 
 def _all(groups: Iterable[Group]) -> list[Run]:

@@ -20,7 +20,7 @@ FINER = (
     "Finer solver: the score on the same samples, adversarial or clean, when the ODE is solved more finely. Where the "
     "two are further apart than half the interval (≠), the score or the attack belongs to the solver, not to the ODE."
 )
-# columns of the item side by side, with and without a print: a wider table goes on below, so that it fits a page
+# columns of the item side by side, with and without published values: a wider table goes on below, so that it fits a page
 LATEX_WIDTHS = {True: 2, False: 5}
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -147,7 +147,7 @@ def results_table(summary: pd.DataFrame, title: str | None = None) -> rich.table
 
 
 def markdown(table: Table) -> str:
-    """A GitHub table; every cell is `paper | ours ± | verdict`, or only ours where nothing is printed."""
+    """A GitHub table; every cell is `paper | ours ± | verdict`, or only ours where nothing is published."""
     lines = [f"# {_md(table.title)}", ""]
     if table.label:
         lines += [f"**{_md(table.label)}**", ""]

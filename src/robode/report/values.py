@@ -85,14 +85,14 @@ def names_of(frame: pd.DataFrame) -> pd.Series:
 
 @dataclass(frozen=True)
 class Source:
-    """The run of one seed of a row, None if it was not begun. number: of the row; data: the run's data, of its
-    configuration; mark: other code trained it; counts: those of its rows or numbers that may be shown."""
+    """The run of one seed of a row, None if it was not begun. number: of the row; plain: the run's configuration; mark:
+    other code trained it; counts: those of its rows or numbers that may be shown."""
 
     number: int
     row: Row
     seed: int
     run: Run | None
-    data: Mapping[str, object]
+    plain: Mapping[str, Any]
     mark: bool
     counts: Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -229,7 +229,7 @@ def _number(group: pd.DataFrame) -> Line:
 
 def _check_data(source: Source, run: Run, digests: dict[str, tuple[str, str]]) -> None:
     """Runs of one table on one data set must have seen the same samples."""
-    data: dict[str, object] = {key: source.data[key] for key in source.data if key not in ("root", "source")}
+    data = {key: value for key, value in source.plain["data"].items() if key not in ("root", "source")}
     digest = data_of(run.folder)
     other, before = digests.setdefault(repr(data), (run.id, digest))
     if before != digest:

@@ -1,4 +1,4 @@
-"""Fig. 3 of the CH-NODE paper: backward sensitivities while 16 layers learn, as printed and sample by sample."""
+"""Fig. 3 of the CH-NODE paper: backward sensitivities while 16 layers learn, as published and sample by sample."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SEEDS = ("-", "--", ":", "-.")
 class Sensitivities:
     """For each row of the item: norms of d y_N / d y_(j-1) over the iterations, and the accuracy that goes with them.
 
-    Reads bsm.csv, metrics.csv and results.csv in the run folders. low, high: the printed extremes of the norm of the
-    mean; train, test: printed accuracies in percent.
+    Reads bsm.csv, metrics.csv and results.csv in the run folders. low, high: the published extremes of the norm of the
+    mean; train, test: published accuracies in percent.
     """
 
     def __init__(self, low: float = 0.3214, high: float = 1.0, train: float = 99.20, test: float = 99.12):
-        self.printed = {"low": low, "high": high, "train": train / 100, "test": test / 100}
+        self.published = {"low": low, "high": high, "train": train / 100, "test": test / 100}
 
     def draw(self, collected: Collected) -> list[Picture]:
         """The figure, if any run has a bsm.csv."""
@@ -38,10 +38,10 @@ class Sensitivities:
         for run in collected.folders():
             if run.status == "done" and len(records.read_bsm(run.folder / "bsm.csv")):
                 found.setdefault(run.name, []).append(run.folder)
-        return [_picture(found, self.printed)] if found else []
+        return [_picture(found, self.published)] if found else []
 
 
-def _picture(found: Mapping[str, list[Path]], printed: Mapping[str, float]) -> Picture:
+def _picture(found: Mapping[str, list[Path]], published: Mapping[str, float]) -> Picture:
     extremes: list[str] = []
     layers: set[int] = set()
     with styled():
@@ -49,9 +49,9 @@ def _picture(found: Mapping[str, list[Path]], printed: Mapping[str, float]) -> P
         axes = figure.subplots(len(found), 3, squeeze=False)
         for (mean, sample, accuracy), (name, folders) in zip(axes, found.items(), strict=True):
             logs = [records.read_bsm(folder / "bsm.csv") for folder in folders]
-            _norm_of_mean(mean, logs, printed)
+            _norm_of_mean(mean, logs, published)
             _per_sample(sample, logs)
-            _accuracy(accuracy, folders, printed)
+            _accuracy(accuracy, folders, published)
             mean.set_title(f"{name}\nnorm of the mean Jacobian, by layer")
             sample.set_title("\nnorms of single samples, all layers")
             accuracy.set_title("\naccuracy")
@@ -62,15 +62,15 @@ def _picture(found: Mapping[str, list[Path]], printed: Mapping[str, float]) -> P
             layers.update(whole["layer"])
         figure.legend(handles=_legend(len(layers)), loc="outside lower center", ncols=4)
     caption = (
-        "‖∂ξ(T)/∂ξ(T−t)‖ at every logged iteration. Left: the norm of the mean Jacobian, as in print, for each layer "
-        f"(first seed in full, others faint); print: between {printed['low']:g} and {printed['high']:g}. Middle: the "
-        "same networks sample by sample, one line a seed. Right: training accuracy of each epoch, and test accuracy at "
-        f"the end; dashed: print. Over all layers, iterations and seeds: {'; '.join(extremes)}."
+        "‖∂ξ(T)/∂ξ(T−t)‖ at every logged iteration. Left: the norm of the mean Jacobian, as published, for each layer "
+        f"(first seed in full, others faint); published: between {published['low']:g} and {published['high']:g}. Middle: "
+        "the same networks sample by sample, one line a seed. Right: training accuracy of each epoch, and test accuracy at "
+        f"the end; dashed: published. Over all layers, iterations and seeds: {'; '.join(extremes)}."
     )
     return Picture("fig3_bsm", figure, "Backward sensitivities over training", caption)
 
 
-def _norm_of_mean(ax: Axes, logs: list[pd.DataFrame], printed: Mapping[str, float]) -> None:
+def _norm_of_mean(ax: Axes, logs: list[pd.DataFrame], published: Mapping[str, float]) -> None:
     """One curve for each layer; the first seed in full, the others faint."""
     for log, alpha in zip(logs, [1.0, *[0.25] * len(logs)], strict=False):
         layers = sorted(log["layer"].unique())
@@ -78,7 +78,7 @@ def _norm_of_mean(ax: Axes, logs: list[pd.DataFrame], printed: Mapping[str, floa
             rows = log[log["layer"] == layer]
             ax.plot(rows["step"].astype(float), rows["bsm_norm_of_mean"], color=color, linewidth=0.8, alpha=alpha)
     for end in ("low", "high"):
-        ax.axhline(printed[end], color=VERMILLION, linestyle="--", linewidth=1.1)
+        ax.axhline(published[end], color=VERMILLION, linestyle="--", linewidth=1.1)
     _axes(ax, np.concatenate([log["bsm_norm_of_mean"].to_numpy(float) for log in logs]))
 
 
@@ -100,7 +100,7 @@ def _axes(ax: Axes, values: np.ndarray) -> None:
     ax.margins(x=0.02)
 
 
-def _accuracy(ax: Axes, folders: list[Path], printed: Mapping[str, float]) -> None:
+def _accuracy(ax: Axes, folders: list[Path], published: Mapping[str, float]) -> None:
     for number, folder in enumerate(folders):
         metrics = records.read_metrics(folder / "metrics.csv")
         rows = metrics[metrics["name"] == "train/accuracy"].groupby("epoch")["value"].last()
@@ -109,7 +109,7 @@ def _accuracy(ax: Axes, folders: list[Path], printed: Mapping[str, float]) -> No
         clean = results[(results["split"] == "test") & (results["perturbation"] == "clean")]
         if len(clean) and len(rows):
             ax.plot(rows.index.max() + 1, clean["score"].iloc[-1], "o", mfc="white", color=INK, markersize=5)
-    ax.axhline(printed["train"], color=VERMILLION, linestyle="--", linewidth=1.1)
+    ax.axhline(published["train"], color=VERMILLION, linestyle="--", linewidth=1.1)
     ax.set(xlabel="epoch", ylim=(None, 1.01))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.margins(x=0.03)
@@ -120,7 +120,7 @@ def _legend(layers: int) -> list[Artist]:
     return [
         Line2D([], [], color=ends[0], label="layer 1"),
         Line2D([], [], color=ends[-1], label=f"layer {layers}"),
-        Line2D([], [], color=VERMILLION, linestyle="--", label="print"),
+        Line2D([], [], color=VERMILLION, linestyle="--", label="published"),
         Patch(facecolor=BLUE, alpha=0.35, label="median sample, all layers"),
         Line2D([], [], color=VERMILLION, linewidth=1.0, label="largest sample and layer"),
         Line2D([], [], color=INK, label="training accuracy"),

@@ -1,4 +1,4 @@
-"""Accuracy against the size of an attack for each row of an item, the printed points, and what is certified beneath."""
+"""Accuracy against the size of an attack for each row of an item, the published points, and the certified share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robode.tasks.measure import Measure
 
 CLEAN, CERTIFIED = "clean", "certified"
 ATTACKS = {"pgd_l2": "PGD", "apgd_margin_l2": "APGD"}  # perturbations by name; the first is the curve, others are marks
-MARKS = MARKERS[::2]  # not the diamonds, which are the print's
+MARKS = MARKERS[::2]  # not the diamonds, which are those of published values
 HOLLOW: dict[str, Any] = {"marker": "D", "mfc": "none", "linestyle": "none"}
 OTHERS: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "alpha": 0.55, "zorder": 1}
 ENOUGH = 3  # seeds: the intervals of two are wider than the axis
@@ -30,12 +30,12 @@ ENOUGH = 3  # seeds: the intervals of two are wider than the axis
 class RobustCurve:
     """A panel for each row: what an attack leaves over its size, and dashed beneath it the certified share.
 
-    printed: name of a row (group and label) -> column of the item -> percent, as in the row's `print`; columns of
+    published: name of a row (group and label) -> column of the item -> percent, as in the row's `published`; columns of
     anything but clean data and the first attack are no points of the curve.
     """
 
-    def __init__(self, printed: Mapping[str, Mapping[str, float]] | None = None):
-        self.printed = {name: dict(values) for name, values in dict(printed or {}).items()}
+    def __init__(self, published: Mapping[str, Mapping[str, float]] | None = None):
+        self.published = {name: dict(values) for name, values in dict(published or {}).items()}
 
     def draw(self, collected: Collected) -> list[Picture]:
         """Nothing where no row has been attacked."""
@@ -61,8 +61,8 @@ class RobustCurve:
                 if measure.shares:
                     ax.set_ylim(-0.03, 1.02)  # marks at 0 stay whole
             found = found[found["row"].isin(rows["row"])]
-            printed = any(self._points(collected.rows, str(name))[0] for name in rows["name"])
-            handles = self._legend(set(found["perturbation"]), printed, len(rows) > 1)
+            published = any(self._points(collected.rows, str(name))[0] for name in rows["name"])
+            handles = self._legend(set(found["perturbation"]), published, len(rows) > 1)
             figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         missing = collected.runs[~collected.runs["row"].isin(rows["row"])]
         title = f"{measure.score_name.capitalize()} against the size of an attack"
@@ -82,13 +82,13 @@ class RobustCurve:
             ax.errorbar(eps, mean, yerr=reach, color=color, capsize=2, elinewidth=0.8, **look)  # type: ignore[arg-type]
 
     def _points(self, rows: pd.DataFrame, name: str) -> tuple[list[float], list[float]]:
-        """Sizes of the attack and fractions in print of one row, where its columns have been measured in some row."""
+        """Sizes of the attack and published fractions of one row, where its columns have been measured in some row."""
         drawn = rows[rows["perturbation"].isin([CLEAN, next(iter(ATTACKS))])]
         eps = dict(zip(drawn["column"], drawn["severity"].astype(float), strict=True))
-        points = [(eps[column], value / 100) for column, value in self.printed.get(name, {}).items() if column in eps]
+        points = [(eps[column], value / 100) for column, value in self.published.get(name, {}).items() if column in eps]
         return [x for x, _ in points], [y for _, y in points]
 
-    def _legend(self, drawn: Collection[str], printed: bool, others: bool) -> list[Artist]:
+    def _legend(self, drawn: Collection[str], published: bool, others: bool) -> list[Artist]:
         """What is in the panels, in the colour of none of them."""
         curve, *marks = ATTACKS.items()
         handles: list[Artist] = [Line2D([], [], color=INK, marker=MARKS[0], label=curve[1])]
@@ -98,8 +98,8 @@ class RobustCurve:
                 handles.append(Line2D([], [], color=INK, marker=marker, linestyle="none", label=label))
         if CERTIFIED in drawn:
             handles.append(Line2D([], [], color=INK, linestyle="--", label="certified"))
-        if printed:
-            handles.append(Line2D([], [], color=INK, label="print", **HOLLOW))
+        if published:
+            handles.append(Line2D([], [], color=INK, label="published", **HOLLOW))
         if others:
             handles.append(Line2D([], [], label=f"{curve[1]}, other rows", **OTHERS))
         return handles
