@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from robode.papers.collect import NUMBERS, ROWS, RUNS, combine
-from robode.papers.spec import About, Column, Difference, Item, Row
+from robode.papers.spec import Item
+from robode.report.layout import About, Column, Difference, Row
+from robode.report.values import NUMBERS, ROWS, RUNS, combine
 from robode.runs import results
 from robode.runs.results import write_scores
 from robode.tasks.measure import CLASSIFICATION
@@ -24,13 +25,13 @@ DIFFERENCES = (
     Difference("noise", "in [0, 1]", "after normalising", "protocol=chnode_2022"),
 )
 ROWS_OF_TABLE = (
-    Row("ResNet_1 & co", "N = 4", ("model=resnet", "depth=4"), SEEDS, {"test": 97.01, "s&p .2": 42.02, "ε_r": 0.21}),
-    Row("CH-NODE", "N = 4", ("model=chnode", "depth=4"), SEEDS, {"test": 60.0, "s&p .2": 99.9}),
-    Row("CH-NODE", "N = 8", ("model=chnode", "depth=8"), SEEDS, {"test": 89.01}),
+    Row("ResNet_1 & co", ("model=resnet", "depth=4"), SEEDS, "N = 4", {"test": 97.01, "s&p .2": 42.02, "ε_r": 0.21}),
+    Row("CH-NODE", ("model=chnode", "depth=4"), SEEDS, "N = 4", {"test": 60.0, "s&p .2": 99.9}),
+    Row("CH-NODE", ("model=chnode", "depth=8"), SEEDS, "N = 8", {"test": 89.01}),
 )
 ITEM = Item(
     About("chnode_2022", "Robust classification", "Zakwan et al., 2023", DIFFERENCES),
-    "table1", "Table I: accuracy under noise", {"script": "chnode_2022/table1"}, COLUMNS, ROWS_OF_TABLE, {},
+    "table1", "Table I: accuracy under noise", COLUMNS, ROWS_OF_TABLE, experiment={"script": "chnode_2022/table1"},
 )  # fmt: skip
 MEAN = {(0, "test"): 0.97, (0, "s&p .2"): 0.5, (1, "test"): 0.9, (1, "s&p .2"): 0.6}
 SPREAD = {(0, "s&p .2"): 0.1}  # over seeds: wide, undecided

@@ -6,7 +6,7 @@ import pytest
 
 from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.config.validate import check
-from robode.papers.reading import items
+from robode.papers.spec import items
 
 
 def compose_all(asked: set[tuple[str, tuple[str, ...]]]) -> None:
@@ -23,7 +23,7 @@ def test_a_row_of_every_item_composes(folder: Path, monkeypatch: pytest.MonkeyPa
     asked = set()
     for item in items().values():
         words = (*item.rows[-1].words, *next(iter(item.sizes.values())).words)
-        asked |= {(experiment, words) for experiment in item.variants.values()}
+        asked |= {(experiment, words) for experiment in item.experiment.values()}
     compose_all(asked)
 
 
@@ -33,7 +33,7 @@ def test_every_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.Monk
     compose_all({
         (experiment, (*row.words, *size.words))
         for item in items().values()
-        for experiment in item.variants.values()
+        for experiment in item.experiment.values()
         for row in item.rows
         for size in item.sizes.values()
     })  # fmt: skip

@@ -18,9 +18,7 @@ from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.errors import JobFailed
 from robode.files import read_json, write_json
 from robode.papers.collect import Shelf
-from robode.papers.missing import evaluations
-from robode.papers.plan import Job, plan
-from robode.papers.preview import preview
+from robode.papers.plan import Job, evaluations, plan, preview
 from robode.papers.selection import select
 from robode.runs.code import CODE, RECORD, training_code
 from robode.runs.run import Run, create
@@ -55,7 +53,7 @@ class Night:
         self.effect: Callable[[Job], object] = lambda job: None
         patch.setattr("robode.verbs.reproduce.run_all", self.run_all)
         patch.setattr("robode.verbs.reproduce.publish", self.publish)
-        patch.setattr("robode.verbs.reproduce.lacking", lambda run, *_: f"measure {run.id}" not in " ".join(self.done))
+        patch.setattr("robode.verbs.reproduce.missing", lambda run, *_: f"measure {run.id}" not in " ".join(self.done))
         patch.setattr("robode.verbs.evaluate.evaluated", self.evaluated)
         patch.setattr("robode.verbs.evaluate.report", lambda *_: None)
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 
-from robode.report.attack_curve import score_against_attacks
+from robode.report.curves import score_against_attacks
 from robode.report.style import INK
 from robode.runs import results
 from robode.tasks.intervals import wilson

@@ -7,12 +7,11 @@ import pytest
 from small_tables import ITEM, collected, run_folder
 
 from robode.masking.file import write_part
-from robode.papers.collect import DOUBT, combine
-from robode.papers.published import restore
-from robode.report import tables_text
-from robode.report.cells import build_table, with_doubts
-from robode.report.compare import compare
+from robode.papers.publish import restore
+from robode.report import tables
+from robode.report.cells import build_table, compare
 from robode.report.paper_page import write_runs_report
+from robode.report.values import DOUBT, combine
 
 REASON = "APGD (dlr) finds 61.0 % more"
 LEGEND = f"‡ gaussian 0.2: suspicious in 1 of 3 runs: {REASON}."
@@ -73,17 +72,17 @@ def test_reasons_of_several_cells_are_summed_up_by_column(tmp_path):
     reasons = [f"{REASON[:-1]}{number}" if column == "s&p .2" else "" for number, column in
                zip(found.rows["row"], found.rows["column"], strict=True)]  # fmt: skip
     doubtful = combine(found.runs, found.rows.assign(**{DOUBT: reasons}), found.numbers)
-    cells = with_doubts(compare(ITEM, doubtful), doubtful.values)
+    cells = compare(ITEM, doubtful)
     table = build_table(ITEM, cells, doubtful.runs)
     (legend,) = (note for note in table.notes if note.startswith("‡"))
     assert legend == f"‡ s&p .2: suspicious in 6 of 6 runs: {reasons[1]}, and the like."
     (both,) = (cell for _, lines in table.groups for line in lines for cell in line.cells if cell.marks == " † ‡")
     assert both.doubt == f"in 3 of 3 runs: {REASON[:-1]}1" == both.behind["suspicious"]
-    assert " † ‡" in tables_text.markdown(table) and r"$^\dagger$ $^\ddagger$" in tables_text.latex(table)
+    assert " † ‡" in tables.markdown(table) and r"$^\dagger$ $^\ddagger$" in tables.latex(table)
 
 
 def test_tables_of_earlier_versions_have_no_such_column(tmp_path):
     found = collected(tmp_path)
     assert DOUBT not in found.rows and set(found.values[DOUBT].fillna("")) == {""}
-    table = build_table(ITEM, with_doubts(compare(ITEM, found), found.values), found.runs)
-    assert not any("‡" in note for note in table.notes) and "‡" not in tables_text.markdown(table)
+    table = build_table(ITEM, compare(ITEM, found), found.runs)
+    assert not any("‡" in note for note in table.notes) and "‡" not in tables.markdown(table)

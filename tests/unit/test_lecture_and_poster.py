@@ -14,6 +14,7 @@ from robode.papers.figures.lecture import GradientFlow2D, Potential
 from robode.papers.figures.poster import Adversarial
 from robode.quantities.adversarial_samples import FILE, AdversarialSamples
 from robode.quantities.wasserstein import Wasserstein
+from robode.report.values import Collected
 from robode.training.assembly import build_data
 
 DIGITS = ("data=mnist5k", "data.limit_train=40", "depth=2", "model=resnet", "trainer.threads=1")
@@ -30,7 +31,8 @@ def built(*words):
 
 def collected(folder, seed=1):
     runs = pd.DataFrame([{"folder": str(folder), "seed": seed, "row": 0, "group": "N = 2", "label": "ours"}])
-    return SimpleNamespace(runs=runs)
+    nothing = pd.DataFrame()
+    return Collected(nothing, runs, nothing, nothing)
 
 
 def test_the_euler_map_of_the_lecture_is_one_lipschitz_up_to_2_and_not_beyond():

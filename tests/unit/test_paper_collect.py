@@ -13,8 +13,9 @@ from robode.errors import BadInput
 from robode.files import write_json
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import Job
-from robode.papers.published import restore
-from robode.papers.spec import About, Column, Item, Row
+from robode.papers.publish import restore
+from robode.papers.spec import Item
+from robode.report.layout import About, Column, Row
 from robode.runs import results
 from robode.runs.code import RECORD, measuring_codes, training_code
 from robode.runs.run import Run, create
@@ -26,8 +27,8 @@ COLUMNS = {
     "r": Column("r", quantity="eps_r", unit=""),
     "settled": Column("settled", quantity="gamma_settled", kind="exact", unit=""),
 }
-ROW = Row("CH-NODE", "N = 4", ("model=chnode",), (1, 2), {"noise": 77.69})
-ITEM = Item(About("p", "P", "", ()), "one", "One", {"": "p/one"}, COLUMNS, (ROW,), {})
+ROW = Row("CH-NODE", ("model=chnode",), (1, 2), "N = 4", {"noise": 77.69})
+ITEM = Item(About("p", "P"), "one", "One", COLUMNS, (ROW,), experiment={"": "p/one"})
 JOBS = [
     Job(0, ROW, seed, (), OmegaConf.create({
         "experiment": "p/one", "model": {"name": "chnode"}, "depth": 4, "seed": seed,
@@ -197,7 +198,7 @@ def test_runs_that_saw_other_data_are_not_mixed() -> None:
 
 
 def test_a_column_must_mean_one_measurement() -> None:
-    item = Item(ITEM.paper, "one", "One", {"": ""}, {"noise": Column("noise", perturbation="gaussian")}, (ROW,), {})
+    item = replace(ITEM, columns={"noise": Column("noise", perturbation="gaussian")})
     measured(run_of(JOBS[0]), {**NOISE, "correct": 7}, {**NOISE, "severity": 0.05, "correct": 8})
     with pytest.raises(
         BadInput, match="columns.noise: several measurements of N = 4 CH-NODE fit, with severity 0.05, 0.2"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +9,13 @@ import yaml
 from matplotlib.patches import Circle
 
 from robode.config.instantiate import build
-from robode.papers.collect import RUNS, VALUES
 from robode.papers.figures.fig1 import Regions
 from robode.papers.figures.fig2 import Corrupted
 from robode.papers.figures.fig3 import Sensitivities
 from robode.papers.figures.settling import Settling
 from robode.papers.figures.tradeoff import Tradeoff
-from robode.papers.reading import load
+from robode.papers.spec import load
+from robode.report.values import RUNS, VALUES, Collected
 from robode.runs.table import BSM_NORMS, METRICS
 
 FIGURES = (Regions(), Corrupted(), Sensitivities(), Settling(), Tradeoff({"κ": "model.kappa", "T": "horizon"}))
@@ -27,9 +25,10 @@ def collected(runs=(), values=(), numbers=()):
     """What `paper.collect` gives; runs are done."""
     lines = [{"row": row, "label": label, "group": "", "seed": seed, "folder": str(folder), "status": "done"}
              for row, label, seed, folder in runs]  # fmt: skip
-    return SimpleNamespace(
+    return Collected(
         runs=pd.DataFrame(lines, columns=list(RUNS)),
         values=pd.DataFrame(list(values), columns=list(VALUES)),
+        rows=pd.DataFrame(),
         numbers=pd.DataFrame(list(numbers), columns=["row", "label", "seed", "quantity", "kind", "value"]),
     )
 
@@ -59,11 +58,11 @@ def test_fig1_draws_the_proven_balls_and_names_both_bounds(tmp_path):
         upper=np.array([0.3, 0.13]), nearest=np.array([[0.2, 0.2], [np.nan, np.nan]]),
     )  # fmt: skip
     numbers = [(0, "A", 1, "eps_r", "certified_lower", 0.125), (0, "A", 1, "eps_r", "attack_upper", 0.13)]
-    both = Regions(seed=1, printed={"A": 0.21}).draw(collected([(0, "A", 1, tmp_path)], numbers=[dict(zip(
+    both = Regions(seed=1, published={"A": 0.21}).draw(collected([(0, "A", 1, tmp_path)], numbers=[dict(zip(
         ("row", "label", "seed", "quantity", "kind", "value"), line, strict=True)) for line in numbers]))  # fmt: skip
     (_, figure, _, _), (_, seeds, _, _) = both
     left = figure.axes[0]
-    assert "[0.1250, 0.1300]" in left.get_title("left") and "print: 0.21" in left.get_title("left")
+    assert "[0.1250, 0.1300]" in left.get_title("left") and "published: 0.21" in left.get_title("left")
     radii = sorted(patch.radius for patch in left.patches if isinstance(patch, Circle))
     assert radii == [0.125, 0.125, 0.125, 0.25], "each point's own ball, and the smallest around all"
     shown = [tuple(line.get_ydata()) for line in seeds.axes[0].lines]

@@ -11,14 +11,13 @@ import yaml
 from small_tables import COLUMNS, DIFFERENCES, ITEM, SEEDS, collected, run_folder
 
 from robode.errors import BadInput
-from robode.papers.published import restore
-from robode.report import tables_text
-from robode.report.cells import build_table, ours, summary
-from robode.report.compare import CELL_COLUMNS, compare, tally
-from robode.report.html import without_places
+from robode.papers.publish import restore
+from robode.report import tables
+from robode.report.cells import CELL_COLUMNS, build_table, compare, ours, summary, tally
 from robode.report.paired import outcomes, paired
 from robode.report.paper_page import SYMBOLS, write_report, write_runs_report
 from robode.report.runs_page import runs_table
+from robode.report.style import without_places
 from robode.tasks.regression import Regression
 
 
@@ -53,7 +52,7 @@ def cell(cells, row, column):
 def test_there_is_one_line_per_cell_in_percent_over_seeds(cells):
     assert list(cells.columns) == list(CELL_COLUMNS) and len(cells) == 9
     clean = cell(cells, 0, "test")
-    assert clean["mean"] == pytest.approx(97.0) and clean["n"] == 3 and clean["printed"] == 97.01
+    assert clean["mean"] == pytest.approx(97.0) and clean["n"] == 3 and clean["published"] == 97.01
     assert clean["t_low"] > clean["pi_low"] and clean["t_high"] < clean["pi_high"]
     assert clean["runs"] == [f"run-0-s{seed}" for seed in SEEDS] and clean["samples"] == 400
     noisy = cell(cells, 1, "s&p .2")
@@ -68,7 +67,7 @@ def test_every_verdict_is_where_it_belongs(cells):
     assert cell(cells, 0, "s&p .2")["verdict"] == "undecided"
     assert cell(cells, 2, "test")["verdict"] == cell(cells, 2, "s&p .2")["verdict"] == "not run"
     assert tally(cells) == {"agrees": 1, "higher": 2, "lower": 1, "undecided": 1, "not run": 1}
-    said = "6 cells: 1 agrees, 2 higher, 1 lower, 1 undecided, 1 not run; 3 without a printed number"
+    said = "6 cells: 1 agrees, 2 higher, 1 lower, 1 undecided, 1 not run; 3 without a published number"
     assert summary(cells, pd.Series({0: 3, 1: 3, 2: 3})) == said
     more = int((cells[cells["row"] == 0]["n"] > 0).sum())
     assert summary(cells, pd.Series({0: 4, 1: 3, 2: 3})) == f"{said}; {more} with fewer seeds than planned"
@@ -77,7 +76,7 @@ def test_every_verdict_is_where_it_belongs(cells):
 def test_bounds_of_a_number_are_shown_as_what_they_are(cells):
     radius = cell(cells, 0, "ε_r")
     assert ours(radius, "prediction") == "0.62 … 0.72" and radius["verdict"] == "higher"
-    one_sided = radius.to_dict() | {"mean_high": np.inf, "pi_high": np.inf}
+    one_sided = pd.Series(radius.to_dict() | {"mean_high": np.inf, "pi_high": np.inf})
     assert ours(one_sided, "prediction") == "≥ 0.620 ± 0.050"
 
 
@@ -90,7 +89,7 @@ def test_runs_of_one_row_that_differ_are_refused_with_the_key(tmp_path):
 
 
 def test_markdown_has_the_same_columns_in_every_line(cells, found):
-    text = tables_text.markdown(build_table(ITEM, cells, found.runs, "quick: not comparable"))
+    text = tables.markdown(build_table(ITEM, cells, found.runs, "quick: not comparable"))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {len(COLUMNS) + 4}
     assert r"97.01 \| 97.0 ± 1.2 \| agrees" in text and r"42.02 \| 50.2 ± 49.7 \| undecided" in text
@@ -99,10 +98,10 @@ def test_markdown_has_the_same_columns_in_every_line(cells, found):
 
 
 def test_every_line_of_a_latex_table_fills_its_columns(cells, found):
-    text = tables_text.latex(build_table(ITEM, cells, found.runs, "100 % of γ_min, 日"))
-    tables = re.findall(r"\\begin{tabular}{(.*?)}\n(.*?)\\end{tabular}", text, re.DOTALL)
-    assert len(tables) == 2  # three columns of the paper do not fit beside each other
-    for kinds, body in tables:
+    text = tables.latex(build_table(ITEM, cells, found.runs, "100 % of γ_min, 日"))
+    blocks = re.findall(r"\\begin{tabular}{(.*?)}\n(.*?)\\end{tabular}", text, re.DOTALL)
+    assert len(blocks) == 2  # three columns of the paper do not fit beside each other
+    for kinds, body in blocks:
         width = len(re.sub(r"@{.*?}", "", kinds))
         lines = [line for line in body.splitlines() if line.endswith(r" \\")]
         for line in lines:
@@ -113,7 +112,7 @@ def test_every_line_of_a_latex_table_fills_its_columns(cells, found):
 
 
 def test_the_csv_has_every_cell(cells):
-    again = pd.read_csv(io.StringIO(tables_text.csv(cells)), keep_default_na=False, na_values=[""])
+    again = pd.read_csv(io.StringIO(tables.csv(cells)), keep_default_na=False, na_values=[""])
     assert list(again.columns) == list(CELL_COLUMNS)
     assert again["mean"].to_numpy() == pytest.approx(cells["mean"].to_numpy(), rel=1e-5, nan_ok=True)
     assert again["runs"].fillna("").tolist() == [" ".join(names) for names in cells["runs"]]
@@ -127,9 +126,9 @@ def test_networks_are_paired_by_seed_on_the_copies_that_both_saw(found):
     assert {(test["copies"], test["samples"]) for test in noisy} == {(2, 400)}
     assert all(test["only_a"] == 0 or test["only_b"] == 0 for test in noisy)
     (clean, under_noise) = outcomes(tests)
-    assert (clean["a_better"], clean["b_better"], clean["seeds"]) == (3, 0, 3)
-    assert clean["difference"] == pytest.approx(0.07)
-    assert (under_noise["a_better"], under_noise["b_better"]) == (0, 2)  # in seed 3 they are alike but for one sample
+    assert (clean.a_better, clean.b_better, clean.seeds) == (3, 0, 3)
+    assert clean.difference == pytest.approx(0.07)
+    assert (under_noise.a_better, under_noise.b_better) == (0, 2)  # in seed 3 they are alike but for one sample
 
 
 def test_other_noise_is_not_paired_and_a_damaged_file_is_named(tmp_path):
@@ -241,4 +240,4 @@ def test_which_of_two_errors_is_better_depends_on_the_task():
     test = {"group": "", "a": 0, "b": 1, "label_a": "A", "label_b": "B", "column": "c", "difference": 0.5, "p": 0.01}
     (shares,) = outcomes([test])  # of an earlier version: a classification
     (errors,) = outcomes([test | {"task": str(Regression(2).measure)}])
-    assert (shares["a_better"], shares["b_better"]) == (1, 0) and (errors["a_better"], errors["b_better"]) == (0, 1)
+    assert (shares.a_better, shares.b_better) == (1, 0) and (errors.a_better, errors.b_better) == (0, 1)

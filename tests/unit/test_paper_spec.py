@@ -8,9 +8,9 @@ import yaml
 
 from robode.config.listing import options
 from robode.errors import BadInput
-from robode.papers.reading import find_item, items, load, read
 from robode.papers.selection import REPORTS, select
-from robode.papers.spec import Column
+from robode.papers.spec import find_item, items, load, read
+from robode.report.layout import Column
 
 # Table I, typed from the paper anew: N, network, then train, test, N(0, .05), N(0, .2), s&p .05, s&p .2
 PRINTED = """
@@ -43,22 +43,22 @@ def test_table_1_is_printed_as_in_the_paper() -> None:
         depth, network, *numbers = line.split()
         words = (f"model={models[network]}", f"depth={depth}")
         expected[words] = dict(zip([column.name for column in ORDER], map(float, numbers), strict=True))
-    assert {row.words: dict(row.print) for row in item.rows if row.print} == expected
-    assert [(row.group, len(row.seeds)) for row in item.rows if row.print][::3] == [
+    assert {row.words: dict(row.published) for row in item.rows if row.published} == expected
+    assert [(row.group, len(row.seeds)) for row in item.rows if row.published][::3] == [
         ("N = 4", 10),
         ("N = 8", 3),
         ("N = 12", 3),
     ]
-    assert [row.label for row in item.rows if not row.print] == ["ResNet + noise"] * 3
+    assert [row.label for row in item.rows if not row.published] == ["ResNet + noise"] * 3
 
 
 def test_the_other_printed_numbers() -> None:
     known = items()
-    assert [row.print for row in known["chnode_2022/fig1"].rows] == [{"ε_r": 0.21}, {"ε_r": 0.7}]
+    assert [row.published for row in known["chnode_2022/fig1"].rows] == [{"ε_r": 0.21}, {"ε_r": 0.7}]
     for row in known["chnode_2022/fig3"].rows:
-        assert sorted(row.print.values()) == [0.3214, 1.0, 99.12, 99.20]
+        assert sorted(row.published.values()) == [0.3214, 1.0, 99.12, 99.20]
     assert not any(
-        row.print for name in ("tradeoff", "table1_discrete", "gamma") for row in known[f"chnode_2022/{name}"].rows
+        row.published for name in ("tradeoff", "table1_discrete", "gamma") for row in known[f"chnode_2022/{name}"].rows
     )
 
 
@@ -69,7 +69,7 @@ def test_every_paper_tells_what_it_must(name: str) -> None:
     for item in paper.items.values():
         assert item.paper.differences == paper.differences
         for row in item.rows:
-            assert set(row.print) <= set(item.columns) and all(map(math.isfinite, row.print.values()))
+            assert set(row.published) <= set(item.columns) and all(map(math.isfinite, row.published.values()))
         for size in item.sizes.values():
             assert size.name == "full" or size.label
 
@@ -95,7 +95,7 @@ items:
     columns: {test: {perturbation: clean}, r: {quantity: eps_r}}
     evaluations: [[suite=noise]]
     rows:
-      - {label: A, group: N = 4, words: [depth=4], seeds: 2, print: {test: 90, r: 0.5}}
+      - {label: A, group: N = 4, words: [depth=4], seeds: 2, published: {test: 90, r: 0.5}}
       - {label: B, words: [depth=8]}
     sizes: {small: {words: [epochs=1], seeds: [7, 5], label: tiny, rows: [N = 4]}}
 """
@@ -103,7 +103,7 @@ items:
 
 def test_what_a_file_says_is_what_an_item_knows() -> None:
     item = read("p", yaml.safe_load(GOOD)).items["one"]
-    assert (item.paper.name, item.variants, list(item.sizes)) == ("p", {"a": "x/a", "b": "x/b"}, ["full", "small"])
+    assert (item.paper.name, item.experiment, list(item.sizes)) == ("p", {"a": "x/a", "b": "x/b"}, ["full", "small"])
     assert [row.seeds for row in item.rows] == [(1, 2), (1, 2, 3)]
     assert [row.name for row in item.rows] == ["N = 4 A", "B"]
     assert (item.sizes["small"].seeds, item.evaluations) == ((7, 5), (("suite=noise",),))
@@ -121,8 +121,8 @@ def test_what_a_file_says_is_what_an_item_knows() -> None:
         ("[depth=4]", "[depth=4, seed=1]", "'seed=1' has a place of its own"),
         ("seeds: 2", "seeds: 0", "rows[0].seeds=0: expected how many"),
         ("seeds: 2", "seeds: [1, x]", "expected how many"),
-        ("test: 90", "tset: 90", "rows[0].print: unknown key tset: did you mean 'test'?"),
-        ("test: 90", "test: good", "rows[0].print.test: expected a number, got 'good'"),
+        ("test: 90", "tset: 90", "rows[0].published: unknown key tset: did you mean 'test'?"),
+        ("test: 90", "test: good", "rows[0].published.test: expected a number, got 'good'"),
         ("test: 90", "test: .nan", "expected a number, got nan"),
         ("{label: B,", "{label: A, group: N = 4,", "there is a row 'N = 4 A' already"),
         ("{perturbation: clean}", "{}", "columns.test: expected either a perturbation"),

@@ -18,11 +18,11 @@ from robode.files import write_json
 from robode.integrators.euler import Euler
 from robode.masking.signs import Believable
 from robode.network import Network
-from robode.papers.figures.settling import last_change
 from robode.quantities.adversarial_samples import AdversarialSamples
 from robode.quantities.noise_samples import NoiseSamples
 from robode.quantities.plane import Field2D
 from robode.quantities.quantity import EpsR
+from robode.quantities.settling import last_change
 from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost
 from robode.runs import results
 from robode.runs.run import Run

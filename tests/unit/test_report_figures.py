@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 import robode.report
 from robode.errors import JobFailed
 from robode.report import style
-from robode.report.figures import bsm_norms, training_curves
-from robode.report.noise_curve import score_against_noise, score_by_epoch
-from robode.report.pictures import noise_grid
+from robode.report.curves import score_against_noise, score_by_epoch
+from robode.report.figures import bsm_norms, noise_grid, training_curves
 from robode.runs import results
 from robode.runs.table import BSM_NORMS, METRICS
 

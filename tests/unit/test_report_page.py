@@ -11,7 +11,7 @@ from rich.console import Console
 
 from robode.errors import JobFailed
 from robode.report import tables
-from robode.report.draw import draw_figures
+from robode.report.figures import draw_figures
 from robode.report.page import write_page
 from robode.runs import results
 from robode.runs.code import measuring_code

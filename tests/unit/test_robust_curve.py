@@ -1,4 +1,4 @@
-"""The figure of accuracy against eps with the printed points and the certified share, from a collected item."""
+"""The figure of accuracy against eps with the published points and the certified share, from a collected item."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from matplotlib.collections import PolyCollection
 from robode.config.instantiate import build
 from robode.errors import BadInput
 from robode.papers.figures.robust_curve import ATTACKS, RobustCurve, shares
-from robode.papers.reading import items
+from robode.papers.spec import items
 from robode.report.statistics import estimate
 from robode.report.style import PALETTE, save
 from robode.tasks.measure import CLASSIFICATION
@@ -70,16 +70,16 @@ def test_noisy_copies_are_averaged_before_the_seeds_and_a_measurement_in_two_col
 
 
 def test_each_row_has_a_panel_with_its_attacks_its_print_and_what_is_certified():
-    ((stem, figure, _, caption),) = RobustCurve(printed=PRINT).draw(collected(RESNET, CHNODE))
+    ((stem, figure, _, caption),) = RobustCurve(published=PRINT).draw(collected(RESNET, CHNODE))
     left, right = figure.axes
     assert stem == "robust_curve" and [ax.get_title(loc="left") for ax in figure.axes] == ["ResNet", "CH-NODE"]
     attacked, marks, proven = curves(right)
     assert attacked == [[0, 0.73], [0.1, 0.68], [0.5, 0.53]] and proven == [[0, 0.73], [0.1, 0.63], [0.5, 0.43]]
     assert marks == [[0.5, 0.48]]
     assert [each[0].get_linestyle() for each in right.containers] == ["-", "None", "--"]
-    (printed,) = [each for each in left.lines if each.get_marker() == "D"]
-    assert printed.get_xydata().tolist() == [[0, 0.91], [0.1, 0.42]], "no column measures PGD 1; APGD is no curve"
-    assert printed.get_markerfacecolor() == "none" and printed.get_color() == left.containers[0][0].get_color()
+    (published,) = [each for each in left.lines if each.get_marker() == "D"]
+    assert published.get_xydata().tolist() == [[0, 0.91], [0.1, 0.42]], "no column measures PGD 1; APGD is no curve"
+    assert published.get_markerfacecolor() == "none" and published.get_color() == left.containers[0][0].get_color()
     assert {each[0].get_color() for ax in figure.axes for each in ax.containers} == set(PALETTE[:2])
     assert all(any(isinstance(each, PolyCollection) for each in ax.collections) for ax in figure.axes)
     assert "3 seeds" in caption and "prediction" in caption and "Not attacked" not in caption
@@ -90,8 +90,8 @@ def named(figure):
 
 
 def test_the_legend_names_what_is_drawn_and_nothing_else():
-    draw = RobustCurve(printed=PRINT).draw
-    assert named(draw(collected(RESNET, CHNODE))[0][1]) == ["PGD", "APGD", "certified", "print", "PGD, other rows"]
+    draw = RobustCurve(published=PRINT).draw
+    assert named(draw(collected(RESNET, CHNODE))[0][1]) == ["PGD", "APGD", "certified", "published", "PGD, other rows"]
     assert named(draw(collected(CHNODE))[0][1]) == ["PGD", "APGD", "certified"]
     pgd = lines(1, "CH-NODE", 70, 50, columns=["clean", "PGD .5"])
     assert named(draw(collected(pgd))[0][1]) == ["PGD"]
@@ -110,8 +110,8 @@ def test_the_lectures_figures_have_the_printed_numbers_of_their_rows():
     found = items()
     notes, digits = (found[f"lecture/robust_classification{name}"] for name in ("", "_mnist"))
     (node,) = notes.figures
-    assert node["printed"] == {row.name: dict(row.print) for row in notes.rows if row.print}
-    assert build(dict(node)).printed["ResNet"]["clean"] == 89.0 and not build(dict(digits.figures[0])).printed
+    assert node["published"] == {row.name: dict(row.published) for row in notes.rows if row.published}
+    assert build(dict(node)).published["ResNet"]["clean"] == 89.0 and not build(dict(digits.figures[0])).published
     for item in (notes, digits):
         assert {"clean", "certified", *ATTACKS} == {each.perturbation for each in item.columns.values()}
     radii = {kind: [each.severity for each in notes.columns.values() if each.perturbation == kind]
@@ -119,7 +119,7 @@ def test_the_lectures_figures_have_the_printed_numbers_of_their_rows():
     assert radii["certified"] == radii["pgd_l2"] and len(radii["pgd_l2"]) == 8
 
 
-@pytest.mark.parametrize("wrong", [{"printed": 5}, {"printed": {"ResNet": 5}}, {"attacks": 5}])
+@pytest.mark.parametrize("wrong", [{"published": 5}, {"published": {"ResNet": 5}}, {"attacks": 5}])
 def test_a_figure_that_was_set_up_wrongly_is_one_line(wrong):
     with pytest.raises(BadInput):
         build({"_target_": "robode.papers.figures.robust_curve.RobustCurve", **wrong})

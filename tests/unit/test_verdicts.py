@@ -18,7 +18,7 @@ from robode.masking import panel as masking_panel
 from robode.masking import verdicts as masking_verdicts
 from robode.masking.file import FILE, key_of, read_part, suspicions
 from robode.masking.signs import Believable, read_records
-from robode.papers.missing import lacking
+from robode.papers.plan import missing
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.runs.run import Run
@@ -133,9 +133,9 @@ def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, mo
     (verdict,) = read_part(run.folder, "verdicts")
     assert f"pgd_linf eps 0.1: {100 * verdict['left']:.1f} % left — {verdict['verdict']}" in capsys.readouterr().out
     assert "verdicts" not in run.config() and "Can these robust accuracies" in (run.folder / "report.html").read_text()
-    assert lacking(run, run.config(), []) == 0
+    assert missing(run, run.config(), []) == 0
     (run.folder / FILE).write_text("{}")
-    assert lacking(run, run.config(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
+    assert missing(run, run.config(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
 
 
 def test_zero_means_no_verdicts_and_less_is_refused(tmp_path):

@@ -78,13 +78,13 @@ def candidates(line: str) -> list[str]:
 def _paper_candidates(before: Sequence[str], last: str) -> list[str]:
     """PAPER/ITEM first, then the words that it knows."""
     from robode.config.paths import user_conf_dirs
-    from robode.papers.reading import items
+    from robode.papers.spec import items
 
     known = items(user_conf_dirs())
     item = next((known[word] for word in before if word in known), None)
     if item is None:
         return sorted(name for name in known if name.startswith(last))
-    words = [f"size={size}" for size in item.sizes] + [f"variant={name}" for name in item.variants if name]
+    words = [f"size={size}" for size in item.sizes] + [f"variant={name}" for name in item.experiment if name]
     return sorted(word for word in [*words, "seeds=", "rows="] if word.startswith(last))
 
 

@@ -62,7 +62,7 @@ def _dispatch(words: list[str]) -> int:
         print(f"robode {__version__}")
         return 0
     if verb == "list":
-        from robode.config.listing import run_list
+        from robode.verbs.list import run_list
 
         return run_list(rest)
     if verb == "check":
@@ -115,7 +115,7 @@ def _run_paper_verb(verb: str, words: list[str]) -> int:
     parser.add_argument("words", nargs="*")
     given = parser.parse_intermixed_args(words)
     if given.help:
-        from robode.papers.usage import usage
+        from robode.papers.selection import usage
 
         print(usage(verb, given.config_dir))
         return 0

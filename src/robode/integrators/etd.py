@@ -13,8 +13,8 @@ from robode.ode.field import GradientField, Multipliers
 class ETD(SpectralIntegrator):
     """Centred exponential Euler, order 1: y + (1/c)(exp(hcF) - I) grad V(y).
 
-    Never expands, for any h, exactly when gamma >= gamma_min (docs/theory.md, section 8). Not the exponential Euler that splits
-    off kappa alone: the linear part is c F with c the centre of the Hessian's range.
+    Never expands, for any h, exactly when gamma >= gamma_min (docs/theory.md, section 8). Not the exponential Euler
+    that splits off kappa alone: the linear part is c F with c the centre of the Hessian's range.
     """
 
     name, order, contracts = "etd", 1, True

@@ -1,1 +1,0 @@
-"""Published tables and figures: what they need, what is there, and how they are made again."""

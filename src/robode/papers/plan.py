@@ -1,20 +1,31 @@
-"""The jobs that a selection takes; composed once a row, no torch."""
+"""What a selection takes: its trainings, the evaluations that follow them, and what of it is still missing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
 
 from robode.config.compose import Request, compose_jobs, hydra_session
-from robode.config.instantiate import to_plain
+from robode.config.instantiate import build, to_plain
 from robode.errors import BadInput
+from robode.files import read_json
+from robode.masking.file import key_of, keyed, read_part
 from robode.papers.selection import Selection
-from robode.papers.spec import Row
+from robode.report.layout import Row
+from robode.report.values import lines_of, newest
+from robode.runs import results
+from robode.runs.code import RECORD
 from robode.runs.identity import config_hash
-from robode.runs.origin import ANY
+from robode.runs.origin import ANY, SAME
+from robode.runs.run import Run
+
+CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Job:
 
 
 def plan(selection: Selection) -> list[Job]:
-    """Every training of the selection: seed 1 of all rows, then seed 2 of all rows …
+    """Every training of the selection: seed 1 of all rows, then seed 2 of all rows … Composed once a row, no torch.
 
     Rows and seeds that were not asked for are in it too, not wanted: the report shows them where they are done.
 
@@ -77,3 +88,84 @@ def _seeded(selection: Selection, number: int, row: Row, words: tuple[str, ...],
         own = [*(["force=true"] if selection.force else []), *([f"code={ANY}"] if selection.code == ANY else [])]
         jobs.append(Job(number, row, seed, (*words, f"seed={seed}", *own), cfg, wanted))
     return jobs
+
+
+def evaluations(selection: Selection) -> list[DictConfig]:
+    """The configuration of every evaluation that follows a training; `run` is still missing.
+
+    Raises:
+        BadInput: words that `robode evaluate` does not understand.
+    """
+    found = []
+    with hydra_session("evaluate") as session:
+        for words in selection.evaluations():
+            found += compose_jobs(session, Request("evaluate", words, False, selection.config_dirs))
+    return found
+
+
+def missing(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], code: str = SAME) -> int:
+    """How many rows, quantities and verdicts the run lacks of what the training (`config`) and the evaluations
+    (`asked`) measure. code: SAME or ANY, whether what other code has measured counts. Needs torch, but neither data
+    nor network.
+
+    Raises:
+        BadInput: a suite that does not fit the data.
+        JobFailed: results.csv or numbers.csv cannot be read.
+    """
+    from robode.data.parts import part_digest
+    from robode.evaluation.measure import build_measurement
+    from robode.masking.recorded import judgeable
+
+    source = build(config["data"]["source"])
+    digest = str(read_json(run.folder / RECORD).get("data_digest"))
+    rows = newest(results.read_rows(run.folder / "results.csv"))
+    weights = rows["weights"].iloc[-1] if len(rows) else ""
+    any_code = {"code": ""} if code == ANY else {}
+    known = {results.identity(row | any_code) for row in lines_of(rows)}
+    judged = keyed(read_part(run.folder, "verdicts"))
+    count = 0
+    for each in ({"split": "test"}, *map(to_plain, asked)):
+        choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
+        measurement = build_measurement(config, source.facts, **choices)
+        same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
+        data = part_digest(digest, each.get("limit"), source)
+        wanted = measurement.planned(data)
+        measured = [same | row for row in wanted if results.identity(same | row | any_code) in known]
+        count += len(wanted) - len(measured)
+        if each.get("verdicts", 1):
+            count += sum(key_of(row) not in judged for row in measured if judgeable(run.folder, row))
+        for name, quantity in measurement.quantities.items():
+            knows = quantity.known(run.folder, weights) if any_code else measurement.knows(name, run.folder, weights)
+            count += not knows
+    return count
+
+
+def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[DictConfig]) -> None:
+    """Print one line a job, with its run, its state and what it still takes; reads data and run folders, writes
+    nothing.
+
+    Raises:
+        BadInput: data that are missing, or a suite that does not fit them.
+    """
+    from robode.training.forecast import duration, forecast
+
+    console = Console()
+    if not console.is_terminal:  # one job a line for grep
+        console = Console(width=250)
+    table = Table(box=None, header_style="bold")
+    for name in ("job", "row", "seed", "run", "state", "rows missing", "training left"):
+        table.add_column(name, overflow="fold", justify="left" if name in ("row", "run", "state") else "right")
+    seconds: list[float | None] = []
+    for number, (job, each) in enumerate(zip(jobs, forecast("train", [job.cfg for job in jobs]), strict=True)):
+        left = str(missing(each.run, job.plain, asked, selection.code)) if each.run.trained else "all"
+        table.add_row(
+            str(number), job.row.name, str(job.seed), str(each.run.folder), each.shown, left, duration(each.seconds)
+        )
+        seconds.append(each.seconds)
+    console.print(table, markup=False)
+    known = [each for each in seconds if each is not None]
+    parts = [f"about {duration(sum(known))} of training left"] if known else []
+    parts += [f"{len(seconds) - len(known)} without an earlier run to judge by"] if len(known) < len(seconds) else []
+    label = f" ({selection.label})" if selection.label else ""
+    console.print(f"{selection.name}{label}: {len(jobs)} jobs, {', '.join(parts)}", highlight=False, markup=False)
+    console.print(f"report:  {selection.folder}", highlight=False, markup=False, soft_wrap=True)

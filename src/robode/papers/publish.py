@@ -1,4 +1,8 @@
-"""The report of an item, from the files of its runs: page, tables, figures, and what they were made of."""
+"""The report of an item: page, tables and figures from the files of its runs, or again from its own tables.
+
+What a report was made of lies beside it: rows.csv, numbers.csv and runs.csv (`report.paper_page` writes them), and
+report.json. That is enough to make it again without the runs.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from robode.config.instantiate import build
+from robode.errors import BadInput
 from robode.files import read_json, write_json
-from robode.papers.collect import Collected
 from robode.papers.plan import Job
-from robode.papers.published import FACTS
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
+from robode.report.layout import Picture
+from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine
 from robode.runs import origin
 from robode.runs.code import RECORD
 from robode.runs.identity import training_config
+from robode.runs.results import renamed
+from robode.runs.run import OUTPUTS
 
-# A picture on its way into a report: name of its file, matplotlib's figure or a PNG, title, caption.
-Picture = tuple[str, Any, str, str]
+FACTS = "report.json"
+FILES = {"rows.csv": ROWS, "numbers.csv": NUMBERS, "runs.csv": RUNS}
+TEXTS = ("label", "group", "column", "run", "folder", "status", "error", "checkpoint", "weights", "split", "protocol",
+         "evaluation", "suite", "perturbation", "norm", "task", "quantity", "kind", "code")  # fmt: skip
 
 
 def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, folder: Path) -> Path:
@@ -43,14 +53,13 @@ def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, fol
         "configs": {job.row.name: _config(job) for job in reversed(jobs)},
         **_made_by(map(Path, collected.runs["folder"].dropna())),
     }
-    pictures = draw(selection.item, collected)
-    return render(folder, selection.item, collected, context, pictures)
+    return render(folder, selection.item, collected, context, draw(selection.item, collected))
 
 
 def render(
     folder: Path, item: Item, collected: Collected, context: Mapping[str, Any], pictures: Sequence[Picture]
 ) -> Path:
-    """Page and tables. context: what `publish` puts together, or `published.facts` gives back."""
+    """Page and tables. context: what `publish` puts together, or `facts` gives back."""
     from robode.report.paper_page import write_report
 
     page = write_report(folder, item, collected, {**context, "figures": list(pictures)})
@@ -61,6 +70,46 @@ def render(
 def draw(item: Item, collected: Collected) -> list[Picture]:
     """Every figure of the item that its runs allow. Raises `BadInput` for a class that cannot be built."""
     return [picture for node in item.figures for picture in build(dict(node)).draw(collected)]
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What report.json says about the report in this folder. Raises `BadInput`."""
+    known = read_json(folder / FACTS)
+    if not all(isinstance(known.get(key), str) for key in ("paper", "item", "size", "variant")):
+        raise BadInput(f"from={folder}: expected the folder of a report, with {FACTS}, {', '.join(FILES)}")
+    return known
+
+
+def restore(folder: Path, item: Item) -> Collected:
+    """What was collected when the report in this folder was made, without what the item does not have any more.
+
+    Raises:
+        BadInput: a file that is missing or is not the table of a report.
+    """
+    numbers = {(row.group, row.label): number for number, row in enumerate(item.rows)}
+    rows, found, runs = (_read(folder / name, columns, numbers) for name, columns in FILES.items())
+    has_column = [frame["column"].isin(item.columns) for frame in (rows, found)]
+    places = pd.Series([str(OUTPUTS / place) if place else None for place in runs["folder"]], dtype=object)
+    return combine(runs.assign(folder=places), rows[has_column[0]], found[has_column[1]])
+
+
+def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], int]) -> pd.DataFrame:
+    texts = [name for name in (*columns, "code") if name in TEXTS]
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: expected the table of a report ({type(error).__name__})") from error
+    frame = renamed(frame)
+    if "score" in frame:
+        frame["score"] = pd.to_numeric(frame["score"])
+    absent = [name for name in columns if name not in frame and name != "row"]
+    if absent:
+        raise BadInput(f"{path}: expected the table of a report, but it has no column {absent[0]}")
+    texts = [name for name in texts if name in frame]  # earlier versions kept no code
+    frame[texts] = frame[texts].fillna("")
+    row = [numbers.get(key, -1) for key in zip(frame["group"], frame["label"], strict=True)]
+    kept = [*columns, *(name for name in LATER if name in frame)]
+    return frame.assign(row=row)[kept].query("row >= 0").reset_index(drop=True)
 
 
 def _config(job: Job) -> str:

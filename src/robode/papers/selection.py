@@ -13,9 +13,8 @@ import yaml
 from robode.config.listing import description
 from robode.config.paths import conf_dir, user_conf_dirs
 from robode.errors import BadInput
-from robode.papers import nodes
-from robode.papers.reading import FULL, find_item, items
-from robode.papers.spec import Item, Row, Size
+from robode.papers.spec import FULL, Item, Size, chosen, find_item, items, key_of, seeds
+from robode.report.layout import Row
 from robode.runs.identity import VOLATILE
 from robode.runs.origin import ANY, CODES, SAME
 from robode.runs.run import OUTPUTS
@@ -23,6 +22,40 @@ from robode.runs.run import OUTPUTS
 REPORTS = OUTPUTS / "reports"
 OWN = ("size", "variant", "seeds", "rows", "force", "code", "fail_fast")  # words of `reproduce` itself
 FOR_EVALUATION_TOO = ("data.root", "repeats")
+REPRODUCE = """\
+usage: robode reproduce PAPER/ITEM [key=value ...]
+
+Train and measure what a table or figure of a paper needs, and write it beside the published values. What was done before is not
+done again; several processes can share one reproduction; after an interruption the same command goes on.
+
+  size=full                  how much of it: the whole thing, or a smaller one that says so
+  variant=NAME               which of several readings of the paper (the first is the default)
+  seeds=3, seeds=[1,2,5]     how many training seeds, or which, instead of those planned
+  rows=TEXT, rows=[A,B]      only the rows whose group and label contain the text
+  force=true                 train again what is done already
+  code=any                   count runs that other code trained, marked †, instead of training them anew
+  fail_fast=true             stop at the first job that fails
+  key=value                  any other word is given to every training: data.root=DIR trainer.threads=1; one that
+                             changes the experiment is named in the report
+
+  --dry-run                  every job with its run, its state and what is missing; nothing is done
+  --config-dir DIR           more YAML files, in folders as in conf/ (also ./conf and $ROBODE_CONFIG_PATH)
+  --help                     this text
+"""
+REPORT = """\
+usage: robode report [RUN ...|PAPER/ITEM] [key=value ...]
+
+Write tables (Markdown, CSV, LaTeX) and a page from what runs have written. Nothing is trained or measured.
+
+  RUN ...                    these runs: folders or names; none at all: every run under outputs/
+  PAPER/ITEM                 a table or figure as far as it is reproduced; size=, variant=, seeds= and words as in
+                             `robode reproduce`
+  from=FOLDER                make the report in this folder again from its own tables, without the runs
+  to=FOLDER                  where to write; otherwise below outputs/reports/
+
+  --config-dir DIR           more YAML files, in folders as in conf/ (also ./conf and $ROBODE_CONFIG_PATH)
+  --help                     this text
+"""
 
 
 @dataclass(frozen=True)
@@ -53,16 +86,16 @@ class Selection:
     @property
     def experiment(self) -> str:
         """The recipe in conf/experiment."""
-        return self.item.variants[self.variant]
+        return self.item.experiment[self.variant]
 
     @property
     def changes(self) -> tuple[str, ...]:
         """Those of the user's words that change what is computed or measured."""
-        return tuple(word for word in self.words if not _volatile(nodes.key_of(word)))
+        return tuple(word for word in self.words if not _volatile(key_of(word)))
 
     @property
     def label(self) -> str:
-        """What a reader must know before comparing with the print; empty for the full thing as it is described."""
+        """What a reader must know before comparing with the published values; empty for the full thing as it is described."""
         changed = f"changed: {' '.join(self.changes)}" if self.changes else ""
         return "; ".join(part for part in (self.size.label, changed) if part)
 
@@ -76,7 +109,7 @@ class Selection:
     def folder(self) -> Path:
         """Where the report is written: one for each variant, size and set of changes."""
         parts = [self.item.name]
-        parts += [self.variant] if self.variant != next(iter(self.item.variants)) else []
+        parts += [self.variant] if self.variant != next(iter(self.item.experiment)) else []
         parts += [self.size.name] if self.size.name != FULL else []
         parts += [hashlib.sha256(" ".join(self.changes).encode()).hexdigest()[:6]] if self.changes else []
         return REPORTS / self.item.paper.name / "-".join(parts)
@@ -95,7 +128,7 @@ class Selection:
 
     def evaluations(self) -> list[tuple[str, ...]]:
         """Words of every `robode evaluate` that a run needs after its training, without the run."""
-        more = [word for word in self.words if nodes.key_of(word) in FOR_EVALUATION_TOO]
+        more = [word for word in self.words if key_of(word) in FOR_EVALUATION_TOO]
         more += [f"code={ANY}"] if self.code == ANY else []
         return [(*words, *self.size.evaluate, *more) for words in self.item.evaluations]
 
@@ -127,15 +160,15 @@ def select(where: str, words: Sequence[str], config_dirs: Sequence[str] = ()) ->
             given[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise BadInput(f"{word}: cannot be read; are all quotes and brackets closed?") from None
-    size = item.sizes[nodes.chosen("size=", str(given.get("size", FULL)), list(item.sizes))]
-    if "variant" in given and list(item.variants) == [""]:
+    size = item.sizes[chosen("size=", str(given.get("size", FULL)), list(item.sizes))]
+    if "variant" in given and list(item.experiment) == [""]:
         raise BadInput(f"variant={given['variant']}: {where} has no variants; leave it out")
-    variant = nodes.chosen("variant=", str(given.get("variant", next(iter(item.variants)))), list(item.variants))
+    variant = chosen("variant=", str(given.get("variant", next(iter(item.experiment)))), list(item.experiment))
     selection = Selection(
         replace(item, rows=tuple(row for row in item.rows if row.matches(size.rows))), size, variant,
-        nodes.seeds(given["seeds"], "seeds") if "seeds" in given else None,
+        seeds(given["seeds"], "seeds") if "seeds" in given else None,
         _texts(given.get("rows", [])), tuple(rest), _flag(given, "force"),
-        nodes.chosen("code=", str(given.get("code", SAME)), list(CODES)), _flag(given, "fail_fast"),
+        chosen("code=", str(given.get("code", SAME)), list(CODES)), _flag(given, "fail_fast"),
         tuple(config_dirs),
     )  # fmt: skip
     _check(selection)
@@ -147,11 +180,11 @@ def _check(selection: Selection) -> None:
         if not any(row.matches((part,)) for row in selection.item.rows):
             names = ", ".join(f"'{row.name}'" for row in selection.item.rows)
             raise BadInput(f"rows={part}: no row of {selection.name} contains this; there are {names}")
-    taken = {nodes.key_of(word) for row in selection.item.rows for word in row.words}
+    taken = {key_of(word) for row in selection.item.rows for word in row.words}
     for word in selection.words:
         if "=" not in word and not word.startswith("~"):
             raise BadInput(f"{word}: expected key=value, for example size=smoke or epochs=2")
-        key = nodes.key_of(word)
+        key = key_of(word)
         if key in (*taken, "experiment", "seed", "run", "resume"):
             instead = {"seed": "seeds=", "experiment": "variant="}.get(key, "rows=")
             raise BadInput(f"{word}: the rows of {selection.name} set {key} themselves; choose with {instead}")
@@ -176,3 +209,12 @@ def _volatile(key: str) -> bool:
 
 def _folders(config_dirs: Sequence[str]) -> list[Path]:
     return [conf_dir(), *user_conf_dirs(config_dirs)]
+
+
+def usage(verb: str, config_dirs: Sequence[str] = ()) -> str:
+    """The help text of `reproduce` or `report`, with every item, its sizes and variants."""
+    lines = [REPRODUCE if verb == "reproduce" else REPORT]
+    for name, item in items(user_conf_dirs(config_dirs)).items():
+        variants = f"; variant={'|'.join(item.experiment)}" if len(item.experiment) > 1 else ""
+        lines.append(f"  {name:<26} {item.title}; size={'|'.join(item.sizes)}{variants}")
+    return "\n".join(lines)

@@ -1,112 +1,63 @@
-"""A paper to reproduce: its printed numbers, and which runs and measurements feed them (conf/paper/<name>.yaml)."""
+"""A paper to reproduce: its published numbers, and which runs and measurements feed them (conf/paper/<name>.yaml).
+
+A file has the keys of the classes here and in `report.layout`; one function reads them by their types. A mistake is
+`BadInput` with one line that names the place and the key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
+import yaml
 
-@dataclass(frozen=True)
-class Difference:
-    """Where the paper's text and its published experiment disagree, or robode does neither."""
+from robode.config import explain
+from robode.config.listing import entries, options
+from robode.config.paths import conf_dir
+from robode.errors import BadInput
+from robode.report.layout import About, Layout, Row, Seeds, Words
 
-    about: str
-    text: str
-    experiment: str
-    here: str
-
-
-@dataclass(frozen=True)
-class About:
-    """What is known of a paper besides its numbers."""
-
-    name: str
-    title: str
-    citation: str
-    differences: tuple[Difference, ...]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table: a score (rows of results.csv) or a `quantity` (rows of numbers.csv).
-
-    unit: of a quantity, "%" for fractions that are printed in percent, "" for numbers as they are; None for scores,
-    whose task says it.
-    kind: for quantities that are known from several sides, which of them (exact, certified_lower, …); None: all.
-    """
-
-    name: str
-    split: str = "test"
-    perturbation: str | None = None
-    severity: float | None = None
-    protocol: str | None = None
-    quantity: str | None = None
-    kind: str | None = None
-    unit: str | None = None
-
-    def unit_of(self, measured: Iterable[str]) -> str:
-        """The unit of a cell; measured: those of its scores, "%" for shares. Nothing measured: taken for a share."""
-        return next(iter(measured), "%") if self.unit is None else self.unit
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: a configuration (`words` of ``robode train``), its seeds and the printed numbers.
-
-    print: column → the number in the paper, in the column's unit.
-    """
-
-    label: str
-    group: str
-    words: tuple[str, ...]
-    seeds: tuple[int, ...]
-    print: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """For people: group and label."""
-        return f"{self.group} {self.label}".strip()
-
-    def matches(self, texts: Sequence[str]) -> bool:
-        """Whether group and label contain one of the texts, in any case; no texts at all match every row."""
-        return not texts or any(text.lower() in self.name.lower() for text in texts)
+FULL = "full"
+SEEDS = 3  # where a file does not say
+UNITS = ("%", "")
+APART = ("seed", "experiment")  # words that have a place of their own in the file
+Variants = Annotated[Mapping[str, str], "variants"]  # one text stands for {"": text}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of an item is computed. label: what a reader must know before comparing with the print.
+    """How much of an item is computed. label: what a reader must know before comparing with the published values.
 
     words, evaluate: appended to the words of training and of evaluation; seeds: instead of the rows' own;
     rows: only rows whose group and label contain one of these texts (none given: all).
     """
 
     name: str
-    words: tuple[str, ...] = ()
-    evaluate: tuple[str, ...] = ()
-    seeds: tuple[int, ...] | None = None
+    words: Words = ()
+    evaluate: Words = ()
+    seeds: Seeds | None = None
     rows: tuple[str, ...] = ()
     label: str = ""
 
 
-@dataclass(frozen=True)
-class Item:
+@dataclass(frozen=True, kw_only=True)
+class Item(Layout):
     """A table or figure of a paper.
 
-    variants: name → experiment, the first one being the default. evaluations: words of ``robode evaluate`` for
+    experiment: variant → recipe, the first one being the default. evaluations: words of ``robode evaluate`` for
     what the experiment does not measure itself. figures: nodes with a ``_target_`` whose objects have
-    ``draw(collected) -> list[(stem, matplotlib Figure, title, caption)]`` and read files in the run folders only.
+    ``draw(Collected) -> list[Picture]`` and read files in the run folders only.
     """
 
-    paper: About
-    name: str
-    title: str
-    variants: Mapping[str, str]
-    columns: Mapping[str, Column]
-    rows: tuple[Row, ...]
-    sizes: Mapping[str, Size]
-    note: str = ""
-    evaluations: tuple[tuple[str, ...], ...] = ()
+    experiment: Variants
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    evaluations: tuple[Words, ...] = ()
     figures: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -114,4 +65,269 @@ class Item:
 class Paper(About):
     """Everything in one file of conf/paper."""
 
-    items: Mapping[str, Item]
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+
+class Loader(yaml.SafeLoader):
+    """YAML in which no key may come twice: PyYAML would silently take the last of them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' comes twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def load(name: str, user_dirs: Sequence[Path] = ()) -> Paper:
+    """The paper of that name: the project's own, else the user's.
+
+    Raises:
+        BadInput: no such paper, or a mistake in its file.
+    """
+    files = [folder / "paper" / f"{name}.yaml" for folder in (conf_dir(), *user_dirs)]
+    path = next((file for file in files if file.is_file()), None)
+    if path is None:
+        raise BadInput(explain.unknown_choice("paper", name, options("paper", user_dirs)))
+    try:
+        with path.open(encoding="utf-8") as file:  # a complaint names the file of a stream
+            content = yaml.load(file, Loader)
+    except yaml.MarkedYAMLError as error:
+        raise BadInput(explain.sentence("reproduce", error)) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BadInput(f"{path}: cannot be read ({explain.first_line(error)})") from error
+    return read(name, content)
+
+
+def items(user_dirs: Sequence[Path] = ()) -> dict[str, Item]:
+    """PAPER/ITEM → item, of every paper. Raises `BadInput` for a mistake in a file."""
+    papers = [load(name, user_dirs) for name in options("paper", user_dirs)]
+    return {f"{paper.name}/{name}": item for paper in papers for name, item in paper.items.items()}
+
+
+def listed(user_dirs: Sequence[Path] = ()) -> dict[str, str]:
+    """Papers with their descriptions, each followed by its items as PAPER/ITEM with their titles."""
+    found: dict[str, str] = {}
+    for name, about in entries("paper", user_dirs).items():
+        of_paper = load(name, user_dirs).items
+        found |= {name: about} | {f"{name}/{item.name}": item.title for item in of_paper.values()}
+    return found
+
+
+def find_item(where: str, user_dirs: Sequence[Path] = ()) -> Item:
+    """The item that PAPER/ITEM names.
+
+    Raises:
+        BadInput: naming the choices; or a mistake in the paper's file.
+    """
+    paper, _, item = where.partition("/")
+    found = load(paper, user_dirs).items
+    return found[chosen(f"{paper}/", item, list(found))]
+
+
+def read(name: str, content: Any) -> Paper:
+    """The paper that a YAML file's content describes. Raises `BadInput`."""
+    place = f"paper/{name}.yaml"
+    node = _mapping(content, place, ("title", "items"), ("citation", "differences"))
+    about = _record(About, {key: value for key, value in node.items() if key != "items"}, place, name=name)
+    place = f"{place}: items"
+    below = {key: _item(about, key, value, f"{place}.{key}") for key, value in _named(node["items"], place).items()}
+    return Paper(about.name, about.title, about.citation, about.differences, below)
+
+
+def _item(about: About, name: str, content: Any, place: str) -> Item:
+    """What a file leaves out is filled in first: the seeds of rows, the unit of quantities, the size `full`."""
+    node = dict(_named(content, place))
+    usual = list(seeds(node.pop("seeds", SEEDS), f"{place}.seeds"))
+    if isinstance(node.get("rows"), list):
+        node["rows"] = [{"seeds": usual, **row} if isinstance(row, dict) else row for row in node["rows"]]
+    if isinstance(node.get("columns"), dict):
+        node["columns"] = {
+            key: {"unit": "", **each} if isinstance(each, dict) and "quantity" in each else each
+            for key, each in node["columns"].items()
+        }
+    node["sizes"] = {FULL: {}, **_mapping(node.get("sizes", {}), f"{place}.sizes")}
+    item: Item = _record(Item, node, place, paper=about, name=name)
+    for key, column in node["columns"].items():
+        _check_column(column or {}, f"{place}.columns.{key}")
+    _check_rows(item, f"{place}.rows")
+    for key, size in item.sizes.items():
+        _check_size(size, item.rows, f"{place}.sizes.{key}")
+    for number, words in enumerate(item.evaluations):
+        _refuse(words, ("run",), f"{place}.evaluations[{number}]")
+    for number, figure in enumerate(item.figures):
+        if "_target_" not in figure:
+            raise BadInput(f"{place}.figures[{number}]: expected the key '_target_'")
+    return item
+
+
+def _check_column(node: Mapping[str, Any], place: str) -> None:
+    of_scores, of_quantities = ("split", "perturbation", "severity", "protocol"), ("quantity", "kind")
+    if ("perturbation" in node) == ("quantity" in node):
+        raise BadInput(f"{place}: expected either a perturbation (a score) or a quantity")
+    beside = "quantity" if "quantity" in node else "perturbation"
+    for key in of_scores if "quantity" in node else of_quantities:
+        if key in node:
+            raise BadInput(f"{place}.{key}: makes no sense beside '{beside}'")
+    unit = node.get("unit")
+    if unit is not None and "perturbation" in node:
+        raise BadInput(f"{place}.unit={unit}: makes no sense for a score, whose task says its unit; remove it")
+    if unit is not None and unit not in UNITS:
+        raise BadInput(f"{place}.unit={unit}: expected '%' or ''")
+
+
+def _check_rows(item: Item, place: str) -> None:
+    if not item.rows:
+        raise BadInput(f"{place}: expected at least one row")
+    names: set[str] = set()
+    for number, row in enumerate(item.rows):
+        here = f"{place}[{number}]"
+        for column in row.published:
+            chosen(f"{here}.published: unknown key ", column, list(item.columns))
+        _refuse(row.words, APART, f"{here}.words")
+        if row.name in names:
+            raise BadInput(f"{here}: there is a row '{row.name}' already; change label or group")
+        names.add(row.name)
+
+
+def _check_size(size: Size, rows: Sequence[Row], place: str) -> None:
+    _refuse(size.words, APART, f"{place}.words")
+    _refuse(size.evaluate, APART, f"{place}.evaluate")
+    if (size.words or size.evaluate or size.rows) and not size.label:
+        raise BadInput(
+            f"{place}: expected the key 'label': what a reader must know before comparing with the published values"
+        )
+    for part in size.rows:
+        if not any(row.matches((part,)) for row in rows):
+            raise BadInput(f"{place}.rows: no row contains '{part}'")
+
+
+def _refuse(words: Sequence[str], keys: Sequence[str], place: str) -> None:
+    for word in words:
+        if key_of(word) in keys:
+            raise BadInput(f"{place}: '{word}' has a place of its own; remove it here")
+
+
+def _record(kind: type[T], content: Any, place: str, **known: Any) -> T:
+    """An object of a dataclass from the mapping of its fields, but for those that are known already."""
+    hints = get_type_hints(kind, include_extras=True)
+    keys = [each for each in fields(kind) if each.name not in known]  # type: ignore[arg-type]
+    needed = [each.name for each in keys if each.default is MISSING and each.default_factory is MISSING]
+    node = _mapping(content, place, needed, [each.name for each in keys])
+    found = {key: _value(hints[key], value, _below(place, key)) for key, value in node.items()}
+    for key in needed:
+        if found[key] == "":
+            raise BadInput(f"{_below(place, key)}: expected a text, got {node[key]!r}")
+    return kind(**known, **found)
+
+
+def _value(kind: Any, content: Any, place: str) -> Any:
+    """What stands at a place, by the type of its field."""
+    if kind in _READ:
+        return _READ[kind](content, place)
+    inner = [each for each in get_args(kind) if each is not NoneType]
+    if get_origin(kind) is tuple:
+        return tuple(_value(inner[0], entry, here) for entry, here in _sequence(content, place))
+    if get_origin(kind) is Mapping and _described(inner[1]):
+        below = _named(content, place).items()
+        return {key: _record(inner[1], {} if each is None else each, f"{place}.{key}", name=key) for key, each in below}
+    if get_origin(kind) is Mapping:
+        return {key: _value(inner[1], each, f"{place}.{key}") for key, each in _mapping(content, place).items()}
+    return _record(kind, content, place) if _described(kind) else _value(inner[0], content, place)
+
+
+def _described(kind: Any) -> bool:
+    return is_dataclass(kind)
+
+
+def _below(place: str, key: str) -> str:
+    return f"{place}.{key}" if ": " in place else f"{place}: {key}"
+
+
+def _mapping(content: Any, place: str, needed: Sequence[str] = (), known: Sequence[str] = ()) -> dict[str, Any]:
+    """A mapping with all of the needed keys, and no others than these and the known ones, if any are said."""
+    node = _named(content, place) if content != {} else {}
+    for key in node:
+        if (needed or known) and key not in needed and key not in known:
+            chosen(f"{place}: unknown key ", key, list(dict.fromkeys((*needed, *known))))
+    for key in needed:
+        if key not in node:
+            raise BadInput(f"{place}: expected the key '{key}'")
+    return node
+
+
+def _named(content: Any, place: str) -> dict[str, Any]:
+    """A mapping with at least one key, all of them texts."""
+    if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
+        raise BadInput(f"{place}: expected keys with values, got {content!r}")
+    return content
+
+
+def _sequence(content: Any, place: str) -> list[tuple[Any, str]]:
+    """(entry, place) of a list."""
+    if not isinstance(content, list):
+        raise BadInput(f"{place}: expected a list, got {content!r}")
+    return [(entry, f"{place}[{i}]") for i, entry in enumerate(content)]
+
+
+def _text(value: Any, place: str) -> str:
+    """Numbers are taken as typed."""
+    if isinstance(value, dict | list) or value is None:
+        raise BadInput(f"{place}: expected a text, got {value!r}")
+    return str(value).strip()
+
+
+def _number(value: Any, place: str) -> float:
+    """A finite one."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise BadInput(f"{place}: expected a number, got {value!r}")
+    return float(value)
+
+
+def _words(content: Any, place: str) -> tuple[str, ...]:
+    """A list of ``key=value``."""
+    found = [word for word, _ in _sequence(content, place)]
+    for word in found:
+        if not isinstance(word, str) or "=" not in word and not word.startswith("~"):
+            raise BadInput(f"{place}: expected words like depth=4, got {word!r}")
+    return tuple(found)
+
+
+def _variants(content: Any, place: str) -> dict[str, str]:
+    if not isinstance(content, dict):
+        content = {"": content}
+    found = {key: _text(value, f"{place}.{key}".rstrip(".")) for key, value in _named(content, place).items()}
+    for key, value in found.items():
+        if not value:
+            raise BadInput(f"{place}.{key}".rstrip(".") + ": expected a text, got ''")
+    return found
+
+
+def key_of(word: str) -> str:
+    """The key of a command-line word: ``+model.width=4`` → ``model.width``."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
+
+
+def seeds(value: Any, place: str) -> tuple[int, ...]:
+    """A number n stands for the seeds 1 … n, a list for itself."""
+    found = list(range(1, value + 1)) if type(value) is int and value < 10_000 else value
+    if not isinstance(found, list) or not found or not all(type(seed) is int and 0 <= seed < 2**32 for seed in found):
+        raise BadInput(f"{place}={value}: expected how many (3: seeds 1, 2, 3) or a list of them, for example [1,2,5]")
+    return tuple(dict.fromkeys(found))
+
+
+def chosen(key: str, value: str, choices: Sequence[str]) -> str:
+    """`value`, if it is one of the choices; else a complaint that begins with `key` and names them."""
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise BadInput(f"{key}{value}: {hint}choose one of: {', '.join(choices)}")
+
+
+_READ: dict[Any, Callable[[Any, str], Any]] = {
+    str: _text, float: _number, Any: lambda value, place: value, Words: _words, Seeds: seeds, Variants: _variants,
+}  # fmt: skip

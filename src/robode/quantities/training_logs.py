@@ -10,8 +10,8 @@ from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.network import Network
-from robode.papers.figures.settling import SETTLED, gamma_of, last_change
 from robode.quantities.quantity import Quantity, row
+from robode.quantities.settling import SETTLED, gamma_of, last_change
 from robode.runs.code import RECORD
 from robode.runs.table import BSM_NORMS, METRICS
 

@@ -1,25 +1,102 @@
-"""A table of cells as words: what the page, Markdown and LaTeX have in common."""
+"""Our numbers beside the published ones: the cells of a table as numbers, and as the words that the page, Markdown and
+LaTeX have in common."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from robode.report import statistics
-from robode.report.compare import tally
+from robode.report.layout import Column, Layout, Row
+from robode.report.values import DOUBT, Collected, config_of
 
-if TYPE_CHECKING:
-    from robode.papers.spec import Item
-
+CELL_COLUMNS = (
+    "row", "label", "group", "column", "unit", "published", "mean", "std", "n", "t_low", "t_high", "pi_low", "pi_high",
+    "mean_low", "mean_high", "repeat_std", "repeats", "samples", "verdict", "mark", "runs", "doubted", "doubt",
+)  # fmt: skip
+VERDICTS: tuple[statistics.Verdict, ...] = ("agrees", "higher", "lower", "undecided", "not run")
 MARK, SUSPICIOUS = "†", "‡"
 NOTHING = "–"
 BEHIND = ("mean", "std", "95 % of the mean", "95 % of a further seed", "std of noisy copies", "samples")
 Band = Literal["prediction", "mean"]
 _ENDS: Mapping[Band, tuple[str, str]] = {"prediction": ("pi_low", "pi_high"), "mean": ("t_low", "t_high")}
+
+
+def compare(layout: Layout, collected: Collected) -> pd.DataFrame:
+    """CELL_COLUMNS, one line per row and column of the table, in its order.
+
+    Everything is in the unit of the cell: accuracies in percent. mean, std, n, t_… and pi_…: over seeds, of the
+    mean over noisy copies; repeat_std: between the copies of a seed. mean_low and mean_high differ from mean only
+    where a quantity is known from below and above (∓inf: not known from there); pi_low and pi_high then hold both.
+    verdict: of `statistics.verdict`, "" where nothing is published and something was run. runs: names, in seed order.
+    doubted: in how many runs the accuracy is suspicious; doubt: why in the first of them.
+
+    Raises:
+        BadInput: runs of one row have different configurations, or the same seed.
+    """
+    configs = {str(folder): config_of(Path(folder)) for folder in collected.runs["folder"].dropna()}
+    values = collected.values.dropna(subset=["value"])
+    lines = []
+    for number, row in enumerate(layout.rows):
+        for column in layout.columns.values():
+            here = values[(values["row"] == number) & (values["column"] == column.name)]
+            lines.append({"row": number, **_numbers(row, column, here.sort_values("seed", kind="stable"), configs)})
+    return pd.DataFrame(lines, columns=list(CELL_COLUMNS))
+
+
+def tally(cells: pd.DataFrame) -> dict[str, int]:
+    """How often each verdict was reached, among the cells that have a published number."""
+    found = cells[cells["published"].notna()]["verdict"].value_counts()
+    return {name: int(found.get(name, 0)) for name in VERDICTS}
+
+
+def _numbers(
+    row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, object]:
+    unit = column.unit_of(here["unit"])
+    scale = 100.0 if unit == "%" else 1.0
+    ends = {name: scale * here[name].fillna(here["value"]).astype(float) for name in ("low", "high")}
+    runs = [
+        (str(name), configs.get(str(folder), {}), [low, high])
+        for name, folder, low, high in zip(here["run"], here["folder"], ends["low"], ends["high"], strict=True)
+    ]
+    low, high = statistics.pooled(runs).reshape(-1, 2).T
+    found, below, above = (statistics.estimate(x) for x in (np.where(np.isfinite(low), low, high), low, high))
+    published = row.published.get(column.name)
+    doubts = [text for text in here[DOUBT].fillna("") if text]
+    return {
+        "label": row.label, "group": row.group, "column": column.name, "unit": unit,
+        "published": math.nan if published is None else float(published),
+        "mean": found.mean, "std": found.std, "n": found.n, "t_low": found.t_low, "t_high": found.t_high,
+        "pi_low": below.pi_low if np.isfinite(low).all() else -math.inf,
+        "pi_high": above.pi_high if np.isfinite(high).all() else math.inf,
+        "mean_low": below.mean, "mean_high": above.mean,
+        "repeat_std": scale * statistics.repeat_spread(list(here["spread"]), list(here["repeats"].fillna(0))),
+        "repeats": _smallest(here["repeats"]),
+        "samples": _smallest(here["n"]),
+        "verdict": _verdict(published, low, high, unit),
+        "mark": bool(here["mark"].any()),
+        "runs": [name for name, _, _ in runs],
+        "doubted": len(doubts), "doubt": doubts[0] if doubts else "",
+    }  # fmt: skip
+
+
+def _verdict(published: float | None, low: np.ndarray, high: np.ndarray, unit: str) -> str:
+    """Ten points are wide for an accuracy; for a number without a scale half of itself is."""
+    if published is None:
+        return "" if low.size else "not run"
+    widest = statistics.WIDEST if unit == "%" else abs(published) / 2
+    return statistics.verdict(published, low, upper=high, widest=widest)
+
+
+def _smallest(counts: pd.Series) -> int:
+    return int(counts.min()) if counts.notna().any() else 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +131,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """compared: whether anything is printed; without a print a cell is only `ours`. notes: what a reader must know."""
+    """compared: whether anything is published; without published values a cell is only `ours`. notes: what a reader must know."""
 
     title: str
     label: str
@@ -65,26 +142,20 @@ class Table:
     notes: tuple[str, ...]
 
 
-def build_table(item: Item, cells: pd.DataFrame, runs: pd.DataFrame, label: str = "") -> Table:
-    """The table of an item. cells: of `compare`; runs: collected.runs; label: what limits the comparison."""
-    compared = bool(cells["printed"].notna().any())
+def build_table(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame, label: str = "") -> Table:
+    """The table in words. cells: of `compare`; runs: collected.runs; label: what limits the comparison."""
+    compared = bool(cells["published"].notna().any())
     band: Band = "prediction" if compared else "mean"
     groups: dict[str, list[Line]] = {}
     for number, here in cells.groupby("row", sort=False):
-        first = here.iloc[0]
-        mine = runs[runs["row"] == number]
-        line = Line(
-            int(first["row"]),
-            str(first["label"]),
-            _seeds(here["n"], len(mine)),
-            _params(mine["params"]),
-            tuple(_cell(cell, band) for _, cell in here.iterrows()),
-        )
-        groups.setdefault(str(first["group"]), []).append(line)
+        row, mine = layout.rows[int(str(number))], runs[runs["row"] == number]
+        words = tuple(_cell(cell, band) for _, cell in here.iterrows())
+        line = Line(int(str(number)), row.label, _seeds(here["n"], len(mine)), _params(mine["params"]), words)
+        groups.setdefault(row.group, []).append(line)
     return Table(
-        item.title,
+        layout.title,
         label,
-        tuple(item.columns),
+        tuple(layout.columns),
         tuple((name, tuple(lines)) for name, lines in groups.items()),
         compared,
         summary(cells, runs.groupby("row").size()),
@@ -92,33 +163,24 @@ def build_table(item: Item, cells: pd.DataFrame, runs: pd.DataFrame, label: str 
     )
 
 
-def with_doubts(cells: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
-    """The cells of `compare` with two more columns: in how many runs the accuracy is suspicious (doubted), and why in
-    the first of them (doubt, "" for none). values: collected.values."""
-    found = values[values["doubt"].fillna("") != ""]
-    why = {key: list(group["doubt"]) for key, group in found.groupby(["row", "column"], sort=False)}
-    reasons = [why.get(key, []) for key in zip(cells["row"], cells["column"], strict=True)]
-    return cells.assign(doubted=[len(each) for each in reasons], doubt=[each[0] if each else "" for each in reasons])
-
-
 def summary(cells: pd.DataFrame, planned: pd.Series) -> str:
-    """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a printed number, if there are any. Then, of all,
+    """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a published number, if there are any. Then, of all,
     how many lack seeds. planned: how many seeds by row."""
     partial = int(((cells["n"] > 0) & (cells["n"] < cells["row"].map(planned))).sum())
     return _measured(cells) + (f"; {partial} with fewer seeds than planned" if partial else "")
 
 
 def _measured(cells: pd.DataFrame) -> str:
-    printed = int(cells["printed"].notna().sum())
-    if not printed:
-        missing = int((cells["n"] == 0).sum())
-        if missing == len(cells):
+    published = int(cells["published"].notna().sum())
+    if not published:
+        absent = int((cells["n"] == 0).sum())
+        if absent == len(cells):
             return "nothing measured yet"
-        return f"{_count(len(cells), 'cell')}, {f'{missing} not run' if missing else 'all measured'}"
+        return f"{_count(len(cells), 'cell')}, {f'{absent} not run' if absent else 'all measured'}"
     found = [count(name, n) for name, n in tally(cells).items() if n]
-    rest = len(cells) - printed
-    further = f"; {rest} without a printed number" if rest else ""
-    return f"{_count(printed, 'cell')}: {', '.join(found)}{further}"
+    rest = len(cells) - published
+    further = f"; {rest} without a published number" if rest else ""
+    return f"{_count(published, 'cell')}: {', '.join(found)}{further}"
 
 
 def count(verdict: str, n: int) -> str:
@@ -126,7 +188,7 @@ def count(verdict: str, n: int) -> str:
     return f"{n} {'agree' if verdict == 'agrees' and n != 1 else verdict}"
 
 
-def ours(cell: Mapping[str, Any] | pd.Series, band: Band) -> str:
+def ours(cell: pd.Series, band: Band) -> str:
     """Mean over seeds ± half-width of the interval: "57.1 ± 23.4"; "≥ …" for a bound, "a … b" between bounds."""
     if not cell["n"]:
         return NOTHING
@@ -140,24 +202,12 @@ def ours(cell: Mapping[str, Any] | pd.Series, band: Band) -> str:
     return f"{text} (1 seed)" if cell["n"] == 1 else f"{text} ± {_number(half, half, cell['unit'])}"
 
 
-def printed(value: float, unit: str) -> str:
-    """A number as the paper prints it: two decimals in percent; "–" where it prints none."""
-    if math.isnan(value):
-        return NOTHING
-    return f"{value:.2f}" if unit == "%" else f"{value:g}"
-
-
 def _cell(cell: pd.Series, band: Band) -> Cell:
-    doubt = f"{_share(int(cell['doubted']), int(cell['n']))}: {cell['doubt']}" if cell.get("doubted", 0) else ""
-    return Cell(
-        str(cell["column"]),
-        printed(cell["printed"], cell["unit"]),
-        ours(cell, band),
-        str(cell["verdict"]),
-        bool(cell["mark"]),
-        _behind(cell) | ({"suspicious": doubt} if doubt else {}),
-        doubt,
-    )
+    value, unit = cell["published"], cell["unit"]
+    paper = NOTHING if math.isnan(value) else f"{value:.2f}" if unit == "%" else f"{value:g}"
+    doubt = f"{_share(int(cell['doubted']), int(cell['n']))}: {cell['doubt']}" if cell["doubted"] else ""
+    behind = _behind(cell) | ({"suspicious": doubt} if doubt else {})
+    return Cell(cell["column"], paper, ours(cell, band), cell["verdict"], bool(cell["mark"]), behind, doubt)
 
 
 def _behind(cell: pd.Series) -> dict[str, str]:
@@ -168,7 +218,7 @@ def _behind(cell: pd.Series) -> dict[str, str]:
     found = {"mean": _number(cell["mean"], math.nan, unit)}
     if cell["n"] > 1:
         found["std"] = _number(cell["std"], math.nan, unit)
-        for name, ends in zip(BEHIND[2:4], (("t_low", "t_high"), ("pi_low", "pi_high")), strict=True):
+        for name, ends in zip(BEHIND[2:4], (_ENDS["mean"], _ENDS["prediction"]), strict=True):
             low, high = (cell[end] for end in ends)
             found[name] = f"[{', '.join(_number(end, (high - low) / 2, unit) for end in (low, high))}]"
     if cell["repeats"] > 1:
@@ -213,12 +263,12 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
     notes = ["Accuracies in percent."] if (cells["unit"] == "%").any() else []
     notes += [f"Scores in {unit}." for unit in cells["unit"].unique() if unit not in ("%", "")]
     if compared:
-        percents, others = f"{statistics.WIDEST:g} percentage points", "half of the printed number"
+        percents, others = f"{statistics.WIDEST:g} percentage points", "half of the published number"
         limit = " or ".join(dict.fromkeys(percents if unit == "%" else others for unit in cells["unit"].unique()))
         notes.append(
             "Each cell: paper | ours ± | verdict. Ours is the mean over training seeds, ± the half-width of the 95 % "
-            "prediction interval t·s·√(1 + 1/n), which holds a further seed in 95 of 100 cases; the print is one run. "
-            "agrees: the interval contains the print; higher, lower: ours is higher, lower; undecided: one seed only, "
+            "prediction interval t·s·√(1 + 1/n), which holds a further seed in 95 of 100 cases; the published value is of one run. "
+            "agrees: the interval contains the published value; higher, lower: ours is higher, lower; undecided: one seed only, "
             f"or a half-width over {limit}."
         )
     else:
@@ -227,13 +277,7 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
         notes.append("≥, ≤ and …: the quantity is known from one side, or from both by different bounds.")
     if cells["mark"].any():
         notes.append(f"{MARK} some of the runs were trained, or measured, by other code than that of this report.")
-    return [*notes, *(_doubts(cells) if "doubted" in cells else [])]
-
-
-def _doubts(cells: pd.DataFrame) -> list[str]:
-    """A line for each column with suspicious accuracies, over all its rows."""
-    notes = []
-    for name, column in cells.groupby("column", sort=False):
+    for name, column in cells.groupby("column", sort=False):  # over all its rows
         doubted = column[column["doubted"] > 0]
         if len(doubted):
             more = ", and the like" if doubted["doubt"].nunique() > 1 else ""

@@ -1,27 +1,47 @@
-"""Figures of the training itself: curves over epochs and backward sensitivity over steps."""
+"""The figures of a run folder: which of them its files allow, and drawing them.
+
+Curves over training, backward sensitivities, and the grid of clean and noisy samples are drawn here; scores over the
+level of a perturbation in `curves`.
+"""
+
+import logging
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from robode.errors import JobFailed
+from robode.report import curves, tables
 from robode.report.style import (
     BLUE,
     GREEN,
     INK,
+    MARKERS,
     MUTED,
     ORANGE,
+    PALETTE,
     PURPLE,
     VERMILLION,
     legend_above,
     log_where_decades,
     panels,
+    save,
     shades,
     styled,
-)
+)  # fmt: skip
+from robode.runs import results
+from robode.runs.table import BSM_NORMS, METRICS
 from robode.tasks.measure import CLASSIFICATION, Measure
+
+log = logging.getLogger(__name__)
 
 # last part of the metric's name → (label, colour, line style)
 _DAMPING = {
@@ -36,6 +56,73 @@ _BOUNDS = {
 _REGIME = {"hcgamma_max": ("hcγ", PURPLE, "-")}
 _SPLITS = {"train": BLUE, "validation": VERMILLION, "val": VERMILLION, "test": GREEN}
 INACTIVE_HCGAMMA = 3.0  # exp(−3) ≈ 0.05: beyond it the Hamiltonian part no longer acts
+
+
+def draw_figures(folder: Path | str) -> list[Path]:
+    """Draw every figure whose file lies in the run folder into folder/figures (PNG and PDF); the PNGs.
+
+    A file that is missing, empty or damaged costs its own figure only; damage is logged in one line.
+
+    Raises:
+        JobFailed: the figures cannot be written.
+    """
+    folder = Path(folder)
+    drawn = []
+    score = _measure(folder).score_name
+    for stem, (name, build) in _SOURCES.items():
+        if not (folder / name).is_file():
+            continue
+        try:
+            figure = build(folder / name)
+        except (JobFailed, ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            log.warning("no figure %s: %s: %s", stem, name, error)
+            continue
+        if figure is not None:
+            drawn.append(save(figure, folder / "figures", stem.format(score=score))[0])
+    return drawn
+
+
+def _measure(folder: Path) -> Measure:
+    """Of the task that the run is about; classification's where nothing was measured, or the file is damaged."""
+    for name in ("results.csv", "robustness_sweep.csv"):
+        with suppress(JobFailed, ValueError):
+            if len(rows := results.read_rows(folder / name)):
+                return tables.measure_of(rows)
+    return CLASSIFICATION
+
+
+def _training_curves(path: Path) -> Figure | None:
+    figure = training_curves(METRICS.read(path), _measure(path.parent))
+    return figure if figure.axes else None
+
+
+def _score_against_noise(path: Path) -> Figure | None:
+    rows = results.current(path)
+    rows = rows[~rows["norm"].isin(list(curves.NORMS))]  # they have a figure of their own
+    noisy = ~rows["perturbation"].isin(("clean", "clip_only"))
+    return curves.score_against_noise(results.summarise(rows)) if noisy.any() else None
+
+
+def _score_against_attacks(path: Path) -> Figure | None:
+    rows = results.current(path)
+    return curves.score_against_attacks(results.summarise(rows))
+
+
+def _score_by_epoch(path: Path) -> Figure | None:
+    rows = results.current(path)
+    return curves.score_by_epoch(results.summarise(rows)) if len(rows) else None
+
+
+def _bsm_norms(path: Path) -> Figure | None:
+    bsm = BSM_NORMS.read(path)
+    return bsm_norms(bsm) if len(bsm) else None
+
+
+def _noise_grid(path: Path) -> Figure:
+    with np.load(path, allow_pickle=False) as file:
+        names = [str(name) for name in file["names"]]
+        classes = [str(name) for name in file["class_names"]] if "class_names" in file else None
+        return noise_grid(file["x"], file["labels"], file["predictions"], names, classes)
 
 
 def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) -> Figure:
@@ -163,3 +250,107 @@ def _bsm_legend(figure: Figure, colors: dict[int, str], layers: int) -> None:
         title=f"{len(colors)} of {layers} layers shown" if len(colors) < layers else None,
         title_fontsize=8.0,
     )
+
+
+def noise_grid(
+    x: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    names: Sequence[str],
+    class_names: Sequence[str] | None = None,
+) -> Figure:
+    """Samples, one row per corruption: image tiles, or scatter panels for points in the plane.
+
+    x: (R, k, H, W[, C]) images or (R, k, 2) points, in data units; labels: (k,); predictions: (R, k);
+    names: R row names. Colours and tick marks tell right from wrong, in grey print too.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+    """
+    x, labels, predictions = np.asarray(x), np.asarray(labels), np.asarray(predictions)
+    rows, count = predictions.shape if predictions.ndim == 2 else (0, 0)
+    fits = x.shape[:2] == (rows, count) and labels.shape == (count,) and len(names) == rows > 0
+    if not fits or not (x.shape[2:] == (2,) or x.ndim == 4 or (x.ndim == 5 and x.shape[-1] in (1, 3, 4))):
+        raise ValueError(
+            "expected x (R,k,H,W[,C]) or (R,k,2), labels (k,), predictions (R,k) and R names, "
+            f"got {x.shape}, {labels.shape}, {predictions.shape} and {len(names)}"
+        )
+    said = [str(name) for name in class_names or ()]
+    said += [str(label) for label in range(len(said), 1 + max(labels.max(), predictions.max()))]
+    with styled():
+        return (_scatter_panels if x.ndim == 3 else _image_tiles)(x, labels, predictions, names, said)
+
+
+def _image_tiles(
+    x: np.ndarray, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], said: Sequence[str]
+) -> Figure:
+    rows, count = predictions.shape
+    tile = 0.78 if count <= 10 else 0.6
+    layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.02, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=(max(count * tile + 1.3, 4.0), rows * (tile + 0.24) + 0.35), layout=layout)
+    axes = figure.subplots(rows, count, squeeze=False)
+    for r in range(rows):
+        shown = x[r, ..., 0] if x.ndim == 5 and x.shape[-1] == 1 else x[r]
+        for k in range(count):
+            ax = axes[r, k]
+            # clipped for the screen only: unclipped noise may leave [0, 1]
+            ax.imshow(np.clip(shown[k], 0.0, 1.0), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+            right = predictions[r, k] == labels[k]
+            answer = said[predictions[r, k]]
+            _frame(ax, right)
+            ax.set_xlabel(
+                answer if right else f"✗ {answer}", fontsize=8, labelpad=2, color=INK if right else VERMILLION
+            )
+            if r == 0:
+                ax.set_title(said[labels[k]], loc="center", fontsize=9, pad=3)
+        axes[r, 0].set_ylabel(
+            names[r].replace(" · ", "\n"), rotation=0, ha="right", va="center", fontsize=8, labelpad=8
+        )
+    figure.suptitle("True class above each column, prediction below each image", x=0.01, ha="left", fontsize=8.5)
+    return figure
+
+
+def _frame(ax: Axes, right: bool) -> None:
+    ax.grid(False)
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(visible=True, color="#C8C8C8" if right else VERMILLION, linewidth=0.6 if right else 1.6)
+
+
+def _scatter_panels(
+    x: np.ndarray, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str], said: Sequence[str]
+) -> Figure:
+    figure, axes = panels(len(names), columns=3, width=3.0, height=3.1)
+    low, high = x.min(axis=(0, 1)), x.max(axis=(0, 1))
+    margin = 0.06 * max(float((high - low).max()), 1e-9)
+    for r, ax in enumerate(axes):
+        for index, label in enumerate(np.unique(labels)):
+            mine = labels == label
+            ax.plot(
+                *x[r, mine].T,
+                MARKERS[index % len(MARKERS)],
+                color=PALETTE[(0, 4, 2, 3, 5)[index % 5]],
+                markersize=3.5,
+                markeredgewidth=0,
+                alpha=0.8,
+                label=f"class {said[label]}",
+            )
+        wrong = predictions[r] != labels
+        ax.plot(*x[r, wrong].T, "x", color=INK, markersize=5, markeredgewidth=1.1, label="wrong prediction")
+        ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
+        ax.set_aspect("equal")
+        ax.set_title(names[r])
+        ax.set_xlabel(f"{(~wrong).mean():.0%} of these right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+# {score}: what the task calls its score
+_SOURCES: dict[str, tuple[str, Callable[[Path], Figure | None]]] = {
+    "{score}_against_noise": ("results.csv", _score_against_noise),
+    "{score}_against_attacks": ("results.csv", _score_against_attacks),
+    "noise_grid": ("samples.npz", _noise_grid),
+    "training_curves": ("metrics.csv", _training_curves),
+    "bsm_norms": ("bsm.csv", _bsm_norms),
+    "{score}_by_epoch": ("robustness_sweep.csv", _score_by_epoch),
+}

@@ -14,8 +14,8 @@ import yaml
 
 from robode.errors import BadInput, JobFailed
 from robode.report import tables
-from robode.report.html import picture, write_html
 from robode.report.masking_section import masking_section
+from robode.report.style import picture, write_html
 from robode.runs import results
 from robode.runs.origin import ANY, OTHER_CODE, check_code
 from robode.runs.run import Run

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+import math
+import os
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
-from robode.report import tables, tables_text
-from robode.report.cells_figure import paper_and_ours
-from robode.report.compare import VERDICTS, compare, tally
-from robode.report.html import picture, without_places, write_html
+from robode.report import tables
+from robode.report.layout import Column, Layout, Picture, Row
 from robode.report.paired import SIGNIFICANT, outcomes, paired
-from robode.report.run_lines import run_lines, with_places
 from robode.report.runs_page import runs_report
-from robode.report.style import save
-from robode.tasks.measure import Measure, measure_named
-
-if TYPE_CHECKING:
-    from robode.papers.collect import Collected
-    from robode.papers.spec import Column, Item
+from robode.report.style import (
+    BLUE,
+    VERMILLION,
+    line_a_row,
+    panels,
+    picture,
+    save,
+    styled,
+    without_places,
+    write_html,
+)  # fmt: skip
+from robode.report.values import Collected, names_of
+from robode.runs.run import OUTPUTS
 
 SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "undecided": "?", "not run": "○", "": ""}
+SIDE_BY_SIDE = 3
 _TEXTS = ("size", "variant", "about_variant", "label", "command")
+_ABOVE = 3  # outputs/reports/<paper>/<item>
 
 
-def write_report(folder: Path | str, item: Item, collected: Collected, context: Mapping[str, Any]) -> Path:
+def write_report(folder: Path | str, layout: Layout, collected: Collected, context: Mapping[str, Any]) -> Path:
     """Write the page report.html, table.md, .csv and .tex, rows.csv, numbers.csv, runs.csv, paired.csv and figures/.
 
     context, all optional: size, variant, about_variant and label (what a reader must know before comparing), command,
-    commit, versions (name → version), figures ((stem, Figure or path of a PNG, title, caption) each), configs
-    (row → YAML), settings (key → its value in each row), warnings; paired: the lines of an earlier paired.csv, where
-    the runs are not here any more. No file that is written names a folder outside outputs/.
+    commit, versions (name → version), figures (Pictures), configs (row → YAML), settings (key → its value in each row),
+    warnings; paired: the lines of an earlier paired.csv, where the runs are not here any more. No file that is written
+    names a folder outside outputs/.
 
     Returns:
         The page.
@@ -46,81 +57,70 @@ def write_report(folder: Path | str, item: Item, collected: Collected, context: 
     """
     folder = Path(folder)
     make_folder(folder)
-    cells = words.with_doubts(compare(item, collected), collected.values)
-    table = words.build_table(item, cells, collected.runs, str(context.get("label") or ""))
+    cells = words.compare(layout, collected)
+    table = words.build_table(layout, cells, collected.runs, str(context.get("label") or ""))
     warnings = [str(line) for line in context.get("warnings") or ()]
-    tests = paired(item, collected, warnings) or list(context.get("paired") or ())
-    runs = with_places(collected.runs, folder)
+    tests = paired(layout, collected, warnings) or list(context.get("paired") or ())
+    runs = _with_places(collected.runs, folder)
     frames = {"rows": collected.rows, "numbers": collected.numbers, "runs": runs.drop(columns="link")}
     if tests:
         frames["paired"] = pd.DataFrame(tests)
-    shown = {
-        "files": _write_tables(folder, table, cells, frames),
-        "pairs": _pairs(outcomes(tests), list(item.columns)),
-        "figures": _figures(folder / "figures", cells, context.get("figures") or ()),
-        "runs": run_lines(item, runs, collected.values),
-        "certificates": _certificates(collected.runs),
-        "warnings": [without_places(line) for line in warnings],
-    }
+    made_by = {"commit": context.get("commit"), **(context.get("versions") or {})}
     return write_html(
-        folder / "report.html", "paper_page.html.j2", **_about_table(item, table, cells), **shown, **_as_given(context)
+        folder / "report.html",
+        "paper_page.html.j2",
+        item=layout,
+        table=table,
+        behind=words.BEHIND,
+        bar=_bar(cells),
+        symbols=SYMBOLS,
+        columns={name: _about(column) for name, column in layout.columns.items()},
+        significant=SIGNIFICANT,
+        files=_write_tables(folder, table, cells, frames),
+        pairs=outcomes(tests),
+        figures=_figures(folder / "figures", cells, context.get("figures") or ()),
+        runs=_runs(layout, runs, collected.values),
+        certificates=_certificates(collected.runs),
+        warnings=[without_places(line) for line in warnings],
+        context={key: without_places(str(context.get(key) or "")) for key in _TEXTS},
+        settings=context.get("settings") or {},
+        configs={str(name): without_places(text) for name, text in (context.get("configs") or {}).items()},
+        environment={str(name): without_places(str(value)) for name, value in made_by.items() if value},
     )
 
 
-def _about_table(item: Item, table: words.Table, cells: pd.DataFrame) -> dict[str, Any]:
-    """The table on the page, and what explains it."""
-    return {
-        "item": item,
-        "table": table,
-        "behind": words.BEHIND,
-        "bar": _bar(cells),
-        "symbols": SYMBOLS,
-        "columns": {name: _about(column) for name, column in item.columns.items()},
-        "significant": SIGNIFICANT,
-    }
-
-
 def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Mapping[str, Any]) -> Path:
-    """The same for any runs, without a print: one row per configuration, mean ± half-width of the 95 % t-interval.
+    """The same for any runs, without published values: one row per configuration, mean ± half-width of the 95 % t-interval.
 
     Raises:
         BadInput: a folder without the configuration of a run, or runs that saw different files of one data set.
         JobFailed: the disk refuses, or a file of a run is damaged.
     """
-    item, collected, found = runs_report(run_folders)
-    return write_report(folder, item, collected, {**context, **found})
+    layout, collected, found = runs_report(run_folders)
+    return write_report(folder, layout, collected, {**context, **found})
 
 
 def _write_tables(
     folder: Path, table: words.Table, cells: pd.DataFrame, frames: Mapping[str, pd.DataFrame]
 ) -> list[str]:
     """The table and what it was made of; the names of the files."""
-    texts = {
-        "table.md": tables_text.markdown(table),
-        "table.csv": tables_text.csv(cells),
-        "table.tex": tables_text.latex(table),
-        **{f"{name}.csv": _plain(frame).to_csv(index=False, lineterminator="\n") for name, frame in frames.items()},
-    }
+    texts = {"table.md": tables.markdown(table), "table.csv": tables.csv(cells), "table.tex": tables.latex(table)}
+    for name, frame in frames.items():
+        plain = frame.map(lambda value: without_places(value) if isinstance(value, str) else value)
+        texts[f"{name}.csv"] = plain.to_csv(index=False, lineterminator="\n")
     for name, text in texts.items():
         write_text(folder / name, text)
     return list(texts)
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Texts without absolute paths."""
-    texts = [name for name in frame.columns if frame[name].dtype == object or str(frame[name].dtype) == "str"]
-    cleaned = {name: frame[name].map(lambda x: without_places(x) if isinstance(x, str) else x) for name in texts}
-    return frame.assign(**cleaned)
-
-
-def _bar(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """How many of the printed numbers got which verdict; nothing where none is printed."""
-    found = tally(cells)
+def _bar(cells: pd.DataFrame) -> list[dict[str, str]]:
+    """How many of the published numbers got which verdict; nothing where none is published."""
+    found = words.tally(cells)
     total = sum(found.values())
     return [
-        {"verdict": name, "text": words.count(name, found[name]), "share": f"{100 * found[name] / total:.2f}"}
-        for name in VERDICTS
-        if total and found[name]
+        {"verdict": name, "text": words.count(name, n), "share": f"{100 * n / total:.2f}"}
+        for name, n in found.items()
+        if n
     ]
 
 
@@ -135,69 +135,150 @@ def _about(column: Column) -> str:
 
 def _certificates(runs: pd.DataFrame) -> list[dict[str, str]]:
     """The bounds of each row, smallest and largest over seeds; empty where nobody has one."""
+    certified = ("flow_ode", "flow_discrete")
     lines = []
     for _, mine in runs.groupby("row", sort=False):
-        known = mine.dropna(subset=["flow_ode", "flow_discrete"], how="all")
-        line = {"name": f"{mine['group'].iloc[0]} {mine['label'].iloc[0]}".strip()}
-        for name in ("flow_ode", "flow_discrete"):
+        known = mine.dropna(subset=list(certified), how="all")
+        line = {"name": names_of(mine).iloc[0]}
+        for name in certified:
             bounds = known[name].astype(float)
-            line[name] = _span([tables.bound(value) for value in (bounds.min(), bounds.max())]) if len(known) else "–"
+            ends = dict.fromkeys(tables.bound(value) for value in (bounds.min(), bounds.max())) if len(known) else "–"
+            line[name] = " – ".join(ends)
             line[f"{name}_verdict"] = tables.verdict(bounds.max()) if len(known) else ""
         lines.append(line)
-    certified = ("flow_ode", "flow_discrete")
     return lines if any(line[name] not in ("–", "none") for line in lines for name in certified) else []
 
 
-def _span(ends: list[str]) -> str:
-    return ends[0] if ends[0] == ends[1] else f"{ends[0]} – {ends[1]}"
-
-
-def _pairs(found: list[dict[str, Any]], columns: list[str]) -> dict[str, Any]:
-    """The outcomes as a table: a line per pair, a cell per column."""
-    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for each in found:
-        line = lines.setdefault((each["a"], each["b"]), {**each, "cells": {}})
-        better = max(("a_better", "b_better"), key=lambda name: each[name])
-        line["cells"][each["column"]] = {
-            "difference": _difference(each["difference"], measure_named(each["task"])),
-            "winner": each["label_a" if better == "a_better" else "label_b"] if each[better] else "",
-            "seeds": f"{each[better]} of {each['seeds']}",
-            "disagree": bool(each["a_better"] and each["b_better"]),
-            "p": "<\u00a00.0001" if each["p"] < 1e-4 else f"≤\u00a0{each['p']:.2g}",
-        }
-    shown = [name for name in columns if any(name in line["cells"] for line in lines.values())]
-    return {"columns": shown, "lines": list(lines.values())}
-
-
-def _difference(value: float, measure: Measure) -> str:
-    """ "+1.3" percentage points, or a difference of other scores in three digits."""
-    return (f"{100 * value:+.1f}" if measure.shares else f"{value:+.3g}").replace("-", "−")
-
-
-def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[tuple[str, Any, str, str]]) -> list[dict[str, str]]:
+def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> list[dict[str, str]]:
     """Save every figure (PNG and PDF; a PNG given as a file is copied) for the page; a missing PNG is left out."""
     overview = paper_and_ours(cells)
-    own = [("paper_and_ours", overview, "Paper and ours", "Every cell of the table that has a printed number.")]
+    about = "Every cell of the table that has a published number."
+    own = [Picture("paper_and_ours", overview, "Paper and ours", about)] if overview else []
     found = []
-    for stem, figure, title, caption in [*(own if overview else []), *given]:
+    for stem, figure, title, caption in [*own, *given]:
         if isinstance(figure, Figure):
             path = save(figure, folder, stem)[0]
-        elif not Path(figure).is_file():  # a report that is made again where not all of it was kept
-            continue
-        else:
+        elif figure.is_file():
             path = folder / f"{stem}.png"
-            make_folder(folder)
-            write_bytes(path, Path(figure).read_bytes())
+            write_bytes(path, figure.read_bytes())
+        else:  # a report that is made again where not all of it was kept
+            continue
         found.append(picture(path, title, caption))
     return found
 
 
-def _as_given(context: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of the context as it is, but for absolute paths."""
-    made_by = {"commit": context.get("commit"), **(context.get("versions") or {})}
-    return {
-        "context": {key: without_places(str(context.get(key) or "")) for key in _TEXTS},
-        "settings": context.get("settings") or {},
-        "configs": {str(name): without_places(text) for name, text in (context.get("configs") or {}).items()},
-        "environment": {str(name): without_places(str(value)) for name, value in made_by.items() if value},
-    }
+def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
+    """Prediction intervals (thin), t-intervals (thick) and means of ours beside the published numbers: a panel per
+    column, a line per row.
+
+    cells: of `compare`. None if no cell has both a published number and one of ours.
+    """
+    both = cells[cells["published"].notna() & (cells["n"] > 0)]
+    if both.empty:
+        return None
+    columns = list(dict.fromkeys(both["column"]))
+    shown = cells[cells["column"].isin(columns)]
+    rows = shown[["row", "label", "group"]].drop_duplicates("row")
+    names = [f"{group}  {label}".strip() for group, label in zip(rows["group"], rows["label"], strict=True)]
+    place = {number: -index for index, number in enumerate(rows["row"])}
+    with styled():
+        figure, axes = panels(len(columns), columns=SIDE_BY_SIDE, width=3.3, height=0.7 + 0.26 * len(rows))
+        for index, (ax, column) in enumerate(zip(axes, columns, strict=True)):
+            here = shown[shown["column"] == column]
+            _panel(ax, here, np.array([place[row] for row in here["row"]]))
+            ax.set(title=unicodedata.normalize("NFKC", column), xlabel=here["unit"].iloc[0])
+            line_a_row(ax, names if index % SIDE_BY_SIDE == 0 else [""] * len(rows))
+        handles, labels = axes[0].get_legend_handles_labels()
+        beside = len(handles) if len(columns) > 1 else 1  # one panel is narrower than four labels side by side
+        figure.legend(handles, labels, loc="outside lower center", ncols=beside)
+        if beside == 1:
+            figure.set_figheight(figure.get_figheight() + 0.18 * len(handles))
+    return figure
+
+
+def _panel(ax: Axes, here: pd.DataFrame, y: np.ndarray) -> None:
+    """Accuracies stay inside [0, 100] even where an interval does not."""
+    percent = here["unit"].iloc[0] == "%"
+    for low, high, width, label in (
+        ("pi_low", "pi_high", 1.2, "ours: 95 % prediction interval"),
+        ("t_low", "t_high", 4.0, "ours: 95 % interval of the mean"),
+    ):
+        left, right = (here[name].to_numpy(float) for name in (low, high))
+        known = np.isfinite(left) & np.isfinite(right)
+        left, right = (np.clip(each, 0, 100) if percent else each for each in (left, right))
+        alpha = 0.45 if width > 2 else 1.0
+        ax.hlines(y[known], left[known], right[known], color=BLUE, linewidth=width, alpha=alpha, label=label)
+    ax.plot(here["mean"], y, "o", color=BLUE, label="ours: mean over seeds", linestyle="none")
+    ax.plot(here["published"], y, "D", color=VERMILLION, mfc="white", label="paper", linestyle="none", zorder=3)
+    if percent:
+        start, end = ax.get_xlim()
+        ax.set_xlim(max(start, -3), min(end, 103))
+
+
+def _with_places(runs: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """runs with the folder relative to outputs/ and a link to the run's page, where it is below and there is one."""
+    places = [_place(each, folder.resolve()) if isinstance(each, str) else ("", "") for each in runs["folder"]]
+    return runs.assign(folder=[shown for shown, _ in places], link=[link for _, link in places])
+
+
+def _place(run: str, report: Path) -> tuple[str, str]:
+    """A run folder by its place below outputs/ (or below what the report lies in), and the link to its page."""
+    where, outputs = Path(run).resolve(), OUTPUTS.resolve()
+    for parent in (outputs, *report.parents[:_ABOVE]):
+        if where.is_relative_to(parent):
+            page = where / "report.html"
+            linked = page.is_file() and report.is_relative_to(parent)
+            link = Path(os.path.relpath(page, report)).as_posix() if linked else ""
+            return where.relative_to(parent).as_posix(), link
+    return where.name, ""
+
+
+class _Run(NamedTuple):
+    """One seed of a row on the page: a line of `Collected.runs` as it is, and what is shown of it."""
+
+    line: Any
+    values: list[str]
+    bounds: list[str]
+    seconds: str
+    error: str
+
+
+class _Runs(NamedTuple):
+    """The runs of one row."""
+
+    number: int
+    row: Row
+    where: str
+    seeds: list[_Run]
+
+
+def _runs(layout: Layout, runs: pd.DataFrame, values: pd.DataFrame) -> list[_Runs]:
+    """Every row's runs with their values: from a cell back to what it was made of. runs: of `_with_places`."""
+    of = dict(zip(zip(values["row"], values["column"], values["seed"], strict=True), values.itertuples(), strict=True))
+    lines = []
+    for key, mine in runs.groupby("row", sort=False):
+        number = int(str(key))
+        parents = dict.fromkeys(folder.rpartition("/")[0] for folder in mine["folder"] if "/" in folder)
+        seeds = [
+            _run(run, [_value(of.get((number, name, run.seed)), column) for name, column in layout.columns.items()])
+            for run in mine.itertuples()
+        ]
+        lines.append(_Runs(number, layout.rows[number], ", ".join(f"{parent}/" for parent in parents), seeds))
+    return lines
+
+
+def _run(line: Any, values: list[str]) -> _Run:
+    bounds = [tables.bound(float(each)) for each in (line.flow_ode, line.flow_discrete) if line.params > 0]
+    seconds = math.nan if line.train_seconds is None else float(line.train_seconds)
+    error = without_places(line.error) if isinstance(line.error, str) else ""
+    shown = f"{seconds:.0f} s" if math.isfinite(seconds) else "–"
+    return _Run(line, values, bounds or ["–", "–"], shown, error)
+
+
+def _value(value: Any, column: Column) -> str:
+    if value is None:
+        return "–"
+    if column.unit_of([value.unit]) == "%":
+        return f"{100 * value.value:.2f}"
+    ends = [x for x in (value.low, value.high) if math.isfinite(x)]
+    return " … ".join(f"{x:.4g}" for x in ends) if len(set(ends)) == 2 else f"{value.value:.4g}"

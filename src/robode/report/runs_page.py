@@ -10,13 +10,11 @@ from typing import Any
 import pandas as pd
 
 from robode.config.instantiate import to_plain
-from robode.papers.collect import Collected, Shelf, collect, newest
-from robode.papers.plan import Job
-from robode.papers.spec import About, Column, Item, Row
+from robode.report.layout import About, Column, Layout, Row
+from robode.report.values import Collected, Source, gather, newest
 from robode.runs import results
 from robode.runs.code import canonical, recorded
 from robode.runs.identity import config_hash, differences
-from robode.runs.origin import ANY
 from robode.runs.run import Run
 
 _SAID = ("model.name", "depth", "data.name", "seed")  # by label and group
@@ -65,24 +63,19 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
     return _told_apart(groups)
 
 
-def runs_report(folders: Iterable[Path | str]) -> tuple[Item, Collected, dict[str, Any]]:
-    """What `write_report` takes: an item without a print, the values, and {configs, settings, warnings}."""
+def runs_report(folders: Iterable[Path | str]) -> tuple[Layout, Collected, dict[str, Any]]:
+    """What `write_report` takes: a layout without published values, the values, and {settings, warnings}."""
     warnings: list[str] = []
     groups = runs_table(folders, warnings)
-    rows = tuple(Row(group.label, group.data, (), group.seeds) for group in groups)
+    rows = tuple(Row(group.label, (), group.seeds, group.data) for group in groups)
     runs = sum(len(group.runs) for group in groups)
     title = f"{runs} run{'s' * (runs != 1)}, {len(groups)} configuration{'s' * (len(groups) != 1)}"
-    item = Item(About("", "", "", ()), "runs", title, {}, _columns(groups), rows, {})
-    jobs = [
-        Job(number, rows[number], seed, (), run.config())
-        for number, group in enumerate(groups)
-        for seed, run in zip(group.seeds, group.runs, strict=True)
-    ]
-    shelf = _These({(job.number, job.seed): run for job, run in zip(jobs, _all(groups), strict=True)})
+    layout = Layout(About("", ""), "runs", title, _columns(groups), rows)
+    sources = [_source(number, rows[number], run) for number, group in enumerate(groups) for run in group.runs]
     keys = list(groups[0].settings) if groups else []
     settings = {key: [_text(group.settings[key]) for group in groups] for key in keys}
     settings = {key: values for key, values in settings.items() if len(set(values)) > 1}
-    return item, collect(item, jobs, shelf), {"settings": settings, "warnings": warnings}
+    return layout, gather(layout.columns, sources), {"settings": settings, "warnings": warnings}
 
 
 def measured_by_other_code(run: Run) -> bool:
@@ -98,15 +91,11 @@ def measured_by_other_code(run: Run) -> bool:
     return bool(rows["other_code"].any() or numbers["other_code"].any())
 
 
-class _These(Shelf):
-    """Runs that were named, wherever they are."""
-
-    def __init__(self, runs: Mapping[tuple[int, int], Run]):
-        super().__init__(code=ANY)
-        self.runs = runs
-
-    def find(self, job: Job) -> Run | None:
-        return self.runs[job.number, job.seed]
+def _source(number: int, row: Row, run: Run) -> Source:
+    """A run that was named, wherever it is and whatever code made it."""
+    plain = to_plain(run.config())
+    mark = run.trained and run.of_other_code(plain)
+    return Source(number, row, int(plain["seed"]), run, plain, mark, lambda found: found)
 
 
 def _all(groups: Iterable[Group]) -> list[Run]:

@@ -69,17 +69,17 @@ def half_widths(n: int, level: float = LEVEL) -> tuple[float, float]:
 
 
 def verdict(
-    printed: float, values: npt.ArrayLike, *, upper: npt.ArrayLike | None = None, widest: float = WIDEST
+    published: float, values: npt.ArrayLike, *, upper: npt.ArrayLike | None = None, widest: float = WIDEST
 ) -> Verdict:
-    """Whether one printed number could be a further one of ours.
+    """Whether one published number could be a further one of ours.
 
-    values (n,): one per seed, in the unit of `printed`. upper (n,): where a number is known only from below and above,
+    values (n,): one per seed, in the unit of `published`. upper (n,): where a number is known only from below and above,
     its upper ends (`values` are the lower ones); ±inf for an end that nobody knows.
 
     Returns:
-        "not run" without values; "undecided" for one value, for a half-width over `widest`, and where the print lies
-        between bounds that are further apart than 2·widest; "agrees" if the prediction interval contains the print;
-        "higher" if OURS is higher, that is the print lies below the interval; "lower" if ours is lower. The print is
+        "not run" without values; "undecided" for one value, for a half-width over `widest`, and where the published value lies
+        between bounds that are further apart than 2·widest; "agrees" if the prediction interval contains the published value;
+        "higher" if OURS is higher, that is the published value lies below the interval; "lower" if ours is lower. It is
         rounded: half a unit of its last digit never makes a difference.
     """
     low = _one_dimensional(values)
@@ -94,17 +94,17 @@ def verdict(
         return "undecided"
     start = below.pi_low if math.isfinite(below.mean) else -math.inf
     end = above.pi_high if math.isfinite(above.mean) else math.inf
-    slack = rounding(printed) + 1e-9 * max(1.0, abs(printed))  # a print on the edge of the interval is inside
-    if printed + slack < start:
+    slack = rounding(published) + 1e-9 * max(1.0, abs(published))  # a value on the edge of the interval is inside
+    if published + slack < start:
         return "higher"
-    if printed - slack > end:
+    if published - slack > end:
         return "lower"
     return "agrees" if (end - start) / 2 <= widest else "undecided"
 
 
-def rounding(printed: float) -> float:
-    """Half a unit of the last printed digit, of the second decimal at least: YAML keeps 63.00 as 63.0."""
-    digits = np.format_float_positional(printed, trim="-").partition(".")[2]
+def rounding(published: float) -> float:
+    """Half a unit of the last published digit, of the second decimal at least: YAML keeps 63.00 as 63.0."""
+    digits = np.format_float_positional(published, trim="-").partition(".")[2]
     return 0.5 * 10.0 ** -max(2, len(digits))
 
 

@@ -1,12 +1,19 @@
-"""How every robode figure looks, and how it reaches the disk. Figures are built without pyplot, so nothing
-here keeps global state or needs a display."""
+"""How every figure and page looks, and how it reaches the disk.
 
+Figures are built without pyplot, so nothing here keeps global state or needs a display. A page is one self-contained
+file, filled from a template, without a path of this machine.
+"""
+
+import base64
+import functools
 import math
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +21,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormatter
 
-from robode.files import make_folder, write_whole
+from robode.files import make_folder, write_text, write_whole
 from robode.tasks.measure import Measure
 
 # Okabe and Ito's palette: distinguishable with every common colour blindness and in grey print.
@@ -23,6 +30,8 @@ SKY, PURPLE, INK, MUTED = "#56B4E9", "#CC79A7", "#222222", "#8A8A8A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTS_PER_INCH = 150
+# /home/name/outputs/x and C:\\name\\x, but not the slashes of a URL, of km/h or of a relative path
+_ABSOLUTE = re.compile(r"(?<![\w.~:/\\…])(?:[A-Za-z]:[/\\]|/)(?:[\w.@+~-]+[/\\])+([\w.@+-]*)")
 
 _STYLE = {
     "font.family": "sans-serif",
@@ -93,6 +102,14 @@ def panels(
     return figure, axes
 
 
+def line_a_row(ax: Axes, names: Sequence[str]) -> None:
+    """The y axis of a panel in which row k of a table lies at -k. names: of the rows, "" beside another panel."""
+    ax.set_ylim(0.6 - len(names), 0.6)
+    ax.set_yticks([-index for index in range(len(names))], names)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+
+
 def legend_above(ax: Axes) -> None:
     """Name the curves between title and axes, where nothing is hidden; a single curve needs no name."""
     handles, labels = ax.get_legend_handles_labels()
@@ -124,6 +141,42 @@ def log_where_decades(ax: Axes, values: Sequence[float] | np.ndarray, decades: f
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(LogFormatterMathtext())
         ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def write_html(path: Path, template: str, **values: Any) -> Path:
+    """Fill a template of this package and write it, whole or not at all; everything in `values` is escaped.
+
+    Raises:
+        JobFailed: the page cannot be written.
+    """
+    html = _environment().get_template(template).render(**values)
+    write_text(path, html)
+    return path
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """One for all pages: a template is compiled once."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("robode", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def picture(path: Path, title: str, caption: str = "") -> dict[str, str]:
+    """A PNG as the templates' `figures` take it: inside the page, as wide as it was drawn."""
+    content = path.read_bytes()
+    width = int.from_bytes(content[16:20], "big")  # pixels, from the PNG header
+    source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+    return {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}"}
+
+
+def without_places(text: str) -> str:
+    """The text with every absolute path cut down to "…/name": pages and tables are given to others."""
+    return _ABSOLUTE.sub(r"…/\1", text)
 
 
 def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:

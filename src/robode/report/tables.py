@@ -1,21 +1,39 @@
-"""Results as text for the terminal, and the wording that the terminal and the page share."""
+"""Tables as text: results for the terminal, and a paper's table as Markdown, LaTeX and CSV."""
 
 import math
+import re
+import unicodedata
 from collections.abc import Iterable
 
 import pandas as pd
+import rich.table
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from robode.report.cells import Cell, Line, Table
 from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
 
 # what tells one evaluation of a run from another
 EVALUATION = ("checkpoint", "weights", "split", "protocol", "noise_seed")
+REFERENCE = "score_finer"  # column of results.csv: the score with the reference solver
 FINER = (
     "Finer solver: the score on the same samples, adversarial or clean, when the ODE is solved more finely. Where the "
     "two are further apart than half the interval (≠), the score or the attack belongs to the solver, not to the ODE."
 )
+# columns of the item side by side, with and without published values: a wider table goes on below, so that it fits a page
+LATEX_WIDTHS = {True: 2, False: 5}
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", "–": "--", "—": "---",
+    "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$", "≤": r"$\le$", "≥": r"$\ge$", "≠": r"$\ne$", "∞": r"$\infty$",
+    "√": r"$\surd$", "∈": r"$\in$", "→": r"$\to$", "−": "$-$", "′": "$'$", "‖": r"$\|$", "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "∇": r"$\nabla$", "…": r"\dots{}", "’": "'", "“": "``", "”": "''", "°": r"$^\circ$", "²": "$^2$", "³": "$^3$",
+    "\u00a0": "~", "\u202f": r"\,", "\u2009": r"\,",
+}  # fmt: skip
+_GREEK = "alpha beta gamma delta zeta eta theta kappa lambda mu nu xi pi rho sigma tau chi psi omega".split()
+_TEX |= {letter: rf"$\{name}$" for letter, name in zip("αβγδζηθκλμνξπρστχψω", _GREEK, strict=True)}
+_TEX |= {"ε": r"$\varepsilon$", "φ": r"$\varphi$", "Γ": r"$\Gamma$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$"}
 
 
 def varying(summary: pd.DataFrame, names: Iterable[str] = EVALUATION) -> list[str]:
@@ -65,18 +83,18 @@ def level(row: pd.Series) -> str:
 
 def solved_finer(summary: pd.DataFrame) -> bool:
     """Whether a row was scored a second time with a finer solver: without, the column of it is left out."""
-    return bool(summary["score_finer"].notna().any())
+    return bool(summary[REFERENCE].notna().any())
 
 
 def differs(row: pd.Series) -> bool:
     """Whether a finer solver changes the score of a summary row by more than half the width of its interval."""
-    gap = abs(row["score_finer"] - row["score"])
+    gap = abs(row[REFERENCE] - row["score"])
     return bool(gap > (row["score_high"] - row["score_low"]) / 2)  # NaN is no difference
 
 
 def finer(row: pd.Series) -> str:
     """The score of a summary row with a finer solver: "45.0 %", "≠ 45.0 %" where it `differs`, "–" without one."""
-    return f"{'≠ ' if differs(row) else ''}{measure_named(row['task']).text(row['score_finer'])}"
+    return f"{'≠ ' if differs(row) else ''}{measure_named(row['task']).text(row[REFERENCE])}"
 
 
 def bound(value: float) -> str:
@@ -99,13 +117,13 @@ def certificates_line(flow_ode: float, flow_discrete: float) -> str:
     )
 
 
-def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
+def results_table(summary: pd.DataFrame, title: str | None = None) -> rich.table.Table:
     """One line per perturbation and level: mean score over repeats, interval, finer solver, samples, repeats.
 
-    summary: records.summarise(rows). What tells evaluations apart gets a column where it varies.
+    summary: results.summarise(rows). What tells evaluations apart gets a column where it varies.
     """
     shown, twice = varying(summary), solved_finer(summary)
-    table = Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
+    table = rich.table.Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
     table.caption = FINER if twice else None
     for name in shown:
         table.add_column(name)
@@ -126,3 +144,105 @@ def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
             str(row["repeats"]),
         )
     return table
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table; every cell is `paper | ours ± | verdict`, or only ours where nothing is published."""
+    lines = [f"# {_md(table.title)}", ""]
+    if table.label:
+        lines += [f"**{_md(table.label)}**", ""]
+    lines += [table.summary + ".", ""]
+    head = ["", "seeds", "parameters", *table.columns]
+    lines += [_md_line(map(_md, head)), _md_line(["---", "--:", "--:", *["---"] * len(table.columns)])]
+    for group, rows in table.groups:
+        if group:
+            lines.append(_md_line([f"**{_md(group)}**", *[""] * (len(head) - 1)]))
+        for row in rows:
+            cells = (r" \| ".join(_words(cell, table.compared)) for cell in row.cells)
+            lines.append(_md_line([_md(row.label), row.seeds, row.params, *cells]))
+    return "\n".join([*lines, "", *(f"- {_md(note)}" for note in table.notes)]) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A float for \\input with booktabs: three columns (paper, ours ±, verdict) for each column of the paper."""
+    width, count = LATEX_WIDTHS[table.compared], len(table.columns)
+    blocks = [range(i, min(i + width, count)) for i in range(0, count, width)]
+    caption = ". ".join(_tex(text.strip().rstrip(".")) for text in (table.title, table.label, table.summary) if text)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}[htbp]",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3.5pt}",
+        rf"\caption{{{caption}.}}",
+        "\n\\par\\medskip\n".join(_block(table, list(block), first=not block.start) for block in blocks),
+        *(rf"\par\smallskip\parbox{{\linewidth}}{{\scriptsize {_tex(note)}}}" for note in table.notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def csv(cells: pd.DataFrame) -> str:
+    """The cells of `compare`, one line each; runs separated by spaces, empty where there is no number."""
+    flat = cells.assign(runs=[" ".join(names) for names in cells["runs"]])
+    return str(flat.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _words(cell: Cell, compared: bool) -> list[str]:
+    """Paper, ours, verdict; or ours alone."""
+    own = cell.ours + cell.marks
+    if not compared:
+        return [cell.verdict if cell.verdict == "not run" else own]
+    return [cell.paper, own, cell.verdict or "–"]
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def _md_line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _block(table: Table, columns: list[int], *, first: bool) -> str:
+    """One tabular with some of the columns; seeds and parameters in the first one only."""
+    each = 3 if table.compared else 1
+    facts = ["seeds", "parameters"] if first else []
+    width = 1 + len(facts) + each * len(columns)
+    start = 2 + len(facts)
+    head = [rf"\multicolumn{{{each}}}{{c}}{{{_tex(table.columns[i])}}}" for i in columns]
+    kinds = r"@{\hskip 1.2em}".join(["rrl" if table.compared else "r"] * len(columns))
+    lines = [rf"\begin{{tabular}}{{l{'r' * len(facts)}{kinds}}}", r"\toprule"]
+    lines.append(_tex_line(["", *facts, *head]))
+    if table.compared:
+        spans = [(start + 3 * i, start + 3 * i + 2) for i in range(len(columns))]
+        lines.append(" ".join(rf"\cmidrule(lr){{{a}-{b}}}" for a, b in spans))
+        lines.append(_tex_line([""] * (1 + len(facts)) + ["paper", r"ours $\pm$", "verdict"] * len(columns)))
+    for group, rows in table.groups:
+        lines.append(r"\midrule")
+        if group:
+            lines.append(_tex_line([rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_tex(group)}}}}}"]))
+        lines += [_tex_row(row, columns, first, table.compared) for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _tex_row(row: Line, columns: list[int], first: bool, compared: bool) -> str:
+    facts = [row.seeds, row.params] if first else []
+    words = [word for i in columns for word in _words(row.cells[i], compared)]
+    return _tex_line([_tex(each) for each in (row.label, *facts, *words)])
+
+
+def _tex_line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _tex(text: str) -> str:
+    """Escaped for text mode; a letter that pdflatex does not know becomes its code point, so that it compiles."""
+    return "".join(_TEX.get(letter) or _tex_letter(letter) for letter in " ".join(text.split()))
+
+
+def _tex_letter(letter: str) -> str:
+    plain = unicodedata.normalize("NFKC", letter)
+    if len(plain) == 1 and ord(plain) < 0x180:  # Latin letters with their accents
+        return plain
+    if all(each in _TEX for each in plain):
+        return "".join(_TEX[each] for each in plain)
+    return rf"\texttt{{U+{ord(letter):04X}}}"

@@ -27,7 +27,7 @@ from robode.evaluation.monotone import settle
 from robode.evaluation.target import Subject, subject
 from robode.masking.file import FILE as MASKING
 from robode.masking.verdicts import Judging, lines
-from robode.report.draw import draw_figures
+from robode.report.figures import draw_figures
 from robode.report.page import other_code, write_page
 from robode.report.tables import certificates_line, results_table
 from robode.runs import lock, results

@@ -11,12 +11,11 @@ from robode.config.instantiate import to_plain
 from robode.config.listing import options
 from robode.config.paths import user_conf_dirs
 from robode.errors import BadInput
-from robode.papers.collect import collect, left_out
-from robode.papers.missing import evaluations, shelf_of
-from robode.papers.plan import plan
-from robode.papers.publish import Picture, publish, render
-from robode.papers.published import facts, restore
+from robode.papers.collect import Shelf, collect, left_out
+from robode.papers.plan import evaluations, plan
+from robode.papers.publish import facts, publish, render, restore
 from robode.papers.selection import REPORTS, select
+from robode.report.layout import Picture
 from robode.runs import origin
 from robode.runs.origin import OTHER_CODE
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
@@ -44,7 +43,7 @@ def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> in
     elif len(named) == 1 and _is_item(named[0], config_dirs):
         selection = select(named[0], rest, config_dirs)
         jobs = plan(selection)
-        shelf = shelf_of(selection, evaluations(selection))
+        shelf = Shelf.of(selection, evaluations(selection))
         page = publish(selection, jobs, collect(selection.item, jobs, shelf), to or selection.folder)
         if line := left_out(shelf, jobs):
             print(line)
@@ -70,9 +69,7 @@ def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Path:
     known = facts(folder)
     words = [f"{key}={known[key]}" for key in ("size", "variant") if known[key]]
     item = select(f"{known['paper']}/{known['item']}", words, config_dirs).item
-    pictures: list[Picture] = [
-        (stem, folder / "figures" / f"{stem}.png", title, caption) for stem, title, caption in known.get("figures", [])
-    ]
+    pictures = [Picture(stem, folder / "figures" / f"{stem}.png", *texts) for stem, *texts in known.get("figures", [])]
     target = to or REPORTS / item.paper.name / f"{folder.resolve().name}-again"
     return render(target, item, restore(folder, item), known, pictures)
 

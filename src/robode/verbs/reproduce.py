@@ -16,8 +16,7 @@ from robode.cli.jobs import run_all
 from robode.cli.outcome import Outcome, failure
 from robode.errors import BadInput, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
-from robode.papers.missing import evaluations, lacking, shelf_of
-from robode.papers.plan import Job, plan
+from robode.papers.plan import Job, evaluations, missing, plan, preview
 from robode.papers.publish import publish
 from robode.papers.selection import Selection, item_among, select
 from robode.training.forecast import located
@@ -43,10 +42,8 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     where = item_among(words, config_dirs)
     selection = select(where, [word for word in words if word != where], config_dirs)
     asked = evaluations(selection)
-    work = Reproduction(selection, plan(selection), asked, shelf_of(selection, asked))
+    work = Reproduction(selection, plan(selection), asked, Shelf.of(selection, asked))
     if dry_run:
-        from robode.papers.preview import preview
-
         wanted = [job for job in work.jobs if job.wanted]
         preview(selection, [work.beside(job) for job in wanted], work.asked)
         if line := left_out(work.shelf, wanted):
@@ -70,10 +67,10 @@ class Reproduction:
     def run(self) -> int:
         """Do what is missing, seed by seed, and say how it went."""
         wanted = [job for job in self.jobs if job.wanted]
-        missing = [job for job in wanted if self.selection.force or not self._complete(job)]
-        once = {job.hash: job for job in missing}  # a row may stand in several groups
+        undone = [job for job in wanted if self.selection.force or not self._complete(job)]
+        once = {job.hash: job for job in undone}  # a row may stand in several groups
         todo = [self.beside(job) for job in once.values()]
-        self._say(f"{self.selection.name}: {len(wanted)} jobs, {len(wanted) - len(missing)} of them complete")
+        self._say(f"{self.selection.name}: {len(wanted)} jobs, {len(wanted) - len(undone)} of them complete")
         if line := left_out(self.shelf, wanted):
             self._say(line)
         self._publish()
@@ -108,7 +105,7 @@ class Reproduction:
         if run is None or not run.trained or run.state in ("running", "failed"):
             return False
         try:
-            return not lacking(run, job.plain, self.asked, self.selection.code)
+            return not missing(run, job.plain, self.asked, self.selection.code)
         except (BadInput, JobFailed):
             return False
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch, Polygon
 
+from robode.report.layout import Picture
 from robode.report.style import BLUE, GREEN, INK, MARKERS, MUTED, PALETTE, PURPLE, VERMILLION, styled
+from robode.report.values import Collected, read_arrays
 
-Picture = tuple[str, Figure, str, str]
 CLASSES = (BLUE, VERMILLION, GREEN, PURPLE)
 YELLOW = "#F0D060"
 Arrays = Mapping[str, np.ndarray]
@@ -26,36 +26,26 @@ class Regions:
     """One row of panels for each row of the item (of one seed), and eps_r of all seeds.
 
     Reads field_2d.npz and eps_r.npz (suite=[clean,eps_r,field_2d]) in the run folders; rows without them are left out.
-    seed: whose networks are drawn; printed: label of a row -> eps_r in print.
+    seed: whose networks are drawn; published: label of a row -> published eps_r.
     """
 
-    def __init__(self, seed: int = 1, printed: Mapping[str, float] | None = None):
-        self.seed, self.printed = seed, dict(printed or {})
+    def __init__(self, seed: int = 1, published: Mapping[str, float] | None = None):
+        self.seed, self.published = seed, dict(published or {})
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """The figures that the files allow: (stem, figure, title, caption)."""
-        runs = collected.runs[collected.runs["folder"].notna()]
-        chosen = [(run.label, arrays(Path(run.folder))) for run in runs[runs["seed"] == self.seed].itertuples()]
-        found = [(label, both[0], both[1]) for label, both in chosen if both]
-        pictures = [regions(found, self.printed, self.seed)] if found else []
+    def draw(self, collected: Collected) -> list[Picture]:
+        """The figures that the files allow."""
+        found = []
+        for run in (run for run in collected.folders() if run.seed == self.seed):
+            field, balls = (read_arrays(run.folder / name) for name in ("field_2d.npz", "eps_r.npz"))
+            if field and balls:
+                found.append((run.label, field, balls))
+        pictures = [regions(found, self.published, self.seed)] if found else []
         numbers = collected.numbers
         numbers = numbers[numbers["quantity"] == "eps_r"].drop_duplicates(["row", "seed", "kind"], keep="last")
-        return pictures + ([over_seeds(numbers, self.printed)] if len(numbers) else [])
+        return pictures + ([over_seeds(numbers, self.published)] if len(numbers) else [])
 
 
-def arrays(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
-    """What field_2d.npz and eps_r.npz of a run hold; None where one is missing."""
-    paths = (folder / "field_2d.npz", folder / "eps_r.npz")
-    if not all(path.is_file() for path in paths):
-        return None
-    contents = []
-    for path in paths:
-        with np.load(path, allow_pickle=False) as file:
-            contents.append(dict(file))
-    return contents[0], contents[1]
-
-
-def regions(found: Sequence[tuple[str, Arrays, Arrays]], printed: Mapping[str, float], seed: int) -> Picture:
+def regions(found: Sequence[tuple[str, Arrays, Arrays]], published: Mapping[str, float], seed: int) -> Picture:
     """Two panels for each (label, field_2d, eps_r)."""
     with styled():
         figure = Figure(figsize=(8.6, 3.55 * len(found) + 0.5), layout="constrained")
@@ -63,7 +53,7 @@ def regions(found: Sequence[tuple[str, Arrays, Arrays]], printed: Mapping[str, f
         for (left, right), (label, field, balls) in zip(axes, found, strict=True):
             _decisions(left, field, balls)
             _propagation(right, field)
-            left.set_title(f"{label}: {_radius_text(balls, printed.get(label))}")
+            left.set_title(f"{label}: {_radius_text(balls, published.get(label))}")
             right.set_title(f"{label}: where points and circles go")
         figure.legend(handles=_legend(found[0][1]), loc="outside lower center", ncols=4)
     caption = (
@@ -73,13 +63,13 @@ def regions(found: Sequence[tuple[str, Arrays, Arrays]], printed: Mapping[str, f
         f"points and circles of radius {float(found[0][1]['radius']):g} around them (purple) on their way through the "
         "layers to the output space (yellow), with the head's hyperplane (green)."
     )
-    return "fig1_regions", figure, "Decision regions and flows", caption
+    return Picture("fig1_regions", figure, "Decision regions and flows", caption)
 
 
-def _radius_text(balls: Arrays, printed: float | None) -> str:
+def _radius_text(balls: Arrays, published: float | None) -> str:
     low, high = float(balls["lower"].min()), float(balls["upper"].min())
-    print_ = f" (print: {printed:g})" if printed is not None else ""
-    return f"$\\varepsilon_r$ in [{low:.4f}, {high:.4f}]{print_}"
+    said = f" (published: {published:g})" if published is not None else ""
+    return f"$\\varepsilon_r$ in [{low:.4f}, {high:.4f}]{said}"
 
 
 def _decisions(ax: Axes, field: Arrays, balls: Arrays) -> None:
@@ -142,7 +132,7 @@ def _window(ax: Axes, low: np.ndarray, high: np.ndarray, shape: float) -> None:
     ax.grid(False)
 
 
-def _legend(field: Arrays) -> list[Any]:
+def _legend(field: Arrays) -> list[Artist]:
     names = [f"class {label}" for label in np.unique(field["labels"])]
     points = [
         Line2D([], [], marker=MARKERS[i], color=CLASSES[i], linestyle="none", label=name)
@@ -160,7 +150,7 @@ def _legend(field: Arrays) -> list[Any]:
     ]  # fmt: skip
 
 
-def over_seeds(numbers: pd.DataFrame, printed: Mapping[str, float]) -> Picture:
+def over_seeds(numbers: pd.DataFrame, published: Mapping[str, float]) -> Picture:
     """eps_r of every seed, one column of points for each row. numbers: row, label, seed, kind, value."""
     labels = numbers.drop_duplicates("row")[["row", "label"]].sort_values("row")
     with styled():
@@ -175,9 +165,9 @@ def over_seeds(numbers: pd.DataFrame, printed: Mapping[str, float]) -> Picture:
             ax.vlines(at, low, high.clip(upper=2 * low.max() + 1e-9), color=color, linewidth=1.2)
             ax.plot(at, low, MARKERS[place % len(MARKERS)], color=color)
             ax.hlines(low.median(), place - 0.3, place + 0.3, color=color, linewidth=1.0, linestyle=":")
-            if label in printed:
-                ax.plot(place + 0.36, printed[label], "D", mfc="white", color=INK, markersize=6)
-        ax.plot([], [], "D", mfc="white", color=INK, linestyle="none", label="print (one training)")
+            if label in published:
+                ax.plot(place + 0.36, published[label], "D", mfc="white", color=INK, markersize=6)
+        ax.plot([], [], "D", mfc="white", color=INK, linestyle="none", label="published (one training)")
         ax.plot([], [], ":", color=INK, label="median over seeds")
         ax.set_xticks(range(len(labels)), labels["label"])
         ax.set(xlim=(-0.6, len(labels) - 0.4), ylabel="$\\varepsilon_r$ (data units)")
@@ -187,7 +177,7 @@ def over_seeds(numbers: pd.DataFrame, printed: Mapping[str, float]) -> Picture:
     zero = int((numbers[numbers["kind"] == "attack_upper"]["value"] == 0).sum())
     caption = (
         "One point a seed: the radius within which every training point provably keeps its class; a line leads to the "
-        "attack's upper bound, where one can see it. The print is one training without a seed. "
+        "attack's upper bound, where one can see it. The published value is of one training without a seed. "
         f"{zero} of them have ε_r = 0 because they get a training point wrong."
     )
-    return "fig1_eps_r", figure, "ε_r over seeds", caption
+    return Picture("fig1_eps_r", figure, "ε_r over seeds", caption)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-from matplotlib.figure import Figure
 
-from robode.report.pictures import noise_grid
+from robode.report.figures import noise_grid
+from robode.report.layout import Picture
+from robode.report.values import Collected, read_arrays
 
-Picture = tuple[str, Figure, str, str]
 FILE = "noise_samples.npz"
 ABOUT = {
     "chnode_2022": "As the published script makes them: noise on the normalised image, then a clip to [−1, 1]. White "
@@ -28,15 +25,11 @@ class Corrupted:
     def __init__(self, seed: int = 1):
         self.seed = seed
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """One figure a protocol: (stem, figure, title, caption)."""
-        runs = collected.runs[collected.runs["folder"].notna()].sort_values(["row", "seed"])
-        runs = runs.assign(other=runs["seed"] != self.seed).sort_values(["other", "row"], kind="stable")
-        for run in runs.itertuples():
-            path = Path(run.folder) / FILE
-            if path.is_file():
-                with np.load(path, allow_pickle=False) as file:
-                    return _pictures(dict(file), f"{run.group} {run.label}".strip(), int(run.seed))
+    def draw(self, collected: Collected) -> list[Picture]:
+        """One figure a protocol."""
+        for run in sorted(collected.folders(), key=lambda run: run.seed != self.seed):
+            if arrays := read_arrays(run.folder / FILE):
+                return _pictures(arrays, run.name, run.seed)
         return []
 
 
@@ -51,5 +44,5 @@ def _pictures(arrays: dict[str, np.ndarray], network: str, seed: int) -> list[Pi
             f"{ABOUT.get(protocol, protocol)}. One grey scale for all rows: black is {black:.2g}, white 1 in pixels. "
             f"Below each image the answer of {network}, seed {seed}."
         )
-        pictures.append((f"fig2_{protocol}", grid, f"Corrupted samples, protocol {protocol}", caption))
+        pictures.append(Picture(f"fig2_{protocol}", grid, f"Corrupted samples, protocol {protocol}", caption))
     return pictures

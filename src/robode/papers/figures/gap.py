@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from robode.report.style import BLUE, MUTED, VERMILLION, panels, styled
+from robode.report.layout import Picture
+from robode.report.style import BLUE, MUTED, VERMILLION, line_a_row, panels, styled
 from robode.report.tables import measure_of
-
-Picture = tuple[str, Figure, str, str]
+from robode.report.values import Collected
 
 
 class Gap:
@@ -23,8 +20,8 @@ class Gap:
     def __init__(self, attack: str = "standard_l2"):
         self.attack = attack
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """(stem, figure, title, caption), or nothing where no radius has both."""
+    def draw(self, collected: Collected) -> list[Picture]:
+        """Nothing where no radius has both."""
         rows = shares(collected.rows, self.attack)
         if rows.empty:
             return []
@@ -37,13 +34,13 @@ class Gap:
             figure, axes = panels(len(radii), columns=3, width=3.2, height=0.9 + 0.28 * len(place))
             for index, (ax, radius) in enumerate(zip(axes, radii, strict=True)):
                 _panel(ax, rows[rows["severity"] == radius], place)
-                ax.set(title=f"L2 radius {radius:g}", **unit, ylim=(0.6 - len(place), 0.6))
-                ax.set_yticks(list(place.values()), list(names["name"]) if index % 3 == 0 else [""] * len(place))
+                ax.set(title=f"L2 radius {radius:g}", **unit)
+                line_a_row(ax, list(names["name"]) if index % 3 == 0 else [""] * len(place))
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         caption = (
             "Means over seeds, of the same test images. The share of images that are truly robust lies on the line."
         )
-        return [("gap", figure, "Between proof and attack", caption)]
+        return [Picture("gap", figure, "Between proof and attack", caption)]
 
 
 def shares(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
@@ -66,11 +63,9 @@ def shares(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
     return table.dropna(subset=["certified", "attacked"])
 
 
-def _panel(ax: Axes, here: pd.DataFrame, place: dict[Any, int]) -> None:
+def _panel(ax: Axes, here: pd.DataFrame, place: dict[int, int]) -> None:
     y = [place[row] for row in here["row"]]
     ax.hlines(y, here["certified"], here["attacked"], color="#C8C8C8", linewidth=4)
     ax.plot(here["clean"], y, "|", color=MUTED, markersize=9, label="clean")
     ax.plot(here["certified"], y, "o", color=BLUE, label="certified", linestyle="none")
     ax.plot(here["attacked"], y, "s", color=VERMILLION, label="left by the attack", linestyle="none")
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.integrate import solve_ivp
 
+from robode.report.layout import Picture
 from robode.report.style import BLUE, GREEN, INK, MUTED, PURPLE, VERMILLION, styled
+from robode.report.values import Collected, read_arrays
 
-Picture = tuple[str, Figure, str, str]
 LECTURE_W = ((2**-0.5, -(2**-0.5)), (2**-0.5, 2**-0.5))
 SHOWN = 2.2
 LEVELS = 15
@@ -28,8 +27,8 @@ class GradientFlow2D:
     def __init__(self, W: Sequence[Sequence[float]] = LECTURE_W, tau: Sequence[float] = (0.5, 1.0, 2.0)):
         self.W, self.tau = np.array(W, dtype=float), tuple(map(float, tau))
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """(stem, figure, title, caption)."""
+    def draw(self, collected: Collected) -> list[Picture]:
+        """The same picture always."""
         norm = np.linalg.norm(self.W, 2)
         with styled():
             figure = Figure(figsize=(3.1 * (len(self.tau) + 1), 3.5), layout="constrained")
@@ -43,7 +42,7 @@ class GradientFlow2D:
             f"circle and of a grid. ‖W‖ = {norm:.3g}, so τ up to 2/‖W‖² = {2 / norm**2:.3g} is 1-Lipschitz; at that "
             "end and where every neuron is active the map reflects."
         )
-        return [("gradient_flow_2d", figure, "The lecture's gradient flow and its Euler maps", caption)]
+        return [Picture("gradient_flow_2d", figure, "The lecture's gradient flow and its Euler maps", caption)]
 
     def field(self, x: np.ndarray) -> np.ndarray:
         """-W^T ReLU(W x) at x (..., 2)."""
@@ -91,24 +90,23 @@ class Potential:
     def __init__(self, seed: int = 1):
         self.seed = seed
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """(stem, figure, title, caption), or nothing where no run has the file."""
-        runs = collected.runs[collected.runs["folder"].notna() & (collected.runs["seed"] == self.seed)]
-        found = [(str(run.label), Path(run.folder) / "wasserstein.npz") for run in runs.itertuples()]
-        found = [(label, path) for label, path in found if path.is_file()]
+    def draw(self, collected: Collected) -> list[Picture]:
+        """Nothing where no run has the file."""
+        runs = [run for run in collected.folders() if run.seed == self.seed]
+        of_rows = [(run.label, read_arrays(run.folder / "wasserstein.npz")) for run in runs]
+        found = [(label, arrays) for label, arrays in of_rows if arrays]
         if not found:
             return []
         with styled():
             figure = Figure(figsize=(3.6 * len(found), 3.7), layout="constrained")
-            for ax, (label, path) in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
-                with np.load(path, allow_pickle=False) as file:
-                    _potential(ax, dict(file))
+            for ax, (label, arrays) in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+                _potential(ax, arrays)
                 ax.set_title(label, fontsize=9)
         caption = (
             "Level lines of the 1-Lipschitz function with which the network proves its lower bound; at the optimum "
             "mass is moved at right angles to them. Grey: where the slope is below 1/2."
         )
-        return [("potential", figure, f"Kantorovich potentials, seed {self.seed}", caption)]
+        return [Picture("potential", figure, f"Kantorovich potentials, seed {self.seed}", caption)]
 
 
 def _potential(ax: Axes, arrays: dict[str, np.ndarray]) -> None:

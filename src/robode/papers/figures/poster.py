@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robode.report.layout import Picture
 from robode.report.style import INK, VERMILLION, styled
+from robode.report.values import Collected, read_arrays
 
-Picture = tuple[str, Figure, str, str]
 FILE = "adversarial_samples.npz"
 TILE = 1.25
 
@@ -25,15 +23,11 @@ class Adversarial:
     def __init__(self, seed: int = 1, samples: tuple[int, ...] | list[int] = (0, 1)):
         self.seed, self.samples = seed, tuple(samples)
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """(stem, figure, title, caption), or nothing where no run has the file."""
-        runs = collected.runs[collected.runs["folder"].notna() & (collected.runs["seed"] == self.seed)]
-        found = [(f"{run.group} {run.label}".strip(), Path(run.folder) / FILE) for run in runs.itertuples()]
-        lines = []
-        for label, path in found:
-            if path.is_file():
-                with np.load(path, allow_pickle=False) as file:
-                    lines.append((label, dict(file)))
+    def draw(self, collected: Collected) -> list[Picture]:
+        """Nothing where no run has the file."""
+        runs = [run for run in collected.folders() if run.seed == self.seed]
+        of_rows = [(run.name, read_arrays(run.folder / FILE)) for run in runs]
+        lines = [(name, arrays) for name, arrays in of_rows if arrays]
         if not lines:
             return []
         samples = [each for each in self.samples if each < len(lines[0][1]["labels"])]
@@ -43,7 +37,9 @@ class Adversarial:
             f"{self.seed}; the perturbation is shown from −{eps:g} (black) to {eps:g} (white), images from 0 to 1. "
             "Below: the answer and its softmax; ✗ is a wrong one."
         )
-        return [("adversarial", _figure(lines, samples, eps), "An image, what the attack adds, and the sum", caption)]
+        return [
+            Picture("adversarial", _figure(lines, samples, eps), "An image, what the attack adds, and the sum", caption)
+        ]
 
 
 def _figure(lines: list[tuple[str, dict[str, np.ndarray]]], samples: list[int], eps: float) -> Figure:

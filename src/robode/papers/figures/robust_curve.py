@@ -1,4 +1,4 @@
-"""Accuracy against the size of an attack for each row of an item, the printed points, and what is certified beneath."""
+"""Accuracy against the size of an attack for each row of an item, the published points, and the certified share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from robode.report.attack_curve import NORMS, certified_area, over_eps
+from robode.report.curves import NORMS, certified_area, over_eps
+from robode.report.layout import Picture
 from robode.report.statistics import estimate
 from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, styled
 from robode.report.tables import measure_of
+from robode.report.values import Collected, names_of, seeds_said
 from robode.tasks.measure import Measure
 
-Picture = tuple[str, Figure, str, str]
 CLEAN, CERTIFIED = "clean", "certified"
 ATTACKS = {"pgd_l2": "PGD", "apgd_margin_l2": "APGD"}  # perturbations by name; the first is the curve, others are marks
-MARKS = MARKERS[::2]  # not the diamonds, which are the print's
+MARKS = MARKERS[::2]  # not the diamonds, which are those of published values
 HOLLOW: dict[str, Any] = {"marker": "D", "mfc": "none", "linestyle": "none"}
 OTHERS: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "alpha": 0.55, "zorder": 1}
 ENOUGH = 3  # seeds: the intervals of two are wider than the axis
@@ -30,15 +30,15 @@ ENOUGH = 3  # seeds: the intervals of two are wider than the axis
 class RobustCurve:
     """A panel for each row: what an attack leaves over its size, and dashed beneath it the certified share.
 
-    printed: name of a row (group and label) -> column of the item -> percent, as in the row's `print`; columns of
+    published: name of a row (group and label) -> column of the item -> percent, as in the row's `published`; columns of
     anything but clean data and the first attack are no points of the curve.
     """
 
-    def __init__(self, printed: Mapping[str, Mapping[str, float]] | None = None):
-        self.printed = {name: dict(values) for name, values in dict(printed or {}).items()}
+    def __init__(self, published: Mapping[str, Mapping[str, float]] | None = None):
+        self.published = {name: dict(values) for name, values in dict(published or {}).items()}
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """(stem, figure, title, caption), or nothing where no row has been attacked."""
+    def draw(self, collected: Collected) -> list[Picture]:
+        """Nothing where no row has been attacked."""
         attack = next(iter(ATTACKS))
         found = shares(collected.rows, (CLEAN, *ATTACKS, CERTIFIED))
         curves = found[(found["perturbation"] == attack) & found["norm"].isin(list(NORMS))]
@@ -61,18 +61,12 @@ class RobustCurve:
                 if measure.shares:
                     ax.set_ylim(-0.03, 1.02)  # marks at 0 stay whole
             found = found[found["row"].isin(rows["row"])]
-            printed = any(self._points(collected.rows, str(name))[0] for name in rows["name"])
-            handles = self._legend(set(found["perturbation"]), printed, len(rows) > 1)
+            published = any(self._points(collected.rows, str(name))[0] for name in rows["name"])
+            handles = self._legend(set(found["perturbation"]), published, len(rows) > 1)
             figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
         missing = collected.runs[~collected.runs["row"].isin(rows["row"])]
-        return [
-            (
-                "robust_curve",
-                figure,
-                f"{measure.score_name.capitalize()} against the size of an attack",
-                _caption(found, missing),
-            )
-        ]
+        title = f"{measure.score_name.capitalize()} against the size of an attack"
+        return [Picture("robust_curve", figure, title, _caption(found, missing))]
 
     def _ours(self, ax: Axes, here: pd.DataFrame, color: str, measure: Measure) -> None:
         """The curves, which begin at the clean score, and the marks of one row."""
@@ -88,13 +82,13 @@ class RobustCurve:
             ax.errorbar(eps, mean, yerr=reach, color=color, capsize=2, elinewidth=0.8, **look)  # type: ignore[arg-type]
 
     def _points(self, rows: pd.DataFrame, name: str) -> tuple[list[float], list[float]]:
-        """Sizes of the attack and fractions in print of one row, where its columns have been measured in some row."""
+        """Sizes of the attack and published fractions of one row, where its columns have been measured in some row."""
         drawn = rows[rows["perturbation"].isin([CLEAN, next(iter(ATTACKS))])]
         eps = dict(zip(drawn["column"], drawn["severity"].astype(float), strict=True))
-        points = [(eps[column], value / 100) for column, value in self.printed.get(name, {}).items() if column in eps]
+        points = [(eps[column], value / 100) for column, value in self.published.get(name, {}).items() if column in eps]
         return [x for x, _ in points], [y for _, y in points]
 
-    def _legend(self, drawn: Collection[str], printed: bool, others: bool) -> list[Artist]:
+    def _legend(self, drawn: Collection[str], published: bool, others: bool) -> list[Artist]:
         """What is in the panels, in the colour of none of them."""
         curve, *marks = ATTACKS.items()
         handles: list[Artist] = [Line2D([], [], color=INK, marker=MARKS[0], label=curve[1])]
@@ -104,8 +98,8 @@ class RobustCurve:
                 handles.append(Line2D([], [], color=INK, marker=marker, linestyle="none", label=label))
         if CERTIFIED in drawn:
             handles.append(Line2D([], [], color=INK, linestyle="--", label="certified"))
-        if printed:
-            handles.append(Line2D([], [], color=INK, label="print", **HOLLOW))
+        if published:
+            handles.append(Line2D([], [], color=INK, label="published", **HOLLOW))
         if others:
             handles.append(Line2D([], [], label=f"{curve[1]}, other rows", **OTHERS))
         return handles
@@ -121,7 +115,7 @@ def shares(rows: pd.DataFrame, perturbations: Collection[str]) -> pd.DataFrame:
         ["row", "seed", "perturbation", "severity", "repeat"]
     )
     most = 1 if measure_of(found).shares else np.inf
-    name = (found["group"].astype(str) + " " + found["label"].astype(str)).str.strip()
+    name = names_of(found)
     lines = []
     key = ["row", "name", "norm", "perturbation", "severity"]
     for about, group in found.assign(share=found["score"].astype(float), name=name).groupby(key, dropna=False):
@@ -140,12 +134,11 @@ def _from_clean(here: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _caption(found: pd.DataFrame, missing: pd.DataFrame) -> str:
     fewest, most = int(found["seeds"].min()), int(found["seeds"].max())
-    many = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
     some = f" from {ENOUGH} seeds on" if fewest < ENOUGH else ""
     whiskers = f", with 95 % prediction intervals{some}" if most >= ENOUGH else ""
-    names = dict.fromkeys((missing["group"].astype(str) + " " + missing["label"].astype(str)).str.strip())
+    names = dict.fromkeys(names_of(missing))
     rest = f" Not attacked yet: {'; '.join(names)}." if names else ""
     return (
-        f"Mean over {many}{whiskers}; eps 0 is the clean test set. Dashed: the share that is right and provably "
-        f"stays so within that L2 radius, which no attack can go below.{rest}"
+        f"Mean over {seeds_said(found['seeds'])}{whiskers}; eps 0 is the clean test set. Dashed: the share that is "
+        f"right and provably stays so within that L2 radius, which no attack can go below.{rest}"
     )

@@ -2,83 +2,52 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from robode.quantities.settling import SETTLED, gamma_of, last_change
+from robode.report.layout import Picture
 from robode.report.style import VERMILLION, log_where_decades, panels, shades, styled
+from robode.report.values import Collected
 from robode.runs.table import METRICS
-
-Picture = tuple[str, Figure, str, str]
-SETTLED = 0.01
-"""Largest relative change of gamma over the last tenth of the training that counts as settled."""
-
-
-def gamma_of(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows of metrics.csv (METRICS.columns) about gamma, by step."""
-    return metrics[metrics["name"] == "flow/gamma"].sort_values("step", kind="stable")
-
-
-def last_change(gamma: pd.DataFrame) -> float:
-    """(max - min)/last of gamma over the last tenth of the training, at least its last epoch; inf where gamma is not
-    finite. gamma: `gamma_of`, at least one row.
-
-    Not the last epoch alone: where an epoch is one step (six points), gamma may drift for ever at 1 % an epoch.
-    """
-    steps, epochs = gamma["step"].astype(float), gamma["epoch"]
-    before = steps[epochs < epochs.max()]
-    start = min(0.9 * steps.max(), before.max() if len(before) else 0.0)
-    inside = gamma[(steps >= start) | (steps == steps[steps <= start].max())]
-    values = inside["value"].to_numpy(float)
-    return float(np.ptp(values) / abs(values[-1])) if np.isfinite(values).all() and values[-1] else float("inf")
 
 
 class Settling:
     """gamma over the optimiser steps, one panel a row and one line a seed; runs without a gamma are left out."""
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """The figure, if any run has logged a gamma: (stem, figure, title, caption)."""
-        runs = collected.runs[collected.runs["folder"].notna()]
-        found: dict[str, list[tuple[int, pd.DataFrame]]] = {}
-        for run in runs.sort_values(["row", "seed"]).itertuples():
-            gamma = gamma_of(METRICS.read(Path(run.folder) / "metrics.csv"))
+    def draw(self, collected: Collected) -> list[Picture]:
+        """The figure, if any run has logged a gamma."""
+        found: dict[str, list[pd.DataFrame]] = {}
+        for run in collected.folders():
+            gamma = gamma_of(METRICS.read(run.folder / "metrics.csv"))
             if len(gamma) and run.status == "done":
-                found.setdefault(f"{run.group} {run.label}".strip(), []).append((int(run.seed), gamma))
-        failed = int((runs["status"] == "failed").sum())
+                found.setdefault(run.name, []).append(gamma)
+        failed = sum(run.status == "failed" for run in collected.folders())
         return [_picture(found, failed)] if found else []
 
 
-def _picture(found: dict[str, list[tuple[int, pd.DataFrame]]], failed: int) -> Picture:
+def _picture(found: dict[str, list[pd.DataFrame]], failed: int) -> Picture:
+    everything = []
     with styled():
         figure, axes = panels(len(found), columns=3, width=3.0, height=2.8)
         for ax, (name, seeds) in zip(axes, found.items(), strict=True):
-            changes = [last_change(gamma) for _, gamma in seeds]
-            settled = sum(change < SETTLED for change in changes)
-            ax.set_title(f"{name}\n{settled} of {len(seeds)} settled")
-            for (_, gamma), change, color in zip(seeds, changes, shades(len(seeds)), strict=True):
-                _line(ax, gamma, color if change < SETTLED else VERMILLION)
-            log_where_decades(ax, np.concatenate([_started(gamma)["value"].to_numpy(float) for _, gamma in seeds]))
+            changes = [last_change(gamma) for gamma in seeds]
+            everything += changes
+            started = [gamma[gamma["value"] > 0] for gamma in seeds]  # the published scripts start with gamma = 0
+            ax.set_title(f"{name}\n{_settled(changes)} of {len(seeds)} settled")
+            for gamma, change, color in zip(started, changes, shades(len(seeds)), strict=True):
+                color = color if change < SETTLED else VERMILLION
+                ax.plot(gamma["step"].astype(float), gamma["value"], color=color, linewidth=1.2)
+            log_where_decades(ax, np.concatenate([gamma["value"].to_numpy(float) for gamma in started]))
             ax.set(xlabel="optimiser step", ylabel="γ")
             ax.margins(x=0.02)
-    everything = [last_change(gamma) for seeds in found.values() for _, gamma in seeds]
-    count = sum(change < SETTLED for change in everything)
     caption = (
-        f"One line a seed. {count} of {len(everything)} trainings settle: γ changes by less than {SETTLED:.0%} in the "
-        f"last tenth of the training (at least one epoch). The others are red; the largest change is "
-        f"{max(everything):.1%}. Failed trainings: {failed}. The paper: the iteration never failed to converge."
+        f"One line a seed. {_settled(everything)} of {len(everything)} trainings settle: γ changes by less than "
+        f"{SETTLED:.0%} in the last tenth of the training (at least one epoch). The others are red; the largest change "
+        f"is {max(everything):.1%}. Failed trainings: {failed}. The paper: the iteration never failed to converge."
     )
-    return "gamma_settling", figure, "Does γ settle?", caption
+    return Picture("gamma_settling", figure, "Does γ settle?", caption)
 
 
-def _started(gamma: pd.DataFrame) -> pd.DataFrame:
-    """Without the gamma = 0 with which the published scripts start."""
-    return gamma[gamma["value"] > 0]
-
-
-def _line(ax: Axes, gamma: pd.DataFrame, color: str) -> None:
-    gamma = _started(gamma)
-    ax.plot(gamma["step"].astype(float), gamma["value"], color=color, linewidth=1.2)
+def _settled(changes: list[float]) -> int:
+    return sum(change < SETTLED for change in changes)

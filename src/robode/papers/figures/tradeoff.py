@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
+from robode.report.layout import Picture
 from robode.report.statistics import estimate
 from robode.report.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION, panels, styled
+from robode.report.values import Collected, config_of, seeds_said
 
-Picture = tuple[str, Figure, str, str]
 ENOUGH = 3  # seeds: the t-interval of two is wider than the axis
 LOOKS = (
     (INK, "o", "-"), (BLUE, "s", "-"), (SKY, "s", "--"), (VERMILLION, "^", "-"), (ORANGE, "^", "--"),
@@ -34,10 +34,10 @@ class Tradeoff:
     def __init__(self, settings: Mapping[str, str]):
         self.settings = dict(settings)
 
-    def draw(self, collected: Any) -> list[Picture]:
-        """The figure, if at least two values of some setting were measured: (stem, figure, title, caption)."""
+    def draw(self, collected: Collected) -> list[Picture]:
+        """The figure, if at least two values of some setting were measured."""
         values = collected.values[(collected.values["kind"] == "score") & (collected.values["unit"] == "%")]
-        configs = {row: _config(runs["folder"].iloc[0]) for row, runs in values.groupby("row")}
+        configs = {row: config_of(Path(runs["folder"].iloc[0])) for row, runs in values.groupby("row")}
         place = pd.DataFrame(
             {
                 name: {row: _number(config, key) for row, config in configs.items()}
@@ -54,11 +54,6 @@ class Tradeoff:
             if rows.nunique() > 1:
                 sweeps[name] = rows.sort_values()
         return [_picture(sweeps, values, centre)] if sweeps else []
-
-
-def _config(folder: str) -> dict[str, Any]:
-    content = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
 
 
 def _number(config: Any, key: str) -> float:
@@ -84,18 +79,16 @@ def _picture(sweeps: Mapping[str, pd.Series], values: pd.DataFrame, centre: pd.S
         axes[0].set_ylabel("accuracy")
         figure.legend(*_named(axes[0]), loc="outside lower center", ncols=4)
     seeds = values.groupby(["row", "column"])["seed"].nunique()
-    fewest, most = int(seeds.min()), int(seeds.max())
-    many = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
-    spread = f"with 95 % t-intervals (from {ENOUGH} seeds on)" if most >= ENOUGH else "without intervals"
+    spread = f"with 95 % t-intervals (from {ENOUGH} seeds on)" if seeds.max() >= ENOUGH else "without intervals"
     others = ", ".join(f"{name} = {value:g}" for name, value in centre.items())
     caption = (
-        f"Mean over {many} {spread}; dots are single seeds. One setting is changed at a time, the others stay at "
-        f"{others} (dotted). Certified: right, and provably so within that L2 radius."
+        f"Mean over {seeds_said(seeds)} {spread}; dots are single seeds. One setting is changed at a time, the others "
+        f"stay at {others} (dotted). Certified: right, and provably so within that L2 radius."
     )
-    return "tradeoff", figure, "What contraction costs", caption
+    return Picture("tradeoff", figure, "What contraction costs", caption)
 
 
-def _curve(ax: Axes, rows: pd.Series, cells: pd.DataFrame, look: dict[str, Any], shift: float) -> None:
+def _curve(ax: Axes, rows: pd.Series, cells: pd.DataFrame, look: dict[str, str], shift: float) -> None:
     """Means with intervals, and the single seeds as dots. rows: setting by row; cells: the values of one column; shift:
     share of a decade by which its points stand aside, so that the intervals of several columns do not overlap."""
     points = []
@@ -107,12 +100,12 @@ def _curve(ax: Axes, rows: pd.Series, cells: pd.DataFrame, look: dict[str, Any],
         ax.plot([x] * each.n, values, ".", color=look["color"], alpha=0.45, markersize=3)
     if points:
         x, mean, half = np.array(points).T
-        bars = ax.errorbar(x, mean, yerr=half, capsize=1.5, elinewidth=0.8, linewidth=1.3, markersize=3.8, **look)[2]
-        for bar in bars:
+        thin = {"capsize": 1.5, "elinewidth": 0.8, "linewidth": 1.3, "markersize": 3.8}
+        for bar in ax.errorbar(x, mean, yerr=half, **thin, **look)[2]:  # type: ignore[arg-type]
             bar.set_alpha(0.6)
 
 
-def _named(ax: Axes) -> tuple[list[Any], list[str]]:
+def _named(ax: Axes) -> tuple[list[Artist], list[str]]:
     """Handles without error bars, and labels."""
     handles, labels = ax.get_legend_handles_labels()
     return [getattr(handle, "lines", [handle])[0] for handle in handles], labels

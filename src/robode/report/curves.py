@@ -1,12 +1,21 @@
-"""Figures of scores under noise, from summaries of results.csv and robustness_sweep.csv."""
+"""Figures of scores over the level of a perturbation: noise, attacks with what is certified beneath them, and noise by
+epoch. From summaries of results.csv and robustness_sweep.csv."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robode.report.style import INK, MARKERS, PALETTE, panels, score_axis, shades, styled, whiskers
+from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, score_axis, shades, styled, whiskers
 from robode.report.tables import measure_of, varying
+from robode.tasks.measure import Measure
 
+NORMS = {"linf": ("L∞", "‖x′ − x‖∞"), "l2": ("L2", "‖x′ − x‖₂"), "l1": ("L1", "‖x′ − x‖₁")}
+"""Norm of a row → how its panel and the panel's axis are named; rows of another norm, or none, are no attacks."""
 # what makes two rows points of different lines, and of different panels
 _SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "protocol", "noise_seed"]
 _PANEL = ["perturbation", "norm", "severity_unit", "space"]
@@ -15,7 +24,7 @@ _PANEL = ["perturbation", "norm", "severity_unit", "space"]
 def score_against_noise(summary: pd.DataFrame) -> Figure:
     """Score over noise level, one panel per perturbation, the clean test set as level 0.
 
-    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds of
+    summary: results.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds of
     the noise or settings of a perturbation in the frame become several lines; levels that were measured later
     belong to the line of the others. A hollow mark at 0 is the legacy protocol's clipping without noise.
     """
@@ -68,7 +77,7 @@ def _unit_label(unit: str, space: str) -> str:
 def score_by_epoch(summary: pd.DataFrame) -> Figure:
     """Score of each noise level over epochs (robustness_sweep.csv), the clean set in every panel.
 
-    summary: records.summarise(rows with `epoch`, counted from 0). Bands are the summary's intervals.
+    summary: results.summarise(rows with `epoch`, counted from 0). Bands are the summary's intervals.
     """
     measure = measure_of(summary)
     clean = summary[summary["perturbation"] == "clean"]
@@ -94,3 +103,73 @@ def _band(ax: Axes, rows: pd.DataFrame, label: str, color: str, line: str) -> No
     x = rows["epoch"].to_numpy(float) + 1
     ax.plot(x, rows["score"], line, color=color, label=label, marker="o", markersize=3)
     ax.fill_between(x, rows["score_low"], rows["score_high"], color=color, alpha=0.15, linewidth=0)
+
+
+def score_against_attacks(summary: pd.DataFrame) -> Figure | None:
+    """Score over eps for every attack, one panel per norm, and dashed what is certified at that radius; both begin at
+    the clean score. None where nothing was attacked or certified.
+
+    Dotted: what is certified with a probability, of the network smoothed by noise, whose score at 0 is its own.
+
+    summary: results.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds
+    or settings of one attack in the frame become several curves.
+    """
+    sized = summary[summary["norm"].isin(list(NORMS))]
+    if sized.empty:
+        return None
+    measure = measure_of(summary)
+    norms = [norm for norm in NORMS if (sized["norm"] == norm).any()]
+    clean = summary[summary["perturbation"] == "clean"]
+    looks: dict[str, int] = {}  # of attacks, by name: the same attack looks the same in every panel
+    with styled():
+        figure, axes = panels(len(norms), columns=3, width=4.2, height=3.6)
+        for ax, norm in zip(axes, norms, strict=True):
+            here = sized[sized["norm"] == norm]
+            named = varying(here, _SERIES)
+            for _, levels in here.groupby([*_SERIES, "perturbation", "evaluation"], sort=False, dropna=False):
+                same = (clean[_SERIES].astype(str) == levels[_SERIES].astype(str).iloc[0]).all(axis=1)
+                _curve(ax, clean[same], levels, named, looks)
+            over_eps(ax, norm, NORMS[norm][0], measure)
+        axes[0].set_ylabel(measure.label)
+        _legend(figure, axes, looks)
+    return figure
+
+
+def over_eps(ax: Axes, norm: str, title: str, measure: Measure) -> None:
+    """Names the axes of scores over the size of an attack, which have been drawn. norm: one of NORMS."""
+    ax.set(title=title, xlabel=f"eps: {NORMS[norm][1]} in data units")
+    score_axis(ax, measure)
+
+
+def certified_area(ax: Axes, eps: np.ndarray, score: np.ndarray, measure: Measure) -> None:
+    """What no attack can take away, below the certified share (k,) over eps (k,); nothing for scores of which less is
+    better, where it would be the rest of the plane."""
+    if measure.better == "higher":
+        ax.fill_between(eps, 0, score, color=MUTED, alpha=0.12, linewidth=0)
+
+
+def _curve(ax: Axes, clean: pd.DataFrame, levels: pd.DataFrame, named: list[str], looks: dict[str, int]) -> None:
+    """One attack or certificate of one network from its clean score on. named: columns that tell it from others."""
+    first = levels.iloc[0]
+    label = " · ".join([str(first["perturbation"]).replace("_", " "), *(str(first[each]) for each in named)])
+    unit, style = str(first["severity_unit"]), {"color": INK, "linestyle": "--"}
+    if " with " in unit:  # "radius with probability 0.999": about another network, the smoothed one
+        points, label, style = levels, f"{label} ({unit})", {"color": INK, "linestyle": ":"}
+    else:
+        points = pd.concat([clean, levels]).drop_duplicates("severity", keep="last")
+    points = points.sort_values("severity")
+    eps, (middle, reach) = points["severity"].to_numpy(float), whiskers(points)
+    if unit == "radius":
+        certified_area(ax, eps, middle, measure_of(points))
+    elif " with " not in unit:
+        index = looks.setdefault(label, len(looks))
+        turn = index // len(PALETTE)  # when the colours come round again, it is with the next marker
+        style = {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[(index + turn) % len(MARKERS)]}
+    ax.errorbar(eps, middle, yerr=reach, label=label, capsize=2.5, elinewidth=1.0, **style)  # type: ignore[arg-type]
+
+
+def _legend(figure: Figure, axes: list[Axes], attacks: Iterable[str]) -> None:
+    """All curves once, the certificates last."""
+    marks = {label: mark for ax in axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    order = list(dict.fromkeys((*attacks, *marks)))
+    figure.legend([marks[label] for label in order], order, loc="outside lower center", ncols=3)

@@ -1,0 +1,268 @@
+"""What the files of runs have for the cells of a table. Reads files only: no data, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from robode.errors import BadInput
+from robode.files import read_json
+from robode.masking.file import key_of, suspicions
+from robode.report.layout import Column, Row
+from robode.runs import results
+from robode.runs.code import RECORD, Today
+from robode.runs.origin import data_of
+from robode.runs.run import Run
+from robode.tasks.measure import measure_named
+
+CELL = ("row", "label", "group", "column", "seed")
+DOUBT = "doubt"  # why an attacked accuracy is suspicious, "" where it is not
+OTHER = "other_code"  # whether other code than that of the report measured it
+LATER = ("code", OTHER, DOUBT)  # columns of rows that tables of earlier versions lack
+VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", "unit", DOUBT)
+RUNS = (
+    "row", "label", "group", "seed", "run", "folder", "status", "params", "train_seconds", "flow_ode",
+    "flow_discrete", "error", "mark",
+)  # fmt: skip
+ROWS = (
+    *CELL, "checkpoint", "weights", "split", "protocol", "noise_seed", "evaluation", "suite", "perturbation", "norm",
+    "severity", "repeat", "n", "task", "score",
+)  # fmt: skip
+NUMBERS = (*CELL, "checkpoint", "weights", "quantity", "kind", "value", "low", "high")
+NOT_STARTED = "not started"
+Line = dict[str, str | float | None]  # of a table, by the names of its columns
+
+
+class RunFolder(NamedTuple):
+    """A run of a table. row: its number; name: of the row, group and label."""
+
+    row: int
+    name: str
+    label: str
+    seed: int
+    status: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the runs of a table have found so far.
+
+    values: one line per (row, column, seed) that was measured: value (the mean score, for accuracies a fraction, over
+    `repeats` noisy copies, with standard deviation `spread`), low and high (numbers that are known from two sides),
+    n samples, and why a verdict calls it suspicious (DOUBT). runs: one line per (row, seed), also where nothing was
+    done yet. rows, numbers: the lines of results.csv and numbers.csv that the values are made of.
+    """
+
+    values: pd.DataFrame
+    runs: pd.DataFrame
+    rows: pd.DataFrame
+    numbers: pd.DataFrame
+
+    def folders(self) -> list[RunFolder]:
+        """The runs that have a folder, by row and seed."""
+        runs = self.runs[self.runs["folder"].notna()].sort_values(["row", "seed"], kind="stable")
+        columns = (runs["row"], names_of(runs), runs["label"], runs["seed"], runs["status"], map(Path, runs["folder"]))
+        return [RunFolder(*line) for line in zip(*columns, strict=True)]
+
+
+def lines_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every line of a table by the names of its columns."""
+    return [{str(name): value for name, value in line.items()} for line in frame.to_dict("records")]
+
+
+def names_of(frame: pd.DataFrame) -> pd.Series:
+    """Group and label of each line, for people."""
+    return (frame["group"].astype(str) + " " + frame["label"].astype(str)).str.strip()
+
+
+@dataclass(frozen=True)
+class Source:
+    """The run of one seed of a row, None if it was not begun. number: of the row; plain: the run's configuration; mark:
+    other code trained it; counts: those of its rows or numbers that may be shown."""
+
+    number: int
+    row: Row
+    seed: int
+    run: Run | None
+    plain: Mapping[str, Any]
+    mark: bool
+    counts: Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collected:
+    """What there is of these runs.
+
+    Raises:
+        BadInput: runs that saw different data, or a column that several measurements fit.
+        JobFailed: a file cannot be read.
+    """
+    digests: dict[str, tuple[str, str]] = {}
+    runs: list[Line] = []
+    rows: list[pd.DataFrame] = []
+    numbers: list[pd.DataFrame] = []
+    for source in sources:
+        run, row = source.run, source.row
+        about: Line = {"row": source.number, "label": row.label, "group": row.group, "seed": source.seed}
+        if run is None:
+            runs.append({**about, "status": NOT_STARTED, "mark": False})
+            continue
+        today = Today.of(run.folder, source.plain)
+        measured = newest(source.counts(results.read_rows(run.folder / "results.csv")), today=today)
+        runs.append({**about, **_facts(run, source.mark, measured)})
+        if not run.trained:
+            continue
+        _check_data(source, run, digests)
+        doubts = suspicions(run.folder)
+        for name, found in _scores(columns, measured, source).items():
+            reasons = [doubts.get(key_of(copy), "") for copy in lines_of(found)]
+            rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
+        known = newest(source.counts(results.read_numbers(run.folder / "numbers.csv", today)), measured)
+        quantities = (column for column in columns.values() if column.quantity)
+        numbers += [column.of(known).assign(**about, column=column.name) for column in quantities]
+    frame = pd.DataFrame(runs, columns=list(RUNS))
+    return combine(frame, _joined(rows, (*ROWS, *LATER)), _joined(numbers, (*NUMBERS, OTHER)))
+
+
+def combine(runs: pd.DataFrame, rows: pd.DataFrame, numbers: pd.DataFrame) -> Collected:
+    """The values that rows and numbers add up to; `gather` has the three from runs, a published report from files."""
+    about = runs.set_index(["row", "seed"])
+    values = []
+    for frame, merge in ((rows, _score), (numbers, _number)):
+        for _, group in frame.groupby(["row", "column", "seed"], sort=False):
+            cell = group.iloc[0]
+            run = about.loc[(cell["row"], cell["seed"])]
+            mark = bool(run["mark"]) or OTHER in group and bool(group[OTHER].any())
+            known = {name: cell[name] for name in CELL} | {"run": run["run"], "folder": run["folder"], "mark": mark}
+            values.append({**known, **merge(group)})
+    return Collected(pd.DataFrame(values, columns=list(VALUES)), runs, rows, numbers)
+
+
+def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Today | None = None) -> pd.DataFrame:
+    """Of best.ckpt, or of last.ckpt where there is no best; and of the weights that it holds now.
+
+    measured: the newest rows of results.csv, where `found` are numbers; those about no checkpoint all stay. today: rows
+    that its code measured go before others.
+    """
+    names = set(found["checkpoint"])
+    of_one = found[found["checkpoint"].isin(["best" if "best" in names else "last", ""])]
+    if measured is None:
+        return results.newest(of_one, today)
+    weights = {*measured["weights"], ""} if len(measured) else set(of_one["weights"])
+    return of_one[of_one["weights"].isin(weights)]
+
+
+def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
+    environment = read_json(run.folder / RECORD)
+    facts: Line = {
+        "run": run.id,
+        "folder": run.folder.as_posix(),
+        "status": run.state,
+        "train_seconds": environment.get("train_seconds") or environment.get("wall_seconds"),
+        "error": run.status().get("error") or "",
+        "mark": mark,
+    }
+    if len(measured):
+        last = measured.iloc[-1]
+        facts |= {"params": last["params"], "flow_ode": last["flow_ode"], "flow_discrete": last["flow_discrete"]}
+    return facts
+
+
+def _scores(columns: Mapping[str, Column], measured: pd.DataFrame, source: Source) -> dict[str, pd.DataFrame]:
+    """The noisy copies of one measurement for every score, by the name of its column.
+
+    Where several fit: rather with the run's own noise, then the one with most copies, then on as many samples as most
+    columns have (attacks see the first thousand, and so must the clean score beside them), then the latest.
+    """
+    fitting = {each.name: _measurements(each, measured, source.row) for each in columns.values() if not each.quantity}
+    sizes = Counter(int(copies["n"].iloc[0]) for groups in fitting.values() for copies in groups)
+    found = {}
+    for name, groups in fitting.items():
+        own = [
+            (int(copies["noise_seed"].iloc[0]) == source.seed, len(copies), sizes[int(copies["n"].iloc[0])], i)
+            for i, copies in enumerate(groups)
+        ]
+        found[name] = groups[max(own)[-1]] if own else measured.iloc[:0]
+    return found
+
+
+def _measurements(column: Column, measured: pd.DataFrame, row: Row) -> list[pd.DataFrame]:
+    """All that fit a column, each with its noisy copies."""
+    found = column.of(measured)
+    for name in ("severity", "norm"):
+        if found[name].nunique() > 1:
+            raise BadInput(
+                f"columns.{column.name}: several measurements of {row.name} fit, with {name} "
+                f"{', '.join(sorted(map(str, found[name].unique())))}; say which one"
+            )
+    return [copies for _, copies in found.groupby(["protocol", "evaluation", "noise_seed", "suite"], sort=False)]
+
+
+def _score(group: pd.DataFrame) -> Line:
+    scores, measure = group["score"].astype(float), measure_named(group["task"].iloc[-1])
+    return {
+        "value": float(scores.mean()),
+        "n": int(group["n"].min()),
+        "repeats": len(group),
+        "spread": float(scores.std()),
+        "kind": "score",
+        "unit": "%" if measure.shares else measure.unit,
+        "doubt": next((text for text in group.get(DOUBT, ()) if isinstance(text, str)), ""),
+    }
+
+
+def _number(group: pd.DataFrame) -> Line:
+    """One number, or what is certified and what was attacked as its two ends; the value is the certified end then."""
+    of = {line["kind"]: line for line in lines_of(group)}
+    known = next((of[kind] for kind in ("exact", "measured") if kind in of), None)
+    if known is not None:
+        return {name: float(known[name]) for name in ("value", "low", "high")} | {"kind": known["kind"]}
+    ends = {kind: float(line["value"]) for kind, line in of.items()}
+    low = ends.get("certified_lower", -math.inf)
+    high = min(ends.get(kind, math.inf) for kind in ("certified_upper", "attack_upper"))
+    return {"value": low if math.isfinite(low) else high, "low": low, "high": high, "kind": "bounds"}
+
+
+def _check_data(source: Source, run: Run, digests: dict[str, tuple[str, str]]) -> None:
+    """Runs of one table on one data set must have seen the same samples."""
+    data = {key: value for key, value in source.plain["data"].items() if key not in ("root", "source")}
+    digest = data_of(run.folder)
+    other, before = digests.setdefault(repr(data), (run.id, digest))
+    if before != digest:
+        raise BadInput(f"data: runs {other} and {run.id} saw different files; train one of them again")
+
+
+def _joined(frames: list[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
+    full = [frame for frame in frames if len(frame)]
+    return pd.concat(full, ignore_index=True)[list(columns)] if full else pd.DataFrame(columns=list(columns))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The plain configuration of a run folder; empty where there is none, or a damaged one."""
+    try:
+        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an .npz file of a run holds; empty where there is none."""
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def seeds_said(counts: pd.Series) -> str:
+    """ "3 seeds", "1 seed", "2 to 3 seeds": over how many seeds means were taken. counts: of each."""
+    fewest, most = int(counts.min()), int(counts.max())
+    return f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
