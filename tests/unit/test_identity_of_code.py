@@ -482,7 +482,7 @@ def test_a_file_that_git_does_not_know_makes_a_checkout_dirty(copied):
     (copied.parent / ".gitignore").write_text("__pycache__/\nignored.py\n")
     git("add", "-A")
     git("-c", "user.name=n", "-c", "user.email=e@x", "commit", "-qm", "all")
-    ask = "from robode.runs.environment import git_state; print(git_state()['dirty'])"
+    ask = "from robode.runs.origin import git_state; print(git_state()['dirty'])"
     (copied / "ignored.py").touch()
     assert python(copied.parent, ask) == "False"
     (copied / "families" / "mine.py").write_text("new = 1\n")
