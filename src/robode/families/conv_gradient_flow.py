@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robode.errors import BadInput
-from robode.integrators.euler import MAX_SUBSTEPS, Euler
+from robode.integrators.euler import Euler
 from robode.integrators.integrator import Integrator
 from robode.linalg.activations import Activation, named_activation
 from robode.linalg.convolution import HALVINGS, Convolution, norms_squared
@@ -234,7 +234,7 @@ class ConvGradientFlow(Flow):
         """`project_` for the layers of a stage."""
         reach = norms_squared(self.K[stage], *self.sizes[stage]) / self.limit
         if self.integrator.auto_substeps:
-            substeps = reach.ceil().nan_to_num(MAX_SUBSTEPS).clamp(1, MAX_SUBSTEPS)
+            substeps = Euler.enough(reach)
             first = sum(self.layers[:stage])
             self.substeps[first : first + len(substeps)] = substeps
             reach = reach / substeps

@@ -24,8 +24,7 @@ class Constrained(Protocol):
     """A module with quantities that follow its weights (gamma) or with weights confined to a set."""
 
     def project_(self) -> None:
-        """Restores the constraint; idempotent. Tensor code: looks at no value from the host, but for how many substeps
-        there are where they follow the weights."""
+        """Restores the constraint; idempotent. Tensor code: looks at no value from the host."""
 
 
 class Flow(nn.Module, ABC):
