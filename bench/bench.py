@@ -8,6 +8,7 @@ epoch       one epoch of training by the published recipe (euler, h = 0.5, kappa
 loading     test images -> noisy batches, one copy of the test set for each of Table I's four noise levels
 evaluation  the same with forward passes and accuracies
 bsm         one BSM log next to one training step
+norms       a step of gradient_flow_conv with cheap norms next to one with exact norms
 cli         wall time of the help pages, each in a fresh process
 
     python bench/bench.py --data-root ../shared/data
@@ -26,7 +27,7 @@ from typing import Any
 
 import torch
 from measure import Row, machine
-from parts import bsm, cli, epoch, evaluation, loading
+from parts import bsm, cli, epoch, evaluation, loading, norms
 from rich.console import Console
 from rich.table import Table
 from setting import Setting
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "loading": loading,
     "evaluation": evaluation,
     "bsm": bsm,
+    "norms": norms,
     "cli": cli,
 }
 

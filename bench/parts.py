@@ -1,4 +1,4 @@
-"""The five comparisons of the bench: each returns rows, robode first, the re-statement second."""
+"""The comparisons of the bench: each returns rows, robode first, the re-statement (or the plain way) second."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import ChNode2022
 from robode.evaluation.measure import build_measurement
 from robode.evaluation.suite import evaluate_suite
+from robode.families import conv_gradient_flow
+from robode.families.conv_gradient_flow import ConvGradientFlow
+from robode.integrators.euler import Euler
+from robode.linalg.convolution import conv_norm, norms_squared
 from robode.network import Network
 from robode.ode.sensitivity import bsm_norms
 from robode.runs.run import Run, create
@@ -198,6 +202,27 @@ def bsm(setting: Setting) -> list[Row]:
         "share of the training time at the default interval": f"{cost / (BSMLogger().every + cost):.1%}",
     }
     return [Row("one BSM log", "log", logs, notes=notes), Row("one training step", "batch of 100", steps)]
+
+
+def norms(setting: Setting) -> list[Row]:
+    """A training step of the convolutional gradient flow on 28x28 images: projected by `norms_squared`, and by the
+    norms in float64 that certify."""
+    flow = ConvGradientFlow(16, 6, Euler())
+    flow.build((16, 28, 28))
+    y = torch.randn(100, 16, 28, 28)
+
+    def exact(kernels: Tensor, height: int, width: int) -> Tensor:
+        return torch.stack([conv_norm(kernel, height, width) ** 2 for kernel in kernels]).float()
+
+    def step(bound: Callable[[Tensor, int, int], Tensor]) -> None:
+        conv_gradient_flow.norms_squared = bound
+        flow.zero_grad()
+        flow(y).square().mean().backward()
+        flow.project_()
+
+    ours, other = in_turns(lambda: step(norms_squared), lambda: step(exact), 5 * setting.turns)
+    conv_gradient_flow.norms_squared = norms_squared
+    return [Row("step of gradient_flow_conv, cheap and exact norms", "batch of 100", ours, other, "> 1.1")]
 
 
 def cli(setting: Setting) -> list[Row]:

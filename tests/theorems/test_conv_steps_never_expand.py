@@ -18,11 +18,11 @@ from torch import Tensor
 
 from robode.families.conv_gradient_flow import ConvGradientField, ConvGradientFlow, StageChange
 from robode.integrators.euler import MAX_SUBSTEPS, Euler
+from robode.linalg import convolution
 from robode.linalg.activations import ACTIVATIONS, named_activation
-from robode.linalg.convolution import HALVINGS, Convolution, conv_norm, norms_squared
+from robode.linalg.convolution import HALVINGS, PROOF, Convolution, conv_norm, norms_squared
 from robode.linalg.norms import ROUNDING
 from robode.linalg.orthonormal import random_orthonormal
-from robode.ode import conv
 
 randn = partial(problems.randn, seed=0)
 SIZES = [(4, 4), (5, 3), (7, 6), (2, 2)]
@@ -48,7 +48,7 @@ def test_bounds_of_the_norm_from_both_sides(channels: tuple[int, int], size: tup
         assert true <= certified
         assert certified <= 1.7 * true or size == (2, 2)  # tiny images; 2 % on 20 x 20
         cheap = math.sqrt(float(norms_squared(W.kernel[None], *size)))
-        assert certified <= cheap <= certified * math.sqrt(1 + conv.PROOF) * (1 + 1e-6)
+        assert certified <= cheap <= certified * math.sqrt(1 + PROOF) * (1 + 1e-6)
 
 
 def test_the_adjoint_is_the_adjoint() -> None:
@@ -60,12 +60,12 @@ def test_the_adjoint_is_the_adjoint() -> None:
 @pytest.mark.parametrize("iterations", [1, 10])
 def test_a_wrong_guess_is_found_out_by_the_factorisation(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the power iteration says, kernels stacked together get the bound that each gets alone."""
-    monkeypatch.setattr(conv, "ITERATIONS", iterations)
-    monkeypatch.setattr(conv, "GUESSES", 1)
+    monkeypatch.setattr(convolution, "ITERATIONS", iterations)
+    monkeypatch.setattr(convolution, "GUESSES", 1)
     kernels = randn(12, 3, 4, 3, 3) * torch.logspace(-6, 6, 12, dtype=torch.float64)[:, None, None, None, None]
     exact = torch.tensor([conv_norm(kernel, 6, 5) ** 2 for kernel in kernels], dtype=torch.float64)
     ratios = norms_squared(kernels, 6, 5).double() / exact
-    assert 1 <= float(ratios.min()) and float(ratios.max()) <= 1 + conv.PROOF + 1e-6
+    assert 1 <= float(ratios.min()) and float(ratios.max()) <= 1 + PROOF + 1e-6
 
 
 def test_the_cheap_bound_of_flat_spectra_and_of_nothing() -> None:
@@ -73,7 +73,7 @@ def test_the_cheap_bound_of_flat_spectra_and_of_nothing() -> None:
     kernels = torch.zeros(2, 3, 3, 3, 3)
     kernels[0, range(3), range(3), 1, 1] = 2.0
     found = norms_squared(kernels, 8, 8)
-    assert 4 <= float(found[0]) <= 4 * (1 + 2 * conv.PROOF) and float(found[1]) == 0
+    assert 4 <= float(found[0]) <= 4 * (1 + 2 * PROOF) and float(found[1]) == 0
 
 
 def field(kernel: Tensor, activation: str, size: tuple[int, int]) -> ConvGradientField:
@@ -122,7 +122,7 @@ def test_beyond_the_limit_a_step_expands_for_any_kernel_whose_norm_is_known() ->
 
 @pytest.mark.parametrize("name", HALVINGS)
 def test_changes_of_stage_do_not_expand(name: str) -> None:
-    halving = HALVINGS[name]
+    halving, factor = HALVINGS[name]
     J = jacobian(halving, randn(3, 4, 6))
     identity = torch.eye(len(J), dtype=J.dtype)
     torch.testing.assert_close(J @ J.T, identity)  # of norm 1, and of full rank: no output is lost
@@ -131,7 +131,7 @@ def test_changes_of_stage_do_not_expand(name: str) -> None:
     assert float(stretch.max()) <= 1 + 1e-12
     if name == "space_to_depth":
         torch.testing.assert_close(stretch, torch.ones_like(stretch))
-    change = StageChange(halving, random_orthonormal(6, 3 * halving.factor).double())
+    change = StageChange(halving, random_orthonormal(6, 3 * factor).double())
     assert change(x).shape == (200, 6, 2, 3)
     assert norm2(jacobian(change, randn(3, 4, 6))) <= change.lipschitz() <= 1
 
@@ -203,5 +203,5 @@ def test_with_substeps_auto_weights_are_free_and_layers_as_many_steps_as_they_ne
     assert phi.substeps.tolist()[3] == MAX_SUBSTEPS == phi.properties()["substeps_max"]
     for kernel, size, substeps in zip(after, [(4, 6)] * 2 + [(2, 3)] * 2, phi.substeps.tolist(), strict=True):
         needed = conv_norm(kernel, *size) ** 2 / phi.limit
-        assert needed <= substeps < needed * (1 + 2 * conv.PROOF) + 1
+        assert needed <= substeps < needed * (1 + 2 * PROOF) + 1
     assert phi.certificate()["flow_discrete"] <= 1

@@ -163,3 +163,19 @@ def test_diverged_weights_leave_the_most_substeps_and_a_reason(weight: float) ->
         flow.K[0, 0, 0] = weight
     flow.project_()
     assert int(flow.substeps) == 64 and "the weights are not finite" in str(useless(flow))
+
+
+def test_the_number_of_substeps_is_worked_out_without_a_look_from_the_host() -> None:
+    """The projection is one graph; the number that it leaves is that of the eager one, also where weights are lost."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    flow = CHNode(4, 3, Euler("auto"), step=0.5)
+    traced, lost = copy.deepcopy(flow), copy.deepcopy(flow)
+    with torch.no_grad():
+        flow.K.mul_(2)
+        traced.K.mul_(2)
+        lost.K.fill_(math.nan)
+    torch.compile(lambda: traced.project_(), fullgraph=True, backend="eager")()
+    flow.project_()
+    lost.project_()
+    assert 1 < int(flow.substeps) == int(traced.substeps) <= MAX_SUBSTEPS == int(lost.substeps)

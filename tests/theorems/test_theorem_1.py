@@ -20,7 +20,7 @@ from problems import (
 from torch import Tensor
 
 from robode.families.chnode import CHNode
-from robode.families.gamma import Contraction, gamma_of
+from robode.families.gamma import contraction, gamma_of
 from robode.integrators.etd import ETD
 from robode.ode import bounds
 
@@ -52,10 +52,10 @@ def test_lmi_19_holds_exactly_from_gamma_min_on(kind: str, c1: float, c2: float)
 def test_lmi_19_holds_at_the_rules_gamma_with_its_epsilon(kind: str, c1: float, c2: float) -> None:
     J = skew_matrix(kind, 4, seed=5)
     gamma = float(gamma_of("theorem1", c1, c2, norm2(J), eta=0.3))
-    facts = Contraction(c1, c2, gamma, norm2(J))
-    assert facts.epsilon == pytest.approx(0.3 * (1 - facts.alpha**2), rel=1e-9)
-    assert lmi_19(J, gamma, facts.alpha**2, facts.epsilon) <= 1e-12
-    assert lmi_19(J, gamma, facts.alpha**2, 1.01 * facts.epsilon) > 0  # epsilon is the largest one possible
+    facts = contraction(c1, c2, gamma, norm2(J))
+    assert facts["epsilon"] == pytest.approx(0.3 * (1 - facts["alpha"] ** 2), rel=1e-9)
+    assert lmi_19(J, gamma, facts["alpha"] ** 2, facts["epsilon"]) <= 1e-12
+    assert lmi_19(J, gamma, facts["alpha"] ** 2, 1.01 * facts["epsilon"]) > 0  # epsilon is the largest one possible
 
 
 @pytest.mark.parametrize("kind", KINDS)

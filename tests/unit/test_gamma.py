@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from robode.errors import BadInput, JobFailed
 from robode.families.chnode import CHNode
-from robode.families.gamma import Contraction, gamma_of, one_minus_alpha_squared
+from robode.families.gamma import contraction, gamma_of, one_minus_alpha_squared
 from robode.families.hdnn import HDNN
 from robode.integrators.adaptive import Dopri5
 from robode.integrators.etd import ETD
@@ -33,10 +33,10 @@ from robode.training.callbacks import useless
 def test_gamma_exceeds_gamma_min_at_every_ratio_of_c2_to_c1(log_c1: float, log_ratio: float, eta: float) -> None:
     c1, c2 = 10**log_c1, 10 ** (log_c1 + log_ratio)
     gamma = float(gamma_of("theorem1", c1, c2, 1.7, eta))
-    facts = Contraction(c1, c2, gamma, 1.7)
+    facts = contraction(c1, c2, gamma, 1.7)
     assert math.isfinite(gamma) and gamma > bounds.gamma_min(c1, c2, 1.7)
-    assert facts.epsilon == pytest.approx(eta * float(one_minus_alpha_squared(c1, c2)), rel=1e-6)
-    assert facts.rho > 0 and bounds.lognorm(c1, c2, gamma, 1.7) <= -facts.rho / 2 * (1 - 1e-9)
+    assert facts["epsilon"] == pytest.approx(eta * float(one_minus_alpha_squared(c1, c2)), rel=1e-6)
+    assert facts["rho"] > 0 and bounds.lognorm(c1, c2, gamma, 1.7) <= -facts["rho"] / 2 * (1 - 1e-9)
     assert bounds.h_star(c1, c2, gamma, 1.7) > 0
 
 

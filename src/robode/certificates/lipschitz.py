@@ -123,23 +123,23 @@ def _vouched(who: str, layer: Any, shape: Shape) -> float:
     raise BadInput(f"{who}: expected {HOOK} to give a number of at least 0, got {' '.join(got.split())}")
 
 
-def _linear(layer: Any, shape: Shape) -> float:
+def _linear(layer: nn.Linear, shape: Shape) -> float:
     return float(spectral_norms(layer.weight)) * ROUNDING
 
 
-def _conv(layer: Any, shape: Shape) -> float:
+def _conv(layer: nn.Conv2d, shape: Shape) -> float:
     """The largest norm of its groups, each of which has channels of its own."""
-    kernel = dilated(layer.weight, layer.dilation)
-    if layer.padding == "same":
-        padding = kernel.shape[2] // 2, kernel.shape[3] // 2
+    kernel = dilated(layer.weight, _pair(layer.dilation))
+    if isinstance(layer.padding, str):
+        padding = (kernel.shape[2] // 2, kernel.shape[3] // 2) if layer.padding == "same" else (0, 0)
     else:
-        padding = (0, 0) if layer.padding == "valid" else layer.padding
+        padding = _pair(layer.padding)
     circular, size, copies = layer.padding_mode == "circular", shape[-2:], 1.0
     if layer.padding_mode in ("reflect", "replicate"):
         size, copies = _mirrored(layer.padding_mode, size, padding)
         padding = (0, 0)
     return copies * max(
-        float(conv_norm(group, *size, padding=padding, circular=circular, stride=layer.stride))
+        float(conv_norm(group, *size, padding=padding, circular=circular, stride=_pair(layer.stride)))
         for group in kernel.chunk(layer.groups)
     )
 
@@ -156,7 +156,7 @@ def _mirrored(mode: str, size: tuple[int, ...], padding: tuple[int, int]) -> tup
     return (height, width), math.sqrt(int(padded.flatten().long().bincount().max())) * ROUNDING
 
 
-def _batch_norm(layer: Any, shape: Shape) -> float:
+def _batch_norm(layer: nn.BatchNorm2d, shape: Shape) -> float:
     """max |gamma| / sqrt(running variance + eps), in eval mode."""
     if layer.running_var is None:
         raise BadInput("expected running statistics: without them a sample's answer depends on its batch")
@@ -164,23 +164,23 @@ def _batch_norm(layer: Any, shape: Shape) -> float:
     return float((scale if layer.weight is None else layer.weight * scale).abs().max()) * ROUNDING
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def _windows(layer: Any) -> int:
+def _windows(layer: nn.MaxPool2d | nn.AvgPool2d) -> int:
     """In how many windows a pixel can be."""
     return math.prod(-(-k // s) for k, s in zip(_pair(layer.kernel_size), _pair(layer.stride), strict=True))
 
 
-def _max_pool(layer: Any, shape: Shape) -> float:
+def _max_pool(layer: nn.MaxPool2d, shape: Shape) -> float:
     """1 where no pixel is in two windows, sqrt(n) where it can be in n: |max a - max b|^2 <= sum (a - b)^2 in each."""
     if _pair(layer.dilation) != (1, 1):
         raise BadInput("expected dilation 1")
     return math.sqrt(_windows(layer))
 
 
-def _avg_pool(layer: Any, shape: Shape) -> float:
+def _avg_pool(layer: nn.AvgPool2d, shape: Shape) -> float:
     """sqrt(n / k), windows of k pixels, a pixel in n of them: by Schur's test, rows sum to 1 and columns to n / k.
 
     Windows at an edge that divide by fewer pixels than k have norm 1 at most.
@@ -192,7 +192,7 @@ def _avg_pool(layer: Any, shape: Shape) -> float:
     return math.sqrt(_windows(layer) / k) if even else math.sqrt(_windows(layer))
 
 
-def _adaptive_pool(layer: Any, shape: Shape) -> tuple[int, int]:
+def _adaptive_pool(layer: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, shape: Shape) -> tuple[int, int]:
     """The window of a pool whose windows do not overlap."""
     given = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,) * 2
     sizes = [n if out is None else out for n, out in zip(shape[-2:], given, strict=True)]
@@ -201,11 +201,11 @@ def _adaptive_pool(layer: Any, shape: Shape) -> tuple[int, int]:
     return shape[-2] // sizes[0], shape[-1] // sizes[1]
 
 
-def _adaptive_avg_pool(layer: Any, shape: Shape) -> float:
+def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, shape: Shape) -> float:
     return 1 / math.sqrt(math.prod(_adaptive_pool(layer, shape)))
 
 
-def _adaptive_max_pool(layer: Any, shape: Shape) -> float:
+def _adaptive_max_pool(layer: nn.AdaptiveMaxPool2d, shape: Shape) -> float:
     _adaptive_pool(layer, shape)
     return 1.0
 

@@ -160,5 +160,5 @@ class CHNode(HamiltonianFlow):
             buffer.copy_(rate)
         if self.integrator.auto_substeps:
             m, M = self.hessian_bounds(self.differentiable)
-            limit = INSIDE * value(h_star(m.min(), M.max(), rates.gamma, self.skew.norm))
-            self.substeps.fill_(Euler.enough(float(rates.h), limit))
+            longest = INSIDE * torch.as_tensor(h_star(m.min(), M.max(), rates.gamma, self.skew.norm))
+            self.substeps.copy_(Euler.enough(rates.h / longest))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robode.errors import BadInput
-from robode.integrators.euler import MAX_SUBSTEPS, Euler
+from robode.integrators.euler import Euler
 from robode.integrators.integrator import Integrator
 from robode.linalg.activations import Activation, named_activation
 from robode.linalg.convolution import HALVINGS, Convolution, norms_squared
@@ -132,7 +132,8 @@ class ConvGradientFlow(Flow):
         _check_counts(stages=stages, growth=growth, expansion=expansion)
         _check_words(change=(change, HALVINGS), pool=(pool, ("none", "mean")))
         self.activation = named_activation(activation)
-        self.layers, self.halving, self.pool = _split(depth, stages, layers), HALVINGS[change], pool
+        self.layers, self.pool = _split(depth, stages, layers), pool
+        self.halve, factor = HALVINGS[change]
         channels = [width * growth**k for k in range(stages)]
         self.K, self.b, self.V = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         for k, (count, c) in enumerate(zip(self.layers, channels, strict=True)):
@@ -140,7 +141,7 @@ class ConvGradientFlow(Flow):
             self.K.append(nn.Parameter(_scaled(kernels, float(self.limit) / norms_squared(kernels, TYPICAL, TYPICAL))))
             self.b.append(nn.Parameter(biases))
             if k > 0:
-                self.V.append(nn.Parameter(random_orthonormal(c, channels[k - 1] * self.halving.factor)))
+                self.V.append(nn.Parameter(random_orthonormal(c, channels[k - 1] * factor)))
         if integrator.auto_substeps:
             self.register_buffer("substeps", torch.ones(depth, dtype=torch.int64))
         self.sizes: list[tuple[int, int]] = []
@@ -186,7 +187,7 @@ class ConvGradientFlow(Flow):
         found: list[Step] = []
         for j, field in enumerate(self.fields()):
             stage = self._stage_that_begins(j)
-            parts: list[Step] = [StageChange(self.halving, self.V[stage - 1])] if stage else []
+            parts: list[Step] = [StageChange(self.halve, self.V[stage - 1])] if stage else []
             parts.append(self.method_of(j).step(field, j * self.h, self.h))
             if j == self.depth - 1 and self.pool == "mean":
                 parts.append(PixelMean())
@@ -196,7 +197,7 @@ class ConvGradientFlow(Flow):
     def ode_bounds(self) -> list[float]:
         """1 for each layer, times the constant of the change of stage in front of it."""
         stages = map(self._stage_that_begins, range(self.depth))
-        return [StageChange(self.halving, self.V[stage - 1]).lipschitz() if stage else 1.0 for stage in stages]
+        return [StageChange(self.halve, self.V[stage - 1]).lipschitz() if stage else 1.0 for stage in stages]
 
     def _stage_that_begins(self, j: int) -> int:
         """The number of the stage whose first layer is layer j; 0 for other layers and for the first stage."""
@@ -233,7 +234,7 @@ class ConvGradientFlow(Flow):
         """`project_` for the layers of a stage."""
         reach = norms_squared(self.K[stage], *self.sizes[stage]) / self.limit
         if self.integrator.auto_substeps:
-            substeps = reach.ceil().nan_to_num(MAX_SUBSTEPS).clamp(1, MAX_SUBSTEPS)
+            substeps = Euler.enough(reach)
             first = sum(self.layers[:stage])
             self.substeps[first : first + len(substeps)] = substeps
             reach = reach / substeps

@@ -7,7 +7,6 @@ loses every digit once c2/c1 passes 1e8.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -55,44 +54,25 @@ def no_solution(rule: str, c1: float, c2: float) -> str:
     return f"model.gamma={rule}: no solution at c1={c1:.3g}, c2={c2:.3g}{why}; use model.gamma=theorem1 or a smaller lr"
 
 
-@dataclass(frozen=True)
-class Contraction:
-    """What Theorems 1 and 2 say for given c1, c2, gamma and ||J||. epsilon is the one that gamma implies."""
+def contraction(c1: float, c2: float, gamma: float, norm_J: float) -> dict[str, float]:
+    """What Theorems 1 and 2 say for given c1, c2, gamma and ||J||, by name.
 
-    c1: float
-    c2: float
-    gamma: float
-    norm_J: float
-
-    @property
-    def alpha(self) -> float:
-        return (self.c2 - self.c1) / (self.c2 + self.c1) if self.c2 > 0 else 0.0
-
-    @property
-    def epsilon(self) -> float:
-        """Solves Eq. (11) with equality for the given gamma; <= 0 where Theorem 1 does not apply."""
-        rho_squared = self.gamma**2 + self.norm_J**2
-        return float(one_minus_alpha_squared(self.c1, self.c2)) - self.norm_J**2 / rho_squared if self.c2 > 0 else 0.0
-
-    @property
-    def rho(self) -> float:
-        """Theorem 2: ||BSM|| <= exp(-rho t / 2)."""
-        if self.gamma == 0:
-            return 0.0
-        beta = 0.5 * (self.c1 + self.c2)
-        return self.epsilon * beta * (self.gamma**2 + self.norm_J**2) / self.gamma
-
-    def as_dict(self) -> dict[str, float]:
-        return {
-            "c1": self.c1,
-            "c2": self.c2,
-            "gamma": self.gamma,
-            "gamma_min": value(gamma_min(self.c1, self.c2, self.norm_J)),
-            "alpha": self.alpha,
-            "epsilon": self.epsilon,
-            "rho": self.rho,
-            "h_star": value(h_star(self.c1, self.c2, self.gamma, self.norm_J)),
-        }
+    epsilon solves Eq. (11) with equality for the given gamma; Theorem 1 does not apply where it is <= 0. rho: in
+    ||BSM|| <= exp(-rho t / 2), Theorem 2.
+    """
+    rho_squared = gamma**2 + norm_J**2
+    alpha = (c2 - c1) / (c2 + c1) if c2 > 0 else 0.0
+    epsilon = float(one_minus_alpha_squared(c1, c2)) - norm_J**2 / rho_squared if c2 > 0 else 0.0
+    return {
+        "c1": c1,
+        "c2": c2,
+        "gamma": gamma,
+        "gamma_min": value(gamma_min(c1, c2, norm_J)),
+        "alpha": alpha,
+        "epsilon": epsilon,
+        "rho": epsilon * (0.5 * (c1 + c2)) * rho_squared / gamma if gamma else 0.0,
+        "h_star": value(h_star(c1, c2, gamma, norm_J)),
+    }
 
 
 def check_rule(rule: str, eta: float, factor: float | None = None) -> None:

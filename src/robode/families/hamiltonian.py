@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robode.families.gamma import Contraction
+from robode.families.gamma import contraction
 from robode.families.layered import LayeredFlow
 from robode.integrators.etd import ETD
-from robode.integrators.integrator import Integrator
 from robode.linalg.norms import gram_norm_squared, largest_eigenvalue, smallest_eigenvalue
 from robode.linalg.skew import skew
 from robode.ode.field import GradientField
@@ -47,26 +47,16 @@ class HamiltonianFlow(LayeredFlow):
 
     def __init__(
         self,
-        width: int,
-        depth: int,
-        integrator: Integrator,
-        step: float | str = "auto",
-        horizon: float | None = None,
-        *,
-        activation: str = "tanh",
-        shared: bool = False,
+        *args: Any,
         init_std: float = 1.0,
         J: str = "canonical",
         J_file: str | None = None,
         trainable_L: bool = False,
-        norm_bound: float | None = None,
+        **kwargs: Any,
     ):
-        super().__init__(
-            width, depth, integrator, step, horizon,
-            activation=activation, shared=shared, init_std=init_std, norm_bound=norm_bound,
-        )  # fmt: skip
+        super().__init__(*args, init_std=init_std, **kwargs)
+        width, sets = self.width, self.K.shape[0]
         self.skew = skew(J, width, J_file)
-        sets = self.K.shape[0]
         self.L = nn.Parameter(0.1 * init_std * torch.randn(sets, width, width)) if trainable_L else None
         zero = torch.zeros((), dtype=torch.float64)
         self.register_buffer("gamma", zero.clone())
@@ -115,13 +105,13 @@ class HamiltonianFlow(LayeredFlow):
         self.c.copy_(centre(*self.hessian_bounds()))
 
     def properties(self) -> dict[str, float]:
-        """gamma, c1, c2, alpha, epsilon, rho, h*, h c_j gamma and ||J||/gamma; see `Contraction`."""
+        """gamma, c1, c2, alpha, epsilon, rho, h*, h c_j gamma and ||J||/gamma; see `contraction`."""
         with torch.no_grad():
             m, M = self.hessian_bounds()
             rates = self.rates()
         gamma, h, norm_J = float(rates.gamma), float(rates.h), self.skew.norm
         values = {"h": h, "horizon": self.depth * h, "kappa": float(self.kappa)}
-        values |= Contraction(float(m.min()), float(M.max()), gamma, norm_J).as_dict()
+        values |= contraction(float(m.min()), float(M.max()), gamma, norm_J)
         values["J_over_gamma"] = norm_J / gamma if gamma > 0 else float("inf")
         products = [h * c * gamma for c in rates.c.tolist()]
         values |= {f"hcgamma/{j}": x for j, x in enumerate(products, 1)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+
+from torch import Tensor
 
 from robode.errors import BadInput
 from robode.integrators.integrator import Integrator, at_once, repeated
@@ -45,7 +46,7 @@ class Euler(Integrator):
         return together or super().steps(fields, h)
 
     @staticmethod
-    def enough(h: float, limit: float) -> int:
-        """The fewest substeps of h within `limit`, the longest one; `MAX_SUBSTEPS` where those do not do, and where
-        diverged weights leave no number."""
-        return max(math.ceil(h / limit), 1) if h < MAX_SUBSTEPS * limit else MAX_SUBSTEPS
+    def enough(reach: Tensor) -> Tensor:
+        """The fewest substeps for steps that reach so many times as far as the longest that is allowed; `MAX_SUBSTEPS`
+        where those do not do, and where diverged weights leave no number. Any shape, float -> the same."""
+        return reach.ceil().nan_to_num(MAX_SUBSTEPS).clamp(1, MAX_SUBSTEPS)

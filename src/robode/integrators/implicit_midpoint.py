@@ -72,10 +72,7 @@ class ImplicitStep(Step):
         return solution - torch.einsum("mij,jm->im", inverse, self._residual(y, solution))
 
     def _residual(self, y: Tensor, z: Tensor) -> Tensor:
-        return z - y - self.h * self._slope(0.5 * (y + z))
-
-    def _slope(self, middle: Tensor) -> Tensor:
-        return self.field(self._at, middle)
+        return z - y - self.h * self.field(self._at, 0.5 * (y + z))
 
     @property
     def _at(self) -> Scalar:

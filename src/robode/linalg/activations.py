@@ -117,7 +117,7 @@ def named_activation(name: str) -> Activation:
 SOFTPLUS_LEAST, SOFTPLUS_MOST = 15.0, 88.0  # thresholds with a constant; see `_softplus`
 
 
-def _softplus(layer: Any) -> float:
+def _softplus(layer: nn.Softplus) -> float:
     """1, the supremum of sigmoid(beta x), the slope of log(1 + exp(beta x))/beta.
 
     torch gives x itself where beta x > threshold and so jumps down there, by log(1 + exp(-threshold))/beta: 2.1e-9/beta
@@ -134,7 +134,7 @@ def _softplus(layer: Any) -> float:
     )
 
 
-def _always(slope: float) -> Callable[[Any], float]:
+def _always(slope: float) -> Callable[[nn.Module], float]:
     return lambda layer: slope
 
 

@@ -207,20 +207,10 @@ def _largest_eigenvalues(G: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(G)[..., -1].clamp_min(0)
 
 
-@dataclass(frozen=True)
-class Halving:
-    """A map (B, c, H, W) -> (B, factor c, H/2, W/2) of norm (Lipschitz constant) 1, for even H and W."""
-
-    function: Callable[[Tensor], Tensor]
-    factor: int = 1
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
+# From c channels to c or 4 c, for even H and W, with the norm (Lipschitz constant) 1: (B, c, H, W) -> (B, ., H/2, W/2).
 # Each output of the mean is the inner product with (1/2, 1/2, 1/2, 1/2); windows of the maximum do not overlap.
-HALVINGS = {
-    "space_to_depth": Halving(lambda x: F.pixel_unshuffle(x, 2), factor=4),
-    "mean_pool": Halving(lambda x: 2 * F.avg_pool2d(x, 2)),
-    "max_pool": Halving(lambda x: F.max_pool2d(x, 2)),
+HALVINGS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "space_to_depth": (lambda x: F.pixel_unshuffle(x, 2), 4),
+    "mean_pool": (lambda x: 2 * F.avg_pool2d(x, 2), 1),
+    "max_pool": (lambda x: F.max_pool2d(x, 2), 1),
 }

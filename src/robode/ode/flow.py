@@ -16,7 +16,7 @@ from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.guarantees import BOUNDED, Guarantee
-from robode.ode.step import Step
+from robode.ode.step import Step, once
 
 
 @runtime_checkable
@@ -24,8 +24,7 @@ class Constrained(Protocol):
     """A module with quantities that follow its weights (gamma) or with weights confined to a set."""
 
     def project_(self) -> None:
-        """Restores the constraint; idempotent. Tensor code: looks at no value from the host, but for how many substeps
-        there are where they follow the weights."""
+        """Restores the constraint; idempotent. Tensor code: looks at no value from the host."""
 
 
 class Flow(nn.Module, ABC):
@@ -187,13 +186,8 @@ class Flow(nn.Module, ABC):
         if self.controlled:
             return [(math.inf, math.inf)] * self.depth
         flow = self.exact()
-        known: dict[int, float] = {}
-        found = []
-        for step, ode in zip(flow.steps(), flow.ode_bounds(), strict=True):
-            if id(step) not in known:
-                known[id(step)] = certified(step.lipschitz)
-            found.append((ode, known[id(step)]))
-        return found
+        discrete = once(lambda step: certified(step.lipschitz), flow.steps())
+        return list(zip(flow.ode_bounds(), discrete, strict=True))
 
     def ode_bounds(self) -> list[float]:
         """Certified Lipschitz bounds of the ODE's flow over the interval of each step, from the fields' log-norms; nan
@@ -201,9 +195,7 @@ class Flow(nn.Module, ABC):
         if not self._has_fields:
             return [math.nan] * self.depth
         fields, h = self.bind()
-        distinct = {id(field): field for field in fields}.values()
-        lognorms = {id(field): certified(field.lognorm) for field in distinct}
-        return [exp_or_inf(value(h) * lognorms[id(field)]) for field in fields]
+        return [exp_or_inf(value(h) * lognorm) for lognorm in once(lambda field: certified(field.lognorm), fields)]
 
     def certificate(self) -> dict[str, float]:
         """Certified Lipschitz bounds of the whole flow: `flow_ode` for the ODE (Theorems 1, 2), `flow_discrete` for

@@ -37,15 +37,10 @@ class Layer(Step):
     activation: Activation
 
     def __call__(self, y: Tensor) -> Tensor:
-        """y: (n, M) -> (n, M)."""
-        b, K, q, A, B = self.folded()
-        s = self.activation.kernel.s(affine(b, K, y))
-        return affine(q, A, y).addmm_(B, s)
-
-    def folded(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """(a b, a K, q B 1, A, p B): B sigma(z) = p B s(a z) + q B 1; the kernel's constants cost nothing per state."""
+        """y: (n, M) -> (n, M). B sigma(z) = p B s(a z) + q B 1; the kernel's constants cost nothing per state."""
         k = self.activation.kernel
-        return k.a * self.b, k.a * self.K, k.q * self.B.sum(-1, keepdim=True), self.A, k.p * self.B
+        s = k.s(affine(k.a * self.b, k.a * self.K, y))
+        return affine(k.q * self.B.sum(-1, keepdim=True), self.A, y).addmm_(k.p * self.B, s)
 
     def jacobian(self, y: Tensor) -> Tensor:
         """Exact Jacobian of the step at each column. y: (n, M) -> (M, n, n)."""

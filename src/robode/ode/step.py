@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from robode.errors import BadInput
 from robode.ode.enclosure import Enclosure
+
+Thing = TypeVar("Thing")
+Found = TypeVar("Found")
 
 
 class Step(ABC):
@@ -57,17 +61,18 @@ class Chain(Step):
         return product
 
     def lipschitz(self) -> float:
-        """The product of the steps' constants; a step that comes several times is worked out once."""
-        known: dict[int, float] = {}
-        for step in self.steps:
-            if id(step) not in known:
-                known[id(step)] = step.lipschitz()
-        return math.prod(known[id(step)] for step in self.steps)
+        return math.prod(once(lambda step: step.lipschitz(), self.steps))
 
     def enclose(self, z: Enclosure) -> Enclosure:
         for step in self.steps:
             z = step.enclose(z)
         return z
+
+
+def once(f: Callable[[Thing], Found], things: Sequence[Thing]) -> list[Found]:
+    """f of each; of one that comes several times it is worked out once."""
+    known = {key: f(thing) for key, thing in {id(thing): thing for thing in things}.items()}
+    return [known[id(thing)] for thing in things]
 
 
 def identity_like(y: Tensor) -> Tensor:
