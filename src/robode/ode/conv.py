@@ -2,7 +2,7 @@
 
 A zero-padded "same" convolution is a compression of the circular one on a torus that is larger by the kernel's reach
 p, and that one is a small matrix for each frequency. So its norm is at most the largest norm of these matrices
-(`linear.conv_norm`, in float64, is the certificate). Source: Sedghi, Gupta, Long, "The singular values of
+(`linalg.convolution.conv_norm`, in float64, is the certificate). Source: Sedghi, Gupta, Long, "The singular values of
 convolutional layers", 2019; docs/theory.md, section 14.
 """
 
