@@ -17,7 +17,7 @@ SEEDS, METHOD = st.integers(0, 10**6), ImplicitMidpoint(tolerance=1e-10)
 RELU = named_activation("relu")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=SEEDS, n=st.sampled_from([2, 4]), h=st.floats(0.01, 20), above=st.floats(1, 3))
 def test_it_never_expands_where_the_ode_does_not(seed: int, n: int, h: float, above: float) -> None:
     J = skew_matrix("random", n, seed=seed)
@@ -32,7 +32,7 @@ def test_it_never_expands_where_the_ode_does_not(seed: int, n: int, h: float, ab
     assert float(quotients.max()) <= bound * (1 + 1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=SEEDS, n=st.integers(2, 4), share=st.floats(0.05, 0.95))
 def test_where_the_ode_expands_it_stretches_by_no_more_than_its_factor(seed: int, n: int, share: float) -> None:
     field = OneLayerField(randn(n, n, seed=seed), randn(n, 1, seed=seed + 1), named_activation("tanh"))

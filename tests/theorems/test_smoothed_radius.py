@@ -12,14 +12,14 @@ from scipy.stats import binom, norm
 from robode.certificates.smoothing import certified_radius, lower_confidence_bound
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(n=st.integers(1, 500), p=st.floats(1e-6, 1 - 1e-6), alpha=st.floats(1e-4, 0.4))
 def test_the_lower_bound_exceeds_the_truth_with_probability_alpha_at_most(n: int, p: float, alpha: float) -> None:
     k = np.arange(n + 1)
     assert binom.pmf(k, n, p)[lower_confidence_bound(k, n, alpha) > p * (1 + 1e-12)].sum() <= alpha * (1 + 1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(n=st.integers(1, 500), share=st.floats(0, 1), alpha=st.floats(1e-4, 0.4))
 def test_a_larger_one_would_fail_more_often(n: int, share: float, alpha: float) -> None:
     """At p just below the bound of k, k or more have probability alpha: the bound has no room."""
@@ -28,7 +28,7 @@ def test_a_larger_one_would_fail_more_often(n: int, share: float, alpha: float) 
     np.testing.assert_allclose(binom.sf(k - 1, n, low), alpha, rtol=1e-5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     ends=st.lists(st.floats(-6, 6), min_size=2, max_size=8, unique=True),
     sigma=st.floats(0.1, 3),
@@ -49,7 +49,7 @@ def test_within_the_radius_no_set_loses_its_majority(ends: list[float], sigma: f
         assert probability(way * radius * (1 if up else -1)) >= 0.5
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(distance=st.floats(0.1, 2), sigma=st.floats(0.5, 2))
 def test_a_half_space_loses_it_just_beyond(distance: float, sigma: float) -> None:
     """P[x + e on this side] = Phi(distance / sigma): with as many of 10^9 votes the radius is the distance itself."""

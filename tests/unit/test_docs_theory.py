@@ -1,8 +1,11 @@
 """docs/theory.md and docs/architecture.md say what the code is: what they name exists, and what cites them is there."""
 
 import ast
+import io
 import pkgutil
 import re
+import tokenize
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -112,13 +115,22 @@ def test_what_a_test_cites_names_it_in_turn() -> None:
             assert f"`{file.name}::" in sections()[number], f"section {number} does not name {file.name}"
 
 
+def words_for_readers(file: Path) -> Iterator[str]:
+    """The docstrings of a module, and its comments, each with the lines of a block of them joined."""
+    text = file.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield " ".join((ast.get_docstring(node) or "").split())
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    yield " ".join(token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT)
+
+
 def test_no_docstring_or_comment_cites_a_private_note() -> None:
-    notes = re.compile(r"\bspecs\b|\bspecification\b|docs/theory\.md(?!,\s+sections? \d)")
-    found = []
-    for file in SOURCE.rglob("*.py"):
-        text = re.sub(r"\n\s*(#\s*)?", " ", file.read_text(encoding="utf-8"))
-        found += [f"{file.relative_to(SOURCE)}: {text[m.start() - 40 : m.end() + 20]}" for m in notes.finditer(text)]
-    assert not found
+    """A source is a paper, a book or a section of docs/theory.md."""
+    notes = re.compile(r"\bspecs\b|docs/theory\.md(?!, sections? \d)")
+    files = [*SOURCE.rglob("*.py"), *(TESTS / "theorems").glob("*.py")]
+    assert not [f"{file.name}: {words}" for file in files for words in words_for_readers(file) if notes.search(words)]
+    assert notes.search("Source: specs, 8.1") and notes.search("(docs/theory.md)")
 
 
 def test_every_room_has_a_line_in_the_page_and_every_line_a_room() -> None:

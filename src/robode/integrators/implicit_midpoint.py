@@ -16,7 +16,7 @@ from robode.ode.step import Step, identity_like
 
 MAX_NEWTON = 50
 # The largest tolerance with a certificate: the share that certificates of a network allow for float32's rounding
-# (certificates.LOGIT_ROUNDING). A choice and no proof; `lipschitz` says what is neglected below it.
+# (certificates.radius.LOGIT_ROUNDING). A choice and no proof; `lipschitz` says what is neglected below it.
 CERTIFIED = 2.0**-16
 # The same for the error that rounding in the residual leaves, in float32: beyond it nearly any state passes for a
 # solution. A choice too.
