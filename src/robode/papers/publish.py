@@ -21,6 +21,7 @@ from robode.papers.plan import Job
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
 from robode.report.layout import Picture
+from robode.report.paper_page import Report, write_report
 from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine
 from robode.runs import environment
 from robode.runs.identity import training_config
@@ -33,8 +34,8 @@ TEXTS = ("label", "group", "column", "run", "folder", "status", "error", "checkp
          "evaluation", "suite", "perturbation", "norm", "task", "quantity", "kind", "code")  # fmt: skip
 
 
-def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, folder: Path) -> Path:
-    """Write the report into a folder and return its page.
+def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, folder: Path) -> Report:
+    """Write the report into a folder.
 
     Raises:
         BadInput: a figure's class that cannot be built, or runs that do not belong into one table.
@@ -57,13 +58,11 @@ def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, fol
 
 def render(
     folder: Path, item: Item, collected: Collected, context: Mapping[str, Any], pictures: Sequence[Picture]
-) -> Path:
+) -> Report:
     """Page and tables. context: what `publish` puts together, or `facts` gives back."""
-    from robode.report.paper_page import write_report
-
-    page = write_report(folder, item, collected, {**context, "figures": list(pictures)})
+    report = write_report(folder, item, collected, {**context, "figures": list(pictures)})
     write_json(folder / FACTS, {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]})
-    return page
+    return report
 
 
 def draw(item: Item, collected: Collected) -> list[Picture]:

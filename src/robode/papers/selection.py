@@ -25,8 +25,8 @@ FOR_EVALUATION_TOO = ("data.root", "repeats")
 REPRODUCE = """\
 usage: robode reproduce PAPER/ITEM [key=value ...]
 
-Train and measure what a table or figure of a paper needs, and write it beside the published values. What was done before is not
-done again; several processes can share one reproduction; after an interruption the same command goes on.
+Train and measure what a table or figure of a paper needs, and write it beside the published values. What was done
+before is not done again; several processes can share one reproduction; after an interruption the same command goes on.
 
   size=full                  how much of it: the whole thing, or a smaller one that says so
   variant=NAME               which of several readings of the paper (the first is the default)
@@ -95,7 +95,7 @@ class Selection:
 
     @property
     def label(self) -> str:
-        """What a reader must know before comparing with the published values; empty for the full thing as it is described."""
+        """What a reader must know before comparing with the published values; empty for the full thing."""
         changed = f"changed: {' '.join(self.changes)}" if self.changes else ""
         return "; ".join(part for part in (self.size.label, changed) if part)
 

@@ -35,13 +35,19 @@ from robode.report.style import (
 from robode.report.values import Collected, names_of
 from robode.runs.run import OUTPUTS
 
-SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "undecided": "?", "not run": "○", "": ""}
 SIDE_BY_SIDE = 3
 _TEXTS = ("size", "variant", "about_variant", "label", "command")
 _ABOVE = 3  # outputs/reports/<paper>/<item>
 
 
-def write_report(folder: Path | str, layout: Layout, collected: Collected, context: Mapping[str, Any]) -> Path:
+class Report(NamedTuple):
+    """One that was written: its page, and the table for the terminal."""
+
+    page: Path
+    table: words.Table
+
+
+def write_report(folder: Path | str, layout: Layout, collected: Collected, context: Mapping[str, Any]) -> Report:
     """Write the page report.html, table.md, .csv and .tex, rows.csv, numbers.csv, runs.csv, paired.csv and figures/.
 
     context, all optional: size, variant, about_variant and label (what a reader must know before comparing), command,
@@ -49,16 +55,14 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
     warnings; paired: the lines of an earlier paired.csv, where the runs are not here any more. No file that is written
     names a folder outside outputs/.
 
-    Returns:
-        The page.
-
     Raises:
         BadInput: runs of one row have different configurations, or the same seed.
         JobFailed: the disk refuses.
     """
     folder = Path(folder)
     cells = words.compare(layout, collected)
-    table = words.build_table(layout, cells, collected.runs, str(context.get("label") or ""))
+    about = _said(context, cells)
+    table = words.build_table(layout, cells, collected.runs, about["label"])
     warnings = [str(line) for line in context.get("warnings") or ()]
     tests = paired(layout, collected, warnings) or list(context.get("paired") or ())
     runs = _with_places(collected.runs, folder)
@@ -66,14 +70,14 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
     if tests:
         frames["paired"] = pd.DataFrame(tests)
     made_by = {"commit": context.get("commit"), **(context.get("versions") or {})}
-    return write_html(
+    page = write_html(
         folder / "report.html",
         "paper_page.html.j2",
         item=layout,
         table=table,
         behind=words.BEHIND,
         bar=_bar(cells),
-        symbols=SYMBOLS,
+        symbols=words.SYMBOLS,
         columns={name: _about(column) for name, column in layout.columns.items()},
         significant=SIGNIFICANT,
         files=_write_tables(folder, table, cells, frames),
@@ -82,15 +86,25 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         runs=_runs(layout, runs, collected.values),
         certificates=_certificates(collected.runs),
         warnings=[without_places(line) for line in warnings],
-        context={key: without_places(str(context.get(key) or "")) for key in _TEXTS},
+        context={key: without_places(text) for key, text in about.items()},
         settings=context.get("settings") or {},
         configs={str(name): without_places(text) for name, text in (context.get("configs") or {}).items()},
         environment={str(name): without_places(str(value)) for name, value in made_by.items() if value},
     )
+    return Report(page, table)
 
 
-def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Mapping[str, Any]) -> Path:
-    """The same for any runs, without published values: one row per configuration, mean ± half-width of the 95 % t-interval.
+def _said(context: Mapping[str, Any], cells: pd.DataFrame) -> dict[str, str]:
+    """The texts of a context. A full table of which every cell has one seed is not called so."""
+    texts = {key: str(context.get(key) or "") for key in _TEXTS}
+    if texts["size"] == "full" and cells["n"].max() == 1:
+        texts["size"] = ""
+        texts["label"] = "; ".join(text for text in ("one seed in every cell", texts["label"]) if text)
+    return texts
+
+
+def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Mapping[str, Any]) -> Report:
+    """The same for any runs, without published values: one row per configuration.
 
     Raises:
         BadInput: a folder without the configuration of a run, or runs that saw different files of one data set.
@@ -168,8 +182,8 @@ def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> lis
 
 
 def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
-    """Prediction intervals (thin), t-intervals (thick) and means of ours beside the published numbers: a panel per
-    column, a line per row.
+    """Ours beside the published numbers, a panel per column and a line per row: prediction intervals, or all of few
+    seeds (thin), t-intervals (thick) and means.
 
     cells: of `compare`. None if no cell has both a published number and one of ours.
     """
@@ -199,12 +213,13 @@ def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
 def _panel(ax: Axes, here: pd.DataFrame, y: np.ndarray) -> None:
     """Accuracies stay inside [0, 100] even where an interval does not."""
     percent = here["unit"].iloc[0] == "%"
+    few = (here["n"] < words.FEW).to_numpy()
     for low, high, width, label in (
-        ("pi_low", "pi_high", 1.2, "ours: 95 % prediction interval"),
+        ("pi_low", "pi_high", 1.2, f"ours: 95 % prediction interval, or all of < {words.FEW} seeds"),
         ("t_low", "t_high", 4.0, "ours: 95 % interval of the mean"),
     ):
-        left, right = (here[name].to_numpy(float) for name in (low, high))
-        known = np.isfinite(left) & np.isfinite(right)
+        left, right = (np.where(few, here[own], here[name]) for own, name in (("min", low), ("max", high)))
+        known = np.isfinite(left) & np.isfinite(right) & ((width < 2) | ~few)
         left, right = (np.clip(each, 0, 100) if percent else each for each in (left, right))
         alpha = 0.45 if width > 2 else 1.0
         ax.hlines(y[known], left[known], right[known], color=BLUE, linewidth=width, alpha=alpha, label=label)

@@ -73,14 +73,14 @@ def verdict(
 ) -> Verdict:
     """Whether one published number could be a further one of ours.
 
-    values (n,): one per seed, in the unit of `published`. upper (n,): where a number is known only from below and above,
-    its upper ends (`values` are the lower ones); ±inf for an end that nobody knows.
+    values (n,): one per seed, in the unit of `published`. upper (n,): where a number is known only from below and
+    above, its upper ends (`values` are the lower ones); ±inf for an end that nobody knows.
 
     Returns:
-        "not run" without values; "undecided" for one value, for a half-width over `widest`, and where the published value lies
-        between bounds that are further apart than 2·widest; "agrees" if the prediction interval contains the published value;
-        "higher" if OURS is higher, that is the published value lies below the interval; "lower" if ours is lower. It is
-        rounded: half a unit of its last digit never makes a difference.
+        "not run" without values; "undecided" for one value, for a half-width over `widest`, and where the published
+        value lies between bounds that are further apart than 2·widest; "agrees" if the prediction interval contains it;
+        "higher" if OURS is higher, that is it lies below the interval; "lower" if ours is lower. It is rounded: half a
+        unit of its last digit never makes a difference.
     """
     low = _one_dimensional(values)
     high = low if upper is None else _one_dimensional(upper)
