@@ -127,4 +127,4 @@ def test_tradeoff_puts_a_row_at_the_centre_into_every_panel(tmp_path):
         "κ": ([1.0, 3.0], [pytest.approx(0.53), pytest.approx(0.63)]),
         "T": ([0.3, 3.0], [pytest.approx(0.53), pytest.approx(0.73)]),
     }
-    assert "κ = 1, T = 0.3" in caption and "3 seeds with 95 % t-intervals" in caption
+    assert "κ = 1, T = 0.3" in caption and "5 seeds with 95 % t-intervals" in caption

@@ -117,21 +117,23 @@ def certificates_line(flow_ode: float, flow_discrete: float) -> str:
     )
 
 
-def results_table(summary: pd.DataFrame, title: str | None = None) -> rich.table.Table:
-    """One line per perturbation and level: mean score over repeats, interval, finer solver, samples, repeats.
+def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
+    """One line per perturbation and level: mean score over repeats, interval, reference solver, samples, repeats.
 
-    summary: records.summarise(rows). What tells evaluations apart gets a column where it varies.
+    summary: records.summarise(rows). What tells evaluations apart gets a column where it varies. In a narrow terminal
+    levels go on in a second line; names and numbers are never broken.
     """
     shown, twice = varying(summary), solved_finer(summary)
-    table = rich.table.Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
+    table = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
+    table.title, table.title_justify = Text(title, no_wrap=True, overflow="ignore"), "left"
     table.caption = FINER if twice else None
     for name in shown:
-        table.add_column(name)
-    table.add_column("perturbation")
-    table.add_column("level")
+        table.add_column(name, overflow="fold")
+    table.add_column("perturbation", no_wrap=True)
+    table.add_column("level", overflow="fold")
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
     for name in (" / ".join(names), "95 % interval", *(["finer solver"] if twice else []), "samples", "repeats"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
             *(escape(str(row[name])) for name in shown),
