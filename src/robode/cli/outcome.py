@@ -9,7 +9,6 @@ from typing import Any, Literal
 from robode.errors import BadInput, Busy, JobFailed
 from robode.tasks.measure import measure_named
 
-OTHER_CODE = "†"
 State = Literal["done", "reused", "failed", "busy", "skipped"]
 
 
@@ -51,6 +50,8 @@ def summary(outcomes: Sequence[Outcome]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from robode.runs.origin import OTHER_CODE
 
     table = Table(box=None, header_style="bold")
     for name in ("job", "ended", "clean", "run", "words"):

@@ -20,9 +20,9 @@ from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.suite import Known, Progress, evaluate_suite, plan, refusals, sample_grid
+from robode.files import write_whole
 from robode.network import Network
 from robode.quantities.quantity import Quantity
-from robode.report.style import write_whole
 from robode.runs.code import canonical, measuring_codes
 from robode.runs.environment import git_state
 from robode.runs.records import append_numbers, read_numbers

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from robode.cli.outcome import OTHER_CODE
 from robode.config.instantiate import to_plain
 from robode.errors import BadInput
 from robode.papers.plan import Job
@@ -20,7 +19,7 @@ from robode.papers.spec import Item
 from robode.report.values import Collected, Source, gather
 from robode.runs.code import canonical, measuring_codes
 from robode.runs.identity import config_hash, run_id
-from robode.runs.origin import ANY, SAME, data_of
+from robode.runs.origin import ANY, OTHER_CODE, SAME, data_of
 from robode.runs.run import OUTPUTS, Run
 
 

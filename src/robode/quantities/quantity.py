@@ -18,9 +18,9 @@ from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.copies import device_of
+from robode.files import write_whole
 from robode.heads import matrix_of
 from robode.network import Network
-from robode.report.style import write_whole
 from robode.runs import records
 from robode.tasks.classification import Classification
 

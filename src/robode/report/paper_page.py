@@ -14,24 +14,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
-from robode.report import tables
+from robode.report import style, tables
 from robode.report.layout import Column, Layout, Picture, Row
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
-from robode.report.style import (
-    BLUE,
-    VERMILLION,
-    line_a_row,
-    panels,
-    picture,
-    save,
-    styled,
-    without_places,
-    write_html,
-    write_text,
-    write_whole,
-)  # fmt: skip
+from robode.report.style import BLUE, VERMILLION, picture, save, without_places, write_html
 from robode.report.values import Collected, names_of
 from robode.runs.run import OUTPUTS
 
@@ -122,6 +111,7 @@ def _write_tables(
     for name, frame in frames.items():
         plain = frame.map(lambda value: without_places(value) if isinstance(value, str) else value)
         texts[f"{name}.csv"] = plain.to_csv(index=False, lineterminator="\n")
+    make_folder(folder)
     for name, text in texts.items():
         write_text(folder / name, text)
     return list(texts)
@@ -173,8 +163,9 @@ def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> lis
         if isinstance(figure, Figure):
             path = save(figure, folder, stem)[0]
         elif figure.is_file():
-            path, content = folder / f"{stem}.png", figure.read_bytes()
-            write_whole(path, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
+            path = folder / f"{stem}.png"
+            make_folder(folder)
+            write_bytes(path, figure.read_bytes())
         else:  # a report that is made again where not all of it was kept
             continue
         found.append(picture(path, title, caption))
@@ -195,13 +186,13 @@ def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
     rows = shown[["row", "label", "group"]].drop_duplicates("row")
     names = [f"{group}  {label}".strip() for group, label in zip(rows["group"], rows["label"], strict=True)]
     place = {number: -index for index, number in enumerate(rows["row"])}
-    with styled():
-        figure, axes = panels(len(columns), columns=SIDE_BY_SIDE, width=3.3, height=0.7 + 0.26 * len(rows))
+    with style.styled():
+        figure, axes = style.panels(len(columns), columns=SIDE_BY_SIDE, width=3.3, height=0.7 + 0.26 * len(rows))
         for index, (ax, column) in enumerate(zip(axes, columns, strict=True)):
             here = shown[shown["column"] == column]
             _panel(ax, here, np.array([place[row] for row in here["row"]]))
             ax.set(title=unicodedata.normalize("NFKC", column), xlabel=here["unit"].iloc[0])
-            line_a_row(ax, names if index % SIDE_BY_SIDE == 0 else [""] * len(rows))
+            style.line_a_row(ax, names if index % SIDE_BY_SIDE == 0 else [""] * len(rows))
         handles, labels = axes[0].get_legend_handles_labels()
         beside = len(handles) if len(columns) > 1 else 1  # one panel is narrower than four labels side by side
         figure.legend(handles, labels, loc="outside lower center", ncols=beside)

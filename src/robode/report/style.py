@@ -7,10 +7,9 @@ file, filled from a template, without a path of this machine.
 import base64
 import functools
 import math
-import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormatter
 
-from robode.errors import JobFailed
+from robode.files import make_folder, write_text, write_whole
 from robode.tasks.measure import Measure
 
 # Okabe and Ito's palette: distinguishable with every common colour blindness and in grey print.
@@ -150,8 +149,8 @@ def write_html(path: Path, template: str, **values: Any) -> Path:
     Raises:
         JobFailed: the page cannot be written.
     """
-    html = _environment().get_template(template).render(**values)
-    write_text(path, html)
+    make_folder(path.parent)
+    write_text(path, _environment().get_template(template).render(**values))
     return path
 
 
@@ -187,32 +186,10 @@ def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
         JobFailed: the folder cannot be written.
     """
     folder = Path(folder)
+    make_folder(folder)
     png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
     with styled():
         write_whole(png, lambda path: figure.savefig(path, format="png", dpi=DOTS_PER_INCH))
         # no creation date: the same run gives the same bytes
         write_whole(pdf, lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None}))
     return png, pdf
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary neighbour, then rename it: readers never see half a file.
-
-    Raises:
-        JobFailed: the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise JobFailed(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A whole UTF-8 file or none. Raises `JobFailed` as `write_whole` does."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

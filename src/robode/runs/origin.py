@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robode.cli.outcome import OTHER_CODE
 from robode.config.instantiate import to_plain
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.runs.code import RECORD, recorded, training_code
 from robode.runs.run import Run
 
+OTHER_CODE = "†"  # beside whatever other code than today's has made
 SAME, ANY = "same", "any"
 CODES = (SAME, ANY)  # what the word `code` may be
 # What a user can do instead of code=any.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from robode.errors import JobFailed
-from robode.report.style import write_whole
+from robode.files import make_folder, write_whole
 from robode.tasks.measure import mean_score, measure_named
 
 FOLDER = "scores"
@@ -50,6 +50,7 @@ def write_scores(run: Path | str, row: Mapping[str, Any], scores: np.ndarray) ->
             file.flush()
             os.fsync(file.fileno())
 
+    make_folder(Path(run) / FOLDER)
     write_whole(Path(run) / FOLDER / scores_path(run, row).name, write)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from robode.cli.outcome import OTHER_CODE
 from robode.config.instantiate import to_plain
 from robode.config.seeds import one_each
 from robode.files import read_json
+from robode.runs.origin import OTHER_CODE
 from robode.runs.run import OUTPUTS, REPLACED, Run, create, find, locate
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from robode.cli.outcome import OTHER_CODE
 from robode.config.instantiate import to_plain
 from robode.config.listing import options
 from robode.config.paths import user_conf_dirs
@@ -24,6 +23,7 @@ from robode.report.layout import Picture
 from robode.report.paper_page import Report, write_runs_report
 from robode.report.tables import terminal
 from robode.runs import environment
+from robode.runs.origin import OTHER_CODE
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
 
 
