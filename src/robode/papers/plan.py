@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -16,7 +15,7 @@ from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
 from robode.papers.selection import Selection
-from robode.report.layout import Row
+from robode.report.layout import Plain, Row
 from robode.report.values import lines_of, newest
 from robode.runs import records
 from robode.runs.environment import FILE
@@ -44,7 +43,7 @@ class Job:
         return f"{self.row.name}, seed {self.seed}"
 
     @cached_property
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """The resolved configuration."""
         return to_plain(self.cfg)
 
@@ -102,7 +101,7 @@ def evaluations(selection: Selection) -> list[DictConfig]:
     return found
 
 
-def missing(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], code: str = SAME) -> int:
+def missing(run: Run, config: Plain, asked: Iterable[DictConfig], code: str = SAME) -> int:
     """How many rows, quantities and verdicts the run lacks of what the training (`config`) and the evaluations
     (`asked`) measure. code: SAME or ANY, whether what other code has measured counts. Needs torch, but neither data
     nor network.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -20,7 +19,7 @@ from robode.files import read_json, write_json
 from robode.papers.plan import Job
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
-from robode.report.layout import Picture
+from robode.report.layout import Picture, Plain
 from robode.report.paper_page import Report, write_report
 from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine
 from robode.runs import environment
@@ -56,9 +55,7 @@ def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, fol
     return render(folder, selection.item, collected, context, draw(selection.item, collected))
 
 
-def render(
-    folder: Path, item: Item, collected: Collected, context: Mapping[str, Any], pictures: Sequence[Picture]
-) -> Report:
+def render(folder: Path, item: Item, collected: Collected, context: Plain, pictures: Sequence[Picture]) -> Report:
     """Page and tables. context: what `publish` puts together, or `facts` gives back."""
     report = write_report(folder, item, collected, {**context, "figures": list(pictures)})
     write_json(folder / FACTS, {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]})
@@ -70,7 +67,7 @@ def draw(item: Item, collected: Collected) -> list[Picture]:
     return [picture for node in item.figures for picture in build(dict(node)).draw(collected)]
 
 
-def facts(folder: Path) -> dict[str, Any]:
+def facts(folder: Path) -> Plain:
     """What report.json says about the report in this folder. Raises `BadInput`."""
     known = read_json(folder / FACTS)
     if not all(isinstance(known.get(key), str) for key in ("paper", "item", "size", "variant")):
@@ -117,7 +114,7 @@ def _config(job: Job) -> str:
     return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
-def _made_by(folders: Iterable[Path]) -> dict[str, Any]:
+def _made_by(folders: Iterable[Path]) -> Plain:
     """Commits and versions that the runs were trained with; several are separated by commas."""
     commits: dict[str, None] = {}
     versions: dict[str, dict[str, None]] = {}

@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from robode.report import statistics
-from robode.report.layout import Column, Layout, Row
+from robode.report.layout import Column, Layout, Plain, Row
 from robode.report.values import DOUBT, Collected, config_of
 
 CELL_COLUMNS = (
@@ -65,9 +65,7 @@ def tally(cells: pd.DataFrame) -> dict[str, int]:
     return {name: int(found.get(name, 0)) for name in VERDICTS}
 
 
-def _numbers(
-    row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]
-) -> dict[str, object]:
+def _numbers(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Plain]) -> dict[str, object]:
     unit = column.unit_of(here["unit"])
     scale = 100.0 if unit == "%" else 1.0
     ends = {name: scale * here[name].fillna(here["value"]).astype(float) for name in ("low", "high")}

@@ -108,7 +108,7 @@ def write_page(folder: Path | str) -> Path:
     )
 
 
-def _mapping(path: Path, parse: Callable[[str], Any], warnings: list[str]) -> dict[str, Any]:
+def _mapping(path: Path, parse: Callable[[str], object], warnings: list[str]) -> dict[str, Any]:
     """The file's mapping; {} when it is missing, and a warning when it is damaged."""
     try:
         content = parse(path.read_text(encoding="utf-8"))

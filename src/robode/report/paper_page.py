@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
 from robode.report import style, tables
-from robode.report.layout import Column, Layout, Picture, Row
+from robode.report.layout import Column, Layout, Picture, Plain, Row
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
 from robode.report.style import BLUE, VERMILLION, picture, save, without_places, write_html
@@ -36,7 +36,7 @@ class Report(NamedTuple):
     table: words.Table
 
 
-def write_report(folder: Path | str, layout: Layout, collected: Collected, context: Mapping[str, Any]) -> Report:
+def write_report(folder: Path | str, layout: Layout, collected: Collected, context: Plain) -> Report:
     """Write the page report.html, table.md, .csv and .tex, rows.csv, numbers.csv, runs.csv, paired.csv and figures/.
 
     context, all optional: size, variant, about_variant and label (what a reader must know before comparing), command,
@@ -83,7 +83,7 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
     return Report(page, table)
 
 
-def _said(context: Mapping[str, Any], cells: pd.DataFrame) -> dict[str, str]:
+def _said(context: Plain, cells: pd.DataFrame) -> dict[str, str]:
     """The texts of a context. A full table of which every cell has one seed is not called so."""
     texts = {key: str(context.get(key) or "") for key in _TEXTS}
     if texts["size"] == "full" and cells["n"].max() == 1:
@@ -92,7 +92,7 @@ def _said(context: Mapping[str, Any], cells: pd.DataFrame) -> dict[str, str]:
     return texts
 
 
-def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Mapping[str, Any]) -> Report:
+def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Plain) -> Report:
     """The same for any runs, without published values: one row per configuration.
 
     Raises:

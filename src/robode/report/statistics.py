@@ -5,15 +5,16 @@ the seeds, so they are averaged first; their spread is reported beside the inter
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, stdtrit
 
 from robode.errors import BadInput
+from robode.report.layout import Plain
 from robode.runs.identity import differences
 
 LEVEL = 0.95
@@ -118,7 +119,7 @@ def repeat_spread(spreads: Sequence[float], repeats: Sequence[int]) -> float:
     return math.sqrt(sum(s * s * freedom for s, freedom in pairs) / weight) if weight else math.nan
 
 
-def pooled(runs: Iterable[tuple[str, Mapping[str, Any], npt.ArrayLike]]) -> Floats:
+def pooled(runs: Iterable[tuple[str, Plain, npt.ArrayLike]]) -> Floats:
     """The values of several runs (name, plain configuration, values) in one array, if they may be pooled.
 
     Raises:
@@ -127,7 +128,7 @@ def pooled(runs: Iterable[tuple[str, Mapping[str, Any], npt.ArrayLike]]) -> Floa
     """
     runs = list(runs)
     known = [(name, config) for name, config, _ in runs if config]
-    seeds: dict[Any, str] = {}
+    seeds: dict[object, str] = {}
     for name, config in known:
         first, reference = known[0]
         for key, here, there in differences(reference, config):

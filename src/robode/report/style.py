@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def score_axis(ax: Axes, measure: Measure) -> None:
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]) if ax.dataLim.y0 < 0 else 0.0)
 
 
-def whiskers(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+def whiskers(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """score (k,) and (2, k) how far the interval reaches below and above, of summary rows; NaN where it is infinite."""
     middle, low, high = (rows[name].to_numpy(float) for name in ("score", "score_low", "score_high"))
     with np.errstate(invalid="ignore"):
@@ -143,7 +143,7 @@ def log_where_decades(ax: Axes, values: Sequence[float] | np.ndarray, decades: f
         ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def write_html(path: Path, template: str, **values: Any) -> Path:
+def write_html(path: Path, template: str, **values: object) -> Path:
     """Fill a template of this package and write it, whole or not at all; everything in `values` is escaped.
 
     Raises:

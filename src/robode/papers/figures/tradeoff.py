@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from robode.report.cells import FEW
-from robode.report.layout import Picture
+from robode.report.layout import Picture, Plain, Yaml
 from robode.report.statistics import estimate
 from robode.report.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION, panels, styled
 from robode.report.values import Collected, config_of, seeds_said
@@ -56,10 +55,11 @@ class Tradeoff:
         return [_picture(sweeps, values, centre)] if sweeps else []
 
 
-def _number(config: Any, key: str) -> float:
+def _number(config: Plain, key: str) -> float:
+    node: Yaml = dict(config)
     for part in key.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    return float(config) if isinstance(config, int | float) else float("nan")
+        node = node.get(part) if isinstance(node, dict) else None
+    return float(node) if isinstance(node, int | float) else float("nan")
 
 
 def _picture(sweeps: Mapping[str, pd.Series], values: pd.DataFrame, centre: pd.Series) -> Picture:
