@@ -26,7 +26,7 @@ FULL = "full"
 SEEDS = 3  # where a file does not say
 UNITS = ("%", "")
 APART = ("seed", "experiment")  # words that have a place of their own in the file
-Drawing = Annotated[Mapping[str, Yaml], "figure"]  # a class and its arguments
+Drawing = Annotated[Mapping[str, Any], "figure"]  # a class and its arguments
 Variants = Annotated[Mapping[str, str], "variants"]  # one text stands for {"": text}
 T = TypeVar("T")
 
