@@ -20,6 +20,8 @@ from robode.files import read_json, write_json
 from robode.papers.collect import Shelf
 from robode.papers.plan import Job, evaluations, plan, preview
 from robode.papers.selection import select
+from robode.report.cells import Table
+from robode.report.paper_page import Report
 from robode.runs.code import CODE, RECORD, training_code
 from robode.runs.run import Run, create
 from robode.training.forecast import located
@@ -83,9 +85,9 @@ class Night:
         self.done.append(f"measure {Path(cfg.run).name} {cfg.split} {' '.join(cfg.suite)}")
         return Run(Path(cfg.run)), [{}]
 
-    def publish(self, *_: object) -> Path:
+    def publish(self, *_: object) -> Report:
         self.reports += 1
-        return Path("report.html")
+        return Report(Path("report.html"), Table("Table 2", "", (), (), True, "4 cells: 1 agrees, 3 not run", ()))
 
     @property
     def trained(self) -> list[str]:
@@ -244,7 +246,8 @@ def test_the_documented_example_really_runs(
     job = work.jobs[1]
     preview(selection, [job], work.asked)
     assert re.search(
-        r"N = 4 H-DNN +1 +outputs/moons_2026/table2/hdnn-N4-s1-\w+ +not started +all", capsys.readouterr().out
+        r"N = 4 H-DNN, seed 1: not started, rows missing: all, .+  outputs/moons_2026/table2/hdnn-N4-s1-\w+\n",
+        capsys.readouterr().out,
     )
     assert not Path("outputs").exists()
     assert work.run() == 0

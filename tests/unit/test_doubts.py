@@ -35,7 +35,7 @@ def folders(tmp_path):
 
 
 def test_a_cell_is_marked_where_one_seed_is_suspicious_and_says_why(folders, tmp_path):
-    page = write_runs_report(tmp_path / "report", folders, {})
+    page = write_runs_report(tmp_path / "report", folders, {}).page
     text, tex, html = ((tmp_path / "report" / name).read_text() for name in ("table.md", "table.tex", page.name))
     (line,) = (line for line in text.splitlines() if line.startswith("| chnode"))
     *others, marked = line.strip("| ").split(" | ")
@@ -63,7 +63,7 @@ def test_a_report_that_is_made_again_from_its_tables_keeps_the_doubt(tmp_path):
 
 def test_without_a_suspicion_no_table_speaks_of_it(folders, tmp_path):
     write_part(folders[1], "verdicts", [])
-    page = write_runs_report(tmp_path / "report", folders, {})
+    page = write_runs_report(tmp_path / "report", folders, {}).page
     assert not any("‡" in (tmp_path / "report" / name).read_text() for name in ("table.md", page.name))
 
 

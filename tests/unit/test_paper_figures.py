@@ -112,7 +112,7 @@ def test_tradeoff_puts_a_row_at_the_centre_into_every_panel(tmp_path):
         values += [
             {"row": row, "column": "test", "seed": seed, "value": 0.5 + 0.1 * row + 0.01 * seed, "kind": "score",
              "unit": "%",              "folder": str(folder)}
-            for seed in (1, 2, 3)
+            for seed in range(1, 6)
         ]  # fmt: skip
     ((_, figure, _, caption),) = FIGURES[-1].draw(collected(values=values))
     drawn = {}
@@ -121,9 +121,9 @@ def test_tradeoff_puts_a_row_at_the_centre_into_every_panel(tmp_path):
         x, y = line.get_xydata().T
         drawn[ax.get_xlabel()] = (x.tolist(), y.tolist())
         half = np.diff([segment[:, 1] for segment in bars.get_segments()])[:, 0] / 2
-        assert half == pytest.approx([4.302653 * 0.01 / 3**0.5] * 2, rel=1e-5), "95 % t-interval of three seeds"
+        assert half == pytest.approx([2.776445 * 0.01 * 0.5**0.5] * 2, rel=1e-5), "95 % t-interval of five seeds"
     assert drawn == {
-        "κ": ([1.0, 3.0], [pytest.approx(0.52), pytest.approx(0.62)]),
-        "T": ([0.3, 3.0], [pytest.approx(0.52), pytest.approx(0.72)]),
+        "κ": ([1.0, 3.0], [pytest.approx(0.53), pytest.approx(0.63)]),
+        "T": ([0.3, 3.0], [pytest.approx(0.53), pytest.approx(0.73)]),
     }
-    assert "κ = 1, T = 0.3" in caption and "3 seeds with 95 % t-intervals" in caption
+    assert "κ = 1, T = 0.3" in caption and "5 seeds with 95 % t-intervals" in caption

@@ -8,16 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 from small_tables import COLUMNS, DIFFERENCES, ITEM, SEEDS, collected, run_folder
 
 from robode.errors import BadInput
 from robode.papers.publish import restore
 from robode.report import tables
-from robode.report.cells import CELL_COLUMNS, build_table, compare, ours, summary, tally
+from robode.report.cells import CELL_COLUMNS, SYMBOLS, build_table, compare, ours, summary, tally
 from robode.report.paired import outcomes, paired
-from robode.report.paper_page import SYMBOLS, write_report, write_runs_report
+from robode.report.paper_page import write_report, write_runs_report
 from robode.report.runs_page import runs_table
+from robode.report.statistics import estimate
 from robode.report.style import without_places
+from robode.report.tables import terminal
 from robode.tasks.regression import Regression
 
 
@@ -42,7 +45,7 @@ def report(tmp_path_factory):
         "command": "robode reproduce chnode_2022/table1 data.root=/home/someone/data", "versions": {"torch": "2.11"},
         "configs": {"N = 4 CH-NODE": "data:\n  root: /home/someone/data\n"},
     }  # fmt: skip
-    return write_report(outputs / "reports" / "chnode_2022" / "table1", ITEM, there, context)
+    return write_report(outputs / "reports" / "chnode_2022" / "table1", ITEM, there, context).page
 
 
 def cell(cells, row, column):
@@ -77,7 +80,51 @@ def test_bounds_of_a_number_are_shown_as_what_they_are(cells):
     radius = cell(cells, 0, "ε_r")
     assert ours(radius, "prediction") == "0.62 … 0.72" and radius["verdict"] == "higher"
     one_sided = pd.Series(radius.to_dict() | {"mean_high": np.inf, "pi_high": np.inf})
-    assert ours(one_sided, "prediction") == "≥ 0.620 ± 0.050"
+    assert ours(pd.Series({**one_sided, "max": 0.63}), "prediction") == "≥ 0.620 (0.610 … 0.630)"
+    assert ours(pd.Series({**one_sided, "n": 5}), "prediction") == "≥ 0.620 ± 0.050"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([10.0, 90.0], "50.0 (10.0 … 90.0)"),  # its prediction interval is 50.0 ± 880.3
+        ([98.0, 99.0, 90.0, 80.0, 95.0], "92.4 [68.8, 100.0]"),
+        ([92.0, 93.0, 90.0, 91.0, 95.0], "92.2 ± 5.9"),
+    ],
+)
+def test_a_percentage_is_never_said_to_be_beyond_0_and_100(seeds, said):
+    found = estimate(seeds)
+    cell = {"mean_low": found.mean, "mean_high": found.mean, "unit": "%", "min": min(seeds), "max": max(seeds)}
+    assert ours(pd.Series(dataclasses.asdict(found) | cell), "prediction") == said
+
+
+@pytest.mark.parametrize(("seeds", "label"), [(SEEDS, ""), ((1,), "one seed in every cell")])
+def test_a_table_of_single_seeds_is_not_called_full(tmp_path, seeds, label):
+    there = collected(tmp_path)
+    keep = {
+        name: getattr(there, name)[lambda frame: frame["seed"].isin(seeds)] for name in ("values", "rows", "numbers")
+    }
+    report = write_report(tmp_path / "report", ITEM, dataclasses.replace(there, **keep), {"size": "full"})
+    page, text = report.page.read_text(), (tmp_path / "report" / "table.md").read_text()
+    assert report.table.label == label and ("<span>size <b>full</b></span>" in page) == (not label)
+    assert (f"**{label}**" in text) == bool(label) == ("one seed in every cell" in page)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_terminal_breaks_no_cell_and_no_name(cells, found, width):
+    table = build_table(ITEM, cells, found.runs)
+    pieces = terminal(table, width)
+    assert len(pieces) == (1 if width == 200 else 2)
+    out = Console(file=io.StringIO(), width=width)
+    for piece in pieces:
+        out.print(piece)
+    text = out.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width and "…\n" not in text
+    for group, rows in table.groups:
+        for row in rows:
+            assert group in text and all(
+                f"{each.ours}{each.marks} {SYMBOLS[each.verdict]}" in text for each in row.cells
+            )
 
 
 def test_runs_of_one_row_that_differ_are_refused_with_the_key(tmp_path):
@@ -92,8 +139,8 @@ def test_markdown_has_the_same_columns_in_every_line(cells, found):
     text = tables.markdown(build_table(ITEM, cells, found.runs, "quick: not comparable"))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {len(COLUMNS) + 4}
-    assert r"97.01 \| 97.0 ± 1.2 \| agrees" in text and r"42.02 \| 50.2 ± 49.7 \| undecided" in text
-    assert r"89.01 \| – \| not run" in text and r"99.90 \| 60.2 ± 1.2 † \| lower" in text
+    assert r"97.01 \| 97.00 (96.75 … 97.25) \| agrees" in text and r"42.02 \| 50.2 (40.2 … 60.2) \| undecided" in text
+    assert r"89.01 \| – \| not run" in text and r"99.90 \| 60.25 (60.00 … 60.50) † \| lower" in text
     assert "**quick: not comparable**" in text and r"ResNet\_1 & co" in text and "- † some" in text
 
 
@@ -207,10 +254,13 @@ def test_a_run_that_repeats_a_seed_is_no_further_sample(tmp_path):
 def test_any_runs_get_a_table_with_the_interval_of_the_mean(tmp_path):
     folders = [run_folder(tmp_path / "runs", seed, 80 + seed) for seed in (1, 2, 3)]
     folders.append(run_folder(tmp_path / "runs", 1, 70, lr=0.5))
-    page = write_runs_report(tmp_path / "report", folders, {"command": "robode report"})
+    page = write_runs_report(tmp_path / "report", folders, {"command": "robode report"}).page
     text = (page.parent / "table.md").read_text()
     assert "4 runs, 2 configurations" in text and "| clean | gaussian 0.05 | gaussian 0.2 |" in text
-    assert "| chnode, N = 4, lr=0.1 | 3 | 10 | 95.00 ± 0.00 † | 82.0 ± 2.5 † | 72.0 ± 2.5 † |" in text
+    assert (
+        "| chnode, N = 4, lr=0.1 | 3 | 10 | 95.00 (95.00 … 95.00) † | 82.0 (81.0 … 83.0) † | 72.0 (71.0 … 73.0) † |"
+        in text
+    )
     assert "70.00 (1 seed)" in text and "t-interval" in text and "paper" not in text
     assert "<td>lr</td><td>0.1</td><td>0.5</td>" in page.read_text()
 
@@ -218,7 +268,7 @@ def test_any_runs_get_a_table_with_the_interval_of_the_mean(tmp_path):
 def test_runs_without_a_measurement_get_a_page_too(tmp_path):
     folder = run_folder(tmp_path, 1, 80)
     (folder / "results.csv").unlink()
-    assert "nothing measured yet" in write_runs_report(tmp_path / "report", [folder], {}).read_text()
+    assert "nothing measured yet" in write_runs_report(tmp_path / "report", [folder], {}).page.read_text()
 
 
 def test_published_tables_that_count_right_answers_give_the_same_cells(tmp_path):

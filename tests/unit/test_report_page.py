@@ -208,6 +208,19 @@ def test_the_terminal_table_has_a_line_per_level(tmp_path):
     assert "97.0 %" in text and "variance 0.05" in text and "[72.2, 87.5]" in text and "protocol" not in text
 
 
+def test_the_terminal_table_fits_80_columns_and_breaks_no_name(tmp_path):
+    fill(tmp_path)
+    out, name = (
+        Console(file=io.StringIO(), width=80),
+        "chnode_lipschitz-fashion_mnist-N12-s1-0123456789ab-and-a-long-name-that-goes-on",
+    )
+    out.print(tables.results_table(results.summarise(results.read_rows(tmp_path / "results.csv")), title=name))
+    first, *lines = out.file.getvalue().splitlines()
+    assert first.strip() == name and max(map(len, lines)) <= 80
+    assert lines[0].split() == ["perturbation", "level", "accuracy", "95", "%", "interval", "samples", "repeats"]
+    assert "…" not in out.file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [(1.0, "never expands"), (1.001, "may expand"), (float("inf"), "none, no certificate")],

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -16,6 +15,7 @@ from robode.errors import BadInput
 from robode.papers.plan import Job
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
+from robode.report.layout import Plain
 from robode.report.values import Collected, Source, gather
 from robode.runs.code import canonical, measuring_codes
 from robode.runs.identity import config_hash, run_id
@@ -33,7 +33,7 @@ class Shelf:
 
     outputs: Path = OUTPUTS
     code: str = SAME
-    asked: Sequence[Mapping[str, Any]] = ()
+    asked: Sequence[Plain] = ()
     _read: dict[Path, tuple[int, str]] = field(default_factory=dict)
 
     @classmethod

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
 from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.config.instantiate import build, to_plain
@@ -17,7 +15,7 @@ from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
 from robode.papers.selection import Selection
-from robode.report.layout import Row
+from robode.report.layout import Plain, Row
 from robode.report.values import lines_of, newest
 from robode.runs import results
 from robode.runs.code import RECORD
@@ -45,7 +43,7 @@ class Job:
         return f"{self.row.name}, seed {self.seed}"
 
     @cached_property
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """The resolved configuration."""
         return to_plain(self.cfg)
 
@@ -103,7 +101,7 @@ def evaluations(selection: Selection) -> list[DictConfig]:
     return found
 
 
-def missing(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], code: str = SAME) -> int:
+def missing(run: Run, config: Plain, asked: Iterable[DictConfig], code: str = SAME) -> int:
     """How many rows, quantities and verdicts the run lacks of what the training (`config`) and the evaluations
     (`asked`) measure. code: SAME or ANY, whether what other code has measured counts. Needs torch, but neither data
     nor network.
@@ -141,8 +139,9 @@ def missing(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
 
 
 def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[DictConfig]) -> None:
-    """Print one line a job, with its run, its state and what it still takes; reads data and run folders, writes
-    nothing.
+    """Print each job with its state, what it still takes and its run; reads data and run folders, writes nothing.
+
+    A run's name is never broken: in a terminal it has a line of its own, in a pipe a job is one line, for grep.
 
     Raises:
         BadInput: data that are missing, or a suite that does not fit them.
@@ -150,22 +149,17 @@ def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[DictConfi
     from robode.training.forecast import duration, forecast
 
     console = Console()
-    if not console.is_terminal:  # one job a line for grep
-        console = Console(width=250)
-    table = Table(box=None, header_style="bold")
-    for name in ("job", "row", "seed", "run", "state", "rows missing", "training left"):
-        table.add_column(name, overflow="fold", justify="left" if name in ("row", "run", "state") else "right")
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    beside = "\n    " if console.is_terminal else "  "
     seconds: list[float | None] = []
     for number, (job, each) in enumerate(zip(jobs, forecast("train", [job.cfg for job in jobs]), strict=True)):
-        left = str(missing(each.run, job.plain, asked, selection.code)) if each.run.trained else "all"
-        table.add_row(
-            str(number), job.row.name, str(job.seed), str(each.run.folder), each.shown, left, duration(each.seconds)
-        )
+        left = missing(each.run, job.plain, asked, selection.code) if each.run.trained else "all"
+        say(f"{number:>3} {job.name}: {each.shown}, rows missing: {left}, training left: {duration(each.seconds)}"
+            f"{beside}{each.run.folder}")  # fmt: skip
         seconds.append(each.seconds)
-    console.print(table, markup=False)
     known = [each for each in seconds if each is not None]
     parts = [f"about {duration(sum(known))} of training left"] if known else []
     parts += [f"{len(seconds) - len(known)} without an earlier run to judge by"] if len(known) < len(seconds) else []
     label = f" ({selection.label})" if selection.label else ""
-    console.print(f"{selection.name}{label}: {len(jobs)} jobs, {', '.join(parts)}", highlight=False, markup=False)
-    console.print(f"report:  {selection.folder}", highlight=False, markup=False, soft_wrap=True)
+    say(f"{selection.name}{label}: {len(jobs)} jobs, {', '.join(parts)}")
+    say(f"report:  {selection.folder}")

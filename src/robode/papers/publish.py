@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -20,7 +19,8 @@ from robode.files import read_json, write_json
 from robode.papers.plan import Job
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
-from robode.report.layout import Picture
+from robode.report.layout import Picture, Plain
+from robode.report.paper_page import Report, write_report
 from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine
 from robode.runs import origin
 from robode.runs.code import RECORD
@@ -34,8 +34,8 @@ TEXTS = ("label", "group", "column", "run", "folder", "status", "error", "checkp
          "evaluation", "suite", "perturbation", "norm", "task", "quantity", "kind", "code")  # fmt: skip
 
 
-def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, folder: Path) -> Path:
-    """Write the report into a folder and return its page.
+def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, folder: Path) -> Report:
+    """Write the report into a folder.
 
     Raises:
         BadInput: a figure's class that cannot be built, or runs that do not belong into one table.
@@ -56,15 +56,11 @@ def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, fol
     return render(folder, selection.item, collected, context, draw(selection.item, collected))
 
 
-def render(
-    folder: Path, item: Item, collected: Collected, context: Mapping[str, Any], pictures: Sequence[Picture]
-) -> Path:
+def render(folder: Path, item: Item, collected: Collected, context: Plain, pictures: Sequence[Picture]) -> Report:
     """Page and tables. context: what `publish` puts together, or `facts` gives back."""
-    from robode.report.paper_page import write_report
-
-    page = write_report(folder, item, collected, {**context, "figures": list(pictures)})
+    report = write_report(folder, item, collected, {**context, "figures": list(pictures)})
     write_json(folder / FACTS, {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]})
-    return page
+    return report
 
 
 def draw(item: Item, collected: Collected) -> list[Picture]:
@@ -72,7 +68,7 @@ def draw(item: Item, collected: Collected) -> list[Picture]:
     return [picture for node in item.figures for picture in build(dict(node)).draw(collected)]
 
 
-def facts(folder: Path) -> dict[str, Any]:
+def facts(folder: Path) -> Plain:
     """What report.json says about the report in this folder. Raises `BadInput`."""
     known = read_json(folder / FACTS)
     if not all(isinstance(known.get(key), str) for key in ("paper", "item", "size", "variant")):
@@ -119,7 +115,7 @@ def _config(job: Job) -> str:
     return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
-def _made_by(folders: Iterable[Path]) -> dict[str, Any]:
+def _made_by(folders: Iterable[Path]) -> Plain:
     """Commits and versions that the runs were trained with; several are separated by commas."""
     commits: dict[str, None] = {}
     versions: dict[str, dict[str, None]] = {}

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -14,7 +13,7 @@ from robode.config.listing import description
 from robode.config.paths import conf_dir, user_conf_dirs
 from robode.errors import BadInput
 from robode.papers.spec import FULL, Item, Size, chosen, find_item, items, key_of, seeds
-from robode.report.layout import Row
+from robode.report.layout import Row, Yaml
 from robode.runs.identity import VOLATILE
 from robode.runs.origin import ANY, CODES, SAME
 from robode.runs.run import OUTPUTS
@@ -25,8 +24,8 @@ FOR_EVALUATION_TOO = ("data.root", "repeats")
 REPRODUCE = """\
 usage: robode reproduce PAPER/ITEM [key=value ...]
 
-Train and measure what a table or figure of a paper needs, and write it beside the published values. What was done before is not
-done again; several processes can share one reproduction; after an interruption the same command goes on.
+Train and measure what a table or figure of a paper needs, and write it beside the published values. What was done
+before is not done again; several processes can share one reproduction; after an interruption the same command goes on.
 
   size=full                  how much of it: the whole thing, or a smaller one that says so
   variant=NAME               which of several readings of the paper (the first is the default)
@@ -95,7 +94,7 @@ class Selection:
 
     @property
     def label(self) -> str:
-        """What a reader must know before comparing with the published values; empty for the full thing as it is described."""
+        """What a reader must know before comparing with the published values; empty for the full thing."""
         changed = f"changed: {' '.join(self.changes)}" if self.changes else ""
         return "; ".join(part for part in (self.size.label, changed) if part)
 
@@ -149,7 +148,7 @@ def select(where: str, words: Sequence[str], config_dirs: Sequence[str] = ()) ->
         BadInput: an unknown paper, item, size or variant; a word that would change what a row is.
     """
     item = find_item(where, user_conf_dirs(config_dirs))
-    given: dict[str, Any] = {}
+    given: dict[str, Yaml] = {}
     rest = []
     for word in words:
         key, equals, value = word.partition("=")
@@ -190,14 +189,14 @@ def _check(selection: Selection) -> None:
             raise BadInput(f"{word}: the rows of {selection.name} set {key} themselves; choose with {instead}")
 
 
-def _flag(given: dict[str, Any], key: str) -> bool:
+def _flag(given: dict[str, Yaml], key: str) -> bool:
     value = given.get(key, False)
     if not isinstance(value, bool):
         raise BadInput(f"{key}={value}: {key} must be true or false")
     return value
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _texts(value: Yaml) -> tuple[str, ...]:
     """``rows=ResNet``, ``rows=ResNet,H-DNN`` and ``rows=[ResNet,H-DNN]``."""
     values = value if isinstance(value, list) else str(value).split(",")
     return tuple(text for text in (str(each).strip() for each in values) if text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
@@ -20,12 +20,13 @@ from robode.config import explain
 from robode.config.listing import entries, options
 from robode.config.paths import conf_dir
 from robode.errors import BadInput
-from robode.report.layout import About, Layout, Row, Seeds, Words
+from robode.report.layout import About, Layout, Row, Seeds, Words, Yaml
 
 FULL = "full"
 SEEDS = 3  # where a file does not say
 UNITS = ("%", "")
 APART = ("seed", "experiment")  # words that have a place of their own in the file
+Drawing = Annotated[Mapping[str, Any], "figure"]  # a class and its arguments
 Variants = Annotated[Mapping[str, str], "variants"]  # one text stands for {"": text}
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class Item(Layout):
     experiment: Variants
     sizes: Mapping[str, Size] = field(default_factory=dict)
     evaluations: tuple[Words, ...] = ()
-    figures: tuple[Mapping[str, Any], ...] = ()
+    figures: tuple[Drawing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Paper(About):
 class Loader(yaml.SafeLoader):
     """YAML in which no key may come twice: PyYAML would silently take the last of them."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Yaml]:
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
@@ -128,7 +129,7 @@ def find_item(where: str, user_dirs: Sequence[Path] = ()) -> Item:
     return found[chosen(f"{paper}/", item, list(found))]
 
 
-def read(name: str, content: Any) -> Paper:
+def read(name: str, content: Yaml) -> Paper:
     """The paper that a YAML file's content describes. Raises `BadInput`."""
     place = f"paper/{name}.yaml"
     node = _mapping(content, place, ("title", "items"), ("citation", "differences"))
@@ -138,33 +139,29 @@ def read(name: str, content: Any) -> Paper:
     return Paper(about.name, about.title, about.citation, about.differences, below)
 
 
-def _item(about: About, name: str, content: Any, place: str) -> Item:
+def _item(about: About, name: str, content: Yaml, place: str) -> Item:
     """What a file leaves out is filled in first: the seeds of rows, the unit of quantities, the size `full`."""
     node = dict(_named(content, place))
-    usual = list(seeds(node.pop("seeds", SEEDS), f"{place}.seeds"))
-    if isinstance(node.get("rows"), list):
-        node["rows"] = [{"seeds": usual, **row} if isinstance(row, dict) else row for row in node["rows"]]
-    if isinstance(node.get("columns"), dict):
-        node["columns"] = {
-            key: {"unit": "", **each} if isinstance(each, dict) and "quantity" in each else each
-            for key, each in node["columns"].items()
-        }
+    usual: list[Yaml] = [*seeds(node.pop("seeds", SEEDS), f"{place}.seeds")]
+    rows, columns = node.get("rows"), node.get("columns")
+    if isinstance(rows, list):
+        node["rows"] = [{"seeds": usual, **row} if isinstance(row, dict) else row for row in rows]
+    if isinstance(columns, dict):
+        quantities = {key: each for key, each in columns.items() if isinstance(each, dict) and "quantity" in each}
+        node["columns"] = {**columns, **{key: {"unit": "", **each} for key, each in quantities.items()}}
     node["sizes"] = {FULL: {}, **_mapping(node.get("sizes", {}), f"{place}.sizes")}
     item: Item = _record(Item, node, place, paper=about, name=name)
-    for key, column in node["columns"].items():
-        _check_column(column or {}, f"{place}.columns.{key}")
+    for key, column in _named(node["columns"], place).items():
+        _check_column(_mapping(column or {}, place), f"{place}.columns.{key}")
     _check_rows(item, f"{place}.rows")
     for key, size in item.sizes.items():
         _check_size(size, item.rows, f"{place}.sizes.{key}")
     for number, words in enumerate(item.evaluations):
         _refuse(words, ("run",), f"{place}.evaluations[{number}]")
-    for number, figure in enumerate(item.figures):
-        if "_target_" not in figure:
-            raise BadInput(f"{place}.figures[{number}]: expected the key '_target_'")
     return item
 
 
-def _check_column(node: Mapping[str, Any], place: str) -> None:
+def _check_column(node: Mapping[str, Yaml], place: str) -> None:
     of_scores, of_quantities = ("split", "perturbation", "severity", "protocol"), ("quantity", "kind")
     if ("perturbation" in node) == ("quantity" in node):
         raise BadInput(f"{place}: expected either a perturbation (a score) or a quantity")
@@ -211,7 +208,7 @@ def _refuse(words: Sequence[str], keys: Sequence[str], place: str) -> None:
             raise BadInput(f"{place}: '{word}' has a place of its own; remove it here")
 
 
-def _record(kind: type[T], content: Any, place: str, **known: Any) -> T:
+def _record(kind: type[T], content: Yaml, place: str, **known: object) -> T:
     """An object of a dataclass from the mapping of its fields, but for those that are known already."""
     hints = get_type_hints(kind, include_extras=True)
     keys = [each for each in fields(kind) if each.name not in known]  # type: ignore[arg-type]
@@ -224,7 +221,7 @@ def _record(kind: type[T], content: Any, place: str, **known: Any) -> T:
     return kind(**known, **found)
 
 
-def _value(kind: Any, content: Any, place: str) -> Any:
+def _value(kind: Any, content: Yaml, place: str) -> Any:
     """What stands at a place, by the type of its field."""
     if kind in _READ:
         return _READ[kind](content, place)
@@ -247,7 +244,7 @@ def _below(place: str, key: str) -> str:
     return f"{place}.{key}" if ": " in place else f"{place}: {key}"
 
 
-def _mapping(content: Any, place: str, needed: Sequence[str] = (), known: Sequence[str] = ()) -> dict[str, Any]:
+def _mapping(content: Yaml, place: str, needed: Sequence[str] = (), known: Sequence[str] = ()) -> dict[str, Yaml]:
     """A mapping with all of the needed keys, and no others than these and the known ones, if any are said."""
     node = _named(content, place) if content != {} else {}
     for key in node:
@@ -259,44 +256,45 @@ def _mapping(content: Any, place: str, needed: Sequence[str] = (), known: Sequen
     return node
 
 
-def _named(content: Any, place: str) -> dict[str, Any]:
+def _named(content: Yaml, place: str) -> dict[str, Yaml]:
     """A mapping with at least one key, all of them texts."""
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
         raise BadInput(f"{place}: expected keys with values, got {content!r}")
     return content
 
 
-def _sequence(content: Any, place: str) -> list[tuple[Any, str]]:
+def _sequence(content: Yaml, place: str) -> list[tuple[Yaml, str]]:
     """(entry, place) of a list."""
     if not isinstance(content, list):
         raise BadInput(f"{place}: expected a list, got {content!r}")
     return [(entry, f"{place}[{i}]") for i, entry in enumerate(content)]
 
 
-def _text(value: Any, place: str) -> str:
+def _text(value: Yaml, place: str) -> str:
     """Numbers are taken as typed."""
     if isinstance(value, dict | list) or value is None:
         raise BadInput(f"{place}: expected a text, got {value!r}")
     return str(value).strip()
 
 
-def _number(value: Any, place: str) -> float:
+def _number(value: Yaml, place: str) -> float:
     """A finite one."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise BadInput(f"{place}: expected a number, got {value!r}")
     return float(value)
 
 
-def _words(content: Any, place: str) -> tuple[str, ...]:
+def _words(content: Yaml, place: str) -> tuple[str, ...]:
     """A list of ``key=value``."""
-    found = [word for word, _ in _sequence(content, place)]
-    for word in found:
+    found = []
+    for word, _ in _sequence(content, place):
         if not isinstance(word, str) or "=" not in word and not word.startswith("~"):
             raise BadInput(f"{place}: expected words like depth=4, got {word!r}")
+        found.append(word)
     return tuple(found)
 
 
-def _variants(content: Any, place: str) -> dict[str, str]:
+def _variants(content: Yaml, place: str) -> dict[str, str]:
     if not isinstance(content, dict):
         content = {"": content}
     found = {key: _text(value, f"{place}.{key}".rstrip(".")) for key, value in _named(content, place).items()}
@@ -306,17 +304,25 @@ def _variants(content: Any, place: str) -> dict[str, str]:
     return found
 
 
+def _drawing(content: Yaml, place: str) -> dict[str, Yaml]:
+    node = _mapping(content, place)
+    if "_target_" not in node:
+        raise BadInput(f"{place}: expected the key '_target_'")
+    return node
+
+
 def key_of(word: str) -> str:
     """The key of a command-line word: ``+model.width=4`` → ``model.width``."""
     return word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
 
 
-def seeds(value: Any, place: str) -> tuple[int, ...]:
+def seeds(value: Yaml, place: str) -> tuple[int, ...]:
     """A number n stands for the seeds 1 … n, a list for itself."""
-    found = list(range(1, value + 1)) if type(value) is int and value < 10_000 else value
-    if not isinstance(found, list) or not found or not all(type(seed) is int and 0 <= seed < 2**32 for seed in found):
+    found: Yaml = [*range(1, value + 1)] if type(value) is int and value < 10_000 else value
+    whole = [each for each in found if type(each) is int and 0 <= each < 2**32] if isinstance(found, list) else []
+    if not whole or whole != found:
         raise BadInput(f"{place}={value}: expected how many (3: seeds 1, 2, 3) or a list of them, for example [1,2,5]")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(whole))
 
 
 def chosen(key: str, value: str, choices: Sequence[str]) -> str:
@@ -328,6 +334,6 @@ def chosen(key: str, value: str, choices: Sequence[str]) -> str:
     raise BadInput(f"{key}{value}: {hint}choose one of: {', '.join(choices)}")
 
 
-_READ: dict[Any, Callable[[Any, str], Any]] = {
-    str: _text, float: _number, Any: lambda value, place: value, Words: _words, Seeds: seeds, Variants: _variants,
+_READ: dict[object, Callable[[Yaml, str], object]] = {
+    str: _text, float: _number, Words: _words, Seeds: seeds, Variants: _variants, Drawing: _drawing,
 }  # fmt: skip

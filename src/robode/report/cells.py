@@ -4,26 +4,35 @@ LaTeX have in common."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from robode.report import statistics
-from robode.report.layout import Column, Layout, Row
+from robode.report.layout import Column, Layout, Plain, Row
 from robode.report.values import DOUBT, Collected, config_of
 
 CELL_COLUMNS = (
-    "row", "label", "group", "column", "unit", "published", "mean", "std", "n", "t_low", "t_high", "pi_low", "pi_high",
-    "mean_low", "mean_high", "repeat_std", "repeats", "samples", "verdict", "mark", "runs", "doubted", "doubt",
+    "row", "label", "group", "column", "unit", "published", "mean", "std", "min", "max", "n", "t_low", "t_high",
+    "pi_low", "pi_high", "mean_low", "mean_high", "repeat_std", "repeats", "samples", "verdict", "mark", "runs",
+    "doubted", "doubt",
 )  # fmt: skip
 VERDICTS: tuple[statistics.Verdict, ...] = ("agrees", "higher", "lower", "undecided", "not run")
 MARK, SUSPICIOUS = "†", "‡"
+SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "undecided": "?", "not run": "○", "": ""}  # of verdicts
 NOTHING = "–"
-BEHIND = ("mean", "std", "95 % of the mean", "95 % of a further seed", "std of noisy copies", "samples")
+FEW = 5  # seeds: of fewer the smallest and largest are shown, a t-interval says less than these
+BEHIND = (
+    "mean", "std", "smallest and largest", "95 % of the mean", "95 % of a further seed", "std of noisy copies",
+    "samples",
+)  # fmt: skip
+_FEW_SAID = f"with the smallest and the largest of them, (a … b), and from {FEW} seeds on"
+_CUT = ", as [a, b] where it is cut off at 0 or 100 %"
 Band = Literal["prediction", "mean"]
 _ENDS: Mapping[Band, tuple[str, str]] = {"prediction": ("pi_low", "pi_high"), "mean": ("t_low", "t_high")}
 
@@ -31,8 +40,8 @@ _ENDS: Mapping[Band, tuple[str, str]] = {"prediction": ("pi_low", "pi_high"), "m
 def compare(layout: Layout, collected: Collected) -> pd.DataFrame:
     """CELL_COLUMNS, one line per row and column of the table, in its order.
 
-    Everything is in the unit of the cell: accuracies in percent. mean, std, n, t_… and pi_…: over seeds, of the
-    mean over noisy copies; repeat_std: between the copies of a seed. mean_low and mean_high differ from mean only
+    Everything is in the unit of the cell: accuracies in percent. mean, std, min, max, n, t_… and pi_…: over seeds, of
+    the mean over noisy copies; repeat_std: between the copies of a seed. mean_low and mean_high differ from mean only
     where a quantity is known from below and above (∓inf: not known from there); pi_low and pi_high then hold both.
     verdict: of `statistics.verdict`, "" where nothing is published and something was run. runs: names, in seed order.
     doubted: in how many runs the accuracy is suspicious; doubt: why in the first of them.
@@ -56,9 +65,7 @@ def tally(cells: pd.DataFrame) -> dict[str, int]:
     return {name: int(found.get(name, 0)) for name in VERDICTS}
 
 
-def _numbers(
-    row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]
-) -> dict[str, object]:
+def _numbers(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Plain]) -> dict[str, object]:
     unit = column.unit_of(here["unit"])
     scale = 100.0 if unit == "%" else 1.0
     ends = {name: scale * here[name].fillna(here["value"]).astype(float) for name in ("low", "high")}
@@ -67,13 +74,17 @@ def _numbers(
         for name, folder, low, high in zip(here["run"], here["folder"], ends["low"], ends["high"], strict=True)
     ]
     low, high = statistics.pooled(runs).reshape(-1, 2).T
-    found, below, above = (statistics.estimate(x) for x in (np.where(np.isfinite(low), low, high), low, high))
+    shown = np.where(np.isfinite(low), low, high)
+    found, below, above = (statistics.estimate(x) for x in (shown, low, high))
     published = row.published.get(column.name)
     doubts = [text for text in here[DOUBT].fillna("") if text]
     return {
         "label": row.label, "group": row.group, "column": column.name, "unit": unit,
         "published": math.nan if published is None else float(published),
-        "mean": found.mean, "std": found.std, "n": found.n, "t_low": found.t_low, "t_high": found.t_high,
+        "mean": found.mean, "std": found.std,
+        "min": shown.min(initial=math.inf) if shown.size else math.nan,
+        "max": (high if np.isfinite(high).all() else shown).max(initial=-math.inf) if shown.size else math.nan,
+        "n": found.n, "t_low": found.t_low, "t_high": found.t_high,
         "pi_low": below.pi_low if np.isfinite(low).all() else -math.inf,
         "pi_high": above.pi_high if np.isfinite(high).all() else math.inf,
         "mean_low": below.mean, "mean_high": above.mean,
@@ -113,6 +124,11 @@ class Cell:
     doubt: str = ""
 
     @property
+    def number(self) -> str:
+        """What is written of `ours` without how far the seeds are apart."""
+        return re.split(r" (?=[±(\[])", self.ours, maxsplit=1)[0]
+
+    @property
     def marks(self) -> str:
         """What is written behind the number: "", " †", " ‡" or " † ‡"."""
         return f" {MARK}" * self.mark + f" {SUSPICIOUS}" * bool(self.doubt)
@@ -131,7 +147,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """compared: whether anything is published; without published values a cell is only `ours`. notes: what a reader must know."""
+    """compared: whether anything is published; else a cell is only `ours`. notes: what a reader must know."""
 
     title: str
     label: str
@@ -164,8 +180,8 @@ def build_table(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame, label: 
 
 
 def summary(cells: pd.DataFrame, planned: pd.Series) -> str:
-    """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a published number, if there are any. Then, of all,
-    how many lack seeds. planned: how many seeds by row."""
+    """ "54 cells: 31 agree, 4 higher, 12 not run"; of the cells with a published number, if there are any. Then,
+    of all, how many lack seeds. planned: how many seeds by row."""
     partial = int(((cells["n"] > 0) & (cells["n"] < cells["row"].map(planned))).sum())
     return _measured(cells) + (f"; {partial} with fewer seeds than planned" if partial else "")
 
@@ -189,17 +205,33 @@ def count(verdict: str, n: int) -> str:
 
 
 def ours(cell: pd.Series, band: Band) -> str:
-    """Mean over seeds ± half-width of the interval: "57.1 ± 23.4"; "≥ …" for a bound, "a … b" between bounds."""
+    """Mean over seeds with its interval: "57.1 ± 23.4", or "95.2 [88.1, 100.0]" where that is cut off at 0 or 100 %. Of
+    fewer than FEW seeds "57.1 (40.2 … 70.3)", the smallest and the largest. "≥ …" for a bound, "a … b" between bounds.
+    """
     if not cell["n"]:
         return NOTHING
-    low, high = cell["mean_low"], cell["mean_high"]
+    low, high, mean, unit = (cell[name] for name in ("mean_low", "mean_high", "mean", "unit"))
     if math.isfinite(low) and math.isfinite(high) and low != high:
         return f"{_number(low, math.nan, '')} … {_number(high, math.nan, '')}"
-    start, end = (cell[name] for name in _ENDS[band])
-    half = cell["mean"] - start if math.isfinite(start) else end - cell["mean"]
     sign = "" if low == high else "≥ " if math.isfinite(low) else "≤ "
-    text = sign + _number(cell["mean"], half, cell["unit"])
-    return f"{text} (1 seed)" if cell["n"] == 1 else f"{text} ± {_number(half, half, cell['unit'])}"
+    if cell["n"] == 1:
+        return f"{sign}{_number(mean, math.nan, unit)} (1 seed)"
+    if cell["n"] < FEW:
+        half = (cell["max"] - cell["min"]) / 2
+        smallest, largest = (_number(cell[end], half, unit) for end in ("min", "max"))
+        return f"{sign}{_number(mean, half, unit)} ({smallest} … {largest})"
+    start, end = (cell[name] for name in _ENDS[band])
+    half = mean - start if math.isfinite(start) else end - mean
+    ends = _inside(mean - half, mean + half, unit)
+    beside = (
+        f"± {_number(half, half, unit)}" if ends is None else f"[{', '.join(_number(x, half, unit) for x in ends)}]"
+    )
+    return f"{sign}{_number(mean, half, unit)} {beside}"
+
+
+def _inside(low: float, high: float, unit: str) -> tuple[float, float] | None:
+    """The part of an interval of percentages that lies between 0 and 100; None where all of it does."""
+    return (max(low, 0.0), min(high, 100.0)) if unit == "%" and (low < 0 or high > 100) else None
 
 
 def _cell(cell: pd.Series, band: Band) -> Cell:
@@ -218,9 +250,12 @@ def _behind(cell: pd.Series) -> dict[str, str]:
     found = {"mean": _number(cell["mean"], math.nan, unit)}
     if cell["n"] > 1:
         found["std"] = _number(cell["std"], math.nan, unit)
-        for name, ends in zip(BEHIND[2:4], (_ENDS["mean"], _ENDS["prediction"]), strict=True):
+        shown = {"smallest and largest": ("min", "max")}
+        shown |= dict(zip(BEHIND[3:5], (_ENDS["mean"], _ENDS["prediction"]), strict=True)) if cell["n"] >= FEW else {}
+        for name, ends in shown.items():
             low, high = (cell[end] for end in ends)
-            found[name] = f"[{', '.join(_number(end, (high - low) / 2, unit) for end in (low, high))}]"
+            half, inside = (high - low) / 2, _inside(low, high, unit) or (low, high)
+            found[name] = f"[{', '.join(_number(end, half, unit) for end in inside)}]"
     if cell["repeats"] > 1:
         found["std of noisy copies"] = f"{_number(cell['repeat_std'], math.nan, unit)} ({cell['repeats']})"
     if cell["samples"]:
@@ -266,13 +301,14 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
         percents, others = f"{statistics.WIDEST:g} percentage points", "half of the published number"
         limit = " or ".join(dict.fromkeys(percents if unit == "%" else others for unit in cells["unit"].unique()))
         notes.append(
-            "Each cell: paper | ours ± | verdict. Ours is the mean over training seeds, ± the half-width of the 95 % "
-            "prediction interval t·s·√(1 + 1/n), which holds a further seed in 95 of 100 cases; the published value is of one run. "
-            "agrees: the interval contains the published value; higher, lower: ours is higher, lower; undecided: one seed only, "
-            f"or a half-width over {limit}."
+            f"Each cell: paper | ours | verdict. Ours is the mean over training seeds {_FEW_SAID} ± the half-width of "
+            f"the 95 % prediction interval t·s·√(1 + 1/n), which holds a further seed in 95 of 100 cases{_CUT}; the "
+            "published value is of one run. A verdict goes by that interval for any number of seeds. agrees: it "
+            "contains the published value; higher, lower: ours is higher, lower; undecided: one seed only, or a "
+            f"half-width over {limit}."
         )
     else:
-        notes.append("Each cell: mean over training seeds ± half-width of its 95 % t-interval.")
+        notes.append(f"Each cell: mean over training seeds {_FEW_SAID} ± the half-width of its 95 % t-interval{_CUT}.")
     if not cells["mean_low"].equals(cells["mean_high"]):
         notes.append("≥, ≤ and …: the quantity is known from one side, or from both by different bounds.")
     if cells["mark"].any():

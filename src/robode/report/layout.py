@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+# What a YAML or JSON file holds, and a plain configuration or what else is known to be a mapping of one's own.
+Yaml: TypeAlias = "None | bool | int | float | str | list[Yaml] | dict[str, Yaml]"
+Plain = Mapping[str, Any]
 # The annotation says how a paper's YAML file writes them: a list of ``key=value``; how many (1 … n), or which.
 Words = Annotated[tuple[str, ...], "words"]
 Seeds = Annotated[tuple[int, ...], "seeds"]

@@ -132,7 +132,7 @@ def _others(rows: pd.DataFrame) -> pd.Series:
     return rows["other_code"].astype(bool) if "other_code" in rows else pd.Series(False, index=rows.index)
 
 
-def _mapping(path: Path, parse: Callable[[str], Any], warnings: list[str]) -> dict[str, Any]:
+def _mapping(path: Path, parse: Callable[[str], object], warnings: list[str]) -> dict[str, Any]:
     """The file's mapping; {} when it is missing, and a warning when it is damaged."""
     try:
         content = parse(path.read_text(encoding="utf-8"))

@@ -16,40 +16,33 @@ from matplotlib.figure import Figure
 
 from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
-from robode.report import tables
-from robode.report.layout import Column, Layout, Picture, Row
+from robode.report import style, tables
+from robode.report.layout import Column, Layout, Picture, Plain, Row
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
-from robode.report.style import (
-    BLUE,
-    VERMILLION,
-    line_a_row,
-    panels,
-    picture,
-    save,
-    styled,
-    without_places,
-    write_html,
-)  # fmt: skip
+from robode.report.style import BLUE, VERMILLION, picture, save, without_places, write_html
 from robode.report.values import Collected, names_of
 from robode.runs.run import OUTPUTS
 
-SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "undecided": "?", "not run": "○", "": ""}
 SIDE_BY_SIDE = 3
 _TEXTS = ("size", "variant", "about_variant", "label", "command")
 _ABOVE = 3  # outputs/reports/<paper>/<item>
 
 
-def write_report(folder: Path | str, layout: Layout, collected: Collected, context: Mapping[str, Any]) -> Path:
+class Report(NamedTuple):
+    """One that was written: its page, and the table for the terminal."""
+
+    page: Path
+    table: words.Table
+
+
+def write_report(folder: Path | str, layout: Layout, collected: Collected, context: Plain) -> Report:
     """Write the page report.html, table.md, .csv and .tex, rows.csv, numbers.csv, runs.csv, paired.csv and figures/.
 
     context, all optional: size, variant, about_variant and label (what a reader must know before comparing), command,
     commit, versions (name → version), figures (Pictures), configs (row → YAML), settings (key → its value in each row),
     warnings; paired: the lines of an earlier paired.csv, where the runs are not here any more. No file that is written
     names a folder outside outputs/.
-
-    Returns:
-        The page.
 
     Raises:
         BadInput: runs of one row have different configurations, or the same seed.
@@ -58,7 +51,8 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
     folder = Path(folder)
     make_folder(folder)
     cells = words.compare(layout, collected)
-    table = words.build_table(layout, cells, collected.runs, str(context.get("label") or ""))
+    about = _said(context, cells)
+    table = words.build_table(layout, cells, collected.runs, about["label"])
     warnings = [str(line) for line in context.get("warnings") or ()]
     tests = paired(layout, collected, warnings) or list(context.get("paired") or ())
     runs = _with_places(collected.runs, folder)
@@ -66,14 +60,14 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
     if tests:
         frames["paired"] = pd.DataFrame(tests)
     made_by = {"commit": context.get("commit"), **(context.get("versions") or {})}
-    return write_html(
+    page = write_html(
         folder / "report.html",
         "paper_page.html.j2",
         item=layout,
         table=table,
         behind=words.BEHIND,
         bar=_bar(cells),
-        symbols=SYMBOLS,
+        symbols=words.SYMBOLS,
         columns={name: _about(column) for name, column in layout.columns.items()},
         significant=SIGNIFICANT,
         files=_write_tables(folder, table, cells, frames),
@@ -82,15 +76,25 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         runs=_runs(layout, runs, collected.values),
         certificates=_certificates(collected.runs),
         warnings=[without_places(line) for line in warnings],
-        context={key: without_places(str(context.get(key) or "")) for key in _TEXTS},
+        context={key: without_places(text) for key, text in about.items()},
         settings=context.get("settings") or {},
         configs={str(name): without_places(text) for name, text in (context.get("configs") or {}).items()},
         environment={str(name): without_places(str(value)) for name, value in made_by.items() if value},
     )
+    return Report(page, table)
 
 
-def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Mapping[str, Any]) -> Path:
-    """The same for any runs, without published values: one row per configuration, mean ± half-width of the 95 % t-interval.
+def _said(context: Plain, cells: pd.DataFrame) -> dict[str, str]:
+    """The texts of a context. A full table of which every cell has one seed is not called so."""
+    texts = {key: str(context.get(key) or "") for key in _TEXTS}
+    if texts["size"] == "full" and cells["n"].max() == 1:
+        texts["size"] = ""
+        texts["label"] = "; ".join(text for text in ("one seed in every cell", texts["label"]) if text)
+    return texts
+
+
+def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Plain) -> Report:
+    """The same for any runs, without published values: one row per configuration.
 
     Raises:
         BadInput: a folder without the configuration of a run, or runs that saw different files of one data set.
@@ -108,6 +112,7 @@ def _write_tables(
     for name, frame in frames.items():
         plain = frame.map(lambda value: without_places(value) if isinstance(value, str) else value)
         texts[f"{name}.csv"] = plain.to_csv(index=False, lineterminator="\n")
+    make_folder(folder)
     for name, text in texts.items():
         write_text(folder / name, text)
     return list(texts)
@@ -160,6 +165,7 @@ def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> lis
             path = save(figure, folder, stem)[0]
         elif figure.is_file():
             path = folder / f"{stem}.png"
+            make_folder(folder)
             write_bytes(path, figure.read_bytes())
         else:  # a report that is made again where not all of it was kept
             continue
@@ -168,8 +174,8 @@ def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> lis
 
 
 def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
-    """Prediction intervals (thin), t-intervals (thick) and means of ours beside the published numbers: a panel per
-    column, a line per row.
+    """Ours beside the published numbers, a panel per column and a line per row: prediction intervals, or all of few
+    seeds (thin), t-intervals (thick) and means.
 
     cells: of `compare`. None if no cell has both a published number and one of ours.
     """
@@ -181,13 +187,13 @@ def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
     rows = shown[["row", "label", "group"]].drop_duplicates("row")
     names = [f"{group}  {label}".strip() for group, label in zip(rows["group"], rows["label"], strict=True)]
     place = {number: -index for index, number in enumerate(rows["row"])}
-    with styled():
-        figure, axes = panels(len(columns), columns=SIDE_BY_SIDE, width=3.3, height=0.7 + 0.26 * len(rows))
+    with style.styled():
+        figure, axes = style.panels(len(columns), columns=SIDE_BY_SIDE, width=3.3, height=0.7 + 0.26 * len(rows))
         for index, (ax, column) in enumerate(zip(axes, columns, strict=True)):
             here = shown[shown["column"] == column]
             _panel(ax, here, np.array([place[row] for row in here["row"]]))
             ax.set(title=unicodedata.normalize("NFKC", column), xlabel=here["unit"].iloc[0])
-            line_a_row(ax, names if index % SIDE_BY_SIDE == 0 else [""] * len(rows))
+            style.line_a_row(ax, names if index % SIDE_BY_SIDE == 0 else [""] * len(rows))
         handles, labels = axes[0].get_legend_handles_labels()
         beside = len(handles) if len(columns) > 1 else 1  # one panel is narrower than four labels side by side
         figure.legend(handles, labels, loc="outside lower center", ncols=beside)
@@ -199,12 +205,13 @@ def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
 def _panel(ax: Axes, here: pd.DataFrame, y: np.ndarray) -> None:
     """Accuracies stay inside [0, 100] even where an interval does not."""
     percent = here["unit"].iloc[0] == "%"
+    few = (here["n"] < words.FEW).to_numpy()
     for low, high, width, label in (
-        ("pi_low", "pi_high", 1.2, "ours: 95 % prediction interval"),
+        ("pi_low", "pi_high", 1.2, f"ours: 95 % prediction interval, or all of < {words.FEW} seeds"),
         ("t_low", "t_high", 4.0, "ours: 95 % interval of the mean"),
     ):
-        left, right = (here[name].to_numpy(float) for name in (low, high))
-        known = np.isfinite(left) & np.isfinite(right)
+        left, right = (np.where(few, here[own], here[name]) for own, name in (("min", low), ("max", high)))
+        known = np.isfinite(left) & np.isfinite(right) & ((width < 2) | ~few)
         left, right = (np.clip(each, 0, 100) if percent else each for each in (left, right))
         alpha = 0.45 if width > 2 else 1.0
         ax.hlines(y[known], left[known], right[known], color=BLUE, linewidth=width, alpha=alpha, label=label)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from robode.config.instantiate import to_plain
-from robode.report.layout import About, Column, Layout, Row
+from robode.report.layout import About, Column, Layout, Plain, Row
 from robode.report.values import Collected, Source, gather, newest
 from robode.runs import results
 from robode.runs.code import canonical, recorded
@@ -27,9 +27,9 @@ class Group:
 
     label: str
     data: str
-    config: Mapping[str, Any]
+    config: Plain
     runs: tuple[Run, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Plain = field(default_factory=dict)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
         BadInput: a folder without the configuration of a run.
     """
     found: dict[str, dict[int, Run]] = {}
-    configs: dict[str, dict[str, Any]] = {}
+    configs: dict[str, Plain] = {}
     for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
         run = Run(folder)
         plain = to_plain(run.config())
@@ -63,7 +63,7 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
     return _told_apart(groups)
 
 
-def runs_report(folders: Iterable[Path | str]) -> tuple[Layout, Collected, dict[str, Any]]:
+def runs_report(folders: Iterable[Path | str]) -> tuple[Layout, Collected, Plain]:
     """What `write_report` takes: a layout without published values, the values, and {settings, warnings}."""
     warnings: list[str] = []
     groups = runs_table(folders, warnings)
@@ -106,7 +106,7 @@ def _ascending(runs: Mapping[int, Run]) -> tuple[Run, ...]:
     return tuple(runs[seed] for seed in sorted(runs))
 
 
-def _label(config: Mapping[str, Any]) -> str:
+def _label(config: Plain) -> str:
     return f"{config['model']['name']}, N = {config['depth']}"
 
 
@@ -134,7 +134,7 @@ def _differing(groups: Sequence[Group]) -> list[str]:
     return [key for key in keys if not key.endswith("_target_")]
 
 
-def _get(config: Mapping[str, Any], dotted: str) -> Any:
+def _get(config: Plain, dotted: str) -> Any:
     node: Any = config
     for key in dotted.split("."):
         node = node.get(key) if isinstance(node, Mapping) else None

@@ -5,15 +5,16 @@ the seeds, so they are averaged first; their spread is reported beside the inter
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, stdtrit
 
 from robode.errors import BadInput
+from robode.report.layout import Plain
 from robode.runs.identity import differences
 
 LEVEL = 0.95
@@ -73,14 +74,14 @@ def verdict(
 ) -> Verdict:
     """Whether one published number could be a further one of ours.
 
-    values (n,): one per seed, in the unit of `published`. upper (n,): where a number is known only from below and above,
-    its upper ends (`values` are the lower ones); ±inf for an end that nobody knows.
+    values (n,): one per seed, in the unit of `published`. upper (n,): where a number is known only from below and
+    above, its upper ends (`values` are the lower ones); ±inf for an end that nobody knows.
 
     Returns:
-        "not run" without values; "undecided" for one value, for a half-width over `widest`, and where the published value lies
-        between bounds that are further apart than 2·widest; "agrees" if the prediction interval contains the published value;
-        "higher" if OURS is higher, that is the published value lies below the interval; "lower" if ours is lower. It is
-        rounded: half a unit of its last digit never makes a difference.
+        "not run" without values; "undecided" for one value, for a half-width over `widest`, and where the published
+        value lies between bounds that are further apart than 2·widest; "agrees" if the prediction interval contains it;
+        "higher" if OURS is higher, that is it lies below the interval; "lower" if ours is lower. It is rounded: half a
+        unit of its last digit never makes a difference.
     """
     low = _one_dimensional(values)
     high = low if upper is None else _one_dimensional(upper)
@@ -118,7 +119,7 @@ def repeat_spread(spreads: Sequence[float], repeats: Sequence[int]) -> float:
     return math.sqrt(sum(s * s * freedom for s, freedom in pairs) / weight) if weight else math.nan
 
 
-def pooled(runs: Iterable[tuple[str, Mapping[str, Any], npt.ArrayLike]]) -> Floats:
+def pooled(runs: Iterable[tuple[str, Plain, npt.ArrayLike]]) -> Floats:
     """The values of several runs (name, plain configuration, values) in one array, if they may be pooled.
 
     Raises:
@@ -127,7 +128,7 @@ def pooled(runs: Iterable[tuple[str, Mapping[str, Any], npt.ArrayLike]]) -> Floa
     """
     runs = list(runs)
     known = [(name, config) for name, config, _ in runs if config]
-    seeds: dict[Any, str] = {}
+    seeds: dict[object, str] = {}
     for name, config in known:
         first, reference = known[0]
         for key, here, there in differences(reference, config):

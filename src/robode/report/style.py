@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def score_axis(ax: Axes, measure: Measure) -> None:
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]) if ax.dataLim.y0 < 0 else 0.0)
 
 
-def whiskers(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+def whiskers(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """score (k,) and (2, k) how far the interval reaches below and above, of summary rows; NaN where it is infinite."""
     middle, low, high = (rows[name].to_numpy(float) for name in ("score", "score_low", "score_high"))
     with np.errstate(invalid="ignore"):
@@ -143,14 +143,14 @@ def log_where_decades(ax: Axes, values: Sequence[float] | np.ndarray, decades: f
         ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def write_html(path: Path, template: str, **values: Any) -> Path:
+def write_html(path: Path, template: str, **values: object) -> Path:
     """Fill a template of this package and write it, whole or not at all; everything in `values` is escaped.
 
     Raises:
         JobFailed: the page cannot be written.
     """
-    html = _environment().get_template(template).render(**values)
-    write_text(path, html)
+    make_folder(path.parent)
+    write_text(path, _environment().get_template(template).render(**values))
     return path
 
 
@@ -186,6 +186,7 @@ def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
         JobFailed: the folder cannot be written.
     """
     folder = Path(folder)
+    make_folder(folder)
     png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
     make_folder(folder)
     with styled():

@@ -10,7 +10,7 @@ import rich.table
 from rich.markup import escape
 from rich.text import Text
 
-from robode.report.cells import Cell, Line, Table
+from robode.report.cells import SYMBOLS, Cell, Line, Table
 from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
 
 # what tells one evaluation of a run from another
@@ -20,7 +20,7 @@ FINER = (
     "Finer solver: the score on the same samples, adversarial or clean, when the ODE is solved more finely. Where the "
     "two are further apart than half the interval (≠), the score or the attack belongs to the solver, not to the ODE."
 )
-# columns of the item side by side, with and without published values: a wider table goes on below, so that it fits a page
+# columns of the item side by side, with and without published values; a wider table goes on below
 LATEX_WIDTHS = {True: 2, False: 5}
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -117,21 +117,23 @@ def certificates_line(flow_ode: float, flow_discrete: float) -> str:
     )
 
 
-def results_table(summary: pd.DataFrame, title: str | None = None) -> rich.table.Table:
-    """One line per perturbation and level: mean score over repeats, interval, finer solver, samples, repeats.
+def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
+    """One line per perturbation and level: mean score over repeats, interval, reference solver, samples, repeats.
 
-    summary: results.summarise(rows). What tells evaluations apart gets a column where it varies.
+    summary: results.summarise(rows). What tells evaluations apart gets a column where it varies. In a narrow terminal
+    levels go on in a second line; names and numbers are never broken.
     """
     shown, twice = varying(summary), solved_finer(summary)
-    table = rich.table.Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
+    table = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
+    table.title, table.title_justify = Text(title, no_wrap=True, overflow="ignore"), "left"
     table.caption = FINER if twice else None
     for name in shown:
-        table.add_column(name)
-    table.add_column("perturbation")
-    table.add_column("level")
+        table.add_column(name, overflow="fold")
+    table.add_column("perturbation", no_wrap=True)
+    table.add_column("level", overflow="fold")
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
     for name in (" / ".join(names), "95 % interval", *(["finer solver"] if twice else []), "samples", "repeats"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
             *(escape(str(row[name])) for name in shown),
@@ -144,6 +146,38 @@ def results_table(summary: pd.DataFrame, title: str | None = None) -> rich.table
             str(row["repeats"]),
         )
     return table
+
+
+def terminal(table: Table, width: int = 80) -> list[rich.table.Table]:
+    """The table in as many pieces as it takes for nothing to be broken; a cell is ours and the sign of its verdict."""
+    names = [(group, row) for group, rows in table.groups for row in rows]
+    first = max([len(f"  {row.label}") for _, row in names] + [len(group) for group, _ in names] + [1])
+    texts = [[f"{cell.ours}{cell.marks} {SYMBOLS[cell.verdict]}".rstrip() for cell in row.cells] for _, row in names]
+    widths = [max([len(name), *(len(line[i]) for line in texts)]) for i, name in enumerate(table.columns)]
+    pieces: list[list[int]] = []
+    room = 0
+    for i, wide in enumerate(widths):
+        if not pieces or wide + 2 > room:
+            pieces.append([])
+            room = width - first - 2
+        pieces[-1].append(i)
+        room -= wide + 2
+    return [_piece(table, piece, texts) for piece in pieces]
+
+
+def _piece(table: Table, columns: list[int], texts: list[list[str]]) -> rich.table.Table:
+    piece = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    piece.add_column(no_wrap=True)
+    for i in columns:
+        piece.add_column(Text(table.columns[i]), no_wrap=True)
+    lines = iter(texts)
+    for group, rows in table.groups:
+        if group:
+            piece.add_row(Text(group, style="bold"))
+        for row in rows:
+            line = next(lines)
+            piece.add_row(Text(f"  {row.label}" if group else row.label), *(Text(line[i]) for i in columns))
+    return piece
 
 
 def markdown(table: Table) -> str:

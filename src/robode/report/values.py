@@ -16,7 +16,7 @@ import yaml
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import key_of, suspicions
-from robode.report.layout import Column, Row
+from robode.report.layout import Column, Plain, Row
 from robode.runs import results
 from robode.runs.code import RECORD, Today
 from robode.runs.origin import data_of
@@ -93,7 +93,7 @@ class Source:
     row: Row
     seed: int
     run: Run | None
-    plain: Mapping[str, Any]
+    plain: Plain
     mark: bool
     counts: Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -245,7 +245,7 @@ def _joined(frames: list[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
     return pd.concat(full, ignore_index=True)[list(columns)] if full else pd.DataFrame(columns=list(columns))
 
 
-def config_of(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> Plain:
     """The plain configuration of a run folder; empty where there is none, or a damaged one."""
     try:
         content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))

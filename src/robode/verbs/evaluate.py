@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.markup import escape
 from torch import nn
 
 from robode.config.instantiate import to_plain
@@ -184,7 +183,7 @@ def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, 
         end_to_end.
     """
     summary = results.summarise(pd.DataFrame(rows))
-    console.print(results_table(summary, title=escape(run.id)))
+    console.print(results_table(summary, title=run.id))
     bounds = {name: float(rows[0][name]) for name in FLOW}
     if not all(math.isnan(bound) for bound in bounds.values()):  # anyone's module has no flow
         console.print(certificates_line(**bounds), highlight=False, soft_wrap=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+
+from rich.console import Console
 
 from robode.config.instantiate import to_plain
 from robode.config.listing import options
@@ -15,7 +18,11 @@ from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import evaluations, plan
 from robode.papers.publish import facts, publish, render, restore
 from robode.papers.selection import REPORTS, select
+from robode.report.cells import SYMBOLS, VERDICTS
 from robode.report.layout import Picture
+from robode.report.paper_page import Report, write_runs_report
+from robode.report.runs_page import measured_by_other_code
+from robode.report.tables import terminal
 from robode.runs import origin
 from robode.runs.origin import OTHER_CODE
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
@@ -39,19 +46,32 @@ def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> in
     to = Path(given["to"]) if "to" in given else None
     if "from" in given:
         _nothing_else(named + rest, "from=")
-        page = _again(Path(given["from"]), to, config_dirs)
+        report = _again(Path(given["from"]), to, config_dirs)
     elif len(named) == 1 and _is_item(named[0], config_dirs):
         selection = select(named[0], rest, config_dirs)
         jobs = plan(selection)
         shelf = Shelf.of(selection, evaluations(selection))
-        page = publish(selection, jobs, collect(selection.item, jobs, shelf), to or selection.folder)
+        report = publish(selection, jobs, collect(selection.item, jobs, shelf), to or selection.folder)
         if line := left_out(shelf, jobs):
             print(line)
     else:
         _nothing_else(rest, "runs")
-        page = _of_runs(named, to)
-    print(f"report:  {page}")
+        report = _of_runs(named, to)
+    show(report, Console())
     return 0
+
+
+def show(report: Report, console: Console) -> None:
+    """The table, how many cells got which verdict, and where the page lies. A pipe gets 80 columns too."""
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    label = f" ({report.table.label})" if report.table.label else ""
+    say(f"{report.table.title}{label}")
+    for piece in terminal(report.table, max(console.width, 80)):
+        say(piece)
+        say("")
+    if report.table.compared:
+        say("  ".join(f"{SYMBOLS[verdict]} {verdict}" for verdict in VERDICTS))
+    say(f"{report.table.summary}\nreport:  {report.page}")
 
 
 def _is_item(word: str, config_dirs: Sequence[str]) -> bool:
@@ -64,7 +84,7 @@ def _nothing_else(words: Sequence[str], beside: str) -> None:
         raise BadInput(f"{words[0]}: makes no sense beside {beside}; leave it out")
 
 
-def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Path:
+def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Report:
     """The report whose tables lie in a folder."""
     known = facts(folder)
     words = [f"{key}={known[key]}" for key in ("size", "variant") if known[key]]
@@ -74,10 +94,7 @@ def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Path:
     return render(target, item, restore(folder, item), known, pictures)
 
 
-def _of_runs(named: Sequence[str], to: Path | None) -> Path:
-    from robode.report.paper_page import write_runs_report
-    from robode.report.runs_page import measured_by_other_code
-
+def _of_runs(named: Sequence[str], to: Path | None) -> Report:
     if named:
         folders = [find(word)[0].folder for word in named]
     else:

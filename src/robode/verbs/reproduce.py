@@ -19,7 +19,9 @@ from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import Job, evaluations, missing, plan, preview
 from robode.papers.publish import publish
 from robode.papers.selection import Selection, item_among, select
+from robode.report.paper_page import Report
 from robode.training.forecast import located
+from robode.verbs.report import show
 
 PAUSE = 30.0  # seconds between two refreshed reports: a toy set must not draw longer than it trains
 SHOWN = 3  # jobs that are named where the same thing went wrong in several
@@ -130,26 +132,26 @@ class Reproduction:
             self.failures.setdefault((outcome.code, outcome.error), []).append(job.name)
         return not outcome.code
 
-    def _publish(self) -> Path | None:
+    def _publish(self) -> Report | None:
         """The report as it is now; one that cannot be written is complained about at the end."""
         self.failures = {key: names for key, names in self.failures.items() if names}
         try:
             collected = collect(self.selection.item, self.jobs, self.shelf)
-            page = publish(self.selection, self.jobs, collected, self.selection.folder)
+            report = publish(self.selection, self.jobs, collected, self.selection.folder)
         except Exception as error:
             outcome = failure(error)
             self.failures[outcome.code, f"no report: {outcome.error}"] = []
             return None
         self.refreshed = time.monotonic()
-        return page
+        return report
 
     def _end(self) -> int:
-        page = self._publish()
+        report = self._publish()
         for (_, line), names in self.failures.items():
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             print(f"robode: {'; '.join(names[:SHOWN])}{more}{': ' if names else ''}{line}", file=sys.stderr)
-        if page:
-            self._say(f"report:  {page}")
+        if report:
+            show(report, self.console)
         codes = {code for code, _ in self.failures}
         return 2 if codes == {2} else 1 if codes else 0
 

@@ -64,9 +64,9 @@ def _picture(found: Mapping[str, list[Path]], published: Mapping[str, float]) ->
         figure.legend(handles=_legend(len(layers)), loc="outside lower center", ncols=4)
     caption = (
         "‖∂ξ(T)/∂ξ(T−t)‖ at every logged iteration. Left: the norm of the mean Jacobian, as published, for each layer "
-        f"(first seed in full, others faint); published: between {published['low']:g} and {published['high']:g}. Middle: "
-        "the same networks sample by sample, one line a seed. Right: training accuracy of each epoch, and test accuracy at "
-        f"the end; dashed: published. Over all layers, iterations and seeds: {'; '.join(extremes)}."
+        f"(first seed in full, others faint); published: between {published['low']:g} and {published['high']:g}. "
+        "Middle: the same networks sample by sample, one line a seed. Right: training accuracy of each epoch, and test "
+        f"accuracy at the end; dashed: published. Over all layers, iterations and seeds: {'; '.join(extremes)}."
     )
     return Picture("fig3_bsm", figure, "Backward sensitivities over training", caption)
 

@@ -11,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from robode.report.cells import FEW
 from robode.report.curves import NORMS, certified_area, over_eps
 from robode.report.layout import Picture
 from robode.report.statistics import estimate
@@ -24,7 +25,6 @@ ATTACKS = {"pgd_l2": "PGD", "apgd_margin_l2": "APGD"}  # perturbations by name; 
 MARKS = MARKERS[::2]  # not the diamonds, which are those of published values
 HOLLOW: dict[str, Any] = {"marker": "D", "mfc": "none", "linestyle": "none"}
 OTHERS: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "alpha": 0.55, "zorder": 1}
-ENOUGH = 3  # seeds: the intervals of two are wider than the axis
 
 
 class RobustCurve:
@@ -107,7 +107,8 @@ class RobustCurve:
 
 def shares(rows: pd.DataFrame, perturbations: Collection[str]) -> pd.DataFrame:
     """row, name, norm, perturbation, severity, how many seeds, and over these the mean of the score and (low, high),
-    its 95 % prediction interval, of shares within [0, 1], NaN below ENOUGH seeds; by row and severity.
+    its 95 % prediction interval, of shares within [0, 1]; of fewer than FEW seeds the smallest and the largest, of one
+    NaN. By row and severity.
 
     rows: of a collected item, one for each noisy copy of a cell's measurement.
     """
@@ -119,8 +120,11 @@ def shares(rows: pd.DataFrame, perturbations: Collection[str]) -> pd.DataFrame:
     lines = []
     key = ["row", "name", "norm", "perturbation", "severity"]
     for about, group in found.assign(share=found["score"].astype(float), name=name).groupby(key, dropna=False):
-        over = estimate(group.groupby("seed")["share"].mean())
-        low, high = np.clip([over.pi_low, over.pi_high], 0, most) if over.n >= ENOUGH else (np.nan, np.nan)
+        of_seeds = group.groupby("seed")["share"].mean()
+        over = estimate(of_seeds)
+        few = over.n < FEW
+        ends = (of_seeds.min(), of_seeds.max()) if few else (over.pi_low, over.pi_high)
+        low, high = np.clip(ends, 0, most) if over.n > 1 else (np.nan, np.nan)
         lines.append((*about, over.mean, low, high, over.n))
     table = pd.DataFrame(lines, columns=[*key, "mean", "low", "high", "seeds"])
     return table.sort_values(["row", "severity"], kind="stable", ignore_index=True)
@@ -134,8 +138,9 @@ def _from_clean(here: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _caption(found: pd.DataFrame, missing: pd.DataFrame) -> str:
     fewest, most = int(found["seeds"].min()), int(found["seeds"].max())
-    some = f" from {ENOUGH} seeds on" if fewest < ENOUGH else ""
-    whiskers = f", with 95 % prediction intervals{some}" if most >= ENOUGH else ""
+    whiskers = ", with the smallest and the largest" if fewest < FEW and most > 1 else ""
+    whiskers += f"{' and' if whiskers else ', with'} 95 % prediction intervals" if most >= FEW else ""
+    whiskers += f" from {FEW} seeds on" if fewest < FEW <= most else ""
     names = dict.fromkeys(names_of(missing))
     rest = f" Not attacked yet: {'; '.join(names)}." if names else ""
     return (

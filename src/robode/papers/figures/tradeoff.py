@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from robode.report.layout import Picture
+from robode.report.cells import FEW
+from robode.report.layout import Picture, Plain, Yaml
 from robode.report.statistics import estimate
 from robode.report.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION, panels, styled
 from robode.report.values import Collected, config_of, seeds_said
 
-ENOUGH = 3  # seeds: the t-interval of two is wider than the axis
 LOOKS = (
     (INK, "o", "-"), (BLUE, "s", "-"), (SKY, "s", "--"), (VERMILLION, "^", "-"), (ORANGE, "^", "--"),
     (GREEN, "D", "-"), (PURPLE, "D", "--"),
@@ -56,10 +55,11 @@ class Tradeoff:
         return [_picture(sweeps, values, centre)] if sweeps else []
 
 
-def _number(config: Any, key: str) -> float:
+def _number(config: Plain, key: str) -> float:
+    node: Yaml = dict(config)
     for part in key.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    return float(config) if isinstance(config, int | float) else float("nan")
+        node = node.get(part) if isinstance(node, dict) else None
+    return float(node) if isinstance(node, int | float) else float("nan")
 
 
 def _picture(sweeps: Mapping[str, pd.Series], values: pd.DataFrame, centre: pd.Series) -> Picture:
@@ -79,7 +79,7 @@ def _picture(sweeps: Mapping[str, pd.Series], values: pd.DataFrame, centre: pd.S
         axes[0].set_ylabel("accuracy")
         figure.legend(*_named(axes[0]), loc="outside lower center", ncols=4)
     seeds = values.groupby(["row", "column"])["seed"].nunique()
-    spread = f"with 95 % t-intervals (from {ENOUGH} seeds on)" if seeds.max() >= ENOUGH else "without intervals"
+    spread = f"with 95 % t-intervals (from {FEW} seeds on)" if seeds.max() >= FEW else "without intervals"
     others = ", ".join(f"{name} = {value:g}" for name, value in centre.items())
     caption = (
         f"Mean over {seeds_said(seeds)} {spread}; dots are single seeds. One setting is changed at a time, the others "
@@ -95,7 +95,7 @@ def _curve(ax: Axes, rows: pd.Series, cells: pd.DataFrame, look: dict[str, str],
     for row, setting in rows.items():
         values, x = cells[cells["row"] == row]["value"].to_numpy(float), setting * 10**shift
         each = estimate(values)
-        half = each.t_high - each.mean if each.n >= ENOUGH else 0.0
+        half = each.t_high - each.mean if each.n >= FEW else 0.0
         points += [(x, each.mean, half)] if each.n else []
         ax.plot([x] * each.n, values, ".", color=look["color"], alpha=0.45, markersize=3)
     if points:
