@@ -22,7 +22,7 @@ from robode.errors import BadInput
 from robode.evaluation.suite import evaluate_suite, refusals
 from robode.families.chnode import CHNode
 from robode.integrators.one_step import ETD
-from robode.masking.signs import Believable
+from robode.masking.reference_attacks import GradientMasking
 from robode.network import Network
 from robode.quantities.plane import Field2D
 from robode.quantities.quantity import EpsR
@@ -233,7 +233,7 @@ def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_fi
 def test_quantities_that_are_about_classes_are_left_out_for_other_tasks():
     plane = DataFacts((2,), (0.0,) * 2, (1.0,) * 2, None, Nearness())
     classes = replace(plane, task=Classification(("a", "b")))
-    for each in (EpsR(), Field2D(), Wasserstein(), Believable()):
+    for each in (EpsR(), Field2D(), Wasserstein(), GradientMasking()):
         assert each.refusal(plane) == f"suite={each.name}: needs classes, and this is a nearness task"
         assert each.refusal(classes) is None
 

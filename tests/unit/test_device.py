@@ -174,8 +174,8 @@ def measured_on(device, run, monkeypatch, folder):
     shutil.copytree(run.folder, folder)
     monkeypatch.setattr("robode.verbs.evaluate.chosen_device", lambda word: device)
     monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
-    words = ("suite.eps_r.budget=40", "suite.believable.samples=30", "verdicts=20", "limit=40", "repeats=2")
-    suite = "suite=[noise,attacks_quick,certified,smoothing,eps_r,field_2d,wasserstein,believable]"
+    words = ("suite.eps_r.budget=40", "suite.gradient_masking.samples=30", "verdicts=20", "limit=40", "repeats=2")
+    suite = "suite=[noise,attacks_quick,certified,smoothing,eps_r,field_2d,wasserstein,gradient_masking]"
     more = ("suite.smoothing.n=50", "suite.smoothing.radii=[0]")
     run_evaluation(composed(f"run={folder}", suite, *words, *more, verb="evaluate"))
     rows = read_rows(folder / "results.csv").drop(columns=["run", "seconds"])

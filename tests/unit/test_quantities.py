@@ -16,7 +16,7 @@ from robode.evaluation.measure import build_measurement
 from robode.families.chnode import CHNode
 from robode.files import write_json
 from robode.integrators.one_step import Euler
-from robode.masking.signs import Believable
+from robode.masking.reference_attacks import GradientMasking
 from robode.network import Network
 from robode.papers.figures.settling import last_change
 from robode.quantities.adversarial_samples import AdversarialSamples
@@ -164,7 +164,7 @@ def test_training_cost_adds_up_sessions(tmp_path, six, network):
         lambda n: EpsR(budget=n),
         lambda n: NoiseSamples(count=n),
         lambda n: AdversarialSamples(count=n),
-        lambda n: Believable(queries=n),
+        lambda n: GradientMasking(queries=n),
     ],
 )
 def test_counts_are_whole_numbers_of_at_least_one(make, wrong):

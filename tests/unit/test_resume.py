@@ -9,9 +9,9 @@ import torch
 from small_runs import composed, train
 
 from robode.errors import BadInput, JobFailed
-from robode.report.tables import percent
 from robode.runs.records import newest, read_metrics, read_rows, summarise
 from robode.runs.run import Run, find
+from robode.tasks.measure import percent
 from robode.training import checkpoints
 from robode.training.checkpoints import read_checkpoint, replace_by_copy
 from robode.training.module import Training

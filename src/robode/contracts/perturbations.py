@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from robode.attacks.balls import NORMS, length
-from robode.corruptions.noise import Draws, base_noise
+from robode.corruptions.noise import DRAWS, Draws, base_noise
 from robode.corruptions.perturbation import Batch, Curve, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import in_units
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.copies import DRAWS, evaluating
+from robode.evaluation.copies import evaluating
 from robode.evaluation.suite import evaluate_suite, refusals
 from robode.tasks.classification import Classification
 

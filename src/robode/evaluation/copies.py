@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from robode.corruptions.noise import BLOCK, Draws, Kind, base_noise, streamed
+from robode.corruptions.noise import BLOCK, DRAWS, Draws, Kind, base_noise, streamed
 from robode.corruptions.perturbation import Batch, Clean, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import in_units
 from robode.data.info import DataFacts
-
-DRAWS = 2  # after the two kinds of base noise
 
 Wanted = Mapping[Perturbation, Sequence[float]]
 """Levels by perturbation, in the order in which rows come; ascending for attacks."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.suite import Known, Progress, evaluate_suite, plan, refusals, sample_grid
-from robode.network import Network
+from robode.network import Network, parameter_count, weights_digest
 from robode.quantities.quantity import Quantity
 from robode.report.style import write_whole
 from robode.runs.code import canonical, measuring_codes
@@ -199,20 +198,6 @@ class Measurement:
                 np.savez_compressed(file, **arrays)
 
         write_whole(run.folder / "samples.npz", write)
-
-
-def weights_digest(network: nn.Module) -> str:
-    """12 hexadecimal digits of the SHA-256 of its state dict (names, types, values): the same on every device."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Trainable numbers of a network."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def _question(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from robode.cli.outcome import OTHER_CODE
 from robode.config.instantiate import to_plain
 from robode.errors import BadInput
 from robode.files import read_json
-from robode.masking.file import key_of, suspicions
+from robode.masking.file import failures, key_of
 from robode.papers.plan import Job
 from robode.papers.spec import Column, Item
 from robode.runs import records
@@ -27,7 +27,7 @@ from robode.runs.run import OUTPUTS, Run
 from robode.tasks.measure import measure_named
 
 CELL = ("row", "label", "group", "column", "seed")
-DOUBT = "doubt"  # why an attacked accuracy is suspicious, "" where it is not
+DOUBT = "doubt"  # why a robust accuracy fails gradient-masking checks, "" where it passes
 LATER = ("code", DOUBT)  # columns of rows that tables of earlier versions lack
 VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", "unit", DOUBT)
 RUNS = (
@@ -48,7 +48,7 @@ class Collected:
 
     values: one line per (row, column, seed) that was measured: value (the mean score, for accuracies a fraction, over
     `repeats` noisy copies, with standard deviation `spread`), low and high (numbers that are known from two sides),
-    n samples, and why a verdict calls it suspicious (DOUBT). runs: one line per (row, seed), also where nothing was
+    n samples, and why it fails gradient-masking checks (DOUBT). runs: one line per (row, seed), also where nothing was
     done yet. rows, numbers: the lines of results.csv and numbers.csv that the values are made of.
     """
 
@@ -139,7 +139,7 @@ def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Coll
             continue
         _check_data(job, run, digests)
         known = newest(shelf.counting(job, records.read_numbers(run.folder / "numbers.csv")), measured)
-        doubts = suspicions(run.folder)
+        doubts = failures(run.folder)
         for name, found in _scores(item, measured, job).items():
             copies: Any = found.to_dict("records")
             reasons = [doubts.get(key_of(row), "") for row in copies]

@@ -49,7 +49,7 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
     """
     from robode.data.parts import part_digest
     from robode.evaluation.measure import build_measurement
-    from robode.masking.recorded import judgeable
+    from robode.masking.verdict import judgeable
 
     source = build(config["data"]["source"])
     digest = str(read_json(run.folder / FILE).get("data_digest"))

@@ -15,7 +15,8 @@ from robode.report.compare import tally
 if TYPE_CHECKING:
     from robode.papers.spec import Item
 
-MARK, SUSPICIOUS = "†", "‡"
+MARK, MASKED = "†", "‡"
+FAILS = "fails gradient-masking checks"
 NOTHING = "–"
 BEHIND = ("mean", "std", "95 % of the mean", "95 % of a further seed", "std of noisy copies", "samples")
 Band = Literal["prediction", "mean"]
@@ -25,7 +26,7 @@ _ENDS: Mapping[Band, tuple[str, str]] = {"prediction": ("pi_low", "pi_high"), "m
 @dataclass(frozen=True)
 class Cell:
     """What one cell says. behind: the numbers behind it, by the names in BEHIND. doubt: in how many runs its accuracy
-    is suspicious, and why; "" where it is not."""
+    fails gradient-masking checks, and why; "" where it is not."""
 
     column: str
     paper: str
@@ -38,7 +39,7 @@ class Cell:
     @property
     def marks(self) -> str:
         """What is written behind the number: "", " †", " ‡" or " † ‡"."""
-        return f" {MARK}" * self.mark + f" {SUSPICIOUS}" * bool(self.doubt)
+        return f" {MARK}" * self.mark + f" {MASKED}" * bool(self.doubt)
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def build_table(item: Item, cells: pd.DataFrame, runs: pd.DataFrame, label: str 
 
 
 def with_doubts(cells: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
-    """The cells of `compare` with two more columns: in how many runs the accuracy is suspicious (doubted), and why in
-    the first of them (doubt, "" for none). values: collected.values."""
+    """The cells of `compare` with two more columns: in how many runs the accuracy fails gradient-masking checks
+    (doubted), and why in the first of them (doubt, "" for none). values: collected.values."""
     found = values[values["doubt"].fillna("") != ""]
     why = {key: list(group["doubt"]) for key, group in found.groupby(["row", "column"], sort=False)}
     reasons = [why.get(key, []) for key in zip(cells["row"], cells["column"], strict=True)]
@@ -155,7 +156,7 @@ def _cell(cell: pd.Series, band: Band) -> Cell:
         ours(cell, band),
         str(cell["verdict"]),
         bool(cell["mark"]),
-        _behind(cell) | ({"suspicious": doubt} if doubt else {}),
+        _behind(cell) | ({FAILS: doubt} if doubt else {}),
         doubt,
     )
 
@@ -231,12 +232,12 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
 
 
 def _doubts(cells: pd.DataFrame) -> list[str]:
-    """A line for each column with suspicious accuracies, over all its rows."""
+    """A line for each column with accuracies that fail gradient-masking checks, over all its rows."""
     notes = []
     for name, column in cells.groupby("column", sort=False):
         doubted = column[column["doubted"] > 0]
         if len(doubted):
             more = ", and the like" if doubted["doubt"].nunique() > 1 else ""
             share = _share(int(doubted["doubted"].sum()), int(column["n"].sum()))
-            notes.append(f"{SUSPICIOUS} {name}: suspicious {share}: {doubted['doubt'].iloc[0]}{more}.")
+            notes.append(f"{MASKED} {name}: {FAILS} {share}: {doubted['doubt'].iloc[0]}{more}.")
     return notes

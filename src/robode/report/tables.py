@@ -34,11 +34,6 @@ def varying(summary: pd.DataFrame, names: Iterable[str] = EVALUATION) -> list[st
     return found
 
 
-def percent(fraction: float) -> str:
-    """0.9640 → "96.4 %"; "–" where there is no number."""
-    return f"{100 * fraction:.1f} %" if math.isfinite(fraction) else "–"
-
-
 def measure_of(rows: pd.DataFrame) -> Measure:
     """How the scores of these rows read; they are of one task."""
     return measure_named(rows["task"].iloc[-1]) if len(rows) else CLASSIFICATION

@@ -181,6 +181,7 @@ def read_numbers(path: Path | str) -> pd.DataFrame:
         JobFailed: the file exists but cannot be read.
     """
     frame = _typed(journal.read(Path(path)), NUMBER_COLUMNS)
+    frame["quantity"] = frame["quantity"].str.replace("masking/believable", "masking/passes")  # of earlier versions
     return frame.drop_duplicates(["run", "checkpoint", "weights", "quantity", "kind"], keep="last", ignore_index=True)
 
 

@@ -26,7 +26,8 @@ from robode.evaluation.measure import FLOW, About, Measurement, build_measuremen
 from robode.evaluation.monotone import settle
 from robode.evaluation.target import Subject, subject
 from robode.masking.file import FILE as MASKING
-from robode.masking.verdicts import Judging, lines
+from robode.masking.verdict import Judging, lines
+from robode.progress import counted
 from robode.report.draw import draw_figures
 from robode.report.page import write_page
 from robode.report.tables import certificates_line, results_table
@@ -34,7 +35,6 @@ from robode.runs import journal, records
 from robode.runs.code import network_code
 from robode.runs.run import Run
 from robode.runs.store import Store
-from robode.training.progress import counted
 
 VERDICTS = 200  # samples on which an attacked accuracy is questioned, where nothing else is said
 CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
