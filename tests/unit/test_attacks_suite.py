@@ -20,7 +20,8 @@ from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.copies import evaluating
-from robode.evaluation.suite import evaluate_suite
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan
 from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -51,9 +52,7 @@ def problem():
 
 
 def evaluated(suite, network, x, labels, protocol=None, **options):
-    rows = evaluate_suite(
-        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=FACTS, repeats=2, seed=5, **options
-    )
+    rows = evaluate_suite(network, x, labels, Plan(suite, protocol or Sound(), FACTS, repeats=2, seed=5), **options)
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 

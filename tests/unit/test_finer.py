@@ -9,7 +9,8 @@ from robode.corruptions.noise import BLOCK, Draws
 from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import Sound
 from robode.data.info import DataFacts
-from robode.evaluation.suite import evaluate_suite
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan
 from robode.families.chnode import CHNode
 from robode.families.node import Node
 from robode.integrators.one_step import ETD, IMEX, Euler
@@ -67,7 +68,7 @@ def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_to
     finer = with_finer_solver(network).eval()
 
     def rows(suite):
-        return evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), facts=VECTORS, repeats=1, seed=1)
+        return evaluate_suite(network, x, labels, Plan(suite, Sound(), VECTORS, repeats=1, seed=1))
 
     clean, attacked = rows({"clean": Clean(), "fgsm_l2": FGSM(0.3, norm="l2")})
     moved = fgsm(network, x, labels, eps=0.3, norm="l2")

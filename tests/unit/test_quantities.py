@@ -66,7 +66,7 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
         "model": {"name": "chnode"}, "data": {"name": "six_points"}, "integrator": {"name": "euler"}, "depth": 3,
     }  # fmt: skip
     measurement = build_measurement(config, six.facts)
-    assert list(measurement.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
+    assert list(measurement.plan.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
     assert measurement.left_out == ["noise_samples is left out: suite=noise_samples: is for images, not for shape (2,)"]
     run = Run(tmp_path)
     about = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)

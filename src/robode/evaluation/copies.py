@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from robode.corruptions.perturbation import Batch, Clean, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import in_units
 from robode.data.info import DataFacts
+from robode.evaluation.suite import Level, Plan, levels
 
 Wanted = Mapping[Perturbation, Sequence[float]]
 """Levels by perturbation, in the order in which rows come; ascending for attacks."""
@@ -106,11 +108,11 @@ class Copies:
         seconds = [0.0] * rows
         for part, batch, aims in batches(self.network, x, targets, batch_size):
             noise, row = self.noise(repeat, part, batch.device), 0
-            for perturbation, levels in wanted.items():
-                here, begin = slice(row, row + len(levels)), time.perf_counter()
+            for perturbation, severities in wanted.items():
+                here, begin = slice(row, row + len(severities)), time.perf_counter()
                 given = self.batch(perturbation, batch, aims, noise)
                 seconds[row] += time.perf_counter() - begin
-                curve = perturbation.scores(self.network, self.facts.task, given, levels)
+                curve = perturbation.scores(self.network, self.facts.task, given, severities)
                 scores[here, part.start : part.stop] = curve.scores
                 if curve.finer is not None:
                     finer[here] = finer[here].nan_to_num(0.0) + curve.finer.double().sum(1)
@@ -148,3 +150,35 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def sample_grid(network: nn.Module, x: Tensor, targets: Tensor, plan: Plan) -> list[tuple[str, Tensor, Tensor]]:
+    """(title, x', predictions) per level for x (k, *shape), the first k images of an evaluation, of a curve its two
+    ends, with the noise of repeat 0. x' (k, *shape) float32 in data units, predictions (k,), the place of the largest
+    output; on the CPU."""
+    copies = Copies(network, plan.protocol, plan.facts, plan.seed)
+    shown = _shown(levels(plan.suite, plan.protocol, plan.facts))
+    found = []
+    with evaluating(network):
+        copies.prepare([level.perturbation for level in shown])
+        for part, batch, aims in batches(network, x, targets, len(targets)):
+            noise = copies.noise(0, part, batch.device)
+            for perturbation, group in groupby(shown, key=lambda level: level.perturbation):
+                chosen = list(group)
+                given = copies.batch(perturbation, batch, aims, noise)
+                every = perturbation.perturbed(network, plan.facts.task, given, [level.severity for level in chosen])
+                for level, moved in zip(chosen, map(given.decode, every), strict=True):
+                    with torch.inference_mode():
+                        found.append((level.title, moved.cpu(), network(moved).argmax(dim=1).cpu()))
+    return found
+
+
+def _shown(every: list[Level]) -> list[Level]:
+    """Levels whose samples are worth a look: of a curve the ends, and nothing twice that leaves x as it is."""
+    found = []
+    for level in every:
+        severities = level.perturbation.severities
+        inside = len(severities) > 3 and severities[0] < level.severity < severities[-1]
+        if not inside and (level.perturbation.corrupts or level.perturbation.severity_unit == "none"):
+            found.append(level)
+    return found

@@ -63,9 +63,9 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
     for each in ({"split": "test"}, *map(to_plain, asked)):
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
         measurement = build_measurement(config, source.facts, **choices)
-        same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
+        same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.plan.seed}
         data = part_digest(digest, each.get("limit"), source)
-        wanted = measurement.planned(data)
+        wanted = [row for _, row in measurement.planned(data)]
         measured = [same | row for row in wanted if records.identity(same | row | any_code) in known]
         missing += len(wanted) - len(measured)
         if each.get("verdicts", 1):
