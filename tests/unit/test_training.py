@@ -10,10 +10,10 @@ from small_runs import SMALL, composed, train
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import warnings_about
 from robode.network import build_network, weights_digest
+from robode.runs.checkpoints import load_weights, read_checkpoint
 from robode.runs.records import COLUMNS, read_bsm, read_metrics, read_rows
 from robode.runs.run import Run, find
 from robode.training.assembly import assemble, build_data
-from robode.training.checkpoints import load_weights, read_checkpoint
 from robode.training.module import Training
 from robode.verbs.evaluate import run_evaluation
 

@@ -14,10 +14,9 @@ from robode.attacks.balls import NORMS, length
 from robode.corruptions.noise import DRAWS, Draws, base_noise
 from robode.corruptions.perturbation import Batch, Curve, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.batches import in_units
+from robode.data.batches import evaluating, in_units
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.copies import evaluating
 from robode.evaluation.measure import evaluate_suite
 from robode.evaluation.suite import Plan, refusals
 from robode.tasks.classification import Classification

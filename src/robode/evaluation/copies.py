@@ -6,7 +6,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from robode.corruptions.noise import BLOCK, DRAWS, Draws, Kind, base_noise, streamed
 from robode.corruptions.perturbation import Batch, Clean, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.batches import in_units
+from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import DataFacts
 from robode.evaluation.suite import Level, Plan, levels
 
@@ -125,11 +124,6 @@ class Copies:
         return Found(scores, finer, [each + waited for each in seconds])
 
 
-def device_of(network: nn.Module) -> torch.device:
-    """Where its parameters lie; the CPU where it has none."""
-    return next((p.device for p in network.parameters()), torch.device("cpu"))
-
-
 def batches(network: nn.Module, x: Tensor, targets: Tensor, batch_size: int) -> Iterator[tuple[range, Tensor, Tensor]]:
     """(image indices, x in data units, targets) on the device of the network, cut at whole noise blocks."""
     device = device_of(network)
@@ -138,18 +132,6 @@ def batches(network: nn.Module, x: Tensor, targets: Tensor, batch_size: int) -> 
         part = range(start, min(start + size, len(targets)))
         rows = slice(part.start, part.stop)
         yield part, in_units(x[rows].to(device)), targets[rows].to(device)
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode, and afterwards every submodule in the mode it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def sample_grid(network: nn.Module, x: Tensor, targets: Tensor, plan: Plan) -> list[tuple[str, Tensor, Tensor]]:

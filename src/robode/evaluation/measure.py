@@ -17,21 +17,22 @@ from torch import Tensor, nn
 from robode.certificates.radius import Certified, constants
 from robode.config.instantiate import build, build_each, to_plain
 from robode.corruptions.perturbation import Perturbation
+from robode.data.batches import evaluating
 from robode.data.info import DataFacts, Samples
 from robode.data.module import DataModule
 from robode.data.parts import part, part_digest
 from robode.errors import BadInput
 from robode.evaluation.consistency import check_order, make_monotone
-from robode.evaluation.copies import Copies, Found, evaluating, sample_grid
+from robode.evaluation.copies import Copies, Found, sample_grid
 from robode.evaluation.suite import Level, Plan, Row, levels, refusals
 from robode.integrators.reference import with_finer_solver
 from robode.masking.verdict import Judging, lines
 from robode.network import Network, parameter_count, weights_digest
-from robode.progress import counted
 from robode.quantities.quantity import Quantity, write_arrays
 from robode.runs import journal
 from robode.runs.code import canonical, measuring_codes, network_code
 from robode.runs.environment import git_state
+from robode.runs.progress import counted
 from robode.runs.records import append_numbers, read_numbers
 from robode.runs.run import Run
 from robode.runs.store import Store

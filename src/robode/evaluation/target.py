@@ -22,10 +22,10 @@ from robode.errors import BadInput, JobFailed
 from robode.files import write_json
 from robode.foreign import blamed
 from robode.network import Network, build_network, weights_digest
+from robode.runs.checkpoints import load_weights
 from robode.runs.origin import check_code, check_data
 from robode.runs.run import OUTPUTS, Run, checkpoint_path, find
 from robode.training.assembly import build_data
-from robode.training.checkpoints import load_weights
 
 MODULES = OUTPUTS / "modules"
 

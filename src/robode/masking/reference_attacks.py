@@ -24,18 +24,17 @@ from robode.attacks.problem import Model, attacking, gradient
 from robode.config.levels import check_count
 from robode.corruptions.noise import BLOCK, DRAWS, Draws
 from robode.corruptions.perturbation import Bounds, clip
-from robode.data.batches import in_units
+from robode.data.batches import device_of, evaluating, in_units
 from robode.data.module import DataModule
 from robode.data.parts import spread
 from robode.errors import BadInput
-from robode.evaluation.copies import device_of, evaluating
 from robode.masking import checks
 from robode.masking.checks import Check
 from robode.masking.file import Entry, Row, read_part, write_part
 from robode.network import Normalise, build_network, weights_digest
 from robode.quantities.quantity import Quantity, row
+from robode.runs.checkpoints import load_weights
 from robode.runs.run import checkpoint_path, find
-from robode.training.checkpoints import load_weights
 
 MASKING = DRAWS + 1  # third word of the draws: not that of a suite's perturbations
 USES = ("noise", "fgsm", "pgd", "square", "margin", "rescaled", "transfer", "large")  # second word: by place

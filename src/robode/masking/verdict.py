@@ -18,11 +18,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from robode.attacks.balls import INSIDE, NORMS
-from robode.data.batches import in_units
+from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import Samples
 from robode.data.module import DataModule
 from robode.data.parts import places
-from robode.evaluation.copies import device_of, evaluating
 from robode.masking import checks, reference_attacks
 from robode.masking.checks import TOLERANCE, Check
 from robode.masking.file import (
@@ -39,9 +38,9 @@ from robode.masking.file import (
     write_part,
 )
 from robode.masking.reference_attacks import Climb, Panel, Trial, linear_classifier
-from robode.progress import counted
 from robode.runs import records
 from robode.runs.code import network_of
+from robode.runs.progress import counted
 from robode.runs.scores import read_scores, scores_path
 from robode.tasks.classification import Classification
 from robode.tasks.measure import percent

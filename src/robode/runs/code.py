@@ -33,8 +33,7 @@ MEASURING = ("robode.network", "robode.evaluation.measure")
 # Modules that change no number: they say, draw, check, find and write down.
 SILENT = (
     "robode.report", "robode.papers", "robode.runs", "robode.config.validate", "robode.config.instantiate",
-    "robode.config.seeds", "robode.errors", "robode.files", "robode.foreign", "robode.progress",
-    "robode.training.progress",
+    "robode.config.seeds", "robode.errors", "robode.files", "robode.foreign", "robode.training.progress",
 )  # fmt: skip
 
 

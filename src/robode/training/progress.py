@@ -9,7 +9,7 @@ from lightning import Callback, Trainer
 from rich import progress
 from rich.console import Console
 
-from robode.progress import bar
+from robode.runs.progress import bar
 from robode.training.module import Training
 
 SECONDS_BETWEEN_UPDATES = 0.2

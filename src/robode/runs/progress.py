@@ -1,4 +1,4 @@
-"""What a user sees while something takes long: a live bar in a terminal, nothing elsewhere."""
+"""What a user sees while something takes long: a bar where there is a terminal."""
 
 from __future__ import annotations
 
