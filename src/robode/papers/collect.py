@@ -213,7 +213,7 @@ def _scores(item: Item, measured: pd.DataFrame, job: Job) -> dict[str, pd.DataFr
 
 def _measurements(column: Column, measured: pd.DataFrame, job: Job) -> list[pd.DataFrame]:
     """All that fit a column, each with its noisy copies."""
-    found = measured[_fits(measured, column, ("split", "perturbation", "protocol", "severity"))]
+    found = measured[_fits(measured, column, ("split", "perturbation", "protocol", "severity", "n"))]
     for name in ("severity", "norm"):
         if found[name].nunique() > 1:
             raise BadInput(

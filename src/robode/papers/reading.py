@@ -141,7 +141,7 @@ def _column(name: str, content: Any, place: str) -> Column:
         raise BadInput(f"{place}.unit={unit}: expected '%' or ''")
     texts = {key: nodes.text(value, f"{place}.{key}") for key, value in node.items() if key not in ("severity", "unit")}
     severity = nodes.number(node["severity"], f"{place}.severity") if "severity" in node else None
-    return Column(name, severity=severity, unit=unit, **texts)
+    return Column(name, severity=severity, unit=unit, n=None, **texts)
 
 
 def _rows(node: Mapping[str, Any], columns: Sequence[str], place: str) -> tuple[Row, ...]:

@@ -34,6 +34,7 @@ class Column:
     unit: of a quantity, "%" for fractions that are printed in percent, "" for numbers as they are; None for scores,
     whose task says it.
     kind: for quantities that are known from several sides, which of them (exact, certified_lower, …); None: all.
+    n: on how many samples; None: on whatever most columns of a run have.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Column:
     quantity: str | None = None
     kind: str | None = None
     unit: str | None = None
+    n: int | None = None
 
     def unit_of(self, measured: Iterable[str]) -> str:
         """The unit of a cell; measured: those of its scores, "%" for shares. Nothing measured: taken for a share."""

@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, score_axis, styled, whiskers
-from robode.report.tables import measure_of, varying
+from robode.report.tables import measure_of, told_apart, varying
 from robode.tasks.measure import Measure
 
 NORMS = {"linf": ("L∞", "‖x′ − x‖∞"), "l2": ("L2", "‖x′ − x‖₂"), "l1": ("L1", "‖x′ − x‖₁")}
 """Norm of a row → how its panel and the panel's axis are named; rows of another norm, or none, are no attacks."""
 
 # what makes two rows points of different curves
-_SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "protocol", "noise_seed"]
+_SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "n", "protocol", "noise_seed"]
 
 
 def score_against_attacks(summary: pd.DataFrame) -> Figure | None:
@@ -27,8 +27,8 @@ def score_against_attacks(summary: pd.DataFrame) -> Figure | None:
 
     Dotted: what is certified with a probability, of the network smoothed by noise, whose score at 0 is its own.
 
-    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds
-    or settings of one attack in the frame become several curves.
+    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds,
+    numbers of samples or settings of one attack in the frame become several curves.
     """
     sized = summary[summary["norm"].isin(list(NORMS))]
     if sized.empty:
@@ -67,7 +67,7 @@ def certified_area(ax: Axes, eps: np.ndarray, score: np.ndarray, measure: Measur
 def _curve(ax: Axes, clean: pd.DataFrame, levels: pd.DataFrame, named: list[str], looks: dict[str, int]) -> None:
     """One attack or certificate of one network from its clean score on. named: columns that tell it from others."""
     first = levels.iloc[0]
-    label = " · ".join([str(first["perturbation"]).replace("_", " "), *(str(first[each]) for each in named)])
+    label = " · ".join(filter(None, [str(first["perturbation"]).replace("_", " "), told_apart(first, named)]))
     unit, style = str(first["severity_unit"]), {"color": INK, "linestyle": "--"}
     if " with " in unit:  # "radius with probability 0.999": about another network, the smoothed one
         points, label, style = levels, f"{label} ({unit})", {"color": INK, "linestyle": ":"}

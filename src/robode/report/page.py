@@ -23,12 +23,12 @@ from robode.tasks.measure import Measure
 _CAPTIONS = {
     "{score}_against_noise": (
         "{Score} against noise",
-        "Mean over noisy copies with 95 % intervals; level 0 is the clean test set.",
+        "Mean over noisy copies with 95 % intervals; level 0 is the same samples without noise.",
     ),
     "{score}_against_attacks": (
         "{Score} against attacks",
-        "{Score} left by each attack over its size, with 95 % intervals; eps 0 is the clean test set. Dashed: what is "
-        "certified, which no attack can {pass}. Dotted: certified with a probability, of the smoothed network.",
+        "{Score} left by each attack over its size, with 95 % intervals; eps 0 is the same samples as they are. Dashed: "
+        "what is certified, which no attack can {pass}. Dotted: certified with a probability, of the smoothed network.",
     ),
     "noise_grid": (
         "Samples",
@@ -170,11 +170,12 @@ def _evaluation(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
 
 
 def _verdict(rows: pd.DataFrame) -> dict[str, Any] | None:
-    """Clean score, noisy scores and what they were measured on, from the rows of one evaluation."""
+    """Clean score, noisy scores and what they were measured on, all on the same samples: as many as there are."""
     if rows.empty:
         return None
-    # an evaluation of the first samples alone (limit) says less about the network than one of all
-    whole = rows[rows["perturbation"] == "clean"].sort_values("n", kind="stable")
+    clean_rows = rows[rows["perturbation"] == "clean"]
+    rows = rows[rows["n"] == (clean_rows if len(clean_rows) else rows)["n"].max()]
+    whole = rows[rows["perturbation"] == "clean"]
     full = 1.0 if tables.measure_of(rows).shares else _largest(rows)
     clean = [_cells(row, full) for _, row in whole.iterrows()]
     noisy = [_cells(row, full) for _, row in rows[rows["perturbation"] != "clean"].iterrows()]

@@ -34,6 +34,11 @@ def varying(summary: pd.DataFrame, names: Iterable[str] = EVALUATION) -> list[st
     return found
 
 
+def told_apart(row: pd.Series, names: Iterable[str]) -> str:
+    """What the columns that vary say of one row: "r1 · n = 200"."""
+    return " · ".join(f"n = {row[name]}" if name == "n" else str(row[name]) for name in names)
+
+
 def measure_of(rows: pd.DataFrame) -> Measure:
     """How the scores of these rows read; they are of one task."""
     return measure_named(rows["task"].iloc[-1]) if len(rows) else CLASSIFICATION
