@@ -16,7 +16,7 @@ from robode.evaluation.suite import Plan
 from robode.runs.records import COLUMNS
 
 PROMISED = (
-    "perturbation suite norm severity severity_unit space protocol evaluation repeat n score score_finer seconds"
+    "perturbation suite norm severity severity_unit space protocol evaluation repeat n score score_reference seconds"
 ).split()
 
 
@@ -84,7 +84,7 @@ def test_rows_carry_what_is_promised(case):
         assert row["protocol"] == case.protocol.name and row["n"] == N and row["seconds"] >= 0
         assert 0 <= row["score"] <= 1
         assert row["space"] == ("data" if row["perturbation"] in untouched else case.protocol.space)
-        assert (row["score_finer"] is not None) == (row["perturbation"] in rescored)
+        assert (row["score_reference"] is not None) == (row["perturbation"] in rescored)
     assert set(PROMISED) <= set(COLUMNS)
 
 

@@ -119,9 +119,9 @@ def test_new_weights_are_attacked_anew():
 
 def test_a_copy_of_the_network_scores_again():
     network, x, labels = problem()
-    batch = Batch(x, labels, None, FACTS.bounds, None, finer=copy.deepcopy(network))
+    batch = Batch(x, labels, None, FACTS.bounds, None, reference=copy.deepcopy(network))
     curve = PGD(0.2, steps=5).scores(network, FACTS.task, batch, [0.2])
-    assert 0 < float(curve.scores.mean()) < 1 and torch.equal(curve.finer, curve.scores)
+    assert 0 < float(curve.scores.mean()) < 1 and torch.equal(curve.reference, curve.scores)
 
 
 @pytest.mark.parametrize("name", SUITES)

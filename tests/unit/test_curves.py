@@ -73,16 +73,16 @@ def test_a_curve_is_what_its_levels_are_one_by_one(name):
     perturbation = CURVES[name]()
     levels = list(perturbation.severities)
     batch = given(perturbation, network, x, labels)
-    whole = perturbation.scores(network, GREY.task, replace(batch, finer=network), levels)
-    assert whole.scores.shape == whole.finer.shape == (len(levels), N) and whole.scores.dtype == torch.float32
+    whole = perturbation.scores(network, GREY.task, replace(batch, reference=network), levels)
+    assert whole.scores.shape == whole.reference.shape == (len(levels), N) and whole.scores.dtype == torch.float32
     assert len(whole.seconds) == len(levels) and min(whole.seconds) >= 0
     for place, level in enumerate(levels):
         one = perturbation.scores(network, GREY.task, batch, [level])
-        assert torch.equal(one.scores[0], whole.scores[place]) and one.finer is None
+        assert torch.equal(one.scores[0], whole.scores[place]) and one.reference is None
     if name not in ("clean", "contrast"):
         assert 0 < float(whole.scores.mean()) < 1
     if perturbation.attacks:
-        assert bool((whole.scores.diff(dim=0) <= 0).all()) and torch.equal(whole.finer, whole.scores)
+        assert bool((whole.scores.diff(dim=0) <= 0).all()) and torch.equal(whole.reference, whole.scores)
     if perturbation.severity_unit == "radius":
         assert float(whole.scores[0].sum()) > float(whole.scores[-1].sum())
 

@@ -18,7 +18,8 @@ TASK = Classification(("a", "b"))
 SAME = dict.fromkeys(records.COLUMNS, "") | {
     "run": "r", "weights": "w", "checkpoint": "last", "split": "test", "evaluation": "0123", "perturbation": "pgd_l2",
     "norm": "l2", "severity_unit": "eps", "noise_seed": 0, "repeat": 0, "depth": 2, "params": 3, "seed": 0,
-    "flow_ode": 1.0, "flow_discrete": 1.0, "end_to_end": 1.0, "seconds": 0.1, "score_finer": 0.7, "suite": "attacks",
+    "flow_ode": 1.0, "flow_discrete": 1.0, "end_to_end": 1.0, "seconds": 0.1, "score_reference": 0.7,
+    "suite": "attacks",
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def test_larger_eps_lose_what_smaller_ones_broke_and_nothing_else_changes(tmp_pa
     after = {(row["evaluation"], row["severity"]): row for row in rows(tmp_path)}
     low = after["0123", 0.6]
     assert read_scores(tmp_path, low).tolist() == [0, 1, 1, 0, 1, 0]
-    assert (low["score"], low["score_finer"]) == (0.5, 0.7)
+    assert (low["score"], low["score_reference"]) == (0.5, 0.7)
     assert (low["score_low"], low["score_high"]) == pytest.approx(wilson(3, 6))
     assert {key: row for key, row in after.items() if key != ("0123", 0.6)} == {
         key: row for key, row in before.items() if key != ("0123", 0.6)

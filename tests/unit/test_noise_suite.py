@@ -66,7 +66,7 @@ def test_rows_are_tidy():
     ]
     assert {r["severity_unit"] for r in rows} == {"none", "variance", "amount"}
     for row in rows:
-        assert row["n"] == N and 0 <= row["score"] <= 1 and row["score_finer"] is None and row["seconds"] > 0
+        assert row["n"] == N and 0 <= row["score"] <= 1 and row["score_reference"] is None and row["seconds"] > 0
         assert (row["space"], row["protocol"], row["norm"]) == ("data", "sound", "none")
 
 

@@ -200,9 +200,9 @@ def of_an_earlier_version(path, *rows, lacks=()):
     journal.append(path, [name for name in OLD if name not in lacks], rows)
 
 
-def old_row(correct, n, finer=None, **changes):
+def old_row(correct, n, reference=None, **changes):
     low, high = wilson(correct, n)
-    found = {"n": n, "correct": correct, "correct_finer": finer, "accuracy": correct / n}
+    found = {"n": n, "correct": correct, "correct_finer": reference, "accuracy": correct / n}
     shown = {name: value for name, value in row(**changes).items() if name in OLD}
     return shown | found | {"accuracy_low": low, "accuracy_high": high}
 
@@ -218,14 +218,24 @@ def test_a_file_that_counted_right_answers_is_read_and_rewritten_with_the_same_n
     assert path.read_text().splitlines()[0] == ",".join(records.COLUMNS)
     after = records.read_rows(path)
     assert after[list(before.columns)].equals(before) and list(after.columns) == list(records.COLUMNS)
-    new = [row(correct=k, n=n, evaluation=f"{k}-{n}", score_finer=k // 2 / n) for k, n in counts]
+    new = [row(correct=k, n=n, evaluation=f"{k}-{n}", score_reference=k // 2 / n) for k, n in counts]
     records.append_rows(fresh, new)
-    for name in ("task", "score", "score_low", "score_high", *(() if lacks else ("score_finer",))):
+    for name in ("task", "score", "score_low", "score_high", *(() if lacks else ("score_reference",))):
         assert after[name].tolist() == records.read_rows(fresh)[name].tolist(), name
     assert records.summarise(after)["score"].tolist() == [k / n for k, n in counts]
     text = path.read_text()
     records.widen(path)
     assert path.read_text() == text
+
+
+def test_a_file_with_the_column_score_finer_is_read_and_rewritten_as_score_reference(tmp_path):
+    path = tmp_path / "results.csv"
+    names = ["score_finer" if name == "score_reference" else name for name in records.COLUMNS]
+    journal.append(path, names, [row(correct=80) | {"score_finer": 0.75}])
+    assert records.read_rows(path)["score_reference"].tolist() == [0.75]
+    records.widen(path)
+    assert path.read_text().splitlines()[0] == ",".join(records.COLUMNS)
+    assert records.read_rows(path)["score_reference"].tolist() == [0.75]
 
 
 def test_an_old_log_of_a_sweep_can_be_gone_on_with(tmp_path):

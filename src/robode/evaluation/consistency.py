@@ -36,8 +36,8 @@ def make_monotone(store: Store, task: Task) -> int:
     """Give the samples of each attacked row the worst score that the same attack left them at this eps or a smaller
     one, because what was found there lies in the larger ball too; the number of rows that this changed.
 
-    They are written anew, the last one of a measurement counts. score_finer stays that of the x' that were found at the
-    row's own eps.
+    They are written anew, the last one of a measurement counts. score_reference stays that of the x' that were found
+    at the row's own eps.
 
     Raises:
         JobFailed: the disk refuses.

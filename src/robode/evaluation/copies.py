@@ -47,11 +47,11 @@ class Noise:
 
 @dataclass
 class Found:
-    """What one copy of n samples has shown, a row for each level: scores (rows, n) float32, score_finer (rows,) float64
-    (nan where nobody asked), seconds (rows,)."""
+    """What one copy of n samples has shown, a row for each level: scores (rows, n) float32, score_reference (rows,)
+    float64 (nan where nobody asked), seconds (rows,)."""
 
     scores: Tensor
-    score_finer: Tensor
+    score_reference: Tensor
     seconds: list[float]
 
 
@@ -63,7 +63,7 @@ class Copies:
     protocol: EvaluationProtocol
     facts: DataFacts
     seed: int
-    finer: nn.Module | None = None  # the network with a finer solver, where it has one
+    reference: nn.Module | None = None  # the network with the reference solver, where it has one
     prepared: dict[Perturbation, Tensor | None] = field(default_factory=dict)
 
     def prepare(self, perturbations: Sequence[Perturbation]) -> None:
@@ -79,9 +79,9 @@ class Copies:
         facts, base = self.facts, noise.of(perturbation.noise)
         known = self.prepared.get(perturbation)
         if perturbation.in_data_units or not perturbation.corrupts:
-            finer = self.finer if perturbation.attacks or isinstance(perturbation, Clean) else None
+            reference = self.reference if perturbation.attacks or isinstance(perturbation, Clean) else None
             draws = noise.draws() if perturbation.in_data_units else None
-            return Batch(x, targets, base, facts.bounds, draws, prepared=known, finer=finer)
+            return Batch(x, targets, base, facts.bounds, draws, prepared=known, reference=reference)
         decode = functools.partial(self.protocol.decode, facts=facts)
         inside, bounds = self.protocol.encode(x, facts), self.protocol.bounds(facts)
         return Batch(inside, targets, base, bounds, decode=decode, prepared=known)
@@ -103,7 +103,7 @@ class Copies:
         device = device_of(self.network)
         # One tensor: small ones kept from every batch would sit between the large ones and pin the heap (gigabytes).
         scores = torch.empty(rows, len(targets), device=device)
-        finer = torch.full((rows,), math.nan, dtype=torch.float64, device=device)
+        reference = torch.full((rows,), math.nan, dtype=torch.float64, device=device)
         seconds = [0.0] * rows
         for part, batch, aims in batches(self.network, x, targets, batch_size):
             noise, row = self.noise(repeat, part, batch.device), 0
@@ -113,15 +113,15 @@ class Copies:
                 seconds[row] += time.perf_counter() - begin
                 curve = perturbation.scores(self.network, self.facts.task, given, severities)
                 scores[here, part.start : part.stop] = curve.scores
-                if curve.finer is not None:
-                    finer[here] = finer[here].nan_to_num(0.0) + curve.finer.double().sum(1)
+                if curve.reference is not None:
+                    reference[here] = reference[here].nan_to_num(0.0) + curve.reference.double().sum(1)
                 for more in curve.seconds:
                     seconds[row], row = seconds[row] + more, row + 1
             counted(len(aims) * rows)
         begin = time.perf_counter()
-        scores, finer = scores.cpu(), finer.cpu() / len(targets)
+        scores, reference = scores.cpu(), reference.cpu() / len(targets)
         waited = (time.perf_counter() - begin) / rows  # what a GPU still had to do belongs to all levels
-        return Found(scores, finer, [each + waited for each in seconds])
+        return Found(scores, reference, [each + waited for each in seconds])
 
 
 def batches(network: nn.Module, x: Tensor, targets: Tensor, batch_size: int) -> Iterator[tuple[range, Tensor, Tensor]]:

@@ -25,7 +25,7 @@ from robode.errors import BadInput
 from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid
 from robode.evaluation.suite import Level, Plan, Row, levels, refusals
-from robode.integrators.reference import with_finer_solver
+from robode.integrators.reference import with_reference_solver
 from robode.masking.verdict import Judging, lines
 from robode.network import Network, parameter_count, weights_digest
 from robode.quantities.quantity import Quantity, write_arrays
@@ -166,7 +166,7 @@ def answered(
     already. progress: gets (images done, images to do).
     """
     attacked = work and any(level.perturbation.attacks for level in levels(plan.suite, plan.protocol, plan.facts))
-    copies = Copies(network, plan.protocol, plan.facts, plan.seed, with_finer_solver(network) if attacked else None)
+    copies = Copies(network, plan.protocol, plan.facts, plan.seed, with_reference_solver(network) if attacked else None)
     done, total = 0, len(targets) * len(work)
 
     def add(images: int) -> None:
@@ -174,7 +174,7 @@ def answered(
         done += images
         progress(done, total)
 
-    with evaluating(network), evaluating(copies.finer or network):
+    with evaluating(network), evaluating(copies.reference or network):
         copies.prepare(list(_wanted(work)))
         for repeat in sorted({row["repeat"] for _, row in work}):
             places = [place for place, (_, row) in enumerate(work) if row["repeat"] == repeat]
@@ -195,11 +195,11 @@ def _wanted(work: Work) -> dict[Perturbation, list[float]]:
 def _answers(found: Found) -> Iterator[Row]:
     """What completes each row. Sums in float64 are exact where scores are 0 or 1."""
     n = found.scores.shape[1]
-    for scores, finer, seconds in zip(found.scores, found.score_finer.tolist(), found.seconds, strict=True):
+    for scores, reference, seconds in zip(found.scores, found.score_reference.tolist(), found.seconds, strict=True):
         yield {
             "n": n,
             "score": float(scores.double().sum()) / n,
-            "score_finer": None if math.isnan(finer) else finer,
+            "score_reference": None if math.isnan(reference) else reference,
             "seconds": seconds,
         }
 

@@ -43,7 +43,7 @@ def finer(method: Integrator) -> Integrator:
     return Substeps(method)
 
 
-def with_finer_solver(network: Net) -> Net | None:
+def with_reference_solver(network: Net) -> Net | None:
     """A copy of a network whose flow is solved more finely, with the weights of the moment; None for one without a
     `Flow`, or whose layers are not the steps of an ODE."""
     flow = getattr(network, "flow", None)

@@ -27,7 +27,7 @@ _CAPTIONS = {
     ),
     "{score}_against_attacks": (
         "{Score} against attacks",
-        "{Score} left by each attack over its size, with 95 % intervals; eps 0 is the same samples as they are. Dashed: "
+        "{Score} under each attack over its size, with 95 % intervals; eps 0 is the same samples as they are. Dashed: "
         "what is certified, which no attack can {pass}. Dotted: certified with a probability, of the smoothed network.",
     ),
     "noise_grid": (
@@ -203,19 +203,19 @@ def _cells(row: pd.Series, full: float = 1.0) -> dict[str, Any]:
         "high": high,
         "n": row["n"],
         "repeats": row["repeats"],
-        "finer": tables.finer(row),
+        "reference": tables.reference(row),
         "differs": tables.differs(row),
     } | {name: row[name] for name in (*tables.EVALUATION, "evaluation")}
 
 
 def _table(summary: pd.DataFrame) -> dict[str, Any]:
-    """Every measurement, with a column for what varies between evaluations, and one for a finer solver if there is any.
+    """Every measurement, with a column for what varies between evaluations, and one for the reference solver if any.
 
-    finer: what that column means; "" leaves it out.
+    reference: what that column means; "" leaves it out.
     """
     rows = [_cells(row) for _, row in summary.iterrows()]
-    about = tables.FINER if tables.solved_finer(summary) else ""
-    return {"varying": tables.varying(summary), "rows": rows, "finer": about}
+    about = tables.REFERENCE if tables.has_reference(summary) else ""
+    return {"varying": tables.varying(summary), "rows": rows, "reference": about}
 
 
 def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, str]]:

@@ -12,9 +12,10 @@ from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
 
 # what tells one evaluation of a run from another
 EVALUATION = ("checkpoint", "weights", "split", "protocol", "noise_seed")
-FINER = (
-    "Finer solver: the score on the same samples, adversarial or clean, when the ODE is solved more finely. Where the "
-    "two are further apart than half the interval (≠), the score or the attack belongs to the solver, not to the ODE."
+REFERENCE = (
+    "Reference solver: the score on the same samples, adversarial or clean, when the ODE is solved more finely. Where "
+    "the two are further apart than half the interval (≠), the score or the attack belongs to the solver, not to "
+    "the ODE."
 )
 
 
@@ -63,20 +64,20 @@ def level(row: pd.Series) -> str:
     return f"{unit} {row['severity']:g}".strip() + space
 
 
-def solved_finer(summary: pd.DataFrame) -> bool:
-    """Whether a row was scored a second time with a finer solver: without, the column of it is left out."""
-    return bool(summary["score_finer"].notna().any())
+def has_reference(summary: pd.DataFrame) -> bool:
+    """Whether a row was scored a second time with the reference solver: without, the column of it is left out."""
+    return bool(summary["score_reference"].notna().any())
 
 
 def differs(row: pd.Series) -> bool:
-    """Whether a finer solver changes the score of a summary row by more than half the width of its interval."""
-    gap = abs(row["score_finer"] - row["score"])
+    """Whether the reference solver changes the score of a summary row by more than half the width of its interval."""
+    gap = abs(row["score_reference"] - row["score"])
     return bool(gap > (row["score_high"] - row["score_low"]) / 2)  # NaN is no difference
 
 
-def finer(row: pd.Series) -> str:
-    """The score of a summary row with a finer solver: "45.0 %", "≠ 45.0 %" where it `differs`, "–" without one."""
-    return f"{'≠ ' if differs(row) else ''}{measure_named(row['task']).text(row['score_finer'])}"
+def reference(row: pd.Series) -> str:
+    """The score of a summary row with the reference solver: "45.0 %", "≠ 45.0 %" where it `differs`, "–" without."""
+    return f"{'≠ ' if differs(row) else ''}{measure_named(row['task']).text(row['score_reference'])}"
 
 
 def bound(value: float) -> str:
@@ -100,19 +101,19 @@ def certificates_line(flow_ode: float, flow_discrete: float) -> str:
 
 
 def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
-    """One line per perturbation and level: mean score over repeats, interval, finer solver, samples, repeats.
+    """One line per perturbation and level: mean score over repeats, interval, reference solver, samples, repeats.
 
     summary: records.summarise(rows). What tells evaluations apart gets a column where it varies.
     """
-    shown, twice = varying(summary), solved_finer(summary)
+    shown, twice = varying(summary), has_reference(summary)
     table = Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
-    table.caption = FINER if twice else None
+    table.caption = REFERENCE if twice else None
     for name in shown:
         table.add_column(name)
     table.add_column("perturbation")
     table.add_column("level")
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
-    for name in (" / ".join(names), "95 % interval", *(["finer solver"] if twice else []), "samples", "repeats"):
+    for name in (" / ".join(names), "95 % interval", *(["reference solver"] if twice else []), "samples", "repeats"):
         table.add_column(name, justify="right")
     for _, row in summary.iterrows():
         table.add_row(
@@ -121,7 +122,7 @@ def results_table(summary: pd.DataFrame, title: str | None = None) -> Table:
             escape(level(row)),
             score(row),
             interval(row),
-            *([Text(finer(row), style="bold yellow" if differs(row) else "")] if twice else []),
+            *([Text(reference(row), style="bold yellow" if differs(row) else "")] if twice else []),
             str(row["n"]),
             str(row["repeats"]),
         )

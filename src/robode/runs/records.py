@@ -19,7 +19,7 @@ from robode.tasks.measure import CLASSIFICATION, measure_named
 COLUMNS = (
     "run", "checkpoint", "weights", "experiment", "model", "data", "split", "depth", "integrator", "params",
     "seed", "protocol", "noise_seed", "evaluation", "suite", "perturbation", "norm", "severity", "severity_unit",
-    "space", "solver", "repeat", "n", "task", "score", "score_finer", "score_low", "score_high",
+    "space", "solver", "repeat", "n", "task", "score", "score_reference", "score_low", "score_high",
     "flow_ode", "flow_discrete", "end_to_end", "seconds", "commit", "code",
 )  # fmt: skip
 METRIC_COLUMNS = ("epoch", "step", "name", "value")
@@ -38,15 +38,15 @@ NUMBER_COLUMNS = (
 NUMBER_KINDS = ("exact", "certified_lower", "certified_upper", "attack_upper", "measured")
 # Columns that files of earlier versions lack; `widen` adds them. end_to_end: certified Lipschitz constant of x ->
 # output in data units. Others have another name there (`renamed`): they counted right answers.
-ADDED = ("score_finer", "end_to_end", "code")
+ADDED = ("score_reference", "end_to_end", "code")
 # A perturbation without a norm, a flow without a certificate … ; everything else must be said.
 MAY_BE_MISSING = frozenset(
     ("experiment", "norm", "solver", "commit", "score_low", "score_high", "flow_ode", "flow_discrete", *ADDED)
 )  # fmt: skip
 _WHOLE = ("depth", "params", "seed", "noise_seed", "repeat", "n", "epoch", "step", "layer")
 _REAL = (
-    "severity", "score", "score_finer", "score_low", "score_high", "flow_ode", "flow_discrete", "end_to_end", "seconds",
-    "value", "low", "high", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max",
+    "severity", "score", "score_reference", "score_low", "score_high", "flow_ode", "flow_discrete", "end_to_end",
+    "seconds", "value", "low", "high", "bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max",
 )  # fmt: skip
 ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that differ by less
 
@@ -54,8 +54,9 @@ ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that di
 def append_rows(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append result rows (keys: COLUMNS, and `epoch` in every row or in none) to a tidy CSV file.
 
-    score: the mean over the n samples, of shares a whole number of n-ths; score_finer: the same with a finer solver,
-    for clean and attacked samples. The interval of a share is Wilson's, whatever a row says; any other must be said.
+    score: the mean over the n samples, of shares a whole number of n-ths; score_reference: the same with the reference
+    solver, for clean and attacked samples. The interval of a share is Wilson's, whatever a row says; any other must be
+    said.
 
     Raises:
         ValueError: a row that lacks a column, has an unknown one, or contradicts itself.
@@ -82,16 +83,17 @@ def widen(path: Path | str) -> None:
 
 
 def renamed(old: pd.DataFrame) -> pd.DataFrame:
-    """A table of texts with columns correct (and correct_finer, accuracy, …) with task and scores instead; any other
-    as it is."""
+    """A table of texts with columns correct (and correct_finer, accuracy, …) with task and scores instead, and
+    score_finer under its name of today; any other as it is."""
+    old = old.rename(columns={"score_finer": "score_reference"})
     if "correct" not in old or "score" in old:
         return old
     n = pd.to_numeric(old["n"])
     score = pd.to_numeric(old["correct"]) / n
     new = old.assign(task=str(CLASSIFICATION), score=[_text(value) for value in score])
     if "correct_finer" in old:
-        finer = pd.to_numeric(old["correct_finer"], errors="coerce") / n
-        new = new.assign(score_finer=[_text(value) for value in finer])
+        reference = pd.to_numeric(old["correct_finer"], errors="coerce") / n
+        new = new.assign(score_reference=[_text(value) for value in reference])
     new = new.rename(columns={"accuracy_low": "score_low", "accuracy_high": "score_high"})
     kept = [name for name in new if name not in ("correct", "correct_finer", "accuracy")]
     known = [name for name in COLUMNS if name in kept]
@@ -234,10 +236,10 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     In the order of the file, but with the levels of a perturbation side by side and ascending: some may have been
     measured later.
 
-    Adds `repeats` and `score_std` (spread between noisy copies, NaN for one copy); score_finer is NaN unless every copy
-    has it. The interval of a share is Wilson's at n = the number of distinct images, not n × repeats: the repeats look
-    at the same images, so their counts are not independent and pooling them would make the interval too narrow. For the
-    mean over R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so this interval errs to the wide side. So
+    Adds `repeats` and `score_std` (spread between noisy copies, NaN for one copy); score_reference is NaN unless every
+    copy has it. The interval of a share is Wilson's at n = the number of distinct images, not n × repeats: the repeats
+    look at the same images, so their counts are not independent and pooling them would make the interval too narrow.
+    For the mean over R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so this interval errs to the wide side. So
     does the mean half-width of the copies' intervals, which other scores get: the standard deviation of a mean is at
     most the mean of the standard deviations. It covers the choice of test images and of the noise; it does not cover
     the training seed.
@@ -267,20 +269,20 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _over_copies(group: pd.DataFrame, n: int) -> dict[str, float]:
-    """score, score_finer and the interval of several noisy copies of the same n samples."""
-    finer = pd.to_numeric(group["score_finer"], errors="coerce").astype(float)
+    """score, score_reference and the interval of several noisy copies of the same n samples."""
+    reference = pd.to_numeric(group["score_reference"], errors="coerce").astype(float)
     if measure_named(group["task"].iloc[-1]).shares:
         total = int(group["n"].sum())
         score = sum(counted(*each) for each in zip(group["score"], group["n"], strict=True)) / total
         low, high = wilson(score * n, n)
-        again = (finer * group["n"].astype(float)).round().sum(skipna=False) / total
+        again = (reference * group["n"].astype(float)).round().sum(skipna=False) / total
     else:
-        score, again = group["score"].mean(), finer.mean(skipna=False)
+        score, again = group["score"].mean(), reference.mean(skipna=False)
         low, high = group["score_low"].min(), group["score_high"].max()
         half = np.maximum(group["score_high"] - group["score"], group["score"] - group["score_low"]).mean()
         if np.isfinite(half):  # a copy's end that its task cuts off (an error is not below 0) cuts the mean's off too
             low, high = max(score - half, low), min(score + half, high)
-    return {"score": float(score), "score_finer": float(again), "score_low": float(low), "score_high": float(high)}
+    return {"score": float(score), "score_reference": float(again), "score_low": float(low), "score_high": float(high)}
 
 
 def _in_order(summary: pd.DataFrame) -> pd.DataFrame:
