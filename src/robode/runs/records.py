@@ -236,10 +236,10 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     In the order of the file, but with the levels of a perturbation side by side and ascending: some may have been
     measured later.
 
-    Adds `repeats` and `score_std` (spread between noisy copies, NaN for one copy); score_reference is NaN unless every
-    copy has it. The interval of a share is Wilson's at n = the number of distinct images, not n × repeats: the repeats
-    look at the same images, so their counts are not independent and pooling them would make the interval too narrow.
-    For the mean over R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so this interval errs to the wide side. So
+    Adds `repeats` and `score_std` (spread between noisy copies, NaN for one); score_reference is NaN unless every copy
+    has it. The interval of a share is Wilson's at n = the number of distinct images, not n × repeats: the repeats look
+    at the same images, so their counts are not independent and pooling them would make the interval too narrow. For the
+    mean over R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so this interval errs to the wide side. So
     does the mean half-width of the copies' intervals, which other scores get: the standard deviation of a mean is at
     most the mean of the standard deviations. It covers the choice of test images and of the noise; it does not cover
     the training seed.
