@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -355,7 +354,7 @@ class GradientMasking(Quantity):
             found, right = trial.findings(baseline.to(device).eval(), title)
         record: Entry = {
             "weights": weights_digest(network),
-            "settings": self._settings(),
+            "settings": dict(vars(self)),
             "samples": len(labels),
             "accuracy": {name: float(right[name].double().mean()) for name in ("clean", "noise", "fgsm", "pgd")},
             "verdict": checks.verdict(found),
@@ -370,11 +369,8 @@ class GradientMasking(Quantity):
     def _row_name(self, name: str) -> str:
         return f"{name} {self.norm} {self.eps:g}"
 
-    def _settings(self) -> dict[str, Any]:
-        return dict(vars(self))
-
     def _is_mine(self, record: Row, weights: str) -> bool:
-        return (record.get("weights"), record.get("settings")) == (weights, self._settings())
+        return (record.get("weights"), record.get("settings")) == (weights, vars(self))
 
     def _baseline(self, data: DataModule, device: torch.device) -> tuple[str, nn.Module]:
         """Its name in a sentence and the network, which never saw the one in question."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +22,9 @@ from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import Samples
 from robode.data.module import DataModule
 from robode.data.parts import places
-from robode.masking import checks, reference_attacks
+from robode.masking import checks, file, reference_attacks
 from robode.masking.checks import TOLERANCE, Check
-from robode.masking.file import (
-    NOTHING_LEFT,
-    PASSES,
-    PROVEN,
-    ROW,
-    Entry,
-    Key,
-    Row,
-    key_of,
-    keyed,
-    read_part,
-    write_part,
-)
+from robode.masking.file import Entry, Key, Row, keyed
 from robode.masking.reference_attacks import Climb, Panel, Trial, linear_classifier
 from robode.runs import records
 from robode.runs.code import network_of
@@ -63,12 +51,13 @@ _PANEL = {
 @dataclass(frozen=True)
 class Attacked:
     """A row of results.csv that an attack gave: its perturbation, for example apgd_dlr_l2, its norm, eps in data units,
-    and who is right, (n,) bool."""
+    who is right, (n,) bool; and the row itself."""
 
     name: str
     norm: str
     eps: float
     right: Tensor
+    row: Row = field(default_factory=dict)
 
     @property
     def words(self) -> list[str]:
@@ -118,11 +107,11 @@ def settled(right: Tensor, proven: Tensor | None) -> str:
     there is no such verdict. right, proven: (n,) bool."""
     share = float(right.double().mean())
     if share <= TOLERANCE:
-        return NOTHING_LEFT
+        return file.NOTHING_LEFT
     sure = 0.0 if proven is None else float((right & proven).double().mean())
     if sure < share - TOLERANCE:
         return ""
-    return f"{PROVEN}{percent(sure).removesuffix(' %')} of the {percent(share)} are proven"
+    return f"{file.PROVEN}{percent(sure).removesuffix(' %')} of the {percent(share)} are proven"
 
 
 def judge(row: Attacked, known: Evidence) -> tuple[str, list[Check]]:
@@ -191,11 +180,10 @@ def judgeable(folder: Path, row: Row) -> bool:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The rows of results.csv about one network on the same samples, which a verdict takes for nothing: `rows` that
-    attacks gave and their bits, by their key; who is certified, (n,) bool by radius. about: what all have in common."""
+    """The rows of results.csv about one network on the same samples, which a verdict takes for nothing: what attacks
+    gave, by the key of the row; who is certified, (n,) bool by radius. about: what all have in common."""
 
     about: Mapping[str, str]
-    rows: Mapping[Key, Row]
     attacked: Mapping[Key, Attacked]
     certified: Sequence[tuple[float, Tensor]]
 
@@ -206,18 +194,15 @@ class Recorded:
         same = [frame[name] == like[name] for name in ("weights", "split", "n")]
         same.append(frame["code"].map(network_of) == network_of(like["code"]))
         found: Sequence[Row] = frame[np.logical_and.reduce(same)].to_dict("records")  # type: ignore[assignment]
-        rows = {key_of(row): row for row in found if judgeable(folder, row)}
+        found = [row for row in found if scores_path(folder, row).is_file()]  # a copied results.csv has none
         attacked = {
-            key: Attacked(row["perturbation"], row["norm"], row["severity"], _bits(folder, row))
-            for key, row in rows.items()
-        }
-        certified = [
-            (row["severity"], _bits(folder, row))
+            file.key_of(row): Attacked(row["perturbation"], row["norm"], row["severity"], _bits(folder, row), row)
             for row in found
-            if row["perturbation"] == "certified" and scores_path(folder, row).is_file()
-        ]
+            if judgeable(folder, row)
+        }
+        certified = [(row["severity"], _bits(folder, row)) for row in found if row["perturbation"] == "certified"]
         about = {"weights": like["weights"], "split": like["split"], "code": network_of(like["code"])}
-        return cls(about, rows, attacked, certified)
+        return cls(about, attacked, certified)
 
     def within(self, norm: str, eps: float) -> list[Attacked]:
         return [each for each in self.attacked.values() if each.norm == norm and each.eps <= eps * SAME_EPS]
@@ -271,7 +256,7 @@ class Judging:
             return []
         recorded = Recorded.of(self.folder, next(iter(rows.values())))
         self._measure(recorded, [recorded.attacked[key] for key in rows], console)
-        before, entries = read_part(self.folder, "verdicts"), read_part(self.folder, "panels")
+        before, entries = file.read_part(self.folder, "verdicts"), file.read_part(self.folder, "panels")
         known = keyed(before)
         found: dict[Key, Entry] = {}
         for key in [*(key for key in known if key in recorded.attacked and key not in rows), *rows]:
@@ -280,25 +265,25 @@ class Judging:
             found[key] = self._entry(recorded, key, entries, count) or dict(known[key])  # one without a panel stays
         kept = [old for key, old in known.items() if key not in found]
         if [*kept, *found.values()] != before:
-            write_part(self.folder, "verdicts", [*kept, *found.values()])
+            file.write_part(self.folder, "verdicts", [*kept, *found.values()])
         return [found[key] for key in rows]
 
     def _entry(self, recorded: Recorded, key: Key, entries: Sequence[Entry], count: int) -> Entry | None:
         """The verdict on a row; None where the panel that it needs is not among the entries."""
-        row, attacked = recorded.rows[key], recorded.attacked[key]
-        known = self._evidence(recorded, attacked, entries, count)
-        if not known.panels and not settled(attacked.right, known.proven):
+        row = recorded.attacked[key]
+        known = self._evidence(recorded, row, entries, count)
+        if not known.panels and not settled(row.right, known.proven):
             return None
-        text, found = judge(attacked, known)
+        text, found = judge(row, known)
         return {
-            **{name: row[name] for name in (*ROW, "perturbation")},
-            "norm": attacked.norm,
-            "eps": attacked.eps,
-            "n": len(attacked.right),
+            **{name: row.row[name] for name in (*file.ROW, "perturbation")},
+            "norm": row.norm,
+            "eps": row.eps,
+            "n": len(row.right),
             "samples": count,
-            "robust_accuracy": float(attacked.right.double().mean()),
+            "robust_accuracy": float(row.right.double().mean()),
             "verdict": text,
-            "passes": text.startswith(PASSES),
+            "passes": text.startswith(file.PASSES),
             "checks": [asdict(check) | {"passed": check.passed} for check in found],
         }
 
@@ -325,7 +310,7 @@ class Judging:
 
     def _measure(self, recorded: Recorded, asked: Sequence[Attacked], console: Console) -> None:
         """Every panel that these rows need and masking.json lacks, each of them written at once."""
-        entries = [each for each in read_part(self.folder, "panels") if reference_attacks.read(each)]
+        entries = [each for each in file.read_part(self.folder, "panels") if reference_attacks.read(each)]
         missing: list[Entry] = []
         for row in asked:
             if settled(row.right, recorded.proven(row)):
@@ -347,7 +332,7 @@ class Judging:
                     standing = recorded.standing(about["norm"], about["eps"])[places(about["n"], self.count)]
                     found = reference_attacks.measure_panel(trial, baseline(), standing.to(trial.x.device))
                 entries.append(about | found)
-                write_part(self.folder, "panels", entries)
+                file.write_part(self.folder, "panels", entries)
 
     def _trial(self, about: Entry) -> Trial:
         """Of the panel's samples; without an eps for changes that may go everywhere."""
