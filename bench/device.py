@@ -23,7 +23,8 @@ from robode.corruptions.protocols import Sound
 from robode.data.batches import in_units
 from robode.data.info import DataFacts
 from robode.data.vision import MNIST5k
-from robode.evaluation.suite import Suite, evaluate_suite
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan, Suite
 from robode.families.chnode import CHNode
 from robode.integrators.etd import ETD
 from robode.network import Network
@@ -54,10 +55,7 @@ def trained(facts: DataFacts, x: Tensor, labels: Tensor, epochs: int) -> Network
 def measured(network: Network, x: Tensor, labels: Tensor, suite: Suite, batch_size: int) -> tuple[float, list[Any]]:
     """Seconds, and the rows, on the device where network and samples lie."""
     begin = time.perf_counter()
-    rows = evaluate_suite(
-        network, x, labels, suite=suite, protocol=Sound(), facts=network.facts, repeats=10, seed=0,
-        batch_size=batch_size,
-    )  # fmt: skip
+    rows = evaluate_suite(network, x, labels, Plan(suite, Sound(), network.facts, repeats=10), batch_size)
     return time.perf_counter() - begin, rows
 
 

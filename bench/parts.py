@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -24,8 +25,8 @@ from torch import Tensor, nn
 
 from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import ChNode2022
-from robode.evaluation.measure import build_measurement
-from robode.evaluation.suite import evaluate_suite
+from robode.evaluation.measure import build_measurement, evaluate_suite
+from robode.evaluation.suite import Plan
 from robode.families import conv_gradient_flow
 from robode.families.conv_gradient_flow import ConvGradientFlow
 from robode.integrators.euler import Euler
@@ -121,10 +122,8 @@ def trained(setting: Setting, clock: Callback) -> Parts:
 def clean_accuracy(parts: Parts) -> float:
     """Of the network as it is, on the test set."""
     x, labels = parts.data.split("test")
-    rows = evaluate_suite(
-        parts.network, x, labels, suite={"clean": Clean()}, protocol=ChNode2022(), facts=parts.data.facts,
-        repeats=1, seed=0,
-    )  # fmt: skip
+    plan = Plan({"clean": Clean()}, ChNode2022(), parts.data.facts, repeats=1)
+    rows = evaluate_suite(parts.network, x, labels, plan)
     return float(rows[0]["score"])
 
 
@@ -166,13 +165,11 @@ def evaluation(setting: Setting) -> list[Row]:
 def noise_suite(parts: Parts, network: nn.Module) -> Callable[[], Any]:
     """robode's evaluation at the four published levels under the published protocol, ready to be timed."""
     usual = build_measurement(parts.module.config, parts.data.facts)
-    usual.protocol.extras = ()  # the clip-only copy, which the published script does not make
-    suite = {name: perturbation for name, perturbation in usual.suite.items() if perturbation.stochastic}
+    usual.plan.protocol.extras = ()  # the clip-only copy, which the published script does not make
+    suite = {name: perturbation for name, perturbation in usual.plan.suite.items() if perturbation.stochastic}
     x, labels = parts.data.split("test")
-    return lambda: evaluate_suite(
-        network, x, labels, suite=suite, protocol=usual.protocol, facts=usual.facts, repeats=1,
-        seed=usual.seed, batch_size=usual.batch_size,
-    )  # fmt: skip
+    plan = replace(usual.plan, suite=suite, repeats=1)
+    return lambda: evaluate_suite(network, x, labels, plan, usual.batch_size)
 
 
 def bsm(setting: Setting) -> list[Row]:

@@ -112,7 +112,7 @@ def rows(run: Path) -> list[list[Any]]:
 
 def counted(row: dict[str, str]) -> dict[str, str]:
     """The columns of results.csv from when all scores were right answers, so that older records can be compared."""
-    n, finer = int(row["n"]), row["score_finer"]
+    n, finer = int(row["n"]), row["score_reference"]
     found = {"correct": str(round(float(row["score"]) * n)), "accuracy": row["score"]}
     found["correct_finer"] = str(round(float(finer) * n)) if finer else ""
     return found | {"accuracy_low": row["score_low"], "accuracy_high": row["score_high"]}

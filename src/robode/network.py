@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any
 
@@ -122,3 +123,17 @@ def _encoder(node: dict[str, Any], facts: DataFacts, flow: Flow) -> Encoder:
 def arguments(node: Any) -> dict[str, Any]:
     """A model, integrator, encoder or head node without the keys that describe it to the command line."""
     return {key: value for key, value in to_plain(node).items() if key == "_target_" or key not in DESCRIPTION}
+
+
+def weights_digest(network: nn.Module) -> str:
+    """12 hexadecimal digits of the SHA-256 of its state dict (names, types, values): the same on every device."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Trainable numbers of a network."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -12,7 +12,8 @@ from command_line import Answer
 
 from robode.certificates.radius import Constants
 from robode.cli.main import main
-from robode.masking.signs import Believable, read_records
+from robode.masking.file import read_part
+from robode.masking.reference_attacks import GradientMasking
 from robode.runs.results import read_numbers, read_rows
 from robode.runs.run import Run
 from robode.verbs.certify import number, vacuous
@@ -154,18 +155,18 @@ def test_a_module_without_a_constant_is_evaluated_and_not_certified(call: Callab
     assert "(end_to_end) inf" in answer.out
 
 
-def test_whether_a_module_can_be_believed(call: Callable[..., Answer], nets: None) -> None:
+def test_gradient_masking_checks_of_a_module(call: Callable[..., Answer], nets: None) -> None:
     words = ("module=their_nets:Odd", "checkpoint=odd.pt", "data=double_moons", "data.limit_train=100")
     few = ("samples=4", "steps=2", "restarts=1", "queries=3")
-    answer = call("evaluate", *words, "suite=believable", *(f"suite.believable.{word}" for word in few))
+    answer = call("evaluate", *words, "suite=gradient_masking", *(f"suite.gradient_masking.{word}" for word in few))
     assert answer.code == 0, answer.err
     (folder,) = Path("outputs/modules").iterdir()
     numbers = read_numbers(folder / "numbers.csv")
     assert set(numbers["run"]) == {folder.name} and numbers["seed"].isna().all()
-    assert set(numbers["quantity"]) == {f"{name} linf 0.1" for name in Believable.gives}
-    (record,) = read_records(folder)
-    assert set(numbers["weights"]) == {record["weights"]} and len(record["checks"]) == len(Believable.gives) - 1
-    assert "masking/believable linf 0.1" in answer.out and "hidden gradients" in (folder / "report.html").read_text()
+    assert set(numbers["quantity"]) == {f"{name} linf 0.1" for name in GradientMasking.gives}
+    (record,) = read_part(folder, "records")
+    assert set(numbers["weights"]) == {record["weights"]} and len(record["checks"]) == len(GradientMasking.gives) - 1
+    assert "masking/passes linf 0.1" in answer.out and "gradient-masking check" in (folder / "report.html").read_text()
 
 
 GOOD = {"module": "their_nets:make", "checkpoint": "good.pt", "data": "double_moons"}

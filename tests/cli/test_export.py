@@ -12,8 +12,8 @@ from command_line import Answer
 from small_runs import composed
 
 from robode.cli.main import main
-from robode.evaluation.measure import weights_digest
 from robode.evaluation.target import of_run
+from robode.network import weights_digest
 from robode.runs.run import Run
 
 

@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 from robode.config.instantiate import build, build_each
 from robode.contracts.perturbations import FACTS, REPEATS, SEED, hurried, scene_for
 from robode.corruptions.perturbation import Perturbation
-from robode.evaluation.suite import evaluate_suite, levels
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan, levels
 from robode.quantities.quantity import Quantity
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -62,10 +63,11 @@ class Case:
         return list(dict.fromkeys(level.perturbation for level in levels(self.suite, self.protocol, self.facts)))
 
     def rows(self, **options):
-        options = {"repeats": REPEATS, "seed": SEED, **options}
-        return evaluate_suite(
-            self.network, self.x, self.labels, suite=self.suite, protocol=self.protocol, facts=self.facts, **options
-        )
+        return evaluate_suite(self.network, self.x, self.labels, self.plan, **options)
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(self.suite, self.protocol, self.facts, REPEATS, SEED)
 
 
 def speaks_of(protocol: str, kind: str) -> bool:

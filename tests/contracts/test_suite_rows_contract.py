@@ -11,11 +11,12 @@ from torch import Tensor
 
 from robode.contracts.perturbations import N, rows
 from robode.errors import BadInput
-from robode.evaluation.suite import plan
+from robode.evaluation.measure import answered
+from robode.evaluation.suite import Plan
 from robode.runs.results import COLUMNS
 
 PROMISED = (
-    "perturbation suite norm severity severity_unit space protocol evaluation repeat n score score_finer seconds"
+    "perturbation suite norm severity severity_unit space protocol evaluation repeat n score score_reference seconds"
 ).split()
 
 
@@ -36,20 +37,20 @@ def test_rows_computed_in_pieces_are_the_rows_computed_at_once(case):
     def known(rows):
         return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
-    at_once: dict[tuple, Tensor] = {}
-    whole = case.rows(finished=lambda rows, right: at_once.update(zip(map(key, rows), right, strict=True)))
+    def found(work) -> list[tuple[dict, Tensor]]:
+        parts = answered(case.network, case.x, case.labels, case.plan, work)
+        return [answer for part in parts for answer in part.values()]
+
+    at_once = {key(row): scores for row, scores in found(case.plan.rows())}
     pieces, bits = [], {}
     for turn in range(3):  # every third row, then every third of the others …
-        wanted = {key(row) for row in whole[turn::3]}
-
-        def keep(rows, scores):
-            assert [float(each.double().sum()) / N for each in scores] == [row["score"] for row in rows]
-            assert {(each.dtype, each.device.type, each.shape) for each in scores} == {(torch.float32, "cpu", (N,))}
-            bits.update(zip(map(key, rows), scores, strict=True))
-
-        pieces += case.rows(known=lambda row: key(row) not in wanted, finished=keep)  # noqa: B023 - called at once
-    place = {key(row): index for index, row in enumerate(whole)}
-    assert known(sorted(pieces, key=lambda row: place[key(row)])) == known(whole)
+        for row, scores in found(case.plan.rows()[turn::3]):
+            assert float(scores.double().sum()) / N == row["score"]
+            assert (scores.dtype, scores.device.type, scores.shape) == (torch.float32, "cpu", (N,))
+            pieces.append(row)
+            bits[key(row)] = scores
+    place = {key(row): index for index, (_, row) in enumerate(case.plan.rows())}
+    assert known(sorted(pieces, key=lambda row: place[key(row)])) == known(case.rows())
     assert bits.keys() == at_once.keys() and all(torch.equal(bits[each], at_once[each]) for each in bits)
 
 
@@ -63,18 +64,18 @@ def test_a_perturbation_set_up_otherwise_is_another_evaluation_and_its_levels_ar
         other, fewer = copy.copy(perturbation), copy.copy(perturbation)
         other.suite, fewer.severities = "mine", (0.125,)
         assert evaluation(fewer) == evaluation(perturbation) != evaluation(other)
-    rows = case.rows(repeats=1)
+    rows = [row for _, row in case.plan.rows()]
     assert len({row["evaluation"] for row in rows}) == len({row["perturbation"] for row in rows})
-    here, elsewhere = ({row["evaluation"] for row in case.rows(repeats=1, data_digest=digest)} for digest in "ab")
+    here, elsewhere = ({row["evaluation"] for _, row in case.plan.rows(digest)} for digest in "ab")
     assert here.isdisjoint(elsewhere)
 
 
 def asked(case, perturbation):
-    return plan({perturbation.name: perturbation}, case.protocol, case.facts, 1)
+    return Plan({perturbation.name: perturbation}, case.protocol, case.facts, 1).rows()
 
 
 def test_rows_carry_what_is_promised(case):
-    attacks = [level.perturbation.name for level, _ in plan(case.suite, case.protocol, case.facts, 1)
+    attacks = [level.perturbation.name for level, _ in case.plan.rows()
                if level.perturbation.attacks]  # fmt: skip
     rescored = {"clean", *attacks} if attacks else set()
     untouched = {name for name, each in case.suite.items() if not each.corrupts or each.in_data_units}
@@ -83,7 +84,7 @@ def test_rows_carry_what_is_promised(case):
         assert row["protocol"] == case.protocol.name and row["n"] == N and row["seconds"] >= 0
         assert 0 <= row["score"] <= 1
         assert row["space"] == ("data" if row["perturbation"] in untouched else case.protocol.space)
-        assert (row["score_finer"] is not None) == (row["perturbation"] in rescored)
+        assert (row["score_reference"] is not None) == (row["perturbation"] in rescored)
     assert set(PROMISED) <= set(COLUMNS)
 
 

@@ -16,7 +16,7 @@ from robode.certificates.radius import Certified, certified_radii
 from robode.corruptions.perturbation import Batch
 from robode.data.info import DataFacts
 from robode.errors import JobFailed
-from robode.evaluation.consistency import check_invariant
+from robode.evaluation.consistency import check_order
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.node import Node
@@ -144,7 +144,7 @@ HELD: Mapping[str, tuple[tuple[str, float, str], ...]] = {
 @pytest.mark.parametrize("name", HELD)
 def test_evaluations_in_which_it_holds(name: str, tmp_path: Path) -> None:
     evaluated(tmp_path, *GOOD, *HELD[name])
-    check_invariant(tmp_path, "w", "test", code="")
+    check_order(tmp_path, "w", "test", code="")
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -152,7 +152,7 @@ def test_evaluations_in_which_it_is_broken(name: str, tmp_path: Path) -> None:
     attacks, expected = BROKEN[name]
     evaluated(tmp_path, *GOOD, *attacks)
     with pytest.raises(JobFailed) as caught:
-        check_invariant(tmp_path, "w", "test", code="")
+        check_order(tmp_path, "w", "test", code="")
     assert expected in str(caught.value)
 
 
@@ -160,14 +160,14 @@ def test_other_weights_and_splits_are_not_compared(tmp_path: Path) -> None:
     evaluated(tmp_path, *GOOD)
     evaluated(tmp_path, ("pgd", 0.1, "00000"), weights="v")
     evaluated(tmp_path, ("pgd", 0.1, "00000"), split="train")
-    check_invariant(tmp_path, "w", "test", code="")
+    check_order(tmp_path, "w", "test", code="")
 
 
 def test_rows_without_their_bits_are_passed_over(tmp_path: Path) -> None:
     evaluated(tmp_path, *GOOD)
     row = SAME | KINDS["pgd"] | {"severity": 0.1, "evaluation": "pgd", "n": 5, "score": 0.0}
     append_rows(tmp_path / "results.csv", [row])
-    check_invariant(tmp_path, "w", "test", code="")
+    check_order(tmp_path, "w", "test", code="")
 
 
 ERRORS = {
@@ -188,8 +188,8 @@ def test_of_errors_the_certified_one_is_the_largest(name: str, tmp_path: Path) -
         row = SAME | KINDS[kind] | {"severity": severity, "evaluation": kind, "n": 2, "task": str(task.measure)}
         store.add([row | {"score": mean_score(scores), "score_low": low, "score_high": high}], [scores])
     if not expected:
-        check_invariant(tmp_path, "w", "test", code="")
+        check_order(tmp_path, "w", "test", code="")
         return
     with pytest.raises(JobFailed) as caught:
-        check_invariant(tmp_path, "w", "test", code="")
+        check_order(tmp_path, "w", "test", code="")
     assert expected in str(caught.value)

@@ -1,4 +1,4 @@
-"""A network that only hides its gradients is called suspicious, for the right reason; an honest one is not."""
+"""A network that only hides its gradients fails the checks, for the right reason; an honest one does not."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import nn
 from robode.data.batches import in_units
 from robode.data.parts import spread
 from robode.masking.checks import Check, verdict
-from robode.masking.signs import linear_classifier
-from robode.masking.trial import Trial
+from robode.masking.reference_attacks import Trial, linear_classifier
 
 EPS = {"bars": {"linf": 0.1, "l2": 0.6}, "moons": {"linf": 0.1, "l2": 0.1}}
 
@@ -49,10 +48,10 @@ def failed(checks: dict[str, Check]) -> set[str]:
 @pytest.mark.parametrize("data", ["bars", "moons"])
 @pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", ["chnode", "resnet", "linear"])
-def test_honest_networks_are_believable(model, data, norm):
+def test_honest_networks_pass(model, data, norm):
     checks, right = findings(baseline(data), data, norm) if model == "linear" else of_honest(model, data, norm)
     assert failed(checks) == set(), [check.sentence for check in checks.values() if not check.passed]
-    assert verdict(list(checks.values())) == "believable"
+    assert verdict(list(checks.values())) == "passes 8 gradient-masking checks"
     assert right["clean"] > 0.75 and right["pgd"] < right["clean"] - 0.02, "the attack had nothing to do"
 
 
@@ -119,7 +118,9 @@ def test_a_constant_answer_is_explained(data):
     share = float((spread(data_named(data).split("test"), 200).target == 1).float().mean())
     assert right["pgd"] == right["clean"] == pytest.approx(share)
     assert "answered class 1 wherever it was asked" in checks["large_eps"].sentence
-    assert verdict(list(checks.values())) == "suspicious because the network always gives the same answer"
+    assert verdict(list(checks.values())) == (
+        "fails 1 of 8 gradient-masking checks: the network always gives the same answer"
+    )
 
 
 def test_a_staircase_in_the_plane_is_flagged_too():

@@ -12,7 +12,7 @@ from problems import norm2, randn
 from small_runs import SMALL, composed, train
 from torch import Tensor
 
-from robode.certificates.radius import certified_radii, embed_lipschitz, pair_lipschitz
+from robode.certificates.radius import certified_radii, pair_lipschitz
 from robode.data.info import DataFacts
 from robode.families.chnode import CHNode
 from robode.families.gradient_flow import DescentField, GradientFlow
@@ -25,9 +25,9 @@ from robode.linalg.orthonormal import orthonormal
 from robode.network import Network, build_network
 from robode.ode.field import VectorField
 from robode.ode.flow import Constrained, Flow
+from robode.runs.checkpoints import read_checkpoint
 from robode.tasks.classification import Classification
 from robode.training.assembly import assemble
-from robode.training.checkpoints import read_checkpoint
 
 IMAGES = DataFacts((1, 6, 6), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
 POINTS = DataFacts((2,), (0.3, -0.2), (0.7, 0.7), None, Classification(tuple("abc")))
@@ -111,7 +111,10 @@ CASES = [*((IMAGES, name) for name in FLOWS), (POINTS, "gradient_flow"), (POINTS
 def test_no_difference_of_logits_grows_faster_than_its_certificate(facts: DataFacts, name: str) -> None:
     """The float64 certificate of float32 weights, against Jacobians of the same weights in float64."""
     network = moved(facts, name)
-    pairs, body = pair_lipschitz(network), embed_lipschitz(network) * network.flow.certificate()["flow_discrete"]
+    pairs, body = (
+        pair_lipschitz(network),
+        network.encoder.lipschitz(network.normalise.std) * network.flow.certificate()["flow_discrete"],
+    )
     assert body <= 1 and float(pairs.max()) <= 2**0.5
     x = 2 * randn(40, *facts.shape, seed=4) + 0.5
     J = torch.autograd.functional.jacobian(lambda x: network.double()(x).sum(0), x).movedim(1, 0).flatten(2)
@@ -155,7 +158,7 @@ def test_whatever_an_optimiser_did_nothing_expands_after_the_projections(model: 
         for p in network.parameters():
             p.mul_(2).add_(0.1 * torch.randn_like(p))
         project(network)
-        assert embed_lipschitz(network) * network.flow.certificate()["flow_discrete"] <= 1
+        assert network.encoder.lipschitz(network.normalise.std) * network.flow.certificate()["flow_discrete"] <= 1
         assert float(pair_lipschitz(network).max()) <= 2**0.5
         apart = (network(x) - network(x.flip(0))).norm(dim=1)
     assert bool((apart <= (x - x.flip(0)).flatten(1).norm(dim=1) * (1 + 1e-5)).all())
@@ -172,5 +175,5 @@ def test_the_constraint_holds_in_the_checkpoint(model: str, tmp_path: Path, monk
         network = assemble(composed(*SMALL, *words)).network
         state = read_checkpoint(path)["state_dict"]
         network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
-        assert embed_lipschitz(network) * network.flow.certificate()["flow_discrete"] <= 1
+        assert network.encoder.lipschitz(network.normalise.std) * network.flow.certificate()["flow_discrete"] <= 1
         assert float(pair_lipschitz(network).max()) <= 2**0.5

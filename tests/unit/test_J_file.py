@@ -6,7 +6,7 @@ import torch
 from small_runs import composed, train
 
 from robode.errors import BadInput
-from robode.training.checkpoints import read_checkpoint
+from robode.runs.checkpoints import read_checkpoint
 from robode.verbs.evaluate import run_evaluation
 
 

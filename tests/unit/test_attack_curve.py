@@ -85,6 +85,13 @@ def test_several_settings_of_an_attack_and_several_checkpoints_are_several_curve
     assert set(curves(maximum)) == {"pgd · best · pgdlinf", "pgd · best · stronger", "pgd · last · pgdlinf"}
 
 
+def test_other_samples_make_another_curve_from_their_own_clean_score(draw):
+    part = [row("clean", "none", "none", 0, 46, n=50, score=0.92, evaluation="c50")]
+    part.append(row("pgd", "linf", "eps", 0.2, 10, n=50, score=0.2, evaluation="p50"))
+    maximum = draw([*ROWS, *part]).axes[0]
+    assert curves(maximum) == {"pgd · n = 100": [[0, 0.9], [0.1, 0.4]], "pgd · n = 50": [[0, 0.92], [0.2, 0.2]]}
+
+
 def test_without_attacks_there_is_no_figure(draw):
     assert draw(ROWS[:2]) is None
     assert score_against_attacks(pd.DataFrame(columns=[*results.COLUMNS])) is None

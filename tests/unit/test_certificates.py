@@ -20,7 +20,8 @@ from robode.corruptions.perturbation import Batch, Clean
 from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.suite import evaluate_suite
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan
 from robode.families.chnode import CHNode
 from robode.families.resnet import ResNet
 from robode.integrators.etd import ETD
@@ -45,10 +46,8 @@ def case(facts: DataFacts = GREY, n: int = 120) -> tuple[Network, torch.Tensor, 
 
 def rows_of(network: Network, x: torch.Tensor, labels: torch.Tensor, suite: Certified, protocol=None, **options):
     perturbations = {"clean": Clean(), "certified": suite}
-    found = evaluate_suite(
-        network, x, labels, suite=perturbations, protocol=protocol or Sound(), facts=network.facts, repeats=2, seed=0,
-        **options,
-    )  # fmt: skip
+    plan = Plan(perturbations, protocol or Sound(), network.facts, repeats=2)
+    found = evaluate_suite(network, x, labels, plan, **options)
     return {(row["perturbation"], row["severity"]): row for row in found}
 
 

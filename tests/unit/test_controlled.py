@@ -16,7 +16,7 @@ from robode.encoders import Augment
 from robode.errors import BadInput
 from robode.integrators.adaptive import Dopri5
 from robode.integrators.euler import Euler
-from robode.integrators.reference import with_finer_solver
+from robode.integrators.reference import with_reference_solver
 from robode.integrators.runge_kutta import RK4
 from robode.network import Network, states_of
 from robode.ode.bounds import Scalar
@@ -86,7 +86,7 @@ def test_forward_states_and_jacobians_see_the_data(integrator) -> None:
 def test_time_reaches_fields_that_depend_on_it() -> None:
     """Twice as fine a solver follows f(t, y): the step is made anew for each interval."""
     net, x = network(RK4()), torch.randn(4, 2, dtype=torch.float64)
-    finer, exact = with_finer_solver(net), network(Dopri5(1e-11, 1e-11))
+    finer, exact = with_reference_solver(net), network(Dopri5(1e-11, 1e-11))
     assert finer is not None
     errors = [float((each(x) - exact(x)).detach().abs().max()) for each in (net, finer)]
     assert errors[1] < errors[0] / 50 and errors[0] < 1e-3

@@ -20,7 +20,7 @@ from robode.errors import BadInput, JobFailed
 from robode.families.conv_gradient_flow import ConvGradientFlow
 from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
-from robode.integrators.reference import with_finer_solver
+from robode.integrators.reference import with_reference_solver
 from robode.network import Network, build_network
 from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
@@ -121,7 +121,7 @@ def test_constants_belong_to_one_size_of_image() -> None:
 
 def test_there_are_no_small_jacobians_and_no_finer_solver() -> None:
     phi = network().flow
-    assert not phi.pixelwise and with_finer_solver(network()) is None
+    assert not phi.pixelwise and with_reference_solver(network()) is None
     with pytest.raises(BadInput, match=r"callbacks\.bsm"):
         phi.step_jacobians(torch.randn(5, 9))
 

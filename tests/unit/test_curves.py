@@ -19,10 +19,11 @@ from robode.corruptions.perturbation import Batch, Clean, Gaussian, SaltAndPeppe
 from robode.corruptions.protocols import Sound
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.suite import evaluate_suite, refusals
+from robode.evaluation.measure import answered, evaluate_suite
+from robode.evaluation.suite import Plan, refusals
 from robode.families.chnode import CHNode
 from robode.integrators.etd import ETD
-from robode.masking.signs import Believable
+from robode.masking.reference_attacks import GradientMasking
 from robode.network import Network
 from robode.quantities.plane import Field2D
 from robode.quantities.quantity import EpsR
@@ -72,16 +73,16 @@ def test_a_curve_is_what_its_levels_are_one_by_one(name):
     perturbation = CURVES[name]()
     levels = list(perturbation.severities)
     batch = given(perturbation, network, x, labels)
-    whole = perturbation.scores(network, GREY.task, replace(batch, finer=network), levels)
-    assert whole.scores.shape == whole.finer.shape == (len(levels), N) and whole.scores.dtype == torch.float32
+    whole = perturbation.scores(network, GREY.task, replace(batch, reference=network), levels)
+    assert whole.scores.shape == whole.reference.shape == (len(levels), N) and whole.scores.dtype == torch.float32
     assert len(whole.seconds) == len(levels) and min(whole.seconds) >= 0
     for place, level in enumerate(levels):
         one = perturbation.scores(network, GREY.task, batch, [level])
-        assert torch.equal(one.scores[0], whole.scores[place]) and one.finer is None
+        assert torch.equal(one.scores[0], whole.scores[place]) and one.reference is None
     if name not in ("clean", "contrast"):
         assert 0 < float(whole.scores.mean()) < 1
     if perturbation.attacks:
-        assert bool((whole.scores.diff(dim=0) <= 0).all()) and torch.equal(whole.finer, whole.scores)
+        assert bool((whole.scores.diff(dim=0) <= 0).all()) and torch.equal(whole.reference, whole.scores)
     if perturbation.severity_unit == "radius":
         assert float(whole.scores[0].sum()) > float(whole.scores[-1].sum())
 
@@ -91,9 +92,7 @@ def test_scoring_leaves_no_trace_in_a_perturbation(name):
     network, x, labels = case()
     perturbation = CURVES[name]()
     before = copy.deepcopy(vars(perturbation))
-    evaluate_suite(
-        network, x, labels, suite={name: perturbation}, protocol=Sound(), facts=GREY, repeats=1, seed=0, batch_size=50
-    )
+    evaluate_suite(network, x, labels, Plan({name: perturbation}, Sound(), GREY, repeats=1, seed=0), batch_size=50)
     after = vars(perturbation)
     assert after.keys() == before.keys()
     for key, value in after.items():
@@ -113,7 +112,7 @@ def test_each_batch_is_counted_out_once_and_each_network_prepared_once(monkeypat
         watched(owner, name)
     watched(MinimalNorm, "find")
     suite = {name: CURVES[name]() for name in ("certified", "smoothing", "minimal_l2")}
-    evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), facts=GREY, repeats=2, seed=0, batch_size=50)
+    evaluate_suite(network, x, labels, Plan(suite, Sound(), GREY, repeats=2, seed=0), batch_size=50)
     counts = {name: calls.count(name) for name in set(calls)}
     assert counts == {"constants": 1, "certified_radii": 2, "certify": 2, "find": 2}  # two batches
 
@@ -128,10 +127,14 @@ def test_only_missing_levels_are_answered_and_what_an_attack_goes_through_before
     attack = suite["pgd_linf"]
     plain_find = attack.find
     attack.find = lambda *args, **where: found.append(where["eps"]) or plain_find(*args, **where)
-    rows = evaluate_suite(
-        network, x, labels, suite=suite, protocol=Sound(), facts=GREY, repeats=1, seed=0, batch_size=N,
-        known=lambda row: row["perturbation"] == "clean" or row["severity"] in (0.02, 0.1),
-    )  # fmt: skip
+    plan = Plan(suite, Sound(), GREY, repeats=1)
+    work = [
+        (level, row)
+        for level, row in plan.rows()
+        if row["perturbation"] != "clean" and row["severity"] not in (0.02, 0.1)
+    ]
+    (answers,) = answered(network, x, labels, plan, work, batch_size=N)
+    rows = [row for row, _ in answers.values()]
     assert asked == {"gaussian": [0.05, 0.2], "pgd_linf": [0.05]} and found == [0.02, 0.05]
     assert [(row["perturbation"], row["severity"]) for row in rows] == [
         ("gaussian", 0.05), ("gaussian", 0.2), ("pgd_linf", 0.05)
@@ -233,7 +236,7 @@ def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_fi
 def test_quantities_that_are_about_classes_are_left_out_for_other_tasks():
     plane = DataFacts((2,), (0.0,) * 2, (1.0,) * 2, None, Nearness())
     classes = replace(plane, task=Classification(("a", "b")))
-    for each in (EpsR(), Field2D(), Wasserstein(), Believable()):
+    for each in (EpsR(), Field2D(), Wasserstein(), GradientMasking()):
         assert each.refusal(plane) == f"suite={each.name}: needs classes, and this is a nearness task"
         assert each.refusal(classes) is None
 
@@ -241,11 +244,9 @@ def test_quantities_that_are_about_classes_are_left_out_for_other_tasks():
 def test_rows_of_any_task_carry_its_mean_score():
     network, x, targets = regression()
     suite = {"clean": Clean(), "gaussian": Gaussian([0.1, 0.4]), "pgd_l2": PGD([0.1, 0.3], norm="l2", steps=5)}
-    kept = []
-    rows = evaluate_suite(
-        network, x, targets, suite=suite, protocol=Sound(), facts=VECTORS, repeats=1, seed=0, batch_size=50,
-        finished=lambda rows, scores: kept.extend(scores),
-    )  # fmt: skip
+    plan = Plan(suite, Sound(), VECTORS, repeats=1)
+    (answers,) = answered(network, x, targets, plan, plan.rows(), batch_size=50)
+    rows, kept = zip(*answers.values(), strict=True)
     assert [row["score"] for row in rows] == pytest.approx([float(each.double().mean()) for each in kept])
     with torch.no_grad():
         torch.testing.assert_close(kept[0], VECTORS.task.score(network(x), targets))

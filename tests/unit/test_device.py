@@ -24,8 +24,9 @@ from robode.data.info import DataFacts, Samples, Source
 from robode.data.module import DataModule
 from robode.device import check_device, chosen_device
 from robode.errors import BadInput
-from robode.evaluation.copies import Copies
-from robode.evaluation.suite import evaluate_suite, sample_grid
+from robode.evaluation.copies import Copies, sample_grid
+from robode.evaluation.measure import answered
+from robode.evaluation.suite import Plan
 from robode.families.chnode import CHNode
 from robode.families.conv_gradient_flow import ConvGradientFlow
 from robode.families.gradient_flow import GradientFlow
@@ -98,14 +99,14 @@ def every_perturbation():
     }  # fmt: skip
 
 
-def evaluated(network, x, labels, suite, protocol=None, facts=GREY, **options):
+def evaluated(network, x, labels, suite, protocol=None, facts=GREY, repeats=2, batch_size=50):
     """Rows without their seconds, and the scores of all samples."""
-    found = []
-    rows = evaluate_suite(
-        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=facts, seed=0,
-        finished=lambda rows, scores: found.extend(scores), **{"repeats": 2, "batch_size": 50} | options,
-    )  # fmt: skip
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows], torch.stack(found)
+    plan = Plan(suite, protocol or Sound(), facts, repeats)
+    found = {}
+    for answers in answered(network, x, labels, plan, plan.rows(), batch_size):
+        found |= answers
+    rows, scores = zip(*(found[place] for place in range(len(found))), strict=True)
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows], torch.stack(scores)
 
 
 @pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda each: each.name)
@@ -162,10 +163,10 @@ def test_anyones_chain_has_constants_there_too():
 def test_the_sample_grid_comes_back():
     network, x, labels = case()
     suite = {"clean": Clean(), "gaussian": Gaussian([0.05]), "pgd_linf": PGD([0.05, 0.1], steps=3)}
-    how = {"suite": suite, "protocol": Sound(), "facts": GREY, "seed": 0}
-    expected = sample_grid(network, x[:8], labels[:8], **how)
+    plan = Plan(suite, Sound(), GREY, repeats=1)
+    expected = sample_grid(network, x[:8], labels[:8], plan)
     with pretending():
-        found = sample_grid(copy.deepcopy(network).to(THERE), x[:8].to(THERE), labels[:8].to(THERE), **how)
+        found = sample_grid(copy.deepcopy(network).to(THERE), x[:8].to(THERE), labels[:8].to(THERE), plan)
     for one, two in zip(expected, found, strict=True):
         assert one[0] == two[0] and torch.equal(one[1], two[1]) and torch.equal(one[2], two[2])
 
@@ -175,8 +176,8 @@ def measured_on(device, run, monkeypatch, folder):
     shutil.copytree(run.folder, folder)
     monkeypatch.setattr("robode.verbs.evaluate.chosen_device", lambda word: device)
     monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
-    words = ("suite.eps_r.budget=40", "suite.believable.samples=30", "verdicts=20", "limit=40", "repeats=2")
-    suite = "suite=[noise,attacks_quick,certified,smoothing,eps_r,field_2d,wasserstein,believable]"
+    words = ("suite.eps_r.budget=40", "suite.gradient_masking.samples=30", "verdicts=20", "limit=40", "repeats=2")
+    suite = "suite=[noise,attacks_quick,certified,smoothing,eps_r,field_2d,wasserstein,gradient_masking]"
     more = ("suite.smoothing.n=50", "suite.smoothing.radii=[0]")
     run_evaluation(composed(f"run={folder}", suite, *words, *more, verb="evaluate"))
     rows = read_rows(folder / "results.csv").drop(columns=["run", "seconds"])

@@ -1,4 +1,4 @@
-"""‡: a suspicious accuracy is marked in every table that shows it, with how many runs and why."""
+"""‡: an accuracy that fails gradient-masking checks is marked in every table, with how many runs and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robode.report.paper_page import write_runs_report
 from robode.report.values import DOUBT, combine
 
 REASON = "APGD (dlr) finds 61.0 % more"
-LEGEND = f"‡ gaussian 0.2: suspicious in 1 of 3 runs: {REASON}."
+LEGEND = f"‡ gaussian 0.2: fails gradient-masking checks in 1 of 3 runs: {REASON}."
 
 
 def verdict(seed: int, eps: float, text: str, **changes) -> dict:
@@ -24,17 +24,21 @@ def verdict(seed: int, eps: float, text: str, **changes) -> dict:
 
 @pytest.fixture
 def folders(tmp_path):
-    """Three seeds of one configuration; the accuracy at 0.2 is suspicious in the second of them alone."""
+    """Three seeds of one configuration; the accuracy at 0.2 fails in the second of them alone."""
     runs = [run_folder(tmp_path / "runs", seed, 60 + seed) for seed in (1, 2, 3)]
     for seed, run in enumerate(runs, start=1):
-        word = f"suspicious because {REASON}" if seed == 2 else "believable: 96.7 of the 97.4 % are proven"
-        write_part(run, "verdicts", [verdict(seed, 0.2, word), verdict(seed, 0.05, "believable")])
-    other = verdict(3, 0.2, "suspicious because it is of other weights", weights="gone")
+        word = (
+            f"fails 1 of 9 gradient-masking checks: {REASON}"
+            if seed == 2
+            else "passes without checks: 96.7 of the 97.4 % are proven"
+        )
+        write_part(run, "verdicts", [verdict(seed, 0.2, word), verdict(seed, 0.05, "passes 9 gradient-masking checks")])
+    other = verdict(3, 0.2, "fails 1 of 9 gradient-masking checks: it is of other weights", weights="gone")
     write_part(runs[2], "verdicts", [other, {"eps": "?"}])
     return runs
 
 
-def test_a_cell_is_marked_where_one_seed_is_suspicious_and_says_why(folders, tmp_path):
+def test_a_cell_is_marked_where_one_seed_fails_and_says_why(folders, tmp_path):
     page = write_runs_report(tmp_path / "report", folders, {}).page
     text, tex, html = ((tmp_path / "report" / name).read_text() for name in ("table.md", "table.tex", page.name))
     (line,) = (line for line in text.splitlines() if line.startswith("| chnode"))
@@ -43,7 +47,7 @@ def test_a_cell_is_marked_where_one_seed_is_suspicious_and_says_why(folders, tmp
     assert f"- {LEGEND}" in text and text.count("‡") == 2
     assert tex.count(r"$^\ddagger$") == 2 and "finds 61.0 \\% more" in tex
     assert html.count("‡") == 2 and f"<li>{LEGEND}</li>" in html
-    assert f"suspicious in 1 of 3 runs: {REASON}" in html, "where the pointer rests on the cell"
+    assert f"fails gradient-masking checks in 1 of 3 runs: {REASON}" in html, "where the pointer rests on the cell"
     table = pd.read_csv(tmp_path / "report" / "table.csv")
     assert table["doubted"].tolist() == [0, 0, 1] and table["doubt"].tolist()[-1] == REASON
     rows = pd.read_csv(tmp_path / "report" / "rows.csv", keep_default_na=False)
@@ -61,7 +65,7 @@ def test_a_report_that_is_made_again_from_its_tables_keeps_the_doubt(tmp_path):
     assert set(restore(tmp_path, ITEM).values[DOUBT].fillna("")) == {""}, "of an earlier version"
 
 
-def test_without_a_suspicion_no_table_speaks_of_it(folders, tmp_path):
+def test_without_a_failure_no_table_speaks_of_it(folders, tmp_path):
     write_part(folders[1], "verdicts", [])
     page = write_runs_report(tmp_path / "report", folders, {}).page
     assert not any("‡" in (tmp_path / "report" / name).read_text() for name in ("table.md", page.name))
@@ -75,9 +79,9 @@ def test_reasons_of_several_cells_are_summed_up_by_column(tmp_path):
     cells = compare(ITEM, doubtful)
     table = build_table(ITEM, cells, doubtful.runs)
     (legend,) = (note for note in table.notes if note.startswith("‡"))
-    assert legend == f"‡ s&p .2: suspicious in 6 of 6 runs: {reasons[1]}, and the like."
+    assert legend == f"‡ s&p .2: fails gradient-masking checks in 6 of 6 runs: {reasons[1]}, and the like."
     (both,) = (cell for _, lines in table.groups for line in lines for cell in line.cells if cell.marks == " † ‡")
-    assert both.doubt == f"in 3 of 3 runs: {REASON[:-1]}1" == both.behind["suspicious"]
+    assert both.doubt == f"in 3 of 3 runs: {REASON[:-1]}1" == both.behind["fails gradient-masking checks"]
     assert " † ‡" in tables.markdown(table) and r"$^\dagger$ $^\ddagger$" in tables.latex(table)
 
 

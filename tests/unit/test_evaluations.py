@@ -16,12 +16,12 @@ from robode.evaluation.copies import Copies
 from robode.files import read_json, write_json
 from robode.network import build_network
 from robode.runs import lock, results
+from robode.runs.checkpoints import load_weights
 from robode.runs.results import Store, read_scores, scores_path, write_scores
 from robode.runs.run import Run
 from robode.tasks.measure import CLASSIFICATION
 from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
-from robode.training.checkpoints import load_weights
 from robode.verbs.evaluate import run_evaluation
 
 

@@ -17,7 +17,7 @@ from robode.families.gradient_flow import GradientFlow
 from robode.families.lipschitz_mlp import LipschitzMLP
 from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
-from robode.integrators.reference import with_finer_solver
+from robode.integrators.reference import with_reference_solver
 from robode.network import build_network
 from robode.ode.sensitivity import bsm_norms
 from robode.runs.table import METRICS
@@ -105,7 +105,7 @@ def test_the_certificate_reports_weights_that_left_the_constraint() -> None:
 def test_half_a_step_would_be_another_network() -> None:
     holder = torch.nn.Module()
     holder.flow = flow()
-    assert with_finer_solver(holder) is None
+    assert with_reference_solver(holder) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The checks on hand-made findings, the quantity `believable` and its section on the run's page."""
+"""The checks on hand-made findings, the quantity `gradient_masking` and its section on the run's page."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from torch import nn
 
 from robode.data.parts import spread
 from robode.errors import BadInput
-from robode.evaluation.measure import weights_digest
 from robode.masking import checks
-from robode.masking.file import FILE
-from robode.masking.signs import Believable, linear_classifier, read_records
-from robode.masking.trial import extent
+from robode.masking.file import FILE, NOTHING_LEFT, failures, read_part
+from robode.masking.reference_attacks import GradientMasking, extent, linear_classifier
+from robode.network import weights_digest
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.runs import results
 from robode.verbs.evaluate import run_evaluation
 
-HEADING = "Can these robust accuracies be believed?"
+HEADING = "<h2>Gradient-masking checks</h2>"
 
 
 def mask(right: int, n: int = 1000) -> torch.Tensor:
@@ -36,10 +35,10 @@ def test_gradients_that_are_zero_or_not_finite_are_counted():
     gradients[:8] = 0
     gradients[8:10, 0, 0] = math.nan
     gradients[10:, 1] = 0  # some entries may be
-    found = checks.zero_gradients(gradients)
+    found = checks.zero_gradients(checks.dead(gradients))
     assert found.value == 0.01 and found.passed and found.reason == ""
     gradients[10] = -0.0
-    found = checks.zero_gradients(gradients)
+    found = checks.zero_gradients(checks.dead(gradients))
     assert found.value == 0.011 and not found.passed and "1.1 %" in found.sentence
 
 
@@ -53,12 +52,12 @@ def test_gradients_that_round_differently_are_the_same_and_random_ones_are_not()
 def test_the_cross_entropy_is_zero_from_a_margin_of_log_2_24_on():
     margins = torch.tensor([16.5, 16.7, 49.3, 120.0])
     logits, labels = torch.stack([margins, torch.zeros(4)], dim=1), torch.zeros(4, dtype=torch.long)
-    harmed = checks.saturation(logits, labels, mask(4, 4), mask(0, 4))
+    harmed = checks.saturation(*checks.saturated_at(logits, labels), mask(4, 4), mask(0, 4))
     assert harmed.value == 0.75 and harmed.threshold == checks.SATURATED and not harmed.passed
-    harmless = checks.saturation(logits, labels, mask(4, 4), mask(4, 4))
+    harmless = checks.saturation(*checks.saturated_at(logits, labels), mask(4, 4), mask(4, 4))
     assert harmless.value == 0.75 and harmless.passed and "without harm" in harmless.sentence
     assert "median 33," in harmless.sentence
-    assert checks.saturation(logits / 50, labels, mask(4, 4), mask(0, 4)).passed
+    assert checks.saturation(*checks.saturated_at(logits / 50, labels), mask(4, 4), mask(0, 4)).passed
 
 
 @pytest.mark.parametrize(
@@ -98,9 +97,9 @@ def test_what_another_attack_finds_among_the_survivors_of_pgd(check):
 
 
 def test_the_best_of_the_other_losses_counts_and_may_find_a_little_more():
-    found = checks.rescaled(mask(500), {"margin": mask(440), "other": mask(495)})
+    found = checks.rescaled(mask(500), mask(440), mask(495))
     assert found.value == pytest.approx(0.06) and found.passed and "PGD on the margin" in found.sentence
-    assert not checks.rescaled(mask(500), {"margin": mask(400), "other": mask(495)}).passed
+    assert not checks.rescaled(mask(500), mask(400), mask(495)).passed
 
 
 def test_unlimited_changes_must_fool_all_and_a_constant_is_explained():
@@ -116,10 +115,10 @@ def test_unlimited_changes_must_fool_all_and_a_constant_is_explained():
 
 
 def test_the_verdict_has_every_reason():
-    good, bad = checks.zero_gradients(torch.ones(2, 2)), checks.zero_gradients(torch.zeros(2, 2))
+    good, bad = (checks.zero_gradients(torch.full((2,), dead)) for dead in (False, True))
     worse = checks.black_box(mask(900), mask(0))
-    assert checks.verdict([good]) == "believable"
-    expected = "suspicious because the input gradients vanish; a black-box attack beats PGD"
+    assert checks.verdict([good]) == "passes 1 gradient-masking check"
+    expected = "fails 2 of 3 gradient-masking checks: the input gradients vanish; a black-box attack beats PGD"
     assert checks.verdict([bad, good, worse]) == expected
 
 
@@ -151,33 +150,37 @@ QUICK = {"samples": 60, "steps": 10, "queries": 20}
 def test_measuring_gives_rows_and_a_file_and_changes_nothing(tmp_path):
     network, data = honest("chnode", "bars").train(), data_named("bars")
     digest, generator = weights_digest(network), torch.get_rng_state()
-    quantity = Believable(**QUICK)
+    quantity = GradientMasking(**QUICK)
     rows = quantity.measure(network, data, tmp_path)
     assert torch.equal(generator, torch.get_rng_state()) and network.training and weights_digest(network) == digest
     assert all(p.requires_grad for p in network.parameters())
     network.eval()
-    assert [each["quantity"] for each in rows] == [f"{name} linf 0.1" for name in Believable.gives]
+    assert [each["quantity"] for each in rows] == [f"{name} linf 0.1" for name in GradientMasking.gives]
     assert {each["kind"] for each in rows} == {"measured"} and rows[-1]["value"] == 1.0
-    (record,) = read_records(tmp_path)
-    assert record["weights"] == digest and record["verdict"] == "believable" and record["samples"] == 60
+    (record,) = read_part(tmp_path, "records")
+    assert (
+        record["weights"] == digest
+        and record["verdict"] == "passes 8 gradient-masking checks"
+        and record["samples"] == 60
+    )
     assert [(c["name"], c["value"]) for c in record["checks"]] == [
         (each["quantity"].split("/")[1].split()[0], each["value"]) for each in rows[:-1]
     ]
-    assert rows == quantity.measure(network, data, tmp_path) and len(read_records(tmp_path)) == 1
+    assert rows == quantity.measure(network, data, tmp_path) and len(read_part(tmp_path, "records")) == 1
 
 
 def test_it_is_known_for_the_same_network_and_settings_only(tmp_path):
     network, data = honest("chnode", "bars"), data_named("bars")
-    quantity, weights = Believable(**QUICK), weights_digest(network)
+    quantity, weights = GradientMasking(**QUICK), weights_digest(network)
     assert not quantity.known(tmp_path, weights)
     rows = quantity.measure(network, data, tmp_path)
     assert not quantity.known(tmp_path, weights), "killed before numbers.csv was written"
     results.append_numbers(tmp_path / "numbers.csv", [each | {"run": "r", "weights": weights} for each in rows])
     assert quantity.known(tmp_path, weights) and not quantity.known(tmp_path, "another")
     for other in ({"eps": 0.2}, {"norm": "l2"}, {"steps": 11}, {"seed": 1}):
-        assert not Believable(**{**QUICK, **other}).known(tmp_path, weights), other
-    Believable(**{**QUICK, "eps": 0.2}).measure(network, data, tmp_path)
-    assert quantity.known(tmp_path, weights) and len(read_records(tmp_path)) == 2
+        assert not GradientMasking(**{**QUICK, **other}).known(tmp_path, weights), other
+    GradientMasking(**{**QUICK, "eps": 0.2}).measure(network, data, tmp_path)
+    assert quantity.known(tmp_path, weights) and len(read_part(tmp_path, "records")) == 2
     (tmp_path / FILE).write_text("{half")
     assert not quantity.known(tmp_path, weights)
 
@@ -189,35 +192,37 @@ def test_it_is_known_for_the_same_network_and_settings_only(tmp_path):
 def test_settings_out_of_range_are_bad_input(wrong):
     (key,) = wrong
     with pytest.raises(BadInput, match=key):
-        Believable(**wrong)
+        GradientMasking(**wrong)
 
 
 def test_a_run_is_measured_through_the_suite_and_may_be_the_baseline_of_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
-    words = ("suite=believable", *(f"suite.believable.{key}={value}" for key, value in QUICK.items()))
+    words = ("suite=gradient_masking", *(f"suite.gradient_masking.{key}={value}" for key, value in QUICK.items()))
     one, two = train("epochs=1", "seed=1"), train("epochs=1", "seed=2")
     page = one.folder / "report.html"
     assert HEADING not in page.read_text()
-    run_evaluation(composed(f"run={one.folder}", *words, f"suite.believable.baseline={two.folder}", verb="evaluate"))
+    run_evaluation(
+        composed(f"run={one.folder}", *words, f"suite.gradient_masking.baseline={two.folder}", verb="evaluate")
+    )
     assert HEADING in page.read_text() and f"the run {two.id}" in page.read_text()
-    assert len(results.read_numbers(one.folder / "numbers.csv")) == len(Believable.gives)
-    with pytest.raises(BadInput, match="suite.believable.baseline=nobody"):
-        run_evaluation(composed(f"run={two.folder}", *words, "suite.believable.baseline=nobody", verb="evaluate"))
+    assert len(results.read_numbers(one.folder / "numbers.csv")) == len(GradientMasking.gives)
+    with pytest.raises(BadInput, match="suite.gradient_masking.baseline=nobody"):
+        run_evaluation(composed(f"run={two.folder}", *words, "suite.gradient_masking.baseline=nobody", verb="evaluate"))
 
 
 def page_of(folder, network: nn.Module) -> str:
-    Believable(**QUICK).measure(network, data_named("bars"), folder)
+    GradientMasking(**QUICK).measure(network, data_named("bars"), folder)
     return write_page(folder).read_text()
 
 
-def test_the_page_says_believable_or_why_not(tmp_path):
+def test_the_page_says_what_was_tried_and_what_failed(tmp_path):
     page = page_of(tmp_path, honest("chnode", "bars"))
-    assert HEADING in page and "Believable." in page and "✗" not in page and page.count("✓") == 8
+    assert HEADING in page and "Passes 8 gradient-masking checks." in page and "✗" not in page and page.count("✓") == 8
     (tmp_path / FILE).unlink()
     assert HEADING not in write_page(tmp_path).read_text()
     page = page_of(tmp_path, Quantised(honest("chnode", "bars")))
-    assert "Suspicious because the input gradients vanish" in page and "100.0 % of the samples have" in page
+    assert "of 8 gradient-masking checks: the input gradients vanish" in page and "100.0 % of the samples have" in page
 
 
 def test_the_page_escapes_and_names_a_damaged_file(tmp_path):
@@ -236,7 +241,56 @@ def test_the_page_escapes_and_names_a_damaged_file(tmp_path):
 
 def test_the_section_is_about_the_network_of_the_page():
     settings = {"norm": "linf", "eps": 0.1, "steps": 40, "restarts": 2, "queries": 300}
-    record = {"weights": "a", "settings": settings, "samples": 5, "accuracy": {"clean": 1.0}, "verdict": "believable"}
+    record = {
+        "weights": "a",
+        "settings": settings,
+        "samples": 5,
+        "accuracy": {"clean": 1.0},
+        "verdict": "passes 8 gradient-masking checks",
+    }
     content = {"records": [record | {"checks": []}, record | {"weights": "b", "checks": []}]}
     assert len(masking_section(content, "a")) == 1 and len(masking_section(content, None)) == 2
     assert masking_section(content, "c") == masking_section({}, "a") == []
+
+
+def test_a_file_in_the_words_of_an_earlier_version_is_read_in_todays(tmp_path):
+    about = {
+        "weights": "a",
+        "split": "test",
+        "evaluation": "e",
+        "noise_seed": 0,
+        "norm": "l2",
+        "perturbation": "pgd_l2",
+    }
+    about |= {"n": 100, "samples": 40, "left": 0.5}
+    passed, failed = (
+        {"name": name, "value": 0.0, "threshold": 0.01, "sentence": ""} for name in ("transfer", "beaten")
+    )
+    passed, failed = passed | {"passed": True}, failed | {"passed": False}
+    said = {
+        0.1: ("believable", [passed, passed], "passes 2 gradient-masking checks"),
+        0.2: (
+            "suspicious because PGD finds more",
+            [passed, failed],
+            "fails 1 of 2 gradient-masking checks: PGD finds more",
+        ),
+        0.3: ("believable: 96.7 of the 97.4 % are proven", [], "passes without checks: 96.7 of the 97.4 % are proven"),
+        0.4: ("believable", [], NOTHING_LEFT),
+    }
+    verdicts = [
+        about | {"eps": eps, "verdict": old, "believable": old.startswith("believable"), "checks": found}
+        for eps, (old, found, _) in said.items()
+    ]
+    (tmp_path / FILE).write_text(json.dumps({"verdicts": verdicts}))
+    for each in read_part(tmp_path, "verdicts"):
+        assert each["verdict"] == said[each["eps"]][2] and each["robust_accuracy"] == 0.5
+        assert each["passes"] == (each["eps"] != 0.2) and not {"believable", "left"} & set(each)
+    assert list(failures(tmp_path).values()) == ["PGD finds more"]
+    (section,) = masking_section(json.loads((tmp_path / FILE).read_text()), "a")
+    assert [row["verdict"] for row in section["rows"]] == [new for *_, new in said.values()]
+
+
+def test_numbers_of_an_earlier_version_are_read_under_todays_name(tmp_path):
+    row = {"run": "r", "weights": "w", "quantity": "masking/believable linf 0.1", "value": 1.0, "kind": "measured"}
+    results.append_numbers(tmp_path / "numbers.csv", [row])
+    assert results.read_numbers(tmp_path / "numbers.csv")["quantity"].tolist() == ["masking/passes linf 0.1"]

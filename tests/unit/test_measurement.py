@@ -7,7 +7,7 @@ import torch
 from small_runs import SMALL, composed, train
 
 from robode.errors import JobFailed
-from robode.evaluation.measure import weights_digest
+from robode.network import weights_digest
 from robode.runs.results import read_rows
 from robode.runs.run import find
 from robode.training.assembly import assemble

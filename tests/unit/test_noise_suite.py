@@ -11,7 +11,9 @@ from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
 from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.suite import evaluate_suite, sample_grid
+from robode.evaluation.copies import sample_grid
+from robode.evaluation.measure import answered, evaluate_suite
+from robode.evaluation.suite import Plan
 from robode.tasks.classification import Classification
 
 IMAGES = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
@@ -42,11 +44,9 @@ def data(n: int = N) -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.randint(0, 3, (n,), generator=generator)
 
 
-def run(network, x, labels, suite=SUITE, protocol=None, facts=IMAGES, repeats=2, **options):
-    options = {"seed": 5, "batch_size": 64, **options}
-    return evaluate_suite(
-        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=facts, repeats=repeats, **options
-    )
+def run(network, x, labels, suite=SUITE, protocol=None, facts=IMAGES, repeats=2, seed=5, batch_size=64):
+    plan = Plan(suite, protocol or Sound(), facts, repeats, seed)
+    return evaluate_suite(network, x, labels, plan, batch_size)
 
 
 def facts_of(rows):
@@ -66,7 +66,7 @@ def test_rows_are_tidy():
     ]
     assert {r["severity_unit"] for r in rows} == {"none", "variance", "amount"}
     for row in rows:
-        assert row["n"] == N and 0 <= row["score"] <= 1 and row["score_finer"] is None and row["seconds"] > 0
+        assert row["n"] == N and 0 <= row["score"] <= 1 and row["score_reference"] is None and row["seconds"] > 0
         assert (row["space"], row["protocol"], row["norm"]) == ("data", "sound", "none")
 
 
@@ -177,7 +177,8 @@ def test_logits_that_are_not_finite_are_wrong_answers():
 
 def test_progress_counts_images_up_to_the_total():
     calls = []
-    run(Spy(), *data(), progress=lambda done, total: calls.append((done, total)))
+    plan = Plan(SUITE, Sound(), IMAGES, repeats=2)
+    assert len(list(answered(Spy(), *data(), plan, plan.rows(), 64, lambda *counts: calls.append(counts)))) == 2
     # Three noisy levels in two copies, and the clean data once.
     assert calls[-1] == (7 * N, 7 * N) and calls == sorted(calls)
 
@@ -186,30 +187,14 @@ def test_only_missing_copies_are_made_and_counted_and_each_is_handed_over_when_i
     calls, handed = [], []
     network = Spy()
     suite = {"clean": Clean(), "gaussian": Gaussian([0.05, 0.2])}
-    rows = run(
-        network, *data(), suite=suite, repeats=3, batch_size=N,
-        progress=lambda done, total: calls.append((done, total)),
-        known=lambda row: row["severity"] == 0.05 or row["repeat"] == 1,
-        finished=lambda rows, right: handed.append(([(row["perturbation"], row["repeat"]) for row in rows], calls[-1])),
-    )  # fmt: skip
-    assert handed == [([("clean", 0), ("gaussian", 0)], (2 * N, 3 * N)), ([("gaussian", 2)], (3 * N, 3 * N))]
-    assert [(row["perturbation"], row["repeat"]) for row in rows] == [("clean", 0), ("gaussian", 0), ("gaussian", 2)]
+    plan = Plan(suite, Sound(), IMAGES, repeats=3)
+    work = [each for each in plan.rows() if each[1]["severity"] != 0.05 and each[1]["repeat"] != 1]
+    for answers in answered(network, *data(), plan, work, N, lambda *counts: calls.append(counts)):
+        rows = [(place, row["perturbation"], row["repeat"]) for place, (row, _) in answers.items()]
+        handed.append((rows, calls[-1]))
+    assert handed == [([(0, "clean", 0), (1, "gaussian", 0)], (2 * N, 3 * N)), ([(2, "gaussian", 2)], (3 * N, 3 * N))]
     assert len(network.seen) == 3
-    assert run(network, *data(), suite=suite, known=lambda row: True) == [] and len(network.seen) == 3
-
-
-@pytest.mark.parametrize("failing", [0, 1, 2])
-def test_what_was_handed_over_before_a_failure_is_not_lost(failing):
-    handed = []
-
-    def finished(rows, right):
-        if rows[0]["repeat"] == failing:
-            raise KeyboardInterrupt
-        handed.extend(rows)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(Spy(), *data(), repeats=3, finished=finished)
-    assert {row["repeat"] for row in handed} == set(range(failing))
+    assert list(answered(network, *data(), plan, [])) == [] and len(network.seen) == 3
 
 
 def test_repeats_below_one_are_bad_input():
@@ -221,7 +206,7 @@ def test_the_sample_grid_shows_what_the_first_copy_evaluated():
     x, labels = data()
     network, grid_network = Spy(), Spy()
     run(network, x, labels, repeats=1, batch_size=N)
-    grid = sample_grid(grid_network, x[:8], labels[:8], suite=SUITE, protocol=Sound(), facts=IMAGES, seed=5)
+    grid = sample_grid(grid_network, x[:8], labels[:8], Plan(SUITE, Sound(), IMAGES, repeats=1, seed=5))
     assert [title for title, _, _ in grid] == [
         "clean",
         "gaussian 0.05",

@@ -16,7 +16,7 @@ from robode.evaluation.measure import build_measurement
 from robode.families.chnode import CHNode
 from robode.files import write_json
 from robode.integrators.euler import Euler
-from robode.masking.signs import Believable
+from robode.masking.reference_attacks import GradientMasking
 from robode.network import Network
 from robode.quantities.adversarial_samples import AdversarialSamples
 from robode.quantities.noise_samples import NoiseSamples
@@ -66,7 +66,7 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
         "model": {"name": "chnode"}, "data": {"name": "six_points"}, "integrator": {"name": "euler"}, "depth": 3,
     }  # fmt: skip
     measurement = build_measurement(config, six.facts)
-    assert list(measurement.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
+    assert list(measurement.plan.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
     assert measurement.left_out == ["noise_samples is left out: suite=noise_samples: is for images, not for shape (2,)"]
     run = Run(tmp_path)
     about = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
@@ -164,7 +164,7 @@ def test_training_cost_adds_up_sessions(tmp_path, six, network):
         lambda n: EpsR(budget=n),
         lambda n: NoiseSamples(count=n),
         lambda n: AdversarialSamples(count=n),
-        lambda n: Believable(queries=n),
+        lambda n: GradientMasking(queries=n),
     ],
 )
 def test_counts_are_whole_numbers_of_at_least_one(make, wrong):

@@ -10,13 +10,13 @@ from small_runs import composed
 from robode.errors import BadInput
 from robode.report.paper_page import write_runs_report
 from robode.runs import results
+from robode.runs.checkpoints import read_checkpoint
 from robode.runs.results import read_scores
 from robode.runs.run import Run, find
 from robode.runs.table import METRICS
 from robode.tasks.measure import measure_named
 from robode.tasks.regression import Regression
 from robode.training.assembly import assemble
-from robode.training.checkpoints import read_checkpoint
 from robode.verbs.evaluate import run_evaluation
 from robode.verbs.train import run_training
 

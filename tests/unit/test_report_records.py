@@ -205,9 +205,9 @@ def of_an_earlier_version(path, *rows, lacks=()):
     as_written([name for name in OLD if name not in lacks]).append(path, rows)
 
 
-def old_row(correct, n, finer=None, **changes):
+def old_row(correct, n, reference=None, **changes):
     low, high = wilson(correct, n)
-    found = {"n": n, "correct": correct, "correct_finer": finer, "accuracy": correct / n}
+    found = {"n": n, "correct": correct, "correct_finer": reference, "accuracy": correct / n}
     shown = {name: value for name, value in row(**changes).items() if name in OLD}
     return shown | found | {"accuracy_low": low, "accuracy_high": high}
 
@@ -223,14 +223,24 @@ def test_a_file_that_counted_right_answers_is_read_and_rewritten_with_the_same_n
     assert path.read_text().splitlines()[0] == ",".join(results.COLUMNS)
     after = results.read_rows(path)
     assert after[list(before.columns)].equals(before) and list(after.columns) == list(results.COLUMNS)
-    new = [row(correct=k, n=n, evaluation=f"{k}-{n}", score_finer=k // 2 / n) for k, n in counts]
+    new = [row(correct=k, n=n, evaluation=f"{k}-{n}", score_reference=k // 2 / n) for k, n in counts]
     results.append_rows(fresh, new)
-    for name in ("task", "score", "score_low", "score_high", *(() if lacks else ("score_finer",))):
+    for name in ("task", "score", "score_low", "score_high", *(() if lacks else ("score_reference",))):
         assert after[name].tolist() == results.read_rows(fresh)[name].tolist(), name
     assert results.summarise(after)["score"].tolist() == [k / n for k, n in counts]
     text = path.read_text()
     results.RESULTS.prepare(path)
     assert path.read_text() == text
+
+
+def test_a_file_with_the_column_score_finer_is_read_and_rewritten_as_score_reference(tmp_path):
+    path = tmp_path / "results.csv"
+    names = ["score_finer" if name == "score_reference" else name for name in results.COLUMNS]
+    as_written(names).append(path, [row(correct=80) | {"score_finer": 0.75}])
+    assert results.read_rows(path)["score_reference"].tolist() == [0.75]
+    results.RESULTS.prepare(path)
+    assert path.read_text().splitlines()[0] == ",".join(results.COLUMNS)
+    assert results.read_rows(path)["score_reference"].tolist() == [0.75]
 
 
 def test_an_old_log_of_a_sweep_can_be_gone_on_with(tmp_path):

@@ -8,8 +8,8 @@ from small_runs import SMALL, composed, train
 
 from robode.config.seeds import chosen, one_each
 from robode.errors import BadInput, JobFailed
+from robode.runs.checkpoints import read_checkpoint
 from robode.runs.run import Run
-from robode.training.checkpoints import read_checkpoint
 from robode.verbs import train as train_module
 from robode.verbs.train import run_training
 

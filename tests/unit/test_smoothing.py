@@ -16,7 +16,8 @@ from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import Sound
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.suite import evaluate_suite
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan
 from robode.tasks.classification import Classification
 
 POINTS = DataFacts((6,), (0.0,) * 6, (1.0,) * 6, None, Classification(("a", "b")))
@@ -77,10 +78,8 @@ def test_the_radius_of_a_linear_classifier_is_its_distance_from_both_sides() -> 
 
 
 def counts(network: nn.Module, x: Tensor, labels: Tensor, suite: Smoothing, **options) -> dict[float, int]:
-    rows = evaluate_suite(
-        network, x, labels, suite={"clean": Clean(), "smoothing": suite}, protocol=Sound(), facts=POINTS, repeats=3,
-        seed=0, **options,
-    )  # fmt: skip
+    plan = Plan({"clean": Clean(), "smoothing": suite}, Sound(), POINTS, repeats=3)
+    rows = evaluate_suite(network, x, labels, plan, **options)
     smoothed = [row for row in rows if row["perturbation"] == "smoothing"]
     assert {row["repeat"] for row in smoothed} == {0} and {row["norm"] for row in smoothed} == {"l2"}
     assert {row["severity_unit"] for row in smoothed} == {"radius at 99 %"}

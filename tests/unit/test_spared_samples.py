@@ -12,8 +12,8 @@ from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import Sound
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.digest import evaluation_digest
-from robode.evaluation.suite import evaluate_suite
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan, evaluation_digest
 from robode.tasks.classification import Classification
 
 FACTS = DataFacts((1, 5, 5), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
@@ -44,7 +44,7 @@ def problem():
 
 def counts(attack, network, x, labels):
     suite = {"clean": Clean(), attack.name: attack}
-    rows = evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), facts=FACTS, repeats=1, seed=5)
+    rows = evaluate_suite(network, x, labels, Plan(suite, Sound(), FACTS, repeats=1, seed=5))
     return [round(row["score"] * row["n"]) for row in rows]
 
 

@@ -8,13 +8,13 @@ import torch
 from small_runs import SMALL, composed, train
 
 from robode.errors import BadInput, JobFailed
-from robode.evaluation.measure import warnings_about, weights_digest
-from robode.network import build_network
+from robode.evaluation.measure import warnings_about
+from robode.network import build_network, weights_digest
+from robode.runs.checkpoints import load_weights, read_checkpoint
 from robode.runs.results import COLUMNS, read_rows
 from robode.runs.run import Run, find
 from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import assemble, build_data
-from robode.training.checkpoints import load_weights, read_checkpoint
 from robode.training.module import Training
 from robode.verbs.evaluate import run_evaluation
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from robode.errors import BadInput
 from robode.evaluation.target import Subject, _description
-from robode.masking import panel as masking_panel
-from robode.masking import verdicts as masking_verdicts
-from robode.masking.file import FILE, key_of, read_part, suspicions
-from robode.masking.signs import Believable, read_records
+from robode.masking import reference_attacks
+from robode.masking import verdict as masking_verdict
+from robode.masking.file import FILE, PASSES, failures, key_of, read_part
+from robode.masking.reference_attacks import GradientMasking
 from robode.papers.plan import missing
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
@@ -53,38 +53,45 @@ def evaluate(network: nn.Module, folder: Path, *words: str, suite: tuple[str, ..
 def untouchable(monkeypatch):
     def forbid():
         for name in ("measure_panel", "measure_climb"):
-            monkeypatch.setattr(masking_panel, name, None)
-        monkeypatch.setattr(masking_verdicts, "linear_classifier", None)
+            monkeypatch.setattr(reference_attacks, name, None)
+        monkeypatch.setattr(masking_verdict, "linear_classifier", None)
 
     return forbid
 
 
-def test_an_honest_network_is_believed_once_and_for_all(tmp_path, capsys, untouchable):
+def test_an_honest_network_is_examined_once_and_for_all(tmp_path, capsys, untouchable):
     found = evaluate(honest("chnode", "bars"), tmp_path)
-    assert {each["verdict"] for key, each in found.items() if key[0] != "fgsm_linf"} == {"believable"}
-    said = masking_verdicts.lines([*found.values()])
+    assert all(
+        each["verdict"] == f"passes {len(each['checks'])} gradient-masking checks"
+        for key, each in found.items()
+        if key[0] != "fgsm_linf"
+    )
+    said = masking_verdict.lines([*found.values()])
     assert said and "\n".join(said) + "\n" == capsys.readouterr().out
     before = (tmp_path / FILE).read_bytes()
     untouchable()
     assert evaluate(honest("chnode", "bars"), tmp_path) == found and (tmp_path / FILE).read_bytes() == before
     section = masking_section(json.loads(before), None)
-    assert [row["left"] for row in section[0]["rows"]][1] == f"{100 * found['pgd_linf', 0.1]['left']:.1f} %"
+    assert [row["robust_accuracy"] for row in section[0]["rows"]][1] == (
+        f"{100 * found['pgd_linf', 0.1]['robust_accuracy']:.1f} %"
+    )
     page = write_page(tmp_path).read_text()
-    assert page.count("<summary>believable</summary>") == sum(each["believable"] for each in found.values())
+    assert page.count("<summary>passes ") == sum(each["passes"] for each in found.values())
 
 
-def test_many_believable_rows_share_a_line():
+def test_many_rows_that_pass_share_a_line():
     def entry(name: str, eps: float, verdict: str) -> dict:
-        about = {"perturbation": name, "eps": eps, "left": 0.9712, "verdict": verdict}
-        return about | {"believable": verdict.startswith("believable")}
+        about = {"perturbation": name, "eps": eps, "robust_accuracy": 0.9712, "verdict": verdict}
+        return about | {"passes": verdict.startswith(PASSES)}
 
-    rows = [entry("pgd_l2", eps, "believable") for eps in (0.1, 0.2)]
-    assert masking_verdicts.lines(rows)[1] == "pgd_l2 eps 0.2: 97.1 % left — believable"
-    rows += [entry("standard_l2", 0.1, "believable: 96.7 of the 97.1 % are proven")]
-    rows += [entry("fgsm_linf", 0.1, "suspicious because PGD finds 61.0 % more")]
-    assert masking_verdicts.lines(rows) == [
-        "fgsm_linf eps 0.1: 97.1 % left — suspicious because PGD finds 61.0 % more",
-        "3 of 4 attacked accuracies are believable, 1 of them proven: pgd_l2 eps 0.1, 0.2; standard_l2 eps 0.1",
+    rows = [entry("pgd_l2", eps, "passes 9 gradient-masking checks") for eps in (0.1, 0.2)]
+    assert masking_verdict.lines(rows)[1] == "pgd_l2 eps 0.2: robust accuracy 97.1 %, passes 9 gradient-masking checks"
+    rows += [entry("standard_l2", 0.1, "passes without checks: 96.7 of the 97.1 % are proven")]
+    rows += [entry("fgsm_linf", 0.1, "fails 1 of 8 gradient-masking checks: PGD finds 61.0 % more")]
+    assert masking_verdict.lines(rows) == [
+        "fgsm_linf eps 0.1: robust accuracy 97.1 %, fails 1 of 8 gradient-masking checks: PGD finds 61.0 % more",
+        "3 of 4 robust accuracies pass gradient-masking checks, 1 of them proven: pgd_l2 eps 0.1, 0.2; "
+        "standard_l2 eps 0.1",
     ]
 
 
@@ -96,32 +103,32 @@ def test_many_believable_rows_share_a_line():
         pytest.param(Quantised, {"zero_gradients", "transfer"}, QUICK, marks=pytest.mark.slow),
     ],
 )
-def test_a_masked_network_is_suspicious_in_every_row_that_lies(hidden, names, suite, tmp_path, capsys):
+def test_a_masked_network_fails_in_every_row_that_lies(hidden, names, suite, tmp_path, capsys):
     found = evaluate(hidden(honest("chnode", "bars")), tmp_path, suite=suite)
     row = found["pgd_linf", 0.1]
-    assert not row["believable"] and {c["name"] for c in row["checks"] if not c["passed"]} >= names
-    assert not any(each["believable"] for each in found.values()) and row["left"] > 0.5
+    assert not row["passes"] and {c["name"] for c in row["checks"] if not c["passed"]} >= names
+    assert not any(each["passes"] for each in found.values()) and row["robust_accuracy"] > 0.5
     lines = capsys.readouterr().out
-    assert f"pgd_linf eps 0.1: {100 * row['left']:.1f} % left — suspicious because " in lines
-    assert suspicions(tmp_path)[key_of(row)] == row["verdict"].removeprefix("suspicious because ")
+    assert f"pgd_linf eps 0.1: robust accuracy {100 * row['robust_accuracy']:.1f} %, fails " in lines
+    assert failures(tmp_path)[key_of(row)] == row["verdict"].partition("checks: ")[2]
     page = write_page(tmp_path).read_text()
-    assert "<summary>suspicious because" in page and "Other attacks in the same ball" in page
+    assert "<summary>fails " in page and "Other attacks in the same ball" in page
 
 
 def test_what_is_certified_is_proven_and_nothing_is_measured(tmp_path, untouchable):
     untouchable()
     found = evaluate(honest("chnode", "bars"), tmp_path, suite=PROVEN)
     (verdict,) = (each["verdict"] for each in found.values())
-    assert verdict.startswith("believable: ") and verdict.endswith(" % are proven")
-    assert not read_part(tmp_path, "panels") and "<td>believable: " in write_page(tmp_path).read_text()
+    assert verdict.startswith("passes without checks: ") and verdict.endswith(" % are proven")
+    assert not read_part(tmp_path, "panels") and "<td>passes without checks: " in write_page(tmp_path).read_text()
 
 
 def test_a_row_that_comes_later_speaks_against_those_before(tmp_path):
     network = honest("resnet", "bars")
     before = evaluate(network, tmp_path, suite=(*QUICK[:2], "~suite.pgd_linf", "~suite.pgd_l2"))["fgsm_linf", 0.1]
-    assert "because PGD (margin) finds " in before["verdict"], "by the panel"
+    assert "checks: PGD (margin) finds " in before["verdict"], "by the panel"
     after = evaluate(network, tmp_path, suite=(QUICK[0], *LINF[2:], "~suite.fgsm_linf"))
-    assert "because PGD finds " in after["fgsm_linf", 0.1]["verdict"] and after["pgd_linf", 0.1]["believable"]
+    assert ": PGD finds " in after["fgsm_linf", 0.1]["verdict"] and after["pgd_linf", 0.1]["passes"]
     assert "saturated" not in after["fgsm_linf", 0.1]["verdict"] and len(after) == 2
     assert len([each for each in read_part(tmp_path, "panels") if "eps" in each]) == 1
 
@@ -131,8 +138,14 @@ def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, mo
     monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
     run = train("epochs=1", "suite=attacks_quick", "~suite.fgsm_linf", "~suite.pgd_l2", "suite.pgd_linf.eps=0.1")
     (verdict,) = read_part(run.folder, "verdicts")
-    assert f"pgd_linf eps 0.1: {100 * verdict['left']:.1f} % left — {verdict['verdict']}" in capsys.readouterr().out
-    assert "verdicts" not in run.config() and "Can these robust accuracies" in (run.folder / "report.html").read_text()
+    assert (
+        f"eps 0.1: robust accuracy {100 * verdict['robust_accuracy']:.1f} %, {verdict['verdict']}"
+        in capsys.readouterr().out
+    )
+    assert (
+        "verdicts" not in run.config()
+        and "<h2>Gradient-masking checks</h2>" in (run.folder / "report.html").read_text()
+    )
     assert missing(run, run.config(), []) == 0
     (run.folder / FILE).write_text("{}")
     assert missing(run, run.config(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
@@ -148,11 +161,11 @@ def test_zero_means_no_verdicts_and_less_is_refused(tmp_path):
 
 def test_files_of_earlier_versions_are_kept_and_damaged_parts_are_made_again(tmp_path):
     network, data = honest("chnode", "bars"), data_named("bars")
-    Believable(samples=40, steps=5, queries=10).measure(network, data, tmp_path)
-    (record,) = read_records(tmp_path)
-    assert list(json.loads((tmp_path / FILE).read_text())) == ["records"] and suspicions(tmp_path) == {}
+    GradientMasking(samples=40, steps=5, queries=10).measure(network, data, tmp_path)
+    (record,) = read_part(tmp_path, "records")
+    assert list(json.loads((tmp_path / FILE).read_text())) == ["records"] and failures(tmp_path) == {}
     found = evaluate(network, tmp_path, *TINY, suite=LINF)
-    Believable(samples=40, steps=5, queries=10, seed=1).measure(network, data, tmp_path)
+    GradientMasking(samples=40, steps=5, queries=10, seed=1).measure(network, data, tmp_path)
     content = json.loads((tmp_path / FILE).read_text())
     assert content["records"][0] == record and len(content["records"]) == 2 and len(content["verdicts"]) == len(found)
     content["panels"][0]["bits"] = {"noise": "01"}
@@ -161,11 +174,13 @@ def test_files_of_earlier_versions_are_kept_and_damaged_parts_are_made_again(tmp
     (tmp_path / FILE).write_text(json.dumps(content))
     assert evaluate(network, tmp_path, *TINY, suite=LINF) == found
     again = json.loads((tmp_path / FILE).read_text())
-    assert all(masking_panel.read(each) for each in again["panels"]) and len(again["panels"]) == len(content["panels"])
+    assert all(reference_attacks.read(each) for each in again["panels"]) and len(again["panels"]) == len(
+        content["panels"]
+    )
 
 
 def test_a_kill_costs_one_panel(tmp_path, monkeypatch):
-    calls, measure = [], masking_panel.measure_panel
+    calls, measure = [], reference_attacks.measure_panel
 
     def interrupted(*rest):
         calls.append(1)
@@ -173,7 +188,7 @@ def test_a_kill_costs_one_panel(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return measure(*rest)
 
-    monkeypatch.setattr(masking_panel, "measure_panel", interrupted)
+    monkeypatch.setattr(reference_attacks, "measure_panel", interrupted)
     network = honest("chnode", "bars").train()
     with pytest.raises(KeyboardInterrupt):
         evaluate(network, tmp_path, *TINY)

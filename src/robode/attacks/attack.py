@@ -93,7 +93,7 @@ class Attack(Perturbation):
             return None
         if task.better != "higher":
             raise BadInput(f"suite.{self.name}.spare_certified: expected a task whose scores can fall to a worst")
-        return self._proof.scores(network, task, replace(batch, finer=None), every).scores != task.worst
+        return self._proof.scores(network, task, replace(batch, reference=None), every).scores != task.worst
 
     def _found(self, network: nn.Module, task: Task, batch: Batch, eps: float, left: Tensor) -> Tensor:
         """x' within eps of the samples `left`."""

@@ -1,19 +1,25 @@
 """Certified Lipschitz constants of whole networks, and the L2 radius within which an answer cannot change.
 
-logits = head(Phi(encode(normalise(x)))): two logits i, j differ by at most L ||w_i - w_j|| ||x' - x|| more at x' than
-at x, with L = L_embed L_flow and w_i the head's rows. All constants are upper bounds in float64, in data units, for
-the weights in exact arithmetic. Anyone's chain of layers (certificates.lipschitz) has them too.
-Source: Tsuzuku, Sato, Sugiyama, "Lipschitz-margin training", 2018; docs/theory.md, section 15.
+Theorem (Hein and Andriushchenko, NeurIPS 2017, Theorem 2.1, with constants that hold everywhere). Let L_ij be a
+Lipschitz constant of f_i - f_j in the 2-norm. If ||x' - x|| < min_{j != y} (f_y(x) - f_j(x)) / L_yj, then f_y(x') is
+still the largest output. Proof: f_y(x') - f_j(x') >= f_y(x) - f_j(x) - L_yj ||x' - x|| > 0.
+
+The constants. Lipschitz constants of maps in a row multiply, so that f = head(Phi(encode(normalise(x)))) has
+L = L_head L_flow L_encoder / std (end_to_end). Then L_ij <= sqrt(2) L (Tsuzuku, Sato and Sugiyama, NeurIPS 2018,
+Proposition 1), because |(e_i - e_j)^T v| <= sqrt(2) ||v||; where the head is W y + b with rows w_i, it is
+L_flow L_encoder ||w_i - w_j||, which is never more. L_flow: robode.ode.bounds, step by step.
+
+All constants are upper bounds in float64, in data units, for the weights in exact arithmetic. Anyone's chain of layers
+(certificates.lipschitz) has them too. See docs/theory.md, section 15.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +27,7 @@ from torch import Tensor, nn
 from robode.certificates.lipschitz import factors, last_matrix
 from robode.config.levels import noise_levels
 from robode.corruptions.perturbation import Batch, Curve, Perturbation, Scoring
-from robode.evaluation.copies import device_of
+from robode.data.batches import device_of
 from robode.heads import Linear
 from robode.linalg.norms import ROUNDING
 from robode.network import Network
@@ -82,11 +88,12 @@ def constants(network: nn.Module, shape: Sequence[int]) -> Constants:
 @torch.no_grad()
 def _of_network(network: Network) -> Constants:
     steps = network.flow.step_bounds()
-    embed, head, flow = embed_lipschitz(network), network.head, products(steps)
-    parts = {"encoder": embed} | {f"step {j}": discrete for j, (_, discrete) in enumerate(steps, 1)}
-    parts["head"] = head_lipschitz(network)
+    encoder, head, flow = network.encoder.lipschitz(network.normalise.std), network.head, products(steps)
+    parts = {"encoder": encoder} | {f"step {j}": discrete for j, (_, discrete) in enumerate(steps, 1)}
+    known = getattr(head, "lipschitz", None)  # a method, of heads that have a certified constant
+    parts["head"] = math.inf if known is None else float(known())
     W = head.weight.detach() if isinstance(head, Linear) else None
-    body = _product((embed, flow["flow_discrete"]))
+    body = _product((encoder, flow["flow_discrete"]))
     return Constants(parts, body=body, matrix=W, classes=network.facts.task.outputs, **flow)
 
 
@@ -99,28 +106,16 @@ def _of_chain(module: nn.Module, shape: tuple[int, ...]) -> Constants:
     return Constants(parts, math.nan, math.nan, body, W, logits.shape[1])
 
 
-def _product(values: Any) -> float:
+def _product(values: Collection[float]) -> float:
     """A factor 0 makes the map constant, however large the others are."""
-    values = list(values)
     return 0.0 if 0.0 in values else math.prod(values)
-
-
-def embed_lipschitz(network: Network) -> float:
-    """Certified 2-norm of encoder(normalise(x)) per data unit; inf where the encoder knows none."""
-    return network.encoder.lipschitz(network.normalise.std)
 
 
 def row_distances(W: Tensor) -> Tensor:
     """||w_i - w_j|| of the head's rows W (classes, features), the constant of logit i minus logit j in the features:
-    (classes, classes) float64, rounded up. At most sqrt(2) ||W||, which the cruder product certificate uses."""
+    (classes, classes) float64, rounded up."""
     W = W.detach().double()
     return torch.stack([(row - W).norm(dim=1) for row in W]) * ROUNDING
-
-
-def head_lipschitz(network: Network) -> float:
-    """Certified 2-norm of the head; inf where it knows none."""
-    lipschitz: Any = getattr(network.head, "lipschitz", None)
-    return math.inf if lipschitz is None else float(lipschitz())
 
 
 def pair_lipschitz(network: nn.Module, shape: Sequence[int] = ()) -> Tensor:

@@ -1,7 +1,10 @@
-"""Randomised smoothing: a probabilistic L2 certificate for any network (Cohen, Rosenfeld, Kolter, ICML 2019).
+"""Randomised smoothing: a probabilistic L2 certificate for any network (Cohen, Rosenfeld and Kolter, ICML 2019).
 
-g(x) = argmax_c P[f(x + e) = c], e ~ N(0, sigma^2 I). If P[f(x + e) = A] >= p_A > 1/2, then g = A on the ball of radius
-sigma Phi^-1(p_A) around x (their Theorem 1 with p_B = 1 - p_A). Their procedure CERTIFY bounds p_A from samples.
+Theorem 1 there, with p_B = 1 - p_A. Let g(x) = argmax_c P[f(x + e) = c] with e ~ N(0, sigma^2 I). If
+P[f(x + e) = A] >= p_A > 1/2, then g(x') = A for all ||x' - x|| < sigma Phi^-1(p_A); this is their Eq. (3).
+
+Their procedure CERTIFY chooses A from n0 draws and bounds p_A from n others by Clopper and Pearson's interval
+(Biometrika 1934), so that its answer and radius are wrong with probability alpha at most (their Proposition 2).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Evaluate:
     code: str = _word("same = refuse a run that other code trained; any = use it all the same, with †", default="same")
     split: str = _word("the samples: test, validation or train", default="test")
     limit: int | None = _word("only the first so many samples, for attacks that take long; null = all")
-    verdicts: int = _word("samples on which attacked accuracies are questioned (believable?); 0 = no verdicts", 200)
+    verdicts: int = _word("samples on which robust accuracies get gradient-masking checks; 0 = no verdicts", 200)
     data: Any = _group("data.root=FOLDER where the files have moved since training; with module: the data set")
     seed: int | None = _word("of the noise; null = the run's own")
     protocol: Any = _group("how noise is measured: its space, clipping and units")

@@ -72,7 +72,7 @@ def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:
     from rich.console import Console
 
     from robode.contracts.subjects import findings
-    from robode.training.progress import bar
+    from robode.runs.progress import bar
 
     console, rows = Console(), []
     with bar(console) as shown:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from robode.attacks.balls import NORMS, length
-from robode.corruptions.noise import Draws, base_noise
+from robode.corruptions.noise import DRAWS, Draws, base_noise
 from robode.corruptions.perturbation import Batch, Curve, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.batches import in_units
+from robode.data.batches import evaluating, in_units
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.copies import DRAWS, evaluating
-from robode.evaluation.suite import evaluate_suite, refusals
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan, refusals
 from robode.tasks.classification import Classification
 
 N, REPEATS, SEED = 117, 3, 5
@@ -241,10 +241,8 @@ CONTRACTS = (
 
 def rows(scene: Scene, suite: dict[str, Perturbation], **options: Any) -> list[dict[str, Any]]:
     """Those of an evaluation, without the seconds that they took."""
-    found = evaluate_suite(
-        scene.network, scene.x, scene.targets, suite=suite, protocol=scene.protocol, facts=scene.facts,
-        **{"repeats": REPEATS, "seed": SEED, **options},
-    )  # fmt: skip
+    plan = Plan(suite, scene.protocol, scene.facts, REPEATS, SEED)
+    found = evaluate_suite(scene.network, scene.x, scene.targets, plan, **options)
     return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
 
 

@@ -15,6 +15,9 @@ Kind = Literal["normal", "uniform"]
 BLOCK = 50
 """Images that share one generator: long enough to draw fast, short enough to start anywhere."""
 
+DRAWS = 2
+"""Third word of the draws of a suite's perturbations, after the two kinds of base noise."""
+
 
 def base_noise(kind: Kind, seed: int, repeat: int, start: int, stop: int, shape: tuple[int, ...]) -> Tensor:
     """(stop - start, *shape) float32 on the CPU: N(0, 1) or U[-1/2, 1/2) for the images start, …, stop - 1.

@@ -30,7 +30,7 @@ class Batch:
     """What a perturbation is given. x: (B, *shape) in the space in which it acts; targets: (B, ...); noise: the base
     noise of these samples, like x; bounds: where x' is clipped, None for nowhere; draws: further random numbers of
     these samples, the same for every level; decode: from that space to data units; prepared: what `prepare` found;
-    finer: the network with a finer solver, which scores the same x' again; None where nobody asks."""
+    reference: the network with the reference solver, which scores the same x' again; None where nobody asks."""
 
     x: Tensor
     targets: Tensor
@@ -39,16 +39,16 @@ class Batch:
     draws: Draws | None = None
     decode: Callable[[Tensor], Tensor] = as_it_is
     prepared: Tensor | None = None
-    finer: nn.Module | None = None
+    reference: nn.Module | None = None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What was found of B samples at L levels: scores (L, B) float32; finer, those of the network with the finer solver
-    at the same x', or None; seconds (L,), of finding x' and scoring it once."""
+    """What was found of B samples at L levels: scores (L, B) float32; reference, those of the network with the
+    reference solver at the same x', or None; seconds (L,), of finding x' and scoring it once."""
 
     scores: Tensor
-    finer: Tensor | None
+    reference: Tensor | None
     seconds: tuple[float, ...]
 
 
@@ -58,7 +58,7 @@ class Scoring:
     def __init__(self, network: nn.Module, task: Task, batch: Batch):
         self.network, self.task, self.batch = network, task, batch
         self._scores: list[Tensor] = []
-        self._finer: list[Tensor] = []
+        self._reference: list[Tensor] = []
         self._seconds: list[float] = []
         self._begin = time.perf_counter()
 
@@ -71,16 +71,16 @@ class Scoring:
         """The next level: score (B,), found at x (B, *shape) in data units."""
         self._scores.append(score)
         self._seconds.append(time.perf_counter() - self._begin)
-        if self.batch.finer is not None:
+        if self.batch.reference is not None:
             with torch.inference_mode():
-                self._finer.append(self.task.score(self.batch.finer(x), self.batch.targets))
+                self._reference.append(self.task.score(self.batch.reference(x), self.batch.targets))
         self._begin = time.perf_counter()
 
     @property
     def curve(self) -> Curve:
         """All levels that were added."""
-        finer = torch.stack(self._finer) if self._finer else None
-        return Curve(torch.stack(self._scores), finer, tuple(self._seconds))
+        reference = torch.stack(self._reference) if self._reference else None
+        return Curve(torch.stack(self._scores), reference, tuple(self._seconds))
 
 
 class Perturbation(ABC):
@@ -91,7 +91,7 @@ class Perturbation(ABC):
     corrupts: False only for the untouched data, which no protocol may alter either.
     in_data_units: acts on x in data units, within the bounds of the data, whatever the protocol.
     needs_classes: makes sense for classification only. least_classes: of such data; with fewer it makes no sense.
-    attacks: looks for the worst x'; it is scored a second time with a finer solver.
+    attacks: looks for the worst x'; it is scored a second time with the reference solver.
     """
 
     name: str

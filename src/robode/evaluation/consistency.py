@@ -1,33 +1,68 @@
-"""What is certified within r is no better than what attacks of length <= r leave, and that no better than the clean
-score, on the same samples: checked after each evaluation.
+"""What rows of one network must agree on, whatever was asked for first.
 
-A violation means that a certificate, an attack or the counting is wrong. It is hardly rounding: `Certified` counts a
-sample only with room for many times what float32 adds (certificates.TIMES_ERROR), and scores that are no shares have
-ROOM. Deterministic certificates only; smoothing is about another network, and may be wrong with probability alpha.
+An attack's curve over eps is monotone: within one call an attack keeps what is misclassified at a smaller eps
+(attacks.attack), and rows of different calls agree after `make_monotone`. And what is certified within r is no better
+than what attacks of length <= r leave correct, and that no better than the clean score, on the same samples:
+`check_order` looks after each evaluation. A violation means that a certificate, an attack or the counting is wrong. It
+is hardly rounding: `Certified` counts a sample only with room for many times what float32 adds
+(certificates.radius.TIMES_ERROR), and scores that are no shares have ROOM. Deterministic certificates only; smoothing
+is about another network, and may be wrong with probability alpha.
 """
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from robode.attacks.balls import INSIDE
 from robode.errors import JobFailed
+from robode.evaluation.suite import Row
 from robode.runs.code import network_of
-from robode.runs.results import read_rows, read_scores, scores_path
-from robode.tasks.measure import Measure, measure_named
+from robode.runs.results import IDENTITY, Store, read_rows, read_scores, scores_path
+from robode.tasks.measure import Measure, mean_score, measure_named
+from robode.tasks.task import Task
 
-Row = dict[str, Any]
 ROOM = 1e-4
 """Relative: what float32 adds to an error."""
 
 
-def check_invariant(folder: Path, weights: str, split: str, code: str) -> None:
-    """Look at all rows of a run's results.csv that are about these weights on this split, with their bits. code: only
-    where this code ran the network (`network_code`), because in other code it may be another function.
+def make_monotone(store: Store, task: Task) -> int:
+    """Give the samples of each attacked row the worst score that the same attack left them at this eps or a smaller
+    one, because what was found there lies in the larger ball too; the number of rows that this changed.
+
+    They are written anew, the last one of a measurement counts. score_reference stays that of the x' that were found
+    at the row's own eps.
+
+    Raises:
+        JobFailed: the disk refuses.
+    """
+    attacked = (row for row in store if row["severity_unit"] == "eps")
+    changed = 0
+    for _, rows in groupby(sorted(attacked, key=lambda row: (_attack(row), row["severity"])), key=_attack):
+        worst: np.ndarray | None = None
+        for row in rows:
+            scores = store.scores(row)
+            if scores is None:  # it will be measured again when it is asked for
+                continue
+            worst = scores if worst is None else task.worse(*map(torch.from_numpy, (scores, worst))).numpy()
+            if (worst != scores).any():
+                low, high = task.interval(worst)
+                store.replace({**row, "score": mean_score(worst), "score_low": low, "score_high": high}, worst)
+                changed += 1
+    return changed
+
+
+def _attack(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in (*IDENTITY, "n") if name != "severity")
+
+
+def check_order(folder: Path, weights: str, split: str, code: str) -> None:
+    """certified <= attacked <= clean, in all rows of a run's results.csv that are about these weights on this split.
+    code: only where this code ran the network (`network_code`), because in other code it may be another function.
 
     Raises:
         JobFailed: a certified score was undercut, or the mean score is worse without an attack than under it.
@@ -66,10 +101,10 @@ def _check_certified(folder: Path, certified: Row, attack: Row) -> None:
         )
 
 
-def better(a: Any, b: Any, measure: Measure) -> Any:
+def better(a: float | np.ndarray, b: float | np.ndarray, measure: Measure) -> np.ndarray:
     """Whether scores a are better than b, by more than rounding where they are no shares."""
     room = 0.0 if measure.shares else ROOM * np.abs(b)
-    return a > b + room if measure.better == "higher" else a < b - room
+    return np.asarray(a > b + room if measure.better == "higher" else a < b - room)
 
 
 def _each(rows: pd.DataFrame) -> list[Row]:

@@ -6,19 +6,18 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
-from robode.corruptions.noise import BLOCK, Draws, Kind, base_noise, streamed
+from robode.corruptions.noise import BLOCK, DRAWS, Draws, Kind, base_noise, streamed
 from robode.corruptions.perturbation import Batch, Clean, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.batches import in_units
+from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import DataFacts
-
-DRAWS = 2  # after the two kinds of base noise
+from robode.evaluation.suite import Level, Plan, levels
 
 Wanted = Mapping[Perturbation, Sequence[float]]
 """Levels by perturbation, in the order in which rows come; ascending for attacks."""
@@ -48,11 +47,11 @@ class Noise:
 
 @dataclass
 class Found:
-    """What one copy of n samples has shown, a row for each level: scores (rows, n) float32, score_finer (rows,) float64
-    (nan where nobody asked), seconds (rows,)."""
+    """What one copy of n samples has shown, a row for each level: scores (rows, n) float32, score_reference (rows,)
+    float64 (nan where nobody asked), seconds (rows,)."""
 
     scores: Tensor
-    score_finer: Tensor
+    score_reference: Tensor
     seconds: list[float]
 
 
@@ -64,7 +63,7 @@ class Copies:
     protocol: EvaluationProtocol
     facts: DataFacts
     seed: int
-    finer: nn.Module | None = None  # the network with a finer solver, where it has one
+    reference: nn.Module | None = None  # the network with the reference solver, where it has one
     prepared: dict[Perturbation, Tensor | None] = field(default_factory=dict)
 
     def prepare(self, perturbations: Sequence[Perturbation]) -> None:
@@ -80,9 +79,9 @@ class Copies:
         facts, base = self.facts, noise.of(perturbation.noise)
         known = self.prepared.get(perturbation)
         if perturbation.in_data_units or not perturbation.corrupts:
-            finer = self.finer if perturbation.attacks or isinstance(perturbation, Clean) else None
+            reference = self.reference if perturbation.attacks or isinstance(perturbation, Clean) else None
             draws = noise.draws() if perturbation.in_data_units else None
-            return Batch(x, targets, base, facts.bounds, draws, prepared=known, finer=finer)
+            return Batch(x, targets, base, facts.bounds, draws, prepared=known, reference=reference)
         decode = functools.partial(self.protocol.decode, facts=facts)
         inside, bounds = self.protocol.encode(x, facts), self.protocol.bounds(facts)
         return Batch(inside, targets, base, bounds, decode=decode, prepared=known)
@@ -104,30 +103,25 @@ class Copies:
         device = device_of(self.network)
         # One tensor: small ones kept from every batch would sit between the large ones and pin the heap (gigabytes).
         scores = torch.empty(rows, len(targets), device=device)
-        finer = torch.full((rows,), math.nan, dtype=torch.float64, device=device)
+        reference = torch.full((rows,), math.nan, dtype=torch.float64, device=device)
         seconds = [0.0] * rows
         for part, batch, aims in batches(self.network, x, targets, batch_size):
             noise, row = self.noise(repeat, part, batch.device), 0
-            for perturbation, levels in wanted.items():
-                here, begin = slice(row, row + len(levels)), time.perf_counter()
+            for perturbation, severities in wanted.items():
+                here, begin = slice(row, row + len(severities)), time.perf_counter()
                 given = self.batch(perturbation, batch, aims, noise)
                 seconds[row] += time.perf_counter() - begin
-                curve = perturbation.scores(self.network, self.facts.task, given, levels)
+                curve = perturbation.scores(self.network, self.facts.task, given, severities)
                 scores[here, part.start : part.stop] = curve.scores
-                if curve.finer is not None:
-                    finer[here] = finer[here].nan_to_num(0.0) + curve.finer.double().sum(1)
+                if curve.reference is not None:
+                    reference[here] = reference[here].nan_to_num(0.0) + curve.reference.double().sum(1)
                 for more in curve.seconds:
                     seconds[row], row = seconds[row] + more, row + 1
             counted(len(aims) * rows)
         begin = time.perf_counter()
-        scores, finer = scores.cpu(), finer.cpu() / len(targets)
+        scores, reference = scores.cpu(), reference.cpu() / len(targets)
         waited = (time.perf_counter() - begin) / rows  # what a GPU still had to do belongs to all levels
-        return Found(scores, finer, [each + waited for each in seconds])
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Where its parameters lie; the CPU where it has none."""
-    return next((p.device for p in network.parameters()), torch.device("cpu"))
+        return Found(scores, reference, [each + waited for each in seconds])
 
 
 def batches(network: nn.Module, x: Tensor, targets: Tensor, batch_size: int) -> Iterator[tuple[range, Tensor, Tensor]]:
@@ -140,13 +134,33 @@ def batches(network: nn.Module, x: Tensor, targets: Tensor, batch_size: int) -> 
         yield part, in_units(x[rows].to(device)), targets[rows].to(device)
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode, and afterwards every submodule in the mode it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def sample_grid(network: nn.Module, x: Tensor, targets: Tensor, plan: Plan) -> list[tuple[str, Tensor, Tensor]]:
+    """(title, x', predictions) per level for x (k, *shape), the first k images of an evaluation, of a curve its two
+    ends, with the noise of repeat 0. x' (k, *shape) float32 in data units, predictions (k,), the place of the largest
+    output; on the CPU."""
+    copies = Copies(network, plan.protocol, plan.facts, plan.seed)
+    shown = _shown(levels(plan.suite, plan.protocol, plan.facts))
+    found = []
+    with evaluating(network):
+        copies.prepare([level.perturbation for level in shown])
+        for part, batch, aims in batches(network, x, targets, len(targets)):
+            noise = copies.noise(0, part, batch.device)
+            for perturbation, group in groupby(shown, key=lambda level: level.perturbation):
+                chosen = list(group)
+                given = copies.batch(perturbation, batch, aims, noise)
+                every = perturbation.perturbed(network, plan.facts.task, given, [level.severity for level in chosen])
+                for level, moved in zip(chosen, map(given.decode, every), strict=True):
+                    with torch.inference_mode():
+                        found.append((level.title, moved.cpu(), network(moved).argmax(dim=1).cpu()))
+    return found
+
+
+def _shown(every: list[Level]) -> list[Level]:
+    """Levels whose samples are worth a look: of a curve the ends, and nothing twice that leaves x as it is."""
+    found = []
+    for level in every:
+        severities = level.perturbation.severities
+        inside = len(severities) > 3 and severities[0] < level.severity < severities[-1]
+        if not inside and (level.perturbation.corrupts or level.perturbation.severity_unit == "none"):
+            found.append(level)
+    return found

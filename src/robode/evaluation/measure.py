@@ -1,38 +1,206 @@
-"""Suites on a network, as complete rows of results.csv."""
+"""From a network and data to rows in the store: plan, minus what is known, is the work; work gives rows."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from robode.certificates.radius import Certified, constants
 from robode.config.instantiate import build, build_each, to_plain
 from robode.corruptions.perturbation import Perturbation
-from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.info import DataFacts
+from robode.data.batches import evaluating
+from robode.data.info import DataFacts, Samples
 from robode.data.module import DataModule
+from robode.data.parts import part, part_digest
 from robode.errors import BadInput
-from robode.evaluation.suite import Known, Progress, evaluate_suite, plan, refusals, sample_grid
-from robode.files import write_whole
-from robode.network import Network
-from robode.quantities.quantity import Quantity
-from robode.runs.code import canonical, measuring_codes
+from robode.evaluation.consistency import check_order, make_monotone
+from robode.evaluation.copies import Copies, Found, sample_grid
+from robode.evaluation.suite import Level, Plan, Row, levels, refusals
+from robode.integrators.reference import with_reference_solver
+from robode.masking.verdict import Judging, lines
+from robode.network import Network, parameter_count, weights_digest
+from robode.quantities.quantity import Quantity, write_arrays
+from robode.runs import lock
+from robode.runs.code import canonical, measuring_codes, network_code
 from robode.runs.origin import git_state
-from robode.runs.results import append_numbers, read_numbers
+from robode.runs.progress import counted
+from robode.runs.results import Store, append_numbers, read_numbers
 from robode.runs.run import Run
 from robode.tasks.classification import Classification
-from robode.tasks.task import Task
 
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
 EVALUATION_BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
+VERDICTS = 200  # samples on which a robust accuracy is questioned, where nothing else is said
 FLOW = ("flow_ode", "flow_discrete")
+
+Work = Sequence[tuple[Level, Row]]
+Progress = Callable[[int, int], None]
+Answers = dict[int, tuple[Row, Tensor]]
+"""By place in the work: a row with its answer, and the score of each sample, (n,) float32 on the CPU."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """On which samples something is measured, and where. limit: a part of the split (data.parts); another limit makes
+    other rows. verdicts: on how many of them robust accuracies are questioned at most (0: not at all). device: None for
+    where the run was trained, if that is here."""
+
+    split: str = "test"
+    limit: int | None = None
+    verdicts: int = VERDICTS
+    device: torch.device | None = None
+
+
+def measure(
+    measurement: Measurement,
+    run: Run,
+    network: nn.Module,
+    data: DataModule,
+    checkpoint: Path,
+    console: Console,
+    scope: Scope = Scope(),
+) -> list[Row]:
+    """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
+
+    They are appended after each noisy copy of the split, with the score of each sample (runs.scores), so a kill costs
+    one copy at most. Another process that measures the same run is waited for, and its rows are known then. Quantities
+    of the suite go to numbers.csv, and whether robust accuracies pass gradient-masking checks to masking.json.
+
+    Raises:
+        BadInput: the data have no such split.
+        JobFailed: the disk refuses, or a certificate is broken (`check_order`).
+    """
+    device = scope.device or _device(measurement.config)
+    network.to(device)
+    samples = part(data.split(scope.split, device), scope.limit, data.source)
+    if measurement.config["trainer"]["fast_dev_run"]:
+        samples = part(samples, data.batch_size, data.source)
+    digest = part_digest(data.digest, scope.limit, data.source)
+    about = measurement.about(run, network, split=scope.split, checkpoint=checkpoint.stem, digest=digest)
+    with held(run, console):
+        rows = _rows(measurement, about, run, network, samples, console)
+        check_order(run.folder, about.columns["weights"], scope.split, network_code(measurement.config))
+        judging = Judging(run.folder, network, samples, data, digest, min(scope.verdicts, len(samples.target)))
+        for line in lines(judging.judged(rows, console)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        for row in measurement.numbers(about, run, network, data):
+            console.print(f"{row['quantity']}: {row['value']:.4g} ({row['kind']})", highlight=False, soft_wrap=True)
+        return rows
+
+
+def _rows(
+    measurement: Measurement, about: About, run: Run, network: nn.Module, samples: Samples, console: Console
+) -> list[Row]:
+    """The rows asked for; what results.csv lacks is measured now. Samples for the grid figure are of the test set."""
+    store = Store(run.folder)
+    asked = measurement.asked(about, len(samples.target))
+    work = [(level, row) for level, row in asked if row not in store]
+    _say(console, len(asked), len(work))
+    if about.columns["split"] == "test" and (work or not (run.folder / "samples.npz").is_file()):
+        measurement.save_samples(run, network, *samples)
+    if work:
+        with counted(console, "evaluation") as progress:
+            for answers in measurement.answers(network, *samples, work, progress):
+                store.add([row for row, _ in answers.values()], [scores.numpy() for _, scores in answers.values()])
+    # not only after a measurement: the process that measured may have been killed before it
+    make_monotone(store, measurement.plan.facts.task)
+    return store.rows(row for _, row in asked)
+
+
+def held(run: Run, console: Console) -> AbstractContextManager[None]:
+    """One process at a time measures a run."""
+    line = f"waiting for the process that evaluates {run.id}"
+    return lock.held(run.folder / ".evaluation.lock", lambda: console.print(line, highlight=False, soft_wrap=True))
+
+
+def _say(console: Console, asked: int, missing: int) -> None:
+    """What need not be measured any more."""
+    if not missing:
+        line = f"nothing to evaluate: results.csv has what was asked for ({asked} {'row' if asked == 1 else 'rows'})"
+    elif missing < asked:
+        line = f"evaluation: results.csv has {asked - missing} of {asked} rows"
+    else:
+        return
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _device(config: Mapping[str, Any]) -> torch.device:
+    """Where the run was trained, if that is here."""
+    gpu = config["trainer"]["accelerator"] == "gpu" and torch.cuda.is_available()
+    return torch.device("cuda:0" if gpu else "cpu")
+
+
+def evaluate_suite(network: nn.Module, x: Tensor, targets: Tensor, plan: Plan, batch_size: int = 500) -> list[Row]:
+    """Every row of the plan with its answer, in its order; see `answered`."""
+    work, found = plan.rows(), Answers()
+    for answers in answered(network, x, targets, plan, work, batch_size):
+        found |= answers
+    return [found[place][0] for place in range(len(work))]
+
+
+def answered(
+    network: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    plan: Plan,
+    work: Work,
+    batch_size: int = 500,
+    progress: Progress = lambda done, total: None,
+) -> Iterator[Answers]:
+    """The answers to some rows of the plan, one noisy copy of the data after the other: the mean score on perturbed
+    copies of x (n, *shape; uint8 images or data units) with targets (n, ...).
+
+    Outputs that are not finite have the task's worst score. Noise is a function of (seed, repeat, image index), shared
+    by all severities: rows of different networks or severities are paired, and neither `batch_size` (rounded up to
+    whole noise blocks) nor what is not in `work` changes it. Everything runs on the network's device; x may lie there
+    already. progress: gets (images done, images to do).
+    """
+    attacked = work and any(level.perturbation.attacks for level in levels(plan.suite, plan.protocol, plan.facts))
+    copies = Copies(network, plan.protocol, plan.facts, plan.seed, with_reference_solver(network) if attacked else None)
+    done, total = 0, len(targets) * len(work)
+
+    def add(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, total)
+
+    with evaluating(network), evaluating(copies.reference or network):
+        copies.prepare(list(_wanted(work)))
+        for repeat in sorted({row["repeat"] for _, row in work}):
+            places = [place for place, (_, row) in enumerate(work) if row["repeat"] == repeat]
+            chosen = [work[place] for place in places]
+            found = copies.measure(_wanted(chosen), repeat, x, targets, batch_size, add)
+            rows = [row | answer for (_, row), answer in zip(chosen, _answers(found), strict=True)]
+            yield dict(zip(places, zip(rows, found.scores, strict=True), strict=True))
+
+
+def _wanted(work: Work) -> dict[Perturbation, list[float]]:
+    """The levels of the work by perturbation, in its order, which keeps each one's rows together."""
+    found: dict[Perturbation, list[float]] = {}
+    for level, _ in work:
+        found.setdefault(level.perturbation, []).append(level.severity)
+    return found
+
+
+def _answers(found: Found) -> Iterator[Row]:
+    """What completes each row. Sums in float64 are exact where scores are 0 or 1."""
+    n = found.scores.shape[1]
+    for scores, reference, seconds in zip(found.scores, found.score_reference.tolist(), found.seconds, strict=True):
+        yield {
+            "n": n,
+            "score": float(scores.double().sum()) / n,
+            "score_reference": None if math.isnan(reference) else reference,
+            "seconds": seconds,
+        }
 
 
 @dataclass(frozen=True)
@@ -40,12 +208,12 @@ class About:
     """The data that rows are about, and the columns that they have in common."""
 
     data_digest: str
-    columns: dict[str, Any]
+    columns: Row
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Which perturbations are measured how. seed: of the noise. config: the run's, with the training's seed.
+    """What a suite asks for. config: the run's, with the training's seed.
 
     quantities: the entries of the suite that give numbers and not scores of samples. codes: of each entry, the digest
     of the code that measures it; under "" that of what the protocol measures besides.
@@ -53,106 +221,79 @@ class Measurement:
     """
 
     config: Mapping[str, Any]
-    facts: DataFacts
-    suite: Mapping[str, Perturbation]
+    plan: Plan
     quantities: Mapping[str, Quantity]
     left_out: list[str]
-    protocol: EvaluationProtocol
-    repeats: int
-    seed: int
     batch_size: int
     codes: Mapping[str, str]
 
-    def about(self, run: Run, network: nn.Module, *, split: str, checkpoint: str, digest: str) -> About:
-        """What all rows of a network have in common. digest: of the data (`DataModule.digest`)."""
-        return About(
-            digest,
-            {
-                "run": run.id,
-                "checkpoint": checkpoint,
-                "weights": weights_digest(network),
-                "experiment": self.config.get("experiment") or "",
-                "model": self.config["model"]["name"],
-                "data": self.config["data"]["name"],
-                "split": split,
-                "depth": self.config["depth"],
-                "integrator": self.config["integrator"]["name"],
-                "seed": self.config["seed"],
-                "noise_seed": self.seed,
-                "solver": "",
-            },
-        )
-
     def check(self, network: nn.Module) -> None:
         """Raises `BadInput` where the suite asks for certificates or quantities that the network cannot have."""
-        if any(isinstance(each, Certified) for each in self.suite.values()):
-            constants(network, self.facts.shape)
+        if any(isinstance(each, Certified) for each in self.plan.suite.values()):
+            constants(network, self.plan.facts.shape)
         if others := [name for name, each in self.quantities.items() if not each.suits(network)]:
             raise BadInput(f"suite: {', '.join(others)}: cannot be measured of this network; leave it out")
 
-    def asked(self, about: About, n: int) -> list[dict[str, Any]]:
-        """The rows that are asked for, without what is found, in the order of the suite. n: samples of the split."""
-        return [about.columns | row | {"n": n} for row in self.planned(about.data_digest)]
+    def about(self, run: Run, network: nn.Module, *, split: str, checkpoint: str, digest: str) -> About:
+        """What all rows of a network have in common. digest: of the data (`DataModule.digest`)."""
+        columns = {
+            "run": run.id,
+            "checkpoint": checkpoint,
+            "weights": weights_digest(network),
+            "experiment": self.config.get("experiment") or "",
+            "model": self.config["model"]["name"],
+            "data": self.config["data"]["name"],
+            "split": split,
+            "depth": self.config["depth"],
+            "integrator": self.config["integrator"]["name"],
+            "seed": self.config["seed"],
+            "noise_seed": self.plan.seed,
+            "solver": "",
+        }
+        return About(digest, columns)
 
-    def planned(self, data_digest: str) -> list[dict[str, Any]]:
+    def planned(self, data_digest: str) -> Work:
         """Every row without its answer and without what all rows of a network have in common."""
-        rows = plan(self.suite, self.protocol, self.facts, self.repeats, data_digest)
-        return [row | {"code": self.code_of(level.perturbation)} for level, row in rows]
+        names = {each: name for name, each in self.plan.suite.items()}
+        return [
+            (level, row | {"code": self.codes[names.get(level.perturbation, "")]})
+            for level, row in self.plan.rows(data_digest)
+        ]
 
-    def code_of(self, perturbation: Perturbation) -> str:
-        """The digest of the code that measures a perturbation of the suite, or of the protocol."""
-        return self.codes[next((name for name, each in self.suite.items() if each is perturbation), "")]
+    def asked(self, about: About, n: int) -> Work:
+        """The rows that are asked for, without what is found, in the order of the suite. n: samples of the split."""
+        return [(level, about.columns | row | {"n": n}) for level, row in self.planned(about.data_digest)]
 
-    def rows(
-        self,
-        about: About,
-        network: nn.Module,
-        x: Tensor,
-        target: Tensor,
-        *,
-        progress: Progress = lambda done, total: None,
-        known: Known = lambda row: False,
-        finished: Callable[[list[dict[str, Any]], list[np.ndarray]], None] = lambda rows, scores: None,
-    ) -> list[dict[str, Any]]:
-        """Rows with every column of records.COLUMNS. x: (n, *shape), uint8 or data units; target: (n, ...).
+    def answers(
+        self, network: nn.Module, x: Tensor, target: Tensor, work: Work, progress: Progress = lambda done, total: None
+    ) -> Iterator[Answers]:
+        """What `answered` gives, with every column of records.COLUMNS. work: of `asked`."""
+        task = self.plan.facts.task
+        same = {"params": parameter_count(network), "commit": git_state()["commit"], "task": str(task.measure)}
+        same |= self.certificates(network)
+        for answers in answered(network, x, target, self.plan, work, self.batch_size, progress):
+            complete = {}
+            for place, (row, scores) in answers.items():
+                low, high = task.interval(scores.numpy())
+                complete[place] = same | row | {"score_low": low, "score_high": high}, scores
+            yield complete
 
-        known: rows that `asked` gives and that are not wanted again. finished: gets rows as soon as a noisy copy of the
-        data is done, and the score of each sample, (n,) for each row.
-        """
-        same = about.columns | {
-            "params": parameter_count(network), "commit": git_state()["commit"], **self.certificates(network)
-        }  # fmt: skip
-
-        codes = {row["evaluation"]: row["code"] for row in self.planned(about.data_digest)}
-
-        def coded(row: dict[str, Any]) -> dict[str, Any]:
-            return row | {"code": codes[row["evaluation"]]}
-
-        complete: dict[tuple[Any, ...], dict[str, Any]] = {}
-
-        def add(rows: list[dict[str, Any]], scores: list[Tensor]) -> None:
-            each = [np.asarray(score, dtype=np.float32) for score in scores]
-            pairs = zip(map(coded, rows), each, strict=True)
-            new = [same | _with_interval(*pair, self.facts.task) for pair in pairs]
-            complete.update((_question(row), row) for row in new)
-            finished(new, each)
-
-        found = evaluate_suite(
-            network, x, target, suite=self.suite, protocol=self.protocol, facts=self.facts, repeats=self.repeats,
-            seed=self.seed, data_digest=about.data_digest, batch_size=self.batch_size, progress=progress,
-            known=lambda row: known(about.columns | coded(row) | {"n": len(target)}), finished=add,
-        )  # fmt: skip
-        return [complete[_question(row)] for row in found]
+    def rows(self, about: About, network: nn.Module, x: Tensor, target: Tensor) -> list[Row]:
+        """All rows that are asked for, measured now; for a store of other rows than results.csv."""
+        work, found = self.asked(about, len(target)), Answers()
+        for answers in self.answers(network, x, target, work):
+            found |= answers
+        return [found[place][0] for place in range(len(work))]
 
     def certificates(self, network: nn.Module) -> dict[str, float]:
         """flow_ode, flow_discrete (nan without a flow) and end_to_end; inf where nothing is certified."""
         flow = network.flow.certificate() if isinstance(network, Network) else dict.fromkeys(FLOW, math.nan)
         try:
-            return flow | {"end_to_end": constants(network, self.facts.shape).end_to_end}
+            return flow | {"end_to_end": constants(network, self.plan.facts.shape).end_to_end}
         except BadInput:  # a part without a certified constant
             return flow | {"end_to_end": math.inf}
 
-    def numbers(self, about: About, run: Run, network: nn.Module, data: DataModule) -> list[dict[str, Any]]:
+    def numbers(self, about: About, run: Run, network: nn.Module, data: DataModule) -> list[Row]:
         """Append the quantities that numbers.csv lacks for this network; the new rows."""
         found = []
         for name, quantity in self.quantities.items():
@@ -177,53 +318,21 @@ class Measurement:
         Raises:
             JobFailed: the file cannot be written.
         """
-        image, task = len(self.facts.shape) == 3, self.facts.task
-        if not isinstance(task, Classification) or not image and self.facts.shape != (2,):
+        plan = self.plan
+        image, task = len(plan.facts.shape) == 3, plan.facts.task
+        if not isinstance(task, Classification) or not image and plan.facts.shape != (2,):
             return
         count = SHOWN_IMAGES if image else SHOWN_POINTS
-        grid = sample_grid(
-            network, x[:count], target[:count], suite=self.suite, protocol=self.protocol, facts=self.facts,
-            seed=self.seed,
-        )  # fmt: skip
+        grid = sample_grid(network, x[:count], target[:count], plan)
         shown = np.stack([moved.numpy() for _, moved, _ in grid])
-        arrays: dict[str, Any] = {
+        arrays = {
             "x": np.moveaxis(shown, 2, -1) if image else shown,
             "labels": target[:count].cpu().numpy(),
             "predictions": np.stack([predictions.numpy() for _, _, predictions in grid]),
             "names": np.array([name for name, _, _ in grid]),
             "class_names": np.array(task.class_names),
         }
-
-        def write(path: Any) -> None:
-            with path.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-
-        write_whole(run.folder / "samples.npz", write)
-
-
-def weights_digest(network: nn.Module) -> str:
-    """12 hexadecimal digits of the SHA-256 of its state dict (names, types, values): the same on every device."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Trainable numbers of a network."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
-def _question(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells a row of a suite from the others."""
-    return tuple(row[name] for name in ("evaluation", "perturbation", "norm", "severity", "repeat"))
-
-
-def _with_interval(row: dict[str, Any], scores: np.ndarray, task: Task) -> dict[str, Any]:
-    """A row of a suite with what its task says of it."""
-    low, high = task.interval(scores)
-    return row | {"task": str(task.measure), "score_low": low, "score_high": high}
+        write_arrays(run.folder / "samples.npz", arrays)
 
 
 def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: Any) -> Measurement:
@@ -244,15 +353,12 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     reasons |= {name: each.refusal(facts) for name, each in quantities.items()}
     if all(reasons[name] for name in suite):
         raise BadInput(f"suite: nothing in it fits these data ({', '.join(map(str, reasons.values()))})")
+    fitting = {name: each for name, each in suite.items() if not reasons[name]}
     return Measurement(
         config=config,
-        facts=facts,
-        suite={name: each for name, each in suite.items() if not reasons[name]},
+        plan=Plan(fitting, protocol, facts, chosen["repeats"], chosen["seed"]),
         quantities={name: each for name, each in quantities.items() if not reasons[name]},
         left_out=[f"{name} is left out: {refusal}" for name, refusal in reasons.items() if refusal],
-        protocol=protocol,
-        repeats=chosen["repeats"],
-        seed=chosen["seed"],
         batch_size=choices.get("batch_size", EVALUATION_BATCH),
         codes=measuring_codes(config, to_plain(chosen["suite"]), to_plain(chosen["protocol"])),
     )

@@ -1,34 +1,32 @@
-"""Run a suite of perturbations on a network: one tidy row per perturbation, severity and noisy copy."""
+"""Which rows are asked for: a suite of perturbations under a protocol, one row for each level and noisy copy.
+
+A row belongs to an `evaluation`, a digest of the perturbation and the protocol as built, and of the data.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robode.config.levels import check_repeats
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.info import DataFacts
 from robode.errors import BadInput
-from robode.evaluation.copies import Copies, Found, batches, evaluating
-from robode.evaluation.digest import evaluation_digest
-from robode.integrators.reference import with_finer_solver
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
 Suite = Mapping[str, Perturbation]
-Progress = Callable[[int, int], None]
-Known = Callable[[dict[str, Any]], bool]
-Finished = Callable[[list[dict[str, Any]], list[Tensor]], None]
+Row = dict[str, Any]
+"""A row of results.csv, complete or in the making, by column."""
 
 
 @dataclass(frozen=True)
@@ -49,115 +47,34 @@ class Level:
         return self.perturbation.stochastic or repeat == 0
 
 
-def evaluate_suite(
-    network: nn.Module,
-    x: Tensor,
-    targets: Tensor,
-    *,
-    suite: Suite,
-    protocol: EvaluationProtocol,
-    facts: DataFacts,
-    repeats: int,
-    seed: int,
-    data_digest: str = "",
-    batch_size: int = 500,
-    progress: Progress = lambda done, total: None,
-    known: Known = lambda row: False,
-    finished: Finished = lambda rows, scores: None,
-) -> list[dict[str, Any]]:
-    """The rows of `plan` that were computed, in its order: the mean score on perturbed copies of x (n, *shape; uint8
-    images or data units) with targets (n, ...). Outputs that are not finite have the task's worst score.
-    Noise is a function of (seed, repeat, image index), shared by all severities: rows of different networks or
-    severities are paired, and `batch_size` (rounded up to whole noise blocks) does not change it.
+@dataclass(frozen=True)
+class Plan:
+    """A suite under a protocol on data of one kind. repeats: noisy copies of the data; seed: of the noise."""
 
-    Everything runs on the network's device; x may lie there already. data_digest: `DataModule.digest`, part of each
-    row's `evaluation`. progress: gets (images done, images to do). known: rows for which it is true are left out, which
-    changes nothing about the others. finished: gets the rows of a repeat as soon as they are complete, and the scores
-    of the samples, (n,) float32 on the CPU for each row. Raises `BadInput` for repeats < 1, or data that the protocol
-    does not speak of.
-    """
-    asked = plan(suite, protocol, facts, repeats, data_digest)
-    missing = [place for place, (_, row) in enumerate(asked) if not known(row)]
-    attacked = missing and any(level.perturbation.attacks for level, _ in asked)
-    copies = Copies(network, protocol, facts, seed, with_finer_solver(network) if attacked else None)
-    counted = _counter(len(targets) * len(missing), progress)
-    found: dict[int, dict[str, Any]] = {}
-    with evaluating(network), evaluating(copies.finer or network):
-        copies.prepare(list(_wanted(asked, missing)))
-        for repeat, places in _by_repeat(asked, missing).items():
-            measured = copies.measure(_wanted(asked, places), repeat, x, targets, batch_size, counted)
-            rows = [asked[place][1] | answer for place, answer in zip(places, _answers(measured), strict=True)]
-            finished(rows, list(measured.scores))
-            found |= zip(places, rows, strict=True)
-    return [found[place] for place in missing]
+    suite: Suite
+    protocol: EvaluationProtocol
+    facts: DataFacts
+    repeats: int
+    seed: int = 0
 
+    def rows(self, data_digest: str = "") -> list[tuple[Level, Row]]:
+        """Every row without its answer, and the level that it is about; ordered by perturbation, severity and repeat.
+        data_digest: `DataModule.digest`, part of each row's `evaluation`.
 
-def _wanted(asked: list[tuple[Level, dict[str, Any]]], places: list[int]) -> dict[Perturbation, list[float]]:
-    """The levels at these places by perturbation, in the plan's order, which keeps each one's rows together."""
-    found: dict[Perturbation, list[float]] = {}
-    for place in places:
-        level = asked[place][0]
-        found.setdefault(level.perturbation, []).append(level.severity)
-    return found
+        Perturbations that make no sense for these data are left out with a warning.
 
-
-def _by_repeat(asked: list[tuple[Level, dict[str, Any]]], places: list[int]) -> dict[int, list[int]]:
-    """Places in `asked`, by the copy of the data that they belong to."""
-    repeats = sorted({asked[place][1]["repeat"] for place in places})
-    return {repeat: [place for place in places if asked[place][1]["repeat"] == repeat] for repeat in repeats}
-
-
-def _counter(total: int, progress: Progress) -> Callable[[int], None]:
-    """What adds up images and tells `progress`."""
-    done = 0
-
-    def counted(images: int) -> None:
-        nonlocal done
-        done += images
-        progress(done, total)
-
-    return counted
-
-
-def sample_grid(
-    network: nn.Module,
-    x: Tensor,
-    targets: Tensor,
-    *,
-    suite: Suite,
-    protocol: EvaluationProtocol,
-    facts: DataFacts,
-    seed: int,
-) -> list[tuple[str, Tensor, Tensor]]:
-    """(title, x', predictions) per level for x (k, *shape), the first k images that `evaluate_suite` gets,
-    of a curve its two ends, with the noise of its repeat 0. x' (k, *shape) float32 in data units, predictions (k,), the
-    place of the largest output; on the CPU."""
-    copies = Copies(network, protocol, facts, seed)
-    shown = _shown(levels(suite, protocol, facts))
-    found = []
-    with evaluating(network):
-        copies.prepare([level.perturbation for level in shown])
-        for part, batch, aims in batches(network, x, targets, len(targets)):
-            noise = copies.noise(0, part, batch.device)
-            for perturbation, group in groupby(shown, key=lambda level: level.perturbation):
-                chosen = list(group)
-                given = copies.batch(perturbation, batch, aims, noise)
-                every = perturbation.perturbed(network, facts.task, given, [level.severity for level in chosen])
-                for level, moved in zip(chosen, map(given.decode, every), strict=True):
-                    with torch.inference_mode():
-                        found.append((level.title, moved.cpu(), network(moved).argmax(dim=1).cpu()))
-    return found
-
-
-def _shown(every: list[Level]) -> list[Level]:
-    """Levels whose samples are worth a look: of a curve the ends, and nothing twice that leaves x as it is."""
-    found = []
-    for level in every:
-        severities = level.perturbation.severities
-        inside = len(severities) > 3 and severities[0] < level.severity < severities[-1]
-        if not inside and (level.perturbation.corrupts or level.perturbation.severity_unit == "none"):
-            found.append(level)
-    return found
+        Raises:
+            BadInput: repeats < 1, or data that the protocol does not speak of.
+        """
+        check_repeats(self.repeats)
+        for name, reason in refusals(self.suite, self.protocol, self.facts).items():
+            logger.warning("%s is left out: %s", name, reason)
+        return [
+            (level, _question(level, self.protocol, repeat, data_digest))
+            for level in levels(self.suite, self.protocol, self.facts)
+            for repeat in range(self.repeats)
+            if level.runs_in(repeat)
+        ]
 
 
 def refusals(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> dict[str, str]:
@@ -212,25 +129,7 @@ def levels(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> list
     return [Level(perturbation, severity) for perturbation in chosen for severity in perturbation.severities]
 
 
-def plan(
-    suite: Suite, protocol: EvaluationProtocol, facts: DataFacts, repeats: int, data_digest: str = ""
-) -> list[tuple[Level, dict[str, Any]]]:
-    """Every row without its answer, and the level that it is about; ordered by perturbation, severity and repeat.
-
-    Perturbations that make no sense for these data are left out with a warning. Raises BadInput for repeats < 1
-    and for data that the protocol does not speak of."""
-    check_repeats(repeats)
-    for name, reason in refusals(suite, protocol, facts).items():
-        logger.warning("%s is left out: %s", name, reason)
-    return [
-        (level, _question(level, protocol, repeat, data_digest))
-        for level in levels(suite, protocol, facts)
-        for repeat in range(repeats)
-        if level.runs_in(repeat)
-    ]
-
-
-def _question(level: Level, protocol: EvaluationProtocol, repeat: int, data_digest: str) -> dict[str, Any]:
+def _question(level: Level, protocol: EvaluationProtocol, repeat: int, data_digest: str) -> Row:
     perturbation = level.perturbation
     return {
         "perturbation": perturbation.name,
@@ -245,13 +144,27 @@ def _question(level: Level, protocol: EvaluationProtocol, repeat: int, data_dige
     }
 
 
-def _answers(found: Found) -> Iterator[dict[str, Any]]:
-    """What completes each row. Sums in float64 are exact where scores are 0 or 1."""
-    n = found.scores.shape[1]
-    for scores, finer, seconds in zip(found.scores, found.score_finer.tolist(), found.seconds, strict=True):
-        yield {
-            "n": n,
-            "score": float(scores.double().sum()) / n,
-            "score_finer": None if math.isnan(finer) else finer,
-            "seconds": seconds,
-        }
+def evaluation_digest(perturbation: Perturbation, protocol: EvaluationProtocol, data_digest: str) -> str:
+    """8 hexadecimal digits of the SHA-256 of their classes and attributes, and of the data (`DataModule.digest`).
+
+    The severities are left out: those that are measured later belong to the same evaluation. So are attributes
+    whose name begins with an underscore (what an object merely remembers).
+    """
+    content = [_plain(perturbation, leave_out="severities"), _plain(protocol), data_digest]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _plain(value: Any, leave_out: str = "") -> Any:
+    """What of a value tells it from others, for JSON."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, Tensor):
+        return hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    kind = value if isinstance(value, type) else type(value)
+    kept = {} if kind is value else getattr(value, "__dict__", {})
+    settings = {key: _plain(each) for key, each in kept.items() if key != leave_out and not key.startswith("_")}
+    return {"class": kind.__qualname__, **settings}

@@ -19,14 +19,13 @@ from robode.config.instantiate import TRUST, to_plain
 from robode.data.batches import in_units
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.evaluation.measure import weights_digest
 from robode.files import make_folder, write_json
 from robode.foreign import blamed
-from robode.network import Network, build_network
+from robode.network import Network, build_network, weights_digest
+from robode.runs.checkpoints import load_weights
 from robode.runs.origin import check_code, check_data
 from robode.runs.run import OUTPUTS, Run, checkpoint_path, find
 from robode.training.assembly import build_data
-from robode.training.checkpoints import load_weights
 
 MODULES = OUTPUTS / "modules"
 

@@ -13,7 +13,7 @@ from robode.ode.flow import Flow
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def with_finer_solver(network: Net) -> Net | None:
+def with_reference_solver(network: Net) -> Net | None:
     """A copy of a network whose flow is solved by `Integrator.refined`, with the weights of the moment; None for one
     without a `Flow`, or whose layers are not the steps of an ODE."""
     flow = getattr(network, "flow", None)

@@ -1,1 +1,1 @@
-"""Can an attacked accuracy be believed? Signs of hidden gradients, reference attacks, verdicts."""
+"""Gradient masking: its signs, reference attacks that show them, and a verdict on every robust accuracy."""

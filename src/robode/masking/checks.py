@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from robode.attacks.losses import margin
-from robode.report.tables import percent
+from robode.masking.file import verdict_text
+from robode.tasks.measure import percent
 
 TOLERANCE = 0.01
 """Share of the samples that may misbehave before a check fails, beside the sampling error."""
@@ -29,8 +30,6 @@ LOSSES_DIFFER = 0.05
 SIGMA = 2.0
 """Standard errors that count as sampling error."""
 
-VANISHED = "the input gradients vanish"
-
 SAME = 0.01
 """Relative difference of two evaluations of one gradient: far above rounding, far below noise."""
 
@@ -39,7 +38,7 @@ SAME = 0.01
 class Check:
     """What was found (value) and what is allowed (threshold), both shares of the samples; passed: value <= threshold.
 
-    sentence: the finding for people; reason: why a failed check makes a robust accuracy suspicious, "" if it passed.
+    sentence: the finding for people; reason: why a robust accuracy fails the check, "" if it passed.
     """
 
     name: str
@@ -59,22 +58,12 @@ def dead(gradients: Tensor) -> Tensor:
     return (flat == 0).all(dim=1) | ~flat.isfinite().all(dim=1)
 
 
-def zero_gradients(gradients: Tensor) -> Check:
-    """How many samples are `dead`. gradients: of the cross-entropy, (n, *shape)."""
-    share = _share(dead(gradients))
-    sentence = f"{percent(share)} of the samples have no input gradient: that of the cross-entropy is 0 or not finite."
-    return _check("zero_gradients", share, TOLERANCE, sentence, VANISHED)
-
-
-def still_dead(standing: Tensor, loss: str) -> Check:
-    """The same for one attack: `dead` counts where it can do harm, on samples that are right under the attack and not
-    certified. standing: those with a dead gradient among them, (n,) bool; loss: that the attack climbs, for people."""
-    share = _share(standing)
-    sentence = (
-        f"{percent(share)} of the samples survive without a proof and have no input gradient: that of the {loss} is 0 "
-        "or not finite."
-    )
-    return _check("zero_gradients", share, TOLERANCE, sentence, VANISHED)
+def zero_gradients(dead: Tensor, loss: str = "cross-entropy", which: str = "") -> Check:
+    """How many samples are `dead`, (n,) bool. loss: that the attack climbs; which: of the samples, for people, where
+    only those count on which it can do harm (right under the attack, and not certified)."""
+    share = _share(dead)
+    sentence = f"{percent(share)} of the samples {which}have no input gradient: that of the {loss} is 0 or not finite."
+    return _check("zero_gradients", share, TOLERANCE, sentence, "the input gradients vanish")
 
 
 def random_gradients(first: Tensor, second: Tensor) -> Check:
@@ -85,27 +74,24 @@ def random_gradients(first: Tensor, second: Tensor) -> Check:
     return _check("random_gradients", share, TOLERANCE, sentence, "the input gradients are random")
 
 
-def saturation(logits: Tensor, labels: Tensor, pgd: Tensor, unsaturated: Tensor) -> Check:
-    """How many samples are so far from any other answer that their cross-entropy is 0 in float32, where that hurts.
-
-    It is from a margin of log(2^24) = 16.6 on: exp(-margin) is lost beside 1, and with it the part of the gradient that
-    belongs to the sample's own class; from 104 on nothing is left. Well-trained networks get there too, and it counts
-    only where PGD finds more once the logits are scaled down. logits: (n, classes) float32; unsaturated: right after
-    that, among those of `pgd`.
-    """
-    return saturated(*saturated_at(logits, labels), pgd, unsaturated)
-
-
 def saturated_at(logits: Tensor, labels: Tensor) -> tuple[Tensor, tuple[float, float]]:
-    """Whose cross-entropy is 0, (n,) bool, and the median and 95th percentile of the margins of the logits."""
+    """Whose cross-entropy is 0, (n,) bool, and the median and 95th percentile of the margins of the logits.
+
+    logits: (n, classes) float32. The cross-entropy is 0 from a margin of log(2^24) = 16.6 on: exp(-margin) is lost
+    beside 1, and with it the part of the gradient that belongs to the sample's own class; from 104 on nothing is left.
+    """
     zero = nn.functional.cross_entropy(logits, labels, reduction="none") == 0
     size = -margin(logits, labels).double()
     middle, far = size.quantile(size.new_tensor([0.5, 0.95])).tolist()
     return zero, (middle, far)
 
 
-def saturated(zero: Tensor, margins: tuple[float, float], pgd: Tensor, unsaturated: Tensor) -> Check:
-    """`saturation` of what `saturated_at` says about the logits."""
+def saturation(zero: Tensor, margins: tuple[float, float], pgd: Tensor, unsaturated: Tensor) -> Check:
+    """How many samples are so far from any other answer that their cross-entropy is 0 in float32, where that hurts.
+
+    Well-trained networks get there too, and it counts only where PGD finds more once the logits are scaled down.
+    zero, margins: of `saturated_at`; unsaturated: right after that, among those of `pgd`.
+    """
     share, (middle, far) = _share(zero), margins
     found = _share(pgd & ~unsaturated)
     harmless = found <= _allowed(found, LOSSES_DIFFER, len(pgd))
@@ -141,11 +127,13 @@ def black_box(pgd: Tensor, square: Tensor, who: str = "PGD") -> Check:
     return _missed("black_box", (pgd, who), square, "Square, which needs no gradients,", reason)
 
 
-def rescaled(pgd: Tensor, others: Mapping[str, Tensor], who: str = "PGD") -> Check:
+def rescaled(pgd: Tensor, margins: Tensor, smaller: Tensor, who: str = "PGD") -> Check:
     """Whether PGD finds many more with a loss that no scale of the logits can saturate.
 
-    others: right after it, among those of `pgd`, by the name of the loss.
+    margins, smaller: right after PGD on the margin of the logits, and on the cross-entropy of logits that are scaled
+    down, among those of `pgd`.
     """
+    others = {"margin of the logits": margins, "cross-entropy of rescaled logits": smaller}
     name = min(others, key=lambda each: int(others[each].sum()))
     reason = "the scale of the logits hides adversarials"
     return _missed("logit_rescaling", (pgd, who), others[name], f"PGD on the {name}", reason, LOSSES_DIFFER)
@@ -201,9 +189,8 @@ def beaten(right: Tensor, others: Mapping[str, Tensor], who: str) -> Check:
 
 
 def verdict(checks: Sequence[Check]) -> str:
-    """ "believable", or "suspicious because …" with every reason."""
-    reasons = [check.reason for check in checks if not check.passed]
-    return f"suspicious because {'; '.join(reasons)}" if reasons else "believable"
+    """ "passes 8 gradient-masking checks", or "fails 2 of 8 gradient-masking checks: …" with every reason."""
+    return verdict_text([check.reason for check in checks if not check.passed], len(checks))
 
 
 def _check(name: str, value: float, threshold: float, sentence: str, reason: str) -> Check:

@@ -10,8 +10,8 @@ from torch.nn import functional
 from robode.attacks.balls import NORMS
 from robode.attacks.pgd import pgd
 from robode.corruptions.noise import Draws
+from robode.data.batches import evaluating
 from robode.errors import BadInput
-from robode.evaluation.copies import evaluating
 from robode.network import Network
 from robode.objectives.objective import OfClasses
 

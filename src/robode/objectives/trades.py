@@ -9,8 +9,8 @@ from torch.nn import functional
 from robode.attacks.balls import Region, step_direction
 from robode.attacks.pgd import TRAVEL
 from robode.attacks.problem import attacking, gradient
+from robode.data.batches import evaluating
 from robode.errors import BadInput
-from robode.evaluation.copies import evaluating
 from robode.network import Network
 from robode.objectives.adversarial import check_attack, fresh_draws
 from robode.objectives.objective import OfClasses

@@ -112,7 +112,7 @@ def missing(run: Run, config: Plain, asked: Iterable[DictConfig], code: str = SA
     """
     from robode.data.parts import part_digest
     from robode.evaluation.measure import build_measurement
-    from robode.masking.recorded import judgeable
+    from robode.masking.verdict import judgeable
 
     source = build(config["data"]["source"])
     digest = str(read_json(run.folder / RECORD).get("data_digest"))
@@ -125,9 +125,9 @@ def missing(run: Run, config: Plain, asked: Iterable[DictConfig], code: str = SA
     for each in ({"split": "test"}, *map(to_plain, asked)):
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
         measurement = build_measurement(config, source.facts, **choices)
-        same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
+        same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.plan.seed}
         data = part_digest(digest, each.get("limit"), source)
-        wanted = measurement.planned(data)
+        wanted = [row for _, row in measurement.planned(data)]
         measured = [same | row for row in wanted if results.identity(same | row | any_code) in known]
         count += len(wanted) - len(measured)
         if each.get("verdicts", 1):

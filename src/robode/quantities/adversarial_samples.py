@@ -11,11 +11,10 @@ from torch import Tensor
 
 from robode.attacks import fgsm
 from robode.config.levels import check_count
-from robode.data.batches import in_units
+from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.evaluation.copies import device_of, evaluating
 from robode.network import Network
 from robode.quantities.quantity import Quantity, row, write_arrays
 

@@ -12,7 +12,8 @@ from robode.corruptions.perturbation import Clean, Gaussian, Perturbation, SaltA
 from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
-from robode.evaluation.suite import sample_grid
+from robode.evaluation.copies import sample_grid
+from robode.evaluation.suite import Plan
 from robode.network import Network
 from robode.quantities.quantity import Quantity, row, write_arrays
 
@@ -49,7 +50,7 @@ class NoiseSamples(Quantity):
         }
         arrays: dict[str, Any] = {"labels": labels.cpu().numpy()}
         for protocol in (ChNode2022(), Sound()):
-            grid = sample_grid(network, x, labels, suite=suite, protocol=protocol, facts=data.facts, seed=0)
+            grid = sample_grid(network, x, labels, Plan(suite, protocol, data.facts, repeats=1))
             arrays |= {
                 f"names/{protocol.name}": np.array([name for name, _, _ in grid]),
                 f"x/{protocol.name}": np.stack([moved.permute(0, 2, 3, 1).numpy() for _, moved, _ in grid]),

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robode.data.batches import in_units
+from robode.data.batches import device_of, in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.evaluation.copies import device_of
 from robode.heads import matrix_of
 from robode.network import Network
 from robode.quantities.quantity import Quantity, row, write_arrays

@@ -13,11 +13,10 @@ from torch import nn
 
 from robode.certificates.branch_and_bound import BUDGET, GAP, Radii, radii
 from robode.config.levels import check_count
-from robode.data.batches import in_units
+from robode.data.batches import device_of, in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.evaluation.copies import device_of
 from robode.files import write_whole
 from robode.heads import matrix_of
 from robode.network import Network

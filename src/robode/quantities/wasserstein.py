@@ -11,11 +11,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from robode.certificates.radius import pair_lipschitz
-from robode.data.batches import in_units
+from robode.data.batches import device_of, in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
-from robode.evaluation.copies import device_of
 from robode.network import Network
 from robode.quantities.quantity import Quantity, row, write_arrays
 

@@ -23,7 +23,8 @@ CELL_COLUMNS = (
     "doubted", "doubt",
 )  # fmt: skip
 VERDICTS: tuple[statistics.Verdict, ...] = ("agrees", "higher", "lower", "undecided", "not run")
-MARK, SUSPICIOUS = "†", "‡"
+MARK, MASKED = "†", "‡"
+FAILS = "fails gradient-masking checks"
 SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "undecided": "?", "not run": "○", "": ""}  # of verdicts
 NOTHING = "–"
 FEW = 5  # seeds: of fewer the smallest and largest are shown, a t-interval says less than these
@@ -44,7 +45,7 @@ def compare(layout: Layout, collected: Collected) -> pd.DataFrame:
     the mean over noisy copies; repeat_std: between the copies of a seed. mean_low and mean_high differ from mean only
     where a quantity is known from below and above (∓inf: not known from there); pi_low and pi_high then hold both.
     verdict: of `statistics.verdict`, "" where nothing is published and something was run. runs: names, in seed order.
-    doubted: in how many runs the accuracy is suspicious; doubt: why in the first of them.
+    doubted: in how many runs the accuracy fails gradient-masking checks; doubt: why in the first of them.
 
     Raises:
         BadInput: runs of one row have different configurations, or the same seed.
@@ -113,7 +114,7 @@ def _smallest(counts: pd.Series) -> int:
 @dataclass(frozen=True)
 class Cell:
     """What one cell says. behind: the numbers behind it, by the names in BEHIND. doubt: in how many runs its accuracy
-    is suspicious, and why; "" where it is not."""
+    fails gradient-masking checks, and why; "" where it is not."""
 
     column: str
     paper: str
@@ -131,7 +132,7 @@ class Cell:
     @property
     def marks(self) -> str:
         """What is written behind the number: "", " †", " ‡" or " † ‡"."""
-        return f" {MARK}" * self.mark + f" {SUSPICIOUS}" * bool(self.doubt)
+        return f" {MARK}" * self.mark + f" {MASKED}" * bool(self.doubt)
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def _cell(cell: pd.Series, band: Band) -> Cell:
     value, unit = cell["published"], cell["unit"]
     paper = NOTHING if math.isnan(value) else f"{value:.2f}" if unit == "%" else f"{value:g}"
     doubt = f"{_share(int(cell['doubted']), int(cell['n']))}: {cell['doubt']}" if cell["doubted"] else ""
-    behind = _behind(cell) | ({"suspicious": doubt} if doubt else {})
+    behind = _behind(cell) | ({FAILS: doubt} if doubt else {})
     return Cell(cell["column"], paper, ours(cell, band), cell["verdict"], bool(cell["mark"]), behind, doubt)
 
 
@@ -318,5 +319,5 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
         if len(doubted):
             more = ", and the like" if doubted["doubt"].nunique() > 1 else ""
             share = _share(int(doubted["doubted"].sum()), int(column["n"].sum()))
-            notes.append(f"{SUSPICIOUS} {name}: suspicious {share}: {doubted['doubt'].iloc[0]}{more}.")
+            notes.append(f"{MASKED} {name}: {FAILS} {share}: {doubted['doubt'].iloc[0]}{more}.")
     return notes

@@ -1,9 +1,10 @@
-"""The section of a run's page that says whether its robust accuracies can be believed, from masking.json."""
+"""The section of a run's page on gradient masking, from masking.json: its checks and verdicts."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from robode.report.tables import percent
+from robode.masking.file import PASSES, Row, in_todays_words
+from robode.tasks.measure import percent
 
 # checks as people read them; one that is not here is shown by its own name
 _TITLES = {
@@ -27,11 +28,11 @@ def masking_section(content: Mapping[str, Any], weights: str | None) -> list[dic
     weights: of the network that the page is about; None shows all.
 
     Raises:
-        ValueError: the file's content is not what `Believable` and masking_verdicts write.
+        ValueError: the file's content is not what robode.masking writes.
     """
     try:
         records, verdicts = (
-            [each for each in content.get(part, []) if weights is None or each["weights"] == weights]
+            [in_todays_words(each) for each in content.get(part, []) if weights is None or each["weights"] == weights]
             for part in ("records", "verdicts")
         )
         rows = [{"rows": [_row(verdict) for verdict in verdicts]}] if verdicts else []
@@ -40,10 +41,10 @@ def masking_section(content: Mapping[str, Any], weights: str | None) -> list[dic
         raise ValueError("masking.json holds something else") from error
 
 
-def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(record: Row) -> dict[str, Any]:
     settings, accuracy, verdict = record["settings"], record["accuracy"], str(record["verdict"])
     return {
-        "believable": verdict == "believable",
+        "passes": verdict.startswith(PASSES),
         "verdict": verdict[:1].upper() + verdict[1:] + ".",
         "setting": f"{settings['norm']}, eps {float(settings['eps']):g}",
         "samples": int(record["samples"]),
@@ -54,7 +55,7 @@ def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(verdict: Mapping[str, Any]) -> dict[str, Any]:
+def _row(verdict: Row) -> dict[str, Any]:
     """A row of results.csv with its verdict."""
     attack, text, split = str(verdict["perturbation"]), str(verdict["verdict"]), str(verdict["split"])
     samples = f"{int(verdict['n'])}{'' if split == 'test' else f' ({split})'}"
@@ -62,16 +63,16 @@ def _row(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "attack": attack.removesuffix(f"_{verdict['norm']}").replace("_", " "),
         "norm": str(verdict["norm"]),
         "eps": f"{float(verdict['eps']):g}",
-        "left": _share(verdict["left"]),
+        "robust_accuracy": _share(verdict["robust_accuracy"]),
         "images": samples,
         "verdict": text,
-        "believable": verdict["believable"] is True,
+        "passes": verdict["passes"] is True,
         "panel": int(verdict["samples"]),
         "checks": [_line(check) for check in verdict["checks"]],
     }
 
 
-def _line(check: Mapping[str, Any]) -> dict[str, Any]:
+def _line(check: Row) -> dict[str, Any]:
     return {
         "title": _TITLES.get(check["name"], check["name"]),
         "found": _share(check["value"]),

@@ -15,7 +15,7 @@ import yaml
 
 from robode.errors import BadInput
 from robode.files import read_json
-from robode.masking.file import key_of, suspicions
+from robode.masking.file import failures, key_of
 from robode.report.layout import Column, Plain, Row
 from robode.runs import results
 from robode.runs.code import RECORD, Today
@@ -24,7 +24,7 @@ from robode.runs.run import Run
 from robode.tasks.measure import measure_named
 
 CELL = ("row", "label", "group", "column", "seed")
-DOUBT = "doubt"  # why an attacked accuracy is suspicious, "" where it is not
+DOUBT = "doubt"  # why a robust accuracy fails gradient-masking checks, "" where it passes
 OTHER = "other_code"  # whether other code than that of the report measured it
 LATER = ("code", OTHER, DOUBT)  # columns of rows that tables of earlier versions lack
 VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", "unit", DOUBT)
@@ -58,7 +58,7 @@ class Collected:
 
     values: one line per (row, column, seed) that was measured: value (the mean score, for accuracies a fraction, over
     `repeats` noisy copies, with standard deviation `spread`), low and high (numbers that are known from two sides),
-    n samples, and why a verdict calls it suspicious (DOUBT). runs: one line per (row, seed), also where nothing was
+    n samples, and why it fails gradient-masking checks (DOUBT). runs: one line per (row, seed), also where nothing was
     done yet. rows, numbers: the lines of results.csv and numbers.csv that the values are made of.
     """
 
@@ -121,7 +121,7 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
         if not run.trained:
             continue
         _check_data(source, run, digests)
-        doubts = suspicions(run.folder)
+        doubts = failures(run.folder)
         for name, found in _scores(columns, measured, source).items():
             reasons = [doubts.get(key_of(copy), "") for copy in lines_of(found)]
             rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))

@@ -34,7 +34,7 @@ LIBRARIES = ("torch", "lightning", "torchmetrics")  # a configuration may name t
 INSTALLED = ("site-packages", "dist-packages")  # what pip and distributions call the folders of libraries
 # Where following imports begins, beside the classes of the configuration: what always trains, and what always measures.
 TRAINING = ("robode.training.assembly",)
-MEASURING = ("robode.network", "robode.evaluation.measure", "robode.evaluation.monotone")
+MEASURING = ("robode.network", "robode.evaluation.measure")
 # Modules that change no number: they say, draw, check, find and write down.
 SILENT = (
     "robode.report", "robode.papers", "robode.runs", "robode.config.validate", "robode.config.instantiate",
@@ -53,7 +53,7 @@ def training_code(plain: Mapping[str, Any]) -> str:
 def network_code(plain: Mapping[str, Any]) -> str:
     """The same of the code that runs the network of a configuration and counts its answers, whatever the question."""
     parts = [plain.get(key) for key in ("model", "integrator", "encoder", "head", "data")]
-    return canonical(_digest(_roots(parts, MEASURING), SILENT, trusted()))
+    return canonical(_digest(_roots(parts, MEASURING), (*SILENT, "robode.masking"), trusted()))
 
 
 def measuring_code(plain: Mapping[str, Any], question: Any) -> str:

@@ -11,16 +11,20 @@ from omegaconf import DictConfig, OmegaConf
 from robode.config.instantiate import targets
 from robode.config.paths import conf_dir
 
+RENAMED = {"Believable": "GradientMasking"}  # classes
 GROUPS = ("model", "data", "integrator", "encoder", "head", "objective", "protocol", "suite", "callbacks", "logger")
 
 
 def in_todays_words(config: DictConfig) -> None:
-    """Change what an earlier version said otherwise: `model.ends` chose encoder and head, and a class of robode's that
-    has moved to another module is found by its name."""
+    """Change what an earlier version said otherwise: `model.ends` chose encoder and head, the suite believable is
+    gradient_masking, and a class of robode's that has moved to another module is found by its name."""
     model = config.get("model")
     if isinstance(model, DictConfig) and model.pop("ends", None) is not None:
         config["encoder"] = {"name": "bounded", "bounded": True}
         config["head"] = {"name": "orthonormal", "_target_": "robode.heads.Orthonormal"}
+    suite = config.get("suite")
+    if isinstance(suite, DictConfig) and "believable" in suite:
+        suite["gradient_masking"] = suite.pop("believable")
     _move(config)
 
 
@@ -30,7 +34,8 @@ def _move(node: Any) -> None:
     if isinstance(node, DictConfig) and "_target_" in node:
         target = str(node["_target_"])
         if target.startswith("robode."):
-            node["_target_"] = _homes().get(target.rpartition(".")[2], target)
+            name = target.rpartition(".")[2]
+            node["_target_"] = _homes().get(RENAMED.get(name, name), target)
     keys = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
     for key in keys:
         if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):

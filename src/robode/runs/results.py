@@ -29,7 +29,7 @@ IDENTITY = (
 )  # fmt: skip
 # Columns that files of earlier versions lack. end_to_end: certified Lipschitz constant of x -> output in data units.
 # Others have another name there (`renamed`): they counted right answers.
-ADDED = frozenset(("score_finer", "end_to_end", "code"))
+ADDED = frozenset(("score_reference", "end_to_end", "code"))
 # A perturbation without a norm, a flow without a certificate … ; everything else must be said.
 MAY_BE_MISSING = ADDED | {
     "experiment", "norm", "solver", "commit", "score_low", "score_high", "flow_ode", "flow_discrete",
@@ -41,14 +41,15 @@ ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that di
 
 
 def renamed(old: pd.DataFrame) -> pd.DataFrame:
-    """A table of texts with columns correct (and correct_finer, accuracy, …) with task and scores instead; any other
-    as it is."""
+    """A table of texts with columns correct (and correct_finer, accuracy, …) with task and scores instead, and
+    score_finer under its name of today; any other as it is."""
+    old = old.rename(columns={"score_finer": "score_reference"})
     if "correct" not in old or "score" in old:
         return old
     n = pd.to_numeric(old["n"])
     new = old.assign(task=str(CLASSIFICATION), score=_texts(pd.to_numeric(old["correct"]) / n))
     if "correct_finer" in old:
-        new = new.assign(score_finer=_texts(pd.to_numeric(old["correct_finer"], errors="coerce") / n))
+        new = new.assign(score_reference=_texts(pd.to_numeric(old["correct_finer"], errors="coerce") / n))
     new = new.rename(columns={"accuracy_low": "score_low", "accuracy_high": "score_high"})
     kept = [name for name in new if name not in ("correct", "correct_finer", "accuracy")]
     known = [name for name in COLUMNS if name in kept]
@@ -68,7 +69,7 @@ RESULTS = Table(
         "run": str, "checkpoint": str, "weights": str, "experiment": str, "model": str, "data": str, "split": str,
         "depth": int, "integrator": str, "params": int, "seed": int, "protocol": str, "noise_seed": int,
         "evaluation": str, "suite": str, "perturbation": str, "norm": str, "severity": float, "severity_unit": str,
-        "space": str, "solver": str, "repeat": int, "n": int, "task": str, "score": float, "score_finer": float,
+        "space": str, "solver": str, "repeat": int, "n": int, "task": str, "score": float, "score_reference": float,
         "score_low": float, "score_high": float, "flow_ode": float, "flow_discrete": float, "end_to_end": float,
         "seconds": float, "commit": str, "code": str,
     },
@@ -88,8 +89,9 @@ NUMBERS = Table(
 def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
     """Append result rows (keys: COLUMNS, and `epoch` in every row or in none) to a tidy CSV file.
 
-    score: the mean over the n samples, of shares a whole number of n-ths; score_finer: the same with a finer solver,
-    for clean and attacked samples. The interval of a share is Wilson's, whatever a row says; any other must be said.
+    score: the mean over the n samples, of shares a whole number of n-ths; score_reference: the same with the reference
+    solver, for clean and attacked samples. The interval of a share is Wilson's, whatever a row says; any other must be
+    said.
 
     Raises:
         ValueError: a row that lacks a column, has an unknown one, or contradicts itself.
@@ -178,10 +180,15 @@ def read_numbers(path: Path | str, today: Today | None = None) -> pd.DataFrame:
         JobFailed: the file exists but cannot be read.
     """
     if today is None:
-        return NUMBERS.read(path)
-    frame = with_other_code(replace(NUMBERS, key=(*NUMBERS.key, "code")).read(path), today)
+        return _in_todays_words(NUMBERS.read(path))
+    frame = with_other_code(_in_todays_words(replace(NUMBERS, key=(*NUMBERS.key, "code")).read(path)), today)
     rather = frame.sort_values("other_code", ascending=False, kind="stable")
     return rather.drop_duplicates(list(NUMBERS.key), keep="last").sort_index().reset_index(drop=True)
+
+
+def _in_todays_words(numbers: pd.DataFrame) -> pd.DataFrame:
+    """The quantities of earlier versions have the names of today."""
+    return numbers.assign(quantity=numbers["quantity"].str.replace("masking/believable", "masking/passes"))
 
 
 class Store:
@@ -360,7 +367,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     In the order of the file, but with the levels of a perturbation side by side and ascending: some may have been
     measured later.
 
-    Adds `repeats` and `score_std` (spread between noisy copies, NaN for one copy); score_finer is NaN unless every copy
+    Adds `repeats` and `score_std` (spread between noisy copies, NaN for one); score_reference is NaN unless every copy
     has it. The interval of a share is Wilson's at n = the number of distinct images, not n × repeats: the repeats look
     at the same images, so their counts are not independent and pooling them would make the interval too narrow. For the
     mean over R copies Var = Var_i(p_i)/n + E_i[p_i(1−p_i)]/(nR) ≤ p(1−p)/n, so this interval errs to the wide side. So
@@ -397,20 +404,20 @@ def _measurement(rows: pd.DataFrame) -> Sequence[str]:
 
 
 def _over_copies(group: pd.DataFrame, n: int) -> dict[str, float]:
-    """score, score_finer and the interval of several noisy copies of the same n samples."""
-    finer = pd.to_numeric(group["score_finer"], errors="coerce").astype(float)
+    """score, score_reference and the interval of several noisy copies of the same n samples."""
+    reference = pd.to_numeric(group["score_reference"], errors="coerce").astype(float)
     if measure_named(group["task"].iloc[-1]).shares:
         total = int(group["n"].sum())
         score = sum(counted(*each) for each in zip(group["score"], group["n"], strict=True)) / total
         low, high = wilson(score * n, n)
-        again = (finer * group["n"].astype(float)).round().sum(skipna=False) / total
+        again = (reference * group["n"].astype(float)).round().sum(skipna=False) / total
     else:
-        score, again = group["score"].mean(), finer.mean(skipna=False)
+        score, again = group["score"].mean(), reference.mean(skipna=False)
         low, high = group["score_low"].min(), group["score_high"].max()
         half = np.maximum(group["score_high"] - group["score"], group["score"] - group["score_low"]).mean()
         if np.isfinite(half):  # a copy's end that its task cuts off (an error is not below 0) cuts the mean's off too
             low, high = max(score - half, low), min(score + half, high)
-    return {"score": float(score), "score_finer": float(again), "score_low": float(low), "score_high": float(high)}
+    return {"score": float(score), "score_reference": float(again), "score_low": float(low), "score_high": float(high)}
 
 
 def _in_order(summary: pd.DataFrame) -> pd.DataFrame:

@@ -78,6 +78,11 @@ def measure_named(text: Any) -> Measure:
     return Measure(found["task"], found["score_name"], better, found["unit"] or "")
 
 
+def percent(fraction: float) -> str:
+    """0.9640 → "96.4 %"; "–" where there is no number."""
+    return f"{100 * fraction:.1f} %" if math.isfinite(fraction) else "–"
+
+
 def mean_score(scores: np.ndarray) -> float:
     """The column score of results.csv, from scores (n,): summed in float64, so that a share is count/n."""
     return float(scores.sum(dtype=np.float64) / len(scores))

@@ -14,9 +14,9 @@ from rich.table import Table
 from robode import __version__
 from robode.certificates.radius import Constants, constants
 from robode.device import chosen_device
-from robode.evaluation.measure import weights_digest
 from robode.evaluation.target import Subject, subject
 from robode.files import write_json
+from robode.network import weights_digest
 from robode.report.tables import verdict
 from robode.runs.code import network_code
 from robode.verbs.evaluate import measured, report

@@ -17,11 +17,11 @@ from robode.errors import BadInput, Busy, JobFailed
 from robode.evaluation.measure import Measurement, build_measurement, precision_warnings, warnings_about
 from robode.network import build_network
 from robode.runs import origin
+from robode.runs.checkpoints import load_weights
 from robode.runs.lock import job, turn
 from robode.runs.origin import FORCE, START, check_code, check_data
 from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
-from robode.training.checkpoints import load_weights
 from robode.training.processes import Workers, together
 from robode.training.resume import resumed
 from robode.training.trainer import fit, processes

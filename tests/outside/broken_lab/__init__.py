@@ -228,4 +228,4 @@ class Backwards(Coin):
 
     def scores(self, network, task, batch, levels):
         found = super().scores(network, task, batch, levels)
-        return Curve(found.scores.flip(0), found.finer, found.seconds)
+        return Curve(found.scores.flip(0), found.reference, found.seconds)

@@ -1,4 +1,4 @@
-"""A finer solver of the same flow, and files of rows from before its column."""
+"""A reference solver of the same flow, and files of rows from before its column."""
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import Sound
 from robode.data.info import DataFacts
 from robode.errors import JobFailed
-from robode.evaluation.suite import evaluate_suite
+from robode.evaluation.measure import evaluate_suite
+from robode.evaluation.suite import Plan
 from robode.families.chnode import CHNode
 from robode.families.node import Node
 from robode.integrators.adaptive import Dopri5
@@ -18,7 +19,7 @@ from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
 from robode.integrators.imex import IMEX
 from robode.integrators.integrator import Substeps
-from robode.integrators.reference import with_finer_solver
+from robode.integrators.reference import with_reference_solver
 from robode.integrators.runge_kutta import RK4
 from robode.network import Network
 from robode.runs import results
@@ -37,8 +38,8 @@ def test_a_finer_solver_is_nearer_to_the_ode(integrator):
     torch.manual_seed(0)
     network = Network(VECTORS, CHNode(4, 3, integrator, 0.2)).double()
     x = torch.randn(20, 2, dtype=torch.float64)
-    finer = with_finer_solver(network)
-    exact = with_finer_solver(network)
+    finer = with_reference_solver(network)
+    exact = with_reference_solver(network)
     exact.flow.integrator = Substeps(integrator, 512)
     truth = flow_output(exact, x)
     coarse_error, fine_error = ((flow_output(each, x) - truth).norm() for each in (network, finer))
@@ -48,7 +49,7 @@ def test_a_finer_solver_is_nearer_to_the_ode(integrator):
 
 def test_the_jacobian_of_substeps_is_exact():
     torch.manual_seed(0)
-    finer = with_finer_solver(Network(VECTORS, CHNode(4, 1, ETD(), 0.5)).double())
+    finer = with_reference_solver(Network(VECTORS, CHNode(4, 1, ETD(), 0.5)).double())
     y = torch.randn(3, 4, dtype=torch.float64)
     (found,) = finer.flow.step_jacobians(y)
     true = torch.stack([torch.autograd.functional.jacobian(lambda z: finer.flow(z[None])[0], each) for each in y])
@@ -58,10 +59,10 @@ def test_the_jacobian_of_substeps_is_exact():
 
 def test_adaptive_substeps_keep_their_number_and_dopri5_tightens():
     adaptive = Network(VECTORS, CHNode(4, 2, Euler("auto"), 0.5))
-    assert with_finer_solver(adaptive).flow.method.inner.substeps == adaptive.flow.method.substeps
-    dopri = with_finer_solver(Network(VECTORS, Node(4, 2, Dopri5(1e-3, 1e-4), 0.5))).flow.method
+    assert with_reference_solver(adaptive).flow.method.inner.substeps == adaptive.flow.method.substeps
+    dopri = with_reference_solver(Network(VECTORS, Node(4, 2, Dopri5(1e-3, 1e-4), 0.5))).flow.method
     assert (dopri.rtol, dopri.atol) == pytest.approx((1e-5, 1e-6))
-    assert with_finer_solver(torch.nn.Linear(2, 2)) is None
+    assert with_reference_solver(torch.nn.Linear(2, 2)) is None
 
 
 def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_too():
@@ -69,17 +70,17 @@ def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_to
     network = Network(VECTORS, CHNode(4, 2, Euler(), 2.0)).eval()
     x = torch.randn(200, 2)
     labels = network(x).argmax(1)  # where the two solvers differ, the finer one is wrong
-    finer = with_finer_solver(network).eval()
+    finer = with_reference_solver(network).eval()
 
     def rows(suite):
-        return evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), facts=VECTORS, repeats=1, seed=1)
+        return evaluate_suite(network, x, labels, Plan(suite, Sound(), VECTORS, repeats=1, seed=1))
 
     clean, attacked = rows({"clean": Clean(), "fgsm_l2": FGSM(0.3, norm="l2")})
     moved = fgsm(network, x, labels, eps=0.3, norm="l2")
     with torch.no_grad():
-        assert clean["score_finer"] == int((finer(x).argmax(1) == labels).sum()) / 200 < clean["score"]
-        assert attacked["score_finer"] == int((finer(moved).argmax(1) == labels).sum()) / 200
-    assert rows({"clean": Clean()})[0]["score_finer"] is None, "without an attack nobody asks"
+        assert clean["score_reference"] == int((finer(x).argmax(1) == labels).sum()) / 200 < clean["score"]
+        assert attacked["score_reference"] == int((finer(moved).argmax(1) == labels).sum()) / 200
+    assert rows({"clean": Clean()})[0]["score_reference"] is None, "without an attack nobody asks"
 
 
 def test_draws_belong_to_images_and_not_to_batches():
@@ -103,7 +104,7 @@ def test_a_file_of_an_earlier_version_is_widened_and_keeps_its_rows(tmp_path):
     results.RESULTS.prepare(path)
     rows = results.read_rows(path)
     assert list(rows.columns) == list(results.COLUMNS) and len(rows) == 1
-    assert rows["score_finer"].isna().all() and rows["score"].iloc[0] == 1
+    assert rows["score_reference"].isna().all() and rows["score"].iloc[0] == 1
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     with pytest.raises(JobFailed, match="other columns"):

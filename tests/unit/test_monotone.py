@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_runs import SMALL, composed
 
-from robode.evaluation.monotone import settle
+from robode.evaluation.consistency import make_monotone
 from robode.runs import results
 from robode.runs.results import Store, read_scores, write_scores
 from robode.tasks.classification import Classification
@@ -17,7 +17,8 @@ TASK = Classification(("a", "b"))
 SAME = dict.fromkeys(results.COLUMNS, "") | {
     "run": "r", "weights": "w", "checkpoint": "last", "split": "test", "evaluation": "0123", "perturbation": "pgd_l2",
     "norm": "l2", "severity_unit": "eps", "noise_seed": 0, "repeat": 0, "depth": 2, "params": 3, "seed": 0,
-    "flow_ode": 1.0, "flow_discrete": 1.0, "end_to_end": 1.0, "seconds": 0.1, "score_finer": 0.7, "suite": "attacks",
+    "flow_ode": 1.0, "flow_discrete": 1.0, "end_to_end": 1.0, "seconds": 0.1, "score_reference": 0.7,
+    "suite": "attacks",
 }  # fmt: skip
 
 
@@ -40,23 +41,23 @@ def test_larger_eps_lose_what_smaller_ones_broke_and_nothing_else_changes(tmp_pa
     put(tmp_path, 0.6, [1, 1, 1, 1], n=4, evaluation="89ab")  # other samples
     put(tmp_path, 0.0, [0, 0, 0, 0, 0, 0], perturbation="clean", severity_unit="none", evaluation="cdef")
     before = {(row["evaluation"], row["severity"]): row for row in rows(tmp_path)}
-    assert settle(Store(tmp_path), TASK) == 1
+    assert make_monotone(Store(tmp_path), TASK) == 1
     after = {(row["evaluation"], row["severity"]): row for row in rows(tmp_path)}
     low = after["0123", 0.6]
     assert read_scores(tmp_path, low).tolist() == [0, 1, 1, 0, 1, 0]
-    assert (low["score"], low["score_finer"]) == (0.5, 0.7)
+    assert (low["score"], low["score_reference"]) == (0.5, 0.7)
     assert (low["score_low"], low["score_high"]) == pytest.approx(wilson(3, 6))
     assert {key: row for key, row in after.items() if key != ("0123", 0.6)} == {
         key: row for key, row in before.items() if key != ("0123", 0.6)
     }
-    assert settle(Store(tmp_path), TASK) == 0
+    assert make_monotone(Store(tmp_path), TASK) == 0
 
 
 def test_every_name_of_the_weights_gets_the_answer(tmp_path):
     for name in ("best", "last"):
         put(tmp_path, 0.6, [1, 1, 1], checkpoint=name)
     put(tmp_path, 0.2, [1, 1, 0])
-    assert settle(Store(tmp_path), TASK) == 1
+    assert make_monotone(Store(tmp_path), TASK) == 1
     assert [row["score"] for row in rows(tmp_path) if row["severity"] == 0.6] == [2 / 3, 2 / 3]
 
 
@@ -67,7 +68,7 @@ def test_a_kill_between_the_bits_and_their_row_is_measured_again(tmp_path):
     write_scores(tmp_path, larger, np.array([True, False, True]))
     store = Store(tmp_path)
     assert larger not in store and larger | {"severity": 0.2} in store
-    assert settle(store, TASK) == 0
+    assert make_monotone(store, TASK) == 0
 
 
 def test_an_evaluation_lowers_what_an_earlier_one_with_a_larger_eps_left(tmp_path, monkeypatch):
@@ -107,7 +108,7 @@ def test_of_errors_the_larger_one_stays(tmp_path):
 
     put_errors(0.6, [0.5, 0.25, 1.0])
     put_errors(0.2, [0.25, 0.75, 0.5])
-    assert settle(Store(tmp_path), task) == 1
+    assert make_monotone(Store(tmp_path), task) == 1
     large = next(row for row in rows(tmp_path) if row["severity"] == 0.6)
     assert read_scores(tmp_path, large).tolist() == [0.5, 0.75, 1.0]
     assert (large["score"], (large["score_low"], large["score_high"])) == (
