@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
-    They are appended after each noisy copy of the split, with the score of each sample (report.scores), so a
+    They are appended after each noisy copy of the split, with the score of each sample (runs.results), so a
     kill costs one copy at most. Another process that measures the same run is waited for, and its rows are known
     then. limit: a part of the samples (data.parts); another limit makes other rows. Quantities of the suite go to
     numbers.csv, and whether attacked accuracies can be believed to masking.json, decided on at most `verdicts` samples
@@ -161,7 +162,8 @@ def _rows(
 def _held(run: Run, console: Console) -> AbstractContextManager[None]:
     """One process at a time measures a run."""
     line = f"waiting for the process that evaluates {run.id}"
-    return lock.held(run.folder / ".evaluation.lock", lambda: console.print(line, highlight=False, soft_wrap=True))
+    say_once = cache(lambda: console.print(line, highlight=False, soft_wrap=True))
+    return lock.held(run.folder / ".evaluation.lock", say_once)
 
 
 def _say(console: Console, asked: int, missing: int) -> None:
