@@ -3,14 +3,17 @@
 import functools
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from rich.console import Console
 from small_runs import composed, train
 
+from robode.contracts.subjects import _held as held
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.copies import Copies
 from robode.files import read_json, write_json
@@ -253,3 +256,20 @@ def test_a_process_that_comes_second_waits_says_so_and_finds_the_rows(run, monke
         (run.folder / "results.csv").write_bytes(kept)
     thread.join(10)
     assert answers(found) == answers(first)
+
+
+def test_whoever_waits_for_an_evaluation_says_so_once(run, monkeypatch, capsys):
+    monkeypatch.setattr(lock, "POLL", 0.01)
+    entered = threading.Event()
+
+    def second():
+        with held(run, Console(width=200)):
+            entered.set()
+
+    with lock.held(run.folder / ".evaluation.lock"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)
+        assert not entered.is_set()
+    thread.join(10)
+    assert entered.is_set() and capsys.readouterr().out.count("waiting for the process that evaluates") == 1

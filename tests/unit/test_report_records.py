@@ -9,6 +9,7 @@ from small_tables import result_row as row
 
 from robode.errors import JobFailed
 from robode.runs import results
+from robode.runs.code import Today
 from robode.runs.table import BSM_NORMS, METRICS, Table
 from robode.tasks.intervals import wilson
 from robode.tasks.regression import Regression
@@ -301,3 +302,30 @@ def test_a_perturbation_whose_code_has_changed_shows_no_copy_and_no_level_of_the
     results.append_rows(tmp_path / "results.csv", [clean, *old, row(code="net.new", evaluation="e", severity=0.1)])
     shown = results.newest(results.read_rows(tmp_path / "results.csv"))
     assert sorted(zip(shown["code"], shown["severity"], strict=True)) == [("net.clean", 0.0), ("net.new", 0.1)]
+
+
+def test_what_todays_code_measured_goes_before_later_answers_of_other_code(tmp_path):
+    path, today = tmp_path / "results.csv", Today("net1", frozenset({"old"}))
+    results.append_rows(path, [row(correct=10, code="net1.q"), row(correct=15, code="net1.q", severity=0.3)])
+    results.append_rows(path, [row(correct=20, code="net2.q"), row(correct=25, code="net1.old")])
+    rows = results.read_rows(path)
+    assert results.newest(rows)["score"].tolist() == [0.25], "without knowing today's code the last counts"
+    shown = results.newest(rows, today)
+    assert shown[["score", "other_code"]].values.tolist() == [[0.1, False], [0.15, False]]
+    shown = results.newest(rows[rows["code"] != "net1.q"], today)
+    assert shown[["score", "other_code"]].values.tolist() == [[0.25, True]], "rather the network of today at least"
+    shown = results.newest(rows[rows["code"] == "net2.q"], today)
+    assert shown[["score", "other_code"]].values.tolist() == [[0.2, True]]
+    results.append_rows(path, [row(weights="new", correct=30, code="")])
+    shown = results.newest(results.read_rows(path), today)
+    assert shown[["weights", "other_code"]].values.tolist() == [["new", True]], "weights that are gone have no say"
+    assert results.newest(rows.iloc[:0], today).empty
+
+
+def test_numbers_of_todays_code_go_before_later_ones_of_other_code(tmp_path):
+    path, today = tmp_path / "numbers.csv", Today("net1", frozenset())
+    numbers = [number(code="net1.q", value=1), number(code="net2.q", value=2), number(code="net2.q", quantity="gap")]
+    results.append_numbers(path, numbers)
+    assert results.read_numbers(path)["value"].tolist() == [2, 0.21]
+    shown = results.read_numbers(path, today)
+    assert shown[["value", "other_code"]].values.tolist() == [[1, False], [0.21, True]]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def _rows(
 def held(run: Run, console: Console) -> AbstractContextManager[None]:
     """One process at a time measures a run."""
     line = f"waiting for the process that evaluates {run.id}"
-    return lock.held(run.folder / ".evaluation.lock", lambda: console.print(line, highlight=False, soft_wrap=True))
+    say_once = cache(lambda: console.print(line, highlight=False, soft_wrap=True))
+    return lock.held(run.folder / ".evaluation.lock", say_once)
 
 
 def _say(console: Console, asked: int, missing: int) -> None:
