@@ -12,7 +12,7 @@ from rich.console import Console
 from small_tables import COLUMNS, DIFFERENCES, ITEM, SEEDS, collected, run_folder
 
 from robode.errors import BadInput
-from robode.papers.publish import restore
+from robode.papers.publish import pairs_of, render, restore
 from robode.report import tables
 from robode.report.cells import CELL_COLUMNS, SYMBOLS, build_table, compare, ours, summary, tally
 from robode.report.paired import outcomes, paired
@@ -218,9 +218,15 @@ def test_no_file_of_a_report_knows_where_it_was_made(report):
         assert outputs not in path.read_text() and "/home/" not in path.read_text(), path.name
 
 
-def test_a_report_can_be_made_again_from_its_own_tables(report, cells):
-    again = compare(ITEM, restore(report.parent, ITEM))
-    pd.testing.assert_frame_equal(again.drop(columns="mark"), cells.drop(columns="mark"))
+def test_a_report_can_be_made_again_from_its_own_tables(report, cells, tmp_path):
+    there = restore(report.parent, ITEM)
+    pd.testing.assert_frame_equal(compare(ITEM, there).drop(columns="mark"), cells.drop(columns="mark"))
+    render(tmp_path, ITEM, there, {}, [], pairs_of(report.parent))
+    for name in ("paired.csv", "rows.csv", "numbers.csv"):
+        assert (tmp_path / name).read_text() == (report.parent / name).read_text()
+    pairs = [page.read_text().partition("<h2>Networks against each other")[2].partition("<h2>")[0]
+             for page in (report, tmp_path / "report.html")]  # fmt: skip
+    assert pairs[0] == pairs[1] != ""
 
 
 @pytest.mark.parametrize(

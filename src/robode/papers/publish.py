@@ -1,7 +1,7 @@
 """The report of an item: page, tables and figures from the files of its runs, or again from its own tables.
 
-What a report was made of lies beside it: rows.csv, numbers.csv and runs.csv (`report.paper_page` writes them), and
-report.json. That is enough to make it again without the runs.
+What a report was made of lies beside it: rows.csv, numbers.csv, runs.csv and paired.csv (`report.paper_page` writes
+them), and report.json. That is enough to make it again without the runs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from robode.papers.plan import Job
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
 from robode.report.layout import Picture, Plain
+from robode.report.paired import Test
 from robode.report.paper_page import Report, write_report
-from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine
+from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine, lines_of
 from robode.runs import origin
 from robode.runs.code import RECORD
 from robode.runs.identity import training_config
@@ -56,9 +57,17 @@ def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, fol
     return render(folder, selection.item, collected, context, draw(selection.item, collected))
 
 
-def render(folder: Path, item: Item, collected: Collected, context: Plain, pictures: Sequence[Picture]) -> Report:
-    """Page and tables. context: what `publish` puts together, or `facts` gives back."""
-    report = write_report(folder, item, collected, {**context, "figures": list(pictures)})
+def render(
+    folder: Path,
+    item: Item,
+    collected: Collected,
+    context: Plain,
+    pictures: Sequence[Picture],
+    tests: Sequence[Test] = (),
+) -> Report:
+    """Page and tables. context: what `publish` puts together, or `facts` gives back; tests: of `pairs_of`, where the runs
+    are not here any more."""
+    report = write_report(folder, item, collected, {**context, "figures": list(pictures), "paired": tests})
     write_json(folder / FACTS, {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]})
     return report
 
@@ -74,6 +83,12 @@ def facts(folder: Path) -> Plain:
     if not all(isinstance(known.get(key), str) for key in ("paper", "item", "size", "variant")):
         raise BadInput(f"from={folder}: expected the folder of a report, with {FACTS}, {', '.join(FILES)}")
     return known
+
+
+def pairs_of(folder: Path) -> list[Test]:
+    """The tests of pairs in the report in this folder; none where it has none."""
+    path = folder / "paired.csv"
+    return lines_of(pd.read_csv(path, keep_default_na=False)) if path.is_file() else []
 
 
 def restore(folder: Path, item: Item) -> Collected:

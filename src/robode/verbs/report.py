@@ -16,7 +16,7 @@ from robode.config.paths import user_conf_dirs
 from robode.errors import BadInput
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import evaluations, plan
-from robode.papers.publish import facts, publish, render, restore
+from robode.papers.publish import facts, pairs_of, publish, render, restore
 from robode.papers.selection import REPORTS, select
 from robode.report.cells import SYMBOLS, VERDICTS
 from robode.report.layout import Picture
@@ -91,7 +91,7 @@ def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Report:
     item = select(f"{known['paper']}/{known['item']}", words, config_dirs).item
     pictures = [Picture(stem, folder / "figures" / f"{stem}.png", *texts) for stem, *texts in known.get("figures", [])]
     target = to or REPORTS / item.paper.name / f"{folder.resolve().name}-again"
-    return render(target, item, restore(folder, item), known, pictures)
+    return render(target, item, restore(folder, item), known, pictures, pairs_of(folder))
 
 
 def _of_runs(named: Sequence[str], to: Path | None) -> Report:
