@@ -172,8 +172,9 @@ def _dry_run(request: "Request") -> int:
         check_jobs(request.verb, configs)
     if any(cfg.get("module") for cfg in configs):
         raise BadInput("--dry-run: speaks of runs only; leave it out, a module has no training to wait for")
-    from robode.training.forecast import forecast, show
+    from robode.training.forecast import check_runs, forecast, show
 
+    check_runs(request.verb, configs, request.overrides)
     show(forecast(request.verb, configs))
     return 0
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput, JobFailed
+from robode.foreign import refused
 from robode.integrators.one_step import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
@@ -158,6 +159,31 @@ class Flow(nn.Module, ABC):
             z = step(z)
         return jacobians
 
+    def check(self, y: Tensor, context: Tensor | None = None) -> None:
+        """Raises `BadInput` for a family that does not keep its word at the first states y, (B, n) or (B, n, H, W):
+        `fields` are N vector fields, `steps` N maps that keep the shape of a column, and the last state has the shape
+        that `build` says."""
+        name = type(self).__name__
+        if self._has_fields:
+            with refused(f"model: {name}.fields() fails"):
+                fields = self.fields(context)
+            _expect_all(f"model: {name}.fields()", fields, VectorField, self.depth)
+        with refused(f"model: the steps of {name} cannot be made"):
+            steps, z = self.steps(context), self.enter(y)
+        _expect_all(f"model: {name}.steps()", steps, Step, self.depth)
+        for j, step in enumerate(steps, 1):
+            with refused(f"model: step {j} of {name} fails on states of shape {tuple(z.shape)}"):
+                after = step(z)
+            if not isinstance(after, Tensor) or (self.pixelwise and after.shape != z.shape):
+                got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
+                raise BadInput(f"model: step {j} of {name} makes {got} of states {tuple(z.shape)}, expected that shape")
+            z = after
+        with refused(f"model: the forward pass of {name} fails on states of shape {tuple(y.shape)}"):
+            last = tuple(self(y, context).shape)
+        expected = (len(y), *self.build(tuple(y.shape[1:])))
+        if last != expected:
+            raise BadInput(f"model: {name} ends with states {last}, expected {expected} as its build() says")
+
     def uncontrolled(self, who: str) -> None:
         """Raises `BadInput` for fields that are bound to the data: `who` looks at states without their data."""
         if self.controlled:
@@ -215,6 +241,16 @@ class Flow(nn.Module, ABC):
         for j, (ode, discrete) in enumerate(steps, 1):
             table |= {f"step_ode/{j}": ode, f"step_discrete/{j}": discrete}
         return table
+
+
+def _expect_all(what: str, found: object, kind: type, count: int) -> None:
+    """Raises `BadInput` unless it is a list of so many things of that kind."""
+    if not isinstance(found, Sequence):
+        raise BadInput(f"{what} gives a {type(found).__name__}, expected a list of depth={count} {kind.__name__}s")
+    wrong = [type(each).__name__ for each in found if not isinstance(each, kind)]
+    if wrong or len(found) != count:
+        given = f"a {wrong[0]} among them" if wrong else f"{len(found)}"
+        raise BadInput(f"{what} gives {given}, expected depth={count} {kind.__name__}s")
 
 
 def products(steps: list[tuple[float, float]]) -> dict[str, float]:
