@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,6 @@ from robode.foreign import refused
 from robode.heads import Linear
 from robode.integrators.one_step import Integrator
 from robode.ode.flow import Flow
-
-T = TypeVar("T")
 
 
 class Normalise(nn.Module):
@@ -135,18 +133,20 @@ def build_network(cfg: Any, facts: DataFacts) -> Network:
     Raises:
         BadInput: values that make no sense.
     """
-    integrator = _kind("integrator", build(arguments(cfg.integrator)), Integrator)
+    integrator = build(arguments(cfg.integrator))
+    _expect("integrator", integrator, Integrator)
     model = arguments(cfg.model)
     if model.get("width") == "auto":
         model["width"] = math.prod(facts.shape)
-    made = build(model, depth=cfg.depth, integrator=integrator, step=cfg.step, horizon=cfg.horizon)
-    flow = _kind("model", made, Flow)
+    flow: Flow = build(model, depth=cfg.depth, integrator=integrator, step=cfg.step, horizon=cfg.horizon)
+    _expect("model", flow, Flow)
     encoder = _encoder(arguments(getattr(cfg, "encoder", None) or {}), facts, flow)
     head = arguments(getattr(cfg, "head", None) or {})
     if not head.get("_target_"):
         return Network(facts, flow, encoder)
     made = build(head, features=features(facts, encoder, flow), outputs=facts.task.outputs)
-    return Network(facts, flow, encoder, _kind("head", made, nn.Module))
+    _expect("head", made, nn.Module)
+    return Network(facts, flow, encoder, made)
 
 
 def _encoder(node: dict[str, Any], facts: DataFacts, flow: Flow) -> Encoder:
@@ -154,14 +154,15 @@ def _encoder(node: dict[str, Any], facts: DataFacts, flow: Flow) -> Encoder:
     states = states_of(flow)
     if not node.get("_target_"):
         return usual_encoder(facts.shape, states, bool(node.get("bounded")))
-    return _kind("encoder", build(node, shape=facts.shape, states=states), Encoder)
+    made: Encoder = build(node, shape=facts.shape, states=states)
+    _expect("encoder", made, Encoder)
+    return made
 
 
-def _kind(group: str, made: Any, kind: type[T]) -> T:
+def _expect(group: str, made: object, kind: type) -> None:
     """Raises `BadInput` for a part that is none of its group."""
     if not isinstance(made, kind):
         raise BadInput(f"{group}: expected a class derived from {kind.__name__}, got {type(made).__name__}")
-    return made
 
 
 def arguments(node: Any) -> dict[str, Any]:
