@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from robode.data.batches import EpochOrder, TensorBatches, placed
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import Samples, Source
+from robode.data.samples import facts_of, load_checked
 from robode.data.validation import check_limit, check_validation
 from robode.errors import BadInput
 
@@ -37,6 +38,7 @@ class DataModule(lightning.LightningDataModule):
 
     validation: number of samples (int ≥ 1) or share (below 1) of the training split to hold out, stratified where the
         task has strata (classes); 0 holds nothing out. limit_train: train on that many of the rest, likewise.
+    facts: of the source, known before anything is read.
     The test split is the source's own and is never touched. Raises BadInput where these cannot be met.
     """
 
@@ -54,6 +56,7 @@ class DataModule(lightning.LightningDataModule):
         check_limit(limit_train)
         if batch_size < 1:
             raise BadInput(f"batch_size={batch_size}: expected at least 1")
+        self.facts = facts_of(source, name or type(source).__name__.lower())
         if validation and source.train_is_test:
             raise BadInput(
                 f"data.validation={validation}: {name or type(source).__name__} trains on its test points, "
@@ -68,18 +71,11 @@ class DataModule(lightning.LightningDataModule):
         self._splits: dict[str, Samples] = {}
         self._placed: dict[tuple[str, torch.device], Samples] = {}
 
-    @property
-    def facts(self) -> DataFacts:
-        """Facts of the source, known before anything is read."""
-        return self.source.facts
-
     def prepare(self) -> None:
         """Read and split everything, once. Raises BadInput where the data are missing, damaged or not of their task."""
         if self._splits:
             return
-        train, test = self.source.load()
-        for split in (train, test):
-            self.facts.task.check(split.target, f"data={self.name}")
+        train, test = load_checked(self.source, self.facts, self.name)
         splits = {"test": test}
         held_out = self._held_out(len(train.target))
         if held_out:
