@@ -75,7 +75,7 @@ class DataModule(lightning.LightningDataModule):
         """Read and split everything, once. Raises BadInput where the data are missing, damaged or not of their task."""
         if self._splits:
             return
-        train, test = load_checked(self.source, self.facts, self.name)
+        train, test = load_checked(self.source, self.facts, str(self.name))
         splits = {"test": test}
         held_out = self._held_out(len(train.target))
         if held_out:

@@ -1,5 +1,5 @@
-"""What a source must give, looked at once when it is loaded: each complaint is one line that names the sample, its value
-and what was expected."""
+"""What a source must give, looked at once when it is loaded: a complaint names the sample, its value and what was
+expected."""
 
 from __future__ import annotations
 
