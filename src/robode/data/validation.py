@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robode.config.allowed import check_node, no_such_key
+from robode.config.allowed import HINTS, check_node, no_such_key
 from robode.errors import BadInput
 
 NETWORK_TIMEOUT = 3.0
@@ -24,7 +24,7 @@ def check_data(data: Mapping[str, Any]) -> None:
     says under `allowed` is about the keys of its source."""
     for key in data:
         if key not in KEYS:
-            raise no_such_key("data", str(key), [key for key in KEYS if key in data], f"data={data.get('name')}")
+            raise no_such_key("data", str(key), [key for key in KEYS if key not in HINTS], f"data={data.get('name')}")
     check_validation(data.get("validation", 0))
     check_limit(data.get("limit_train"))
     source = data.get("source") or {}
