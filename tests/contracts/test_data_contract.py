@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from robode.contracts.data import FACTS, SAMPLES, present
-from robode.contracts.findings import held
+from robode.contracts.subjects import held
 from robode.data.batches import in_units
 from robode.data.info import Source
 from robode.data.module import DataModule

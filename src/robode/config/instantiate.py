@@ -188,6 +188,8 @@ def _explain(target: str, error: Exception) -> Exception:
         cause = cause.__cause__
         if isinstance(cause, BadInput | JobFailed):
             return cause
+    if isinstance(cause, ArithmeticError):
+        return BadInput(f"{target}: its numbers are too large or too small ({reason(cause)}); change one of its keys")
     return BadInput(f"{target}: {_first_line(cause)}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from robode.errors import BadInput, JobFailed
-from robode.ode.bounds import Scalar, gamma_min, h_star, value
+from robode.ode.bounds import Scalar, gamma_min, h_star, square, value
 
 RULES = ("theorem1", "differentiable", "factor", "script_mnist", "script_2d")
 SCRIPT_EPSILON = {"script_mnist": 1e-6, "script_2d": 1e-9}
@@ -21,7 +21,7 @@ FLOAT32_KAPPA = 1 + 1e-7  # layers hold kappa in float32; gamma_min of the round
 
 def one_minus_alpha_squared(c1: Scalar, c2: Scalar) -> Scalar:
     """1 - alpha^2 with alpha = (c2 - c1)/(c2 + c1)."""
-    return 4 * c1 * c2 / (c1 + c2) ** 2
+    return 4 * c1 * c2 / square(c1 + c2)
 
 
 def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float, factor: float | None = None) -> Scalar:
@@ -71,7 +71,7 @@ class Contraction:
     @property
     def epsilon(self) -> float:
         """Solves Eq. (11) with equality for the given gamma; <= 0 where Theorem 1 does not apply."""
-        rho_squared = self.gamma**2 + self.norm_J**2
+        rho_squared = value(square(self.gamma)) + self.norm_J**2
         return float(one_minus_alpha_squared(self.c1, self.c2)) - self.norm_J**2 / rho_squared if self.c2 > 0 else 0.0
 
     @property
@@ -80,7 +80,7 @@ class Contraction:
         if self.gamma == 0:
             return 0.0
         beta = 0.5 * (self.c1 + self.c2)
-        return self.epsilon * beta * (self.gamma**2 + self.norm_J**2) / self.gamma
+        return self.epsilon * beta * (value(square(self.gamma)) + self.norm_J**2) / self.gamma
 
     def as_dict(self) -> dict[str, float]:
         return {

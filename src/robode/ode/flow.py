@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -216,7 +216,7 @@ class Flow(nn.Module, ABC):
         found = []
         for step, ode in zip(flow.steps(), flow.ode_bounds(), strict=True):
             if id(step) not in known:
-                known[id(step)] = step.lipschitz()
+                known[id(step)] = certified(step.lipschitz)
             found.append((ode, known[id(step)]))
         return found
 
@@ -226,7 +226,7 @@ class Flow(nn.Module, ABC):
         if not self._has_fields:
             return [math.nan] * self.depth
         fields, h = self.bind()
-        lognorms = {id(field): field.lognorm() for field in {id(field): field for field in fields}.values()}
+        lognorms = {id(field): certified(field.lognorm) for field in {id(field): field for field in fields}.values()}
         return [exp_or_inf(value(h) * lognorms[id(field)]) for field in fields]
 
     def certificate(self) -> dict[str, float]:
@@ -255,11 +255,24 @@ def _expect_all(what: str, found: object, kind: type, count: int) -> None:
 
 def products(steps: list[tuple[float, float]]) -> dict[str, float]:
     """`Flow.certificate` from `Flow.step_bounds`."""
-    return {"flow_ode": math.prod(a for a, _ in steps), "flow_discrete": math.prod(b for _, b in steps)}
+    return {
+        "flow_ode": math.prod(a for a, _ in steps),
+        "flow_discrete": certified(lambda: math.prod(b for _, b in steps)),
+    }
 
 
 def exp_or_inf(x: float) -> float:
+    """exp(x); inf where that overflows, or x is no number."""
     return math.exp(x) if x < 700 else math.inf
+
+
+def certified(bound: Callable[[], float]) -> float:
+    """What it gives; inf, where its numbers overflow or come out as none: nothing is certified then."""
+    try:
+        found = bound()
+    except (OverflowError, torch.linalg.LinAlgError):
+        return math.inf
+    return math.inf if math.isnan(found) else found
 
 
 def to_columns(y: Tensor) -> Tensor:
