@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from robode.attacks.perturbations import SMOOTH
 from robode.config.levels import check_count
 from robode.data.batches import in_units
-from robode.data.module import DataModule
-from robode.data.parts import spread
+from robode.data.module import DataModule, spread
 from robode.errors import BadInput
 from robode.evaluation.copies import device_of, evaluating
 from robode.evaluation.measure import weights_digest

@@ -18,8 +18,7 @@ from torch import nn
 
 from robode.data.batches import in_units
 from robode.data.info import Samples
-from robode.data.module import DataModule
-from robode.data.parts import places
+from robode.data.module import DataModule, places
 from robode.evaluation.copies import device_of, evaluating
 from robode.masking import panel as masking_panel
 from robode.masking.file import ROW, Key, keyed, read_part, write_part

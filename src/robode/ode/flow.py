@@ -270,7 +270,7 @@ def certified(bound: Callable[[], float]) -> float:
     """What it gives; inf, where its numbers overflow or come out as none: nothing is certified then."""
     try:
         found = bound()
-    except (OverflowError, torch.linalg.LinAlgError):
+    except (OverflowError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
         return math.inf
     return math.inf if math.isnan(found) else found
 

@@ -47,7 +47,7 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
         BadInput: a suite that does not fit the data.
         JobFailed: results.csv or numbers.csv cannot be read.
     """
-    from robode.data.parts import part_digest
+    from robode.data.module import part_digest
     from robode.evaluation.measure import build_measurement
     from robode.masking.recorded import judgeable
 

@@ -17,8 +17,7 @@ from torch import nn
 
 from robode.config.instantiate import to_plain
 from robode.data.info import Samples
-from robode.data.module import DataModule
-from robode.data.parts import part, part_digest
+from robode.data.module import DataModule, part, part_digest
 from robode.device import chosen_device
 from robode.errors import BadInput
 from robode.evaluation.consistency import check_invariant
@@ -109,7 +108,7 @@ def measure(
 
     They are appended after each noisy copy of the split, with the score of each sample (report.scores), so a
     kill costs one copy at most. Another process that measures the same run is waited for, and its rows are known
-    then. limit: a part of the samples (data.parts); another limit makes other rows. Quantities of the suite go to
+    then. limit: a part of the samples (data.module); another limit makes other rows. Quantities of the suite go to
     numbers.csv, and whether attacked accuracies can be believed to masking.json, decided on at most `verdicts` samples
     (0: not decided). device: where all of it runs; None: where the run was trained, if that is here.
 
