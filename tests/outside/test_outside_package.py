@@ -169,6 +169,11 @@ UNUSABLE = [
     ("encoder", PART, "Deaf", "encoder=it", "encoder: Deaf fails on samples of shape (2,) (KeyError: 'x')"),
     ("encoder", PART, "SureHead", "encoder=it", "broken_lab.SureHead: "),
     ("head", PART, "OneTooMany", "head=it", "head: OneTooMany gives (2, 3) for 2 samples, expected (2, 2)"),
+    ("data", DATA, "OneBased", "data=it", "data=it, train: a label is outside 0 to 3: that of sample "),
+    ("data", DATA, "Fileless", "data=it", "data=it: cannot read squares.pt (No such file or directory); put the"),
+    ("data", DATA, "SureHead", "data=it", "broken_lab.SureHead: "),
+    ("data", DATA, "SureEncoder", "data=it", "broken_lab.SureEncoder: "),
+    ("data", DATA, "Leaping", "data=it", "data=it: Leaping is no robode.data.info.Source"),
     ("head", PART, "NoHead", "head=it", "head: expected a class derived from Module, got NoHead"),
 ]  # fmt: skip
 
@@ -185,6 +190,15 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
     assert (code, out) == (2, "")
     assert err.startswith(f"robode: {line}") and err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
+@pytest.mark.parametrize("words", [
+    ["objective=mean_squared_error,cross_entropy", "data=pendulum"], ["data=double_moons,pendulum", "seed=0,1",
+     "objective=cross_entropy"], ["model=resnet,gradient_flow_conv", "model.width=4", "depth=2", "data=mnist5k"],
+])  # fmt: skip
+def test_a_sweep_with_one_job_that_cannot_run_leaves_nothing(words: list[str], lab: Lab, tmp_path: Path) -> None:
+    code, out, err = lab("train", "-m", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1) and list(tmp_path.iterdir()) == []
 
 
 def test_outputs_that_are_not_finite_are_refused_before_anything_is_written(lab: Lab, tmp_path: Path) -> None:

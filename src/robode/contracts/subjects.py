@@ -125,7 +125,7 @@ def _held(what: str, kinds: Mapping[str, Family]) -> Finding:
 def data(what: str, node: Mapping[str, Any]) -> Finding:
     """A data set; only its facts where its files are not there."""
     try:
-        source, info = node["source"], node.get("info")
+        source, said = node["source"], node.get("info")
         if "allowed" in node:
             check_node("data.source", {**source, "name": node.get("name"), "allowed": node["allowed"]})
         missing = missing_files(source.get("root", "."), source.get("files") or ())
@@ -135,8 +135,8 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
         facts = module.facts
         is_so = {"shape": list(facts.shape), "task": facts.task.name, "outputs": facts.task.outputs}
         broken = held(of_data.FACTS, module)
-        if info is not None and info != is_so:
-            broken.append(f"info is {info}, and the source says {is_so}")
+        if said is not None and said != is_so:
+            broken.append(f"info is {said}, and the source says {is_so}")
         if broken or missing:
             note = f"its facts hold; {missing[0]} is not there, so that nothing else was checked" if missing else ""
             return Finding(what, len(of_data.FACTS), tuple(broken), note)

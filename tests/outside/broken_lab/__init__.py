@@ -247,6 +247,16 @@ class Shapeless(Squares):
         return replace(super().facts, bounds=(0.0, 1.0))
 
 
+class OneBased(Squares):
+    def labels(self, x):
+        return 1 + super().labels(x)
+
+
+class Fileless(Squares):
+    def load(self):
+        return torch.load("squares.pt")
+
+
 # ---- perturbations --------------------------------------------------------------------------------------------------
 
 
