@@ -35,7 +35,7 @@ def no_sample_is_in_two_splits(data: DataModule) -> list[str]:
 
 
 def loaders_cover_their_splits(data: DataModule) -> list[str]:
-    """Each sample with its target once an epoch, in the shape of the facts."""
+    """Each sample with its target once an epoch, in its shape."""
     found = []
     loaders = {"train": data.train_dataloader(), "test": data.test_dataloader(), "validation": data.val_dataloader()}
     for name in present(data):
@@ -61,7 +61,7 @@ def loading_twice_gives_the_same(data: DataModule) -> list[str]:
 
 
 def statistics_are_those_of_the_training_samples(data: DataModule) -> list[str]:
-    """mean and std of the facts; of vectors they may be zeros and ones, for "not normalised"."""
+    """mean and std are as the source says; of vectors they may be zeros and ones, for "not normalised"."""
     facts, x = data.facts, in_units(data.source.load()[0][0])
     if facts.bounds is None and set(facts.mean) == {0.0} and set(facts.std) == {1.0}:
         return []

@@ -46,7 +46,7 @@ IMPOSSIBLE: tuple[dict[str, Any], ...] = (
 @dataclass(frozen=True)
 class Family:
     """A family as its YAML describes it, with an integrator, an encoder and a head (nodes as they are composed), for
-    data with these facts."""
+    such data."""
 
     model: Node
     integrator: Node

@@ -123,7 +123,7 @@ def _held(what: str, kinds: Mapping[str, Family]) -> Finding:
 
 
 def data(what: str, node: Mapping[str, Any]) -> Finding:
-    """A data set; only its facts where its files are not there."""
+    """A data set; only what it says of itself where its files are not there."""
     try:
         source, said = node["source"], node.get("info")
         if "allowed" in node:
@@ -138,7 +138,7 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
         if said is not None and said != is_so:
             broken.append(f"info is {said}, and the source says {is_so}")
         if broken or missing:
-            note = f"its facts hold; {missing[0]} is not there, so that nothing else was checked" if missing else ""
+            note = f"what it says of itself holds; {missing[0]} is not there, so that nothing else was checked" if missing else ""
             return Finding(what, len(of_data.FACTS), tuple(broken), note)
         module.prepare()
     except Exception as error:

@@ -18,10 +18,10 @@ from robode.tasks.task import Task
 
 
 def facts_of(source: Source, name: str) -> DataFacts:
-    """The facts of a source, without reading a file. name: of the data set, `data=NAME`.
+    """What a source says of its samples, without reading a file. name: of the data set, `data=NAME`.
 
     Raises:
-        BadInput: no source, facts that it cannot give, or that contradict themselves.
+        BadInput: no source, or one that says nothing, or contradicts itself.
     """
     kind = type(source).__name__
     if not isinstance(source, Source):
@@ -52,7 +52,7 @@ def facts_of(source: Source, name: str) -> DataFacts:
 
 
 def load_checked(source: Source, facts: DataFacts, name: str) -> tuple[Samples, Samples]:
-    """(train, test) of a source, which are as its facts describe them.
+    """(train, test) of a source, which are as it describes them.
 
     Raises:
         BadInput: files that cannot be read, or samples and targets of another kind.
