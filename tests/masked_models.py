@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from robode.data.batches import in_units
 from robode.data.info import DataFacts, Samples, Source
-from robode.data.module import DataModule
-from robode.data.parts import spread
+from robode.data.module import DataModule, spread
 from robode.data.toy import DoubleMoons
 from robode.families.chnode import CHNode
 from robode.families.resnet import ResNet

@@ -111,13 +111,22 @@ class BoundedConv(Conv):
         self.weight.div_(torch.where(norm > 1, norm * (1 + 4 * eps), torch.ones_like(norm)))
 
 
-class Augment(Encoder):
+class Isometry(Encoder):
+    """The numbers of a sample, and zeros: distances stay what they are."""
+
+    affine = True
+
+    def lipschitz(self, std: Tensor) -> float:
+        """1/min std, exact."""
+        return 1 / float(std.double().min())
+
+
+class Augment(Isometry):
     """Zero-padding of vectors, an isometry: (B, d) -> (B, width), data spread evenly from the first to the last entry.
 
     d = 2, width = 4 puts the data into entries 0 and 3, as H-DNN and the double-circles script do.
     """
 
-    affine = True
     positions: Tensor
 
     def __init__(self, shape: Shape, states: States):
@@ -133,15 +142,9 @@ class Augment(Encoder):
         y = x.new_zeros(x.shape[0], self.states.width)
         return y.index_copy(1, self.positions, x)
 
-    def lipschitz(self, std: Tensor) -> float:
-        """1/min std, exact."""
-        return 1 / float(std.double().min())
 
-
-class FlatPad(Encoder):
+class FlatPad(Isometry):
     """A sample as a vector, then zeros up to the width, an isometry: (B, *shape) -> (B, width)."""
-
-    affine = True
 
     def __init__(self, shape: Shape, states: States):
         super().__init__(shape, states)
@@ -155,50 +158,36 @@ class FlatPad(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.pad(x.flatten(1), (0, self.zeros))
 
-    def lipschitz(self, std: Tensor) -> float:
-        """1/min std, exact."""
-        return 1 / float(std.double().min())
-
-
-class FlatLinear(Encoder):
-    """A sample as a vector, then a learned projection onto fewer numbers, of norm 1: (B, *shape) -> (B, width)."""
-
-    affine = True
-
-    def __init__(self, shape: Shape, states: States):
-        super().__init__(shape, states)
-        projection = Orthonormal(math.prod(shape), states.width)
-        self.weight, self.bias = projection.weight, projection.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x.flatten(1), self.weight, self.bias)
-
-    @torch.no_grad()
-    def project_(self) -> None:
-        """Makes the rows orthonormal again. Idempotent."""
-        self.weight.copy_(orthonormal(self.weight))
-
-    def lipschitz(self, std: Tensor) -> float:
-        stretch = (1 / std.double()).expand(*self.shape).reshape(-1)
-        return math.sqrt(float(largest_eigenvalue(self.weight.detach().double() * stretch)))
-
 
 class Dense(Encoder):
-    """A free dense layer on the whole sample: (B, *shape) -> (B, width)."""
+    """A free dense layer on the whole sample: (B, *shape) -> (B, width). layer: whose weights it begins with."""
 
     affine = True
+    layer: ClassVar[type[nn.Linear]] = nn.Linear
 
     def __init__(self, shape: Shape, states: States):
         super().__init__(shape, states)
-        layer = nn.Linear(math.prod(shape), states.width)
+        layer = self.layer(math.prod(shape), states.width)
         self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x.flatten(1), self.weight, self.bias)
 
     def lipschitz(self, std: Tensor) -> float:
+        """std goes into the columns."""
         stretch = (1 / std.double()).expand(*self.shape).reshape(-1)
         return math.sqrt(float(largest_eigenvalue(self.weight.detach().double() * stretch)))
+
+
+class FlatLinear(Dense):
+    """A sample as a vector, then a learned projection onto fewer numbers, of norm 1: (B, *shape) -> (B, width)."""
+
+    layer = Orthonormal
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Makes the rows orthonormal again. Idempotent."""
+        self.weight.copy_(orthonormal(self.weight))
 
 
 def usual_encoder(shape: Shape, states: States, bounded: bool = False) -> Encoder:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 
 
 @contextmanager
@@ -12,6 +12,20 @@ def blamed(what: str) -> Iterator[None]:
     no reason to end robode without a word. Ctrl-C passes."""
     try:
         yield
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"{what} ({reason(error)})") from error
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Like `blamed`, around code that may be robode's too: what that refuses (`BadInput`, `JobFailed`) says itself why,
+    and is `BadInput` as it stands."""
+    try:
+        yield
+    except JobFailed as error:
+        raise BadInput(str(error)) from error
+    except BadInput:
+        raise
     except (Exception, SystemExit) as error:
         raise BadInput(f"{what} ({reason(error)})") from error
 

@@ -14,7 +14,9 @@ from robode.config.instantiate import build, to_plain
 from robode.data.info import DataFacts
 from robode.encoders import Encoder, States, usual_encoder
 from robode.errors import BadInput
+from robode.foreign import refused
 from robode.heads import Linear
+from robode.integrators.integrator import Integrator
 from robode.ode.flow import Flow
 
 
@@ -78,13 +80,48 @@ def states_of(flow: Flow) -> States:
 def features(facts: DataFacts, encoder: Encoder, flow: Flow) -> int:
     """How many numbers the flow hands to the head; it learns the shape of its first state here. Raises `BadInput` for
     an encoder that makes other states than the flow takes."""
-    start = tuple(encoder.encode(torch.zeros(1, *facts.shape))[0].shape[1:])
-    if start[0] != flow.width or (flow.flattens and len(start) != 1):
+    name, training = type(encoder).__name__, encoder.training
+    with refused(f"encoder: {name} fails on samples of shape {facts.shape}"):
+        first, _ = encoder.eval().encode(torch.zeros(1, *facts.shape))
+        start = first.shape
+    encoder.train(training)
+    if len(start) not in (2, 4) or start[:2] != (1, flow.width) or (flow.flattens and len(start) != 2):
         raise BadInput(
-            f"encoder: {type(encoder).__name__} gives states of shape {start}, expected {flow.width} numbers"
+            f"encoder: {name} gives states of shape {tuple(start[1:])}, expected {flow.width} numbers"
             f"{'' if flow.flattens else ' (for each pixel)'}; choose another encoder or model.width"
         )
-    return math.prod(flow.build(start))
+    with refused(f"model: {type(flow).__name__}.build() fails on states of shape {tuple(start[1:])}"):
+        return math.prod(flow.build(tuple(start[1:])))
+
+
+@torch.no_grad()
+def try_once(network: Network, x: Tensor | None = None) -> None:
+    """A forward pass in eval mode that leaves the network, and torch's generator, as they were.
+
+    x: (B, *shape) samples in data units, whose outputs must be finite; None: two of zeros, where only shapes count.
+
+    Raises:
+        BadInput: an encoder, a family or a head that fails, or gives something else than the next one takes.
+    """
+    given, outputs = x is not None, network.facts.task.outputs
+    x = torch.zeros(2, *network.facts.shape) if x is None else x
+    training, encoder, head = network.training, type(network.encoder).__name__, type(network.head).__name__
+    with torch.random.fork_rng(devices=[]):
+        network.eval()
+        with refused(f"encoder: {encoder} fails on samples of shape {network.facts.shape}"):
+            y, context = network.encode(x)
+        network.flow.check(y, context)
+        with refused(f"head: {head} fails on the flow's last state"):
+            found = network(x)
+        network.train(training)
+    if not isinstance(found, Tensor) or tuple(found.shape) != (len(x), outputs):
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise BadInput(f"head: {head} gives {got} for {len(x)} samples, expected {(len(x), outputs)} for these data")
+    if given and not bool(found.isfinite().all()):
+        raise BadInput(
+            "model: the outputs are not finite with the initial weights; choose a smaller step (or horizon), "
+            "model.init_std, or other keys of the model"
+        )
 
 
 def build_network(cfg: Any, facts: DataFacts) -> Network:
@@ -98,15 +135,18 @@ def build_network(cfg: Any, facts: DataFacts) -> Network:
         BadInput: values that make no sense.
     """
     integrator = build(arguments(cfg.integrator))
+    _expect("integrator", integrator, Integrator)
     model = arguments(cfg.model)
     if model.get("width") == "auto":
         model["width"] = math.prod(facts.shape)
     flow: Flow = build(model, depth=cfg.depth, integrator=integrator, step=cfg.step, horizon=cfg.horizon)
+    _expect("model", flow, Flow)
     encoder = _encoder(arguments(getattr(cfg, "encoder", None) or {}), facts, flow)
     head = arguments(getattr(cfg, "head", None) or {})
     if not head.get("_target_"):
         return Network(facts, flow, encoder)
     made = build(head, features=features(facts, encoder, flow), outputs=facts.task.outputs)
+    _expect("head", made, nn.Module)
     return Network(facts, flow, encoder, made)
 
 
@@ -115,9 +155,15 @@ def _encoder(node: dict[str, Any], facts: DataFacts, flow: Flow) -> Encoder:
     states = states_of(flow)
     if not node.get("_target_"):
         return usual_encoder(facts.shape, states, bool(node.get("bounded")))
-    made = build(node, shape=facts.shape, states=states)
-    assert isinstance(made, Encoder)
+    made: Encoder = build(node, shape=facts.shape, states=states)
+    _expect("encoder", made, Encoder)
     return made
+
+
+def _expect(group: str, made: object, kind: type) -> None:
+    """Raises `BadInput` for a part that is none of its group."""
+    if not isinstance(made, kind):
+        raise BadInput(f"{group}: expected a class derived from {kind.__name__}, got {type(made).__name__}")
 
 
 def arguments(node: Any) -> dict[str, Any]:

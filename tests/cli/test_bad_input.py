@@ -80,6 +80,38 @@ CASES = {
     "callbacks=[default,early_stopping] data.validation=0": "callbacks=early_stopping: watches validation/accuracy, "
     "and data.validation=0 holds nothing out",
     "callbacks=[default,early_stopping] data=six_points": "data.validation=0 holds nothing out",
+    # what is no perturbation, no term and no key
+    "+suite.typo=1": "suite.typo=1: expected a node with a _target_, or null to switch it off",
+    "+suite.typo.x=1": "suite.typo={'x': 1}: expected a node with a _target_",
+    "suite=[noise,clean] suite.gaussian=[1]": "suite.gaussian=[1]: expected a node with a _target_",
+    "+objective.typo=1": "objective.typo=1: expected a node with a _target_, or null to switch it off",
+    "+objective.typo.x=1": "objective.typo={'x': 1}: expected a node with a _target_",
+    "+head.typo=1": "head.typo: head=linear has no such key; it has no keys of its own",
+    "+data.limit_trian=100": "data.limit_trian: data=mnist5k has no such key; did you mean data.limit_train?",
+    "+data.source.m=8 data=double_moons": "data.source.m: data.source=double_moons has no such key; it has n",
+    "data=pendulum data.source.time=1e9": "data.source.time=1000000000.0: expected number in (0, 100)",
+    "data=pendulum data.source.train=0": "data.source.train=0: expected integer in [1, 1000000]",
+    "data.source=5": "data.source=5: expected a node with a _target_",
+    # what describes a choice is none
+    "encoder.name=foo": "encoder.name: describes what was chosen and cannot be set; choose with encoder=…",
+    "model.name=resnet": "model.name: describes what was chosen",
+    "model.integrators=[rk4]": "model.integrators: describes what was chosen",
+    "model.allowed.width=anything": "model.allowed.width: describes what was chosen",
+    "data.info.outputs=3": "data.info.outputs: describes what was chosen",
+    "~encoder.fits": "encoder.fits: describes what was chosen",
+    # parts that do not go together
+    "encoder=conv data=double_moons": "encoder=conv and data=double_moons: the encoder takes images",
+    "encoder=augment": "encoder=augment and data=mnist5k: the encoder takes vectors, the data",
+    "model=gradient_flow encoder=conv": "encoder=conv and model=gradient_flow: the encoder makes",
+    "model=chnode_dense encoder=conv": "encoder=conv and model=chnode_dense: the encoder makes",
+    "model.images=vectors encoder=conv": "encoder=conv and model=chnode: the encoder makes",
+    "model=gradient_flow_conv data=double_moons": "model=gradient_flow_conv and data=double_moons: the model takes",
+    "model=gradient_flow_conv encoder=dense": "model=gradient_flow_conv and encoder=dense: the model takes images, and",
+    "model=resnet model.width=1 data=double_moons": "model.width: expected at least the 2 numbers of a sample with",
+    "model=gradient_flow encoder=identity": "model.width: expected at least the 784 numbers of a sample",
+    "head=identity data=pendulum": "head=identity: expected a state of 2 numbers, as many as a target of data=pendulum "
+    "has, got 8; set model.width=2 or choose head=linear",
+    "-m encoder=auto,conv data=double_moons": "encoder=conv and data=double_moons: the encoder takes images",
     # sweeps
     "suite.gaussian.var=0.1,0.2": "several values need -m",
     "-m depth=4,0": "depth=0: expected a number above 0",

@@ -46,6 +46,14 @@ def test_lists(robode: Callable[..., Answer]) -> None:
     assert "chnode" not in robode("list", "data").out
 
 
+@pytest.mark.parametrize(("title", "name"), [
+    ("encoders", "augment"), ("heads", "orthonormal"), ("objectives", "trades"), ("callbacks", "early_stopping"),
+    ("optimizers", "adam_decay"),
+])  # fmt: skip
+def test_every_group_that_users_choose_from_has_a_list(title: str, name: str, robode: Callable[..., Answer]) -> None:
+    assert f" {name} " in robode("list", title).out
+
+
 def test_every_yaml_file_begins_with_a_description() -> None:
     silent = [
         f"{group}/{name}"

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from robode.contracts.data import FACTS, SAMPLES, present
-from robode.contracts.findings import held
+from robode.contracts.subjects import held
 from robode.data.batches import in_units
 from robode.data.info import Source
 from robode.data.module import DataModule
@@ -19,7 +19,9 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def section(name: str):
-    return OmegaConf.create({"data": OmegaConf.load(FOLDER / f"{name}.yaml")}).data
+    node = OmegaConf.load(FOLDER / f"{name}.yaml")
+    node.pop("defaults", None)
+    return OmegaConf.create({"data": node}).data
 
 
 EMBEDDED = [name for name in NAMES if "files" not in section(name).source]
@@ -47,7 +49,8 @@ def test_yaml_describes_itself_and_builds_a_source(name, monkeypatch):
     assert cfg.name == name and cfg.root == "/somewhere"
     source = hydra.utils.instantiate(cfg.source)
     assert isinstance(source, Source)
-    assert source.facts.task.outputs >= 2
+    facts, said = source.facts, cfg.info
+    assert (tuple(said.shape), said.task, said.outputs) == (facts.shape, facts.task.name, facts.task.outputs)
     assert held(FACTS, DataModule(source, 100, 0)) == []
 
 

@@ -156,6 +156,59 @@ def test_a_family_of_nothing_is_refused_before_anything_is_written(lab: Lab, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]
 
 
+FAMILY = "model=it integrator=euler"
+UNUSABLE = [
+    ("model", MODEL, "Fieldless", FAMILY, "model: Fieldless.fields() gives 0, expected depth=2 VectorFields"),
+    ("model", MODEL, "Raising", FAMILY, "model: Raising.fields() fails (RuntimeError: boom)"),
+    ("model", MODEL, "Loose", FAMILY, "model: Loose.fields() gives a function among them, expected depth=2 Vector"),
+    ("model", MODEL, "Growing", FAMILY, "model: step 1 of Growing makes (8, 2) of states (4, 2), expected that shape"),
+    ("model", MODEL, "Exploding", FAMILY, "broken_lab.Exploding: its numbers are too large or too small (Zero"),
+    ("model", MODEL, "SureHead", FAMILY, "broken_lab.SureHead: "),
+    ("encoder", PART, "Narrow", "encoder=it", "encoder: Narrow gives states of shape (7,), expected 8 numbers"),
+    ("encoder", PART, "Bare", "encoder=it", "encoder: Bare fails on samples of shape (2,) (ValueError: "),
+    ("encoder", PART, "Deaf", "encoder=it", "encoder: Deaf fails on samples of shape (2,) (KeyError: 'x')"),
+    ("encoder", PART, "SureHead", "encoder=it", "broken_lab.SureHead: "),
+    ("head", PART, "OneTooMany", "head=it", "head: OneTooMany gives (2, 3) for 2 samples, expected (2, 2)"),
+    ("data", DATA, "OneBased", "data=it", "data=it, train: a label is outside 0 to 3: that of sample "),
+    ("data", DATA, "Fileless", "data=it", "data=it: cannot read squares.pt (No such file or directory); put the"),
+    ("data", DATA, "SureHead", "data=it", "broken_lab.SureHead: "),
+    ("data", DATA, "SureEncoder", "data=it", "broken_lab.SureEncoder: "),
+    ("data", DATA, "Leaping", "data=it", "data=it: Leaping is no robode.data.info.Source"),
+    ("head", PART, "NoHead", "head=it", "head: expected a class derived from Module, got NoHead"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "text", "name", "words", "line"), UNUSABLE)
+@pytest.mark.parametrize("how", ["one", "sweep", "dry run"])
+def test_what_cannot_run_is_refused_before_anything_is_written(
+    how: str, group: str, text: str, name: str, words: str, line: str, lab: Lab, tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / group).mkdir(parents=True)
+    (tmp_path / "conf" / group / "it.yaml").write_text(text.format(name))
+    more = {"one": ["depth=2"], "sweep": ["-m", "depth=2", "lr=0.1,0.2"], "dry run": ["depth=2", "--dry-run"]}[how]
+    code, out, err = lab("train", "data=double_moons", *words.split(), *more)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"robode: {line}") and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
+@pytest.mark.parametrize("words", [
+    ["objective=mean_squared_error,cross_entropy", "data=pendulum"], ["data=double_moons,pendulum", "seed=0,1",
+     "objective=cross_entropy"], ["model=resnet,gradient_flow_conv", "model.width=4", "depth=2", "data=mnist5k"],
+])  # fmt: skip
+def test_a_sweep_with_one_job_that_cannot_run_leaves_nothing(words: list[str], lab: Lab, tmp_path: Path) -> None:
+    code, out, err = lab("train", "-m", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1) and list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_are_not_finite_are_refused_before_anything_is_written(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "it.yaml").write_text(MODEL.format("Endless"))
+    code, _, err = lab("train", "data=double_moons", "model=it", "integrator=euler", "depth=2")
+    assert code == 2 and err.startswith("robode: model: the outputs are not finite with the initial weights")
+    assert err.count("\n") == 1 and [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
 @pytest.mark.parametrize(("words", "trust", "line"), [
     (["shapes_lab"], "", "robode check shapes_lab: the package is not trusted; set ROBODE_TRUST=shapes_lab"),
     (["no_such"], "no_such", "robode check no_such: the package cannot be imported; install it or set PYTHONPATH"),

@@ -10,7 +10,7 @@ from masked_models import Constant, Noisy, Quantised, Shouting, Votes, data_name
 from torch import nn
 
 from robode.data.batches import in_units
-from robode.data.parts import spread
+from robode.data.module import spread
 from robode.masking.checks import Check, verdict
 from robode.masking.reference_attacks import Trial, linear_classifier
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from robode.config.allowed import DESCRIPTION, check_node, check_value
+from robode.data.validation import check_data
 from robode.errors import BadInput
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -18,7 +19,9 @@ NODES = [path for group in ("model", "integrator", "encoder", "head") for path i
     ("relu", "tanh | relu"), (None, "null | number > 0"), (0.5, "null | number > 0"), (True, "true | false"),
     (4, "even integer >= 2"), (3, "integer >= 1"), (0, "number >= 0"), (0.5, "number in (0, 1)"),
     ([], "list of integer >= 1"), ([2, 3], "list of integer >= 1"), ("auto", "auto | integer >= 1"),
-    ({"any": 1}, "anything"), (__file__, "a file"), (-7, "integer"),
+    ({"any": 1}, "anything"), (__file__, "a file"), (-7, "integer"), (4, "2 | 4"), (0.5, "0.5"),
+    (1, "number in (0, 1]"),
+    (0, "integer in [0, 3)"),
 ])  # fmt: skip
 def test_values_that_fit(value: object, spec: str) -> None:
     check_value("model.key", value, spec)
@@ -32,6 +35,7 @@ def test_values_that_fit(value: object, spec: str) -> None:
     (3, "auto | even integer >= 2", "model.key=3: expected auto or even integer >= 2"),
     (2.0, "integer >= 1", "expected integer"), (1.0, "number in (0, 1)", "expected number in"),
     ([0], "list of integer >= 1", "expected list of"), ("nowhere", "a file", "model.key=nowhere: expected a file"),
+    (1, "number in [0, 1)", "expected number in [0, 1)"), (3, "2 | 4", "choose one of: 2, 4"), ("a", "2", "key=a"),
     ("auto", "integer >= 1", "model.key=auto: expected"), (None, "tanh", "model.key=null"),
 ])  # fmt: skip
 def test_values_that_do_not(value: object, spec: str, says: str) -> None:
@@ -60,3 +64,35 @@ def test_every_yaml_of_robode_says_what_its_keys_may_be(path: Path) -> None:
     keys = set(node) - {*DESCRIPTION, "defaults"}
     assert set(node["allowed"]) >= keys
     check_node(path.parent.name, {key: value for key, value in node.items() if key != "defaults"})
+    assert set(node) <= {*DESCRIPTION, "defaults", *node["allowed"]}
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "data").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_data_set_of_robode_says_what_the_keys_of_its_source_may_be(path: Path) -> None:
+    node = {key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "defaults"}
+    assert set(node["allowed"]) >= set(node["source"]) - {"_target_"}
+    check_data({**node, "source": {key: value for key, value in node["source"].items() if key != "files"}})
+
+
+@pytest.mark.parametrize(("allowed", "says"), [
+    (["width"], "model/m.yaml: allowed: expected a line for each key, got ['width']"), ("width", "expected a line for"),
+    (None, "expected a line for each key, got null"),
+    ({"width": "intger >= 1"}, "model/m.yaml: allowed.width: 'intger >= 1' cannot be read; expected words, numbers, "),
+    ({"width": "integer => 1"}, "'integer => 1' cannot be read"), ({"width": "integer >= one"}, "cannot be read"),
+    ({"width": "number in (0; 1)"}, "cannot be read"), ({"width": "number in (0, 1, 2)"}, "cannot be read"),
+    ({"width": "number in 0, 1"}, "cannot be read"), ({"width": "list of lists of x"}, "cannot be read"),
+    ({"width": ["tanh", "relu"]}, "allowed.width: ['tanh', 'relu'] cannot be read"), ({"width": ""}, "cannot be read"),
+    ({"width": "a | | b"}, "cannot be read"), ({"width": {"J": "a"}}, "allowed.width: the condition 'J' is none"),
+    ({"width": {"J=1": "a"}}, "allowed.width: the condition 'J=1' is none; expected KEY=VALUE of this node, or else"),
+    ({"width": {"else": "integer > x"}}, "allowed.width.else: 'integer > x' cannot be read"),
+])  # fmt: skip
+def test_what_cannot_be_read_is_named_by_file_and_key(allowed: object, says: str) -> None:
+    """Also where the key that it is about has a value that would do."""
+    with pytest.raises(BadInput) as error:
+        check_node("model", {"name": "m", "allowed": allowed})
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_node_without_keys_says_so() -> None:
+    with pytest.raises(BadInput, match="^head.typo: head=linear has no such key; it has no keys of its own$"):
+        check_node("head", {"name": "linear", "typo": 1, "allowed": {}})

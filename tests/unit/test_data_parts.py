@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robode.data.info import Samples
-from robode.data.parts import part, part_digest
+from robode.data.module import part, part_digest
 from robode.data.toy import DoubleCircles, DoubleMoons, SixPoints, SwissRoll, TwoSamples
 from robode.data.vision import MNIST5k
 

@@ -66,6 +66,8 @@ def anew() -> None:
     if digests := sys.modules.get("robode.runs.code"):
         digests._digest.cache_clear()
         digests._read.cache_clear()
+    if assembly := sys.modules.get("robode.training.assembly"):
+        assembly._digests.clear()
 
 
 @pytest.fixture
@@ -202,7 +204,8 @@ def test_a_run_without_a_name_is_neither_reused_nor_hidden(package, call):
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     code, line = call(*words)
     assert code == 2 and "force=true trains it again" in line
-    assert "†" in call(*words, "--dry-run")[1]
+    assert call(*words, "--dry-run") == (code, line), "the dry run refuses as the command does"
+    assert "†" in call(*words, "code=any", "--dry-run")[1]
     assert call(*words, "force=true")[0] == 0
     assert call(*words)[0] == 0, "it is of this code now"
     assert len(list(Path("outputs/default").glob("*/config.yaml"))) == 1
@@ -350,6 +353,20 @@ def test_other_data_are_refused_whatever_the_code_may_be(verb, call, run):
         code, line = call(*words)
         assert code == 2 and f"run B was trained on other data (digest {digest}, the files have " in line
     assert everything(run.folder) == before and not Path("exported").exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_dry_run_refuses_what_the_command_refuses(verb, package, call, run):
+    """Of data that have changed, and of code; and takes what the command takes."""
+    before = everything(run.folder)
+    assert call(*VERBS[verb], "--dry-run")[0] == 0
+    edit(package / "family.py", "gain = 1.0", "gain = 2.0")
+    assert call(*VERBS[verb], "--dry-run") == call(*VERBS[verb])
+    edit(package / "family.py", "gain = 2.0", "gain = 1.0")
+    Path("flipped").touch()
+    code, line = call(*VERBS[verb], "--dry-run")
+    assert code == 2 and (code, line) == call(*VERBS[verb])
+    assert "run B was trained on other data" in line and everything(run.folder) == before
 
 
 def test_a_training_on_other_data_is_another_run_unless_it_has_a_name(call):

@@ -11,7 +11,7 @@ from masked_models import Quantised, data_named, honest
 from small_runs import composed, train
 from torch import nn
 
-from robode.data.parts import spread
+from robode.data.module import spread
 from robode.errors import BadInput
 from robode.masking import checks
 from robode.masking.file import FILE, NOTHING_LEFT, failures, read_part

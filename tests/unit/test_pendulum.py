@@ -60,5 +60,5 @@ def test_a_source_whose_targets_are_not_of_its_task_is_refused():
             train, test = super().load()
             return train._replace(target=train.target[:, 0]), test
 
-    with pytest.raises(BadInput, match=r"data=mixed: expected targets \(n, 2\) float32, got \(30,\)"):
+    with pytest.raises(BadInput, match=r"data=mixed, train: expected targets \(n, 2\) float32, got \(30,\)"):
         DataModule(Mixed(train=30, test=20), 10, 0, name="mixed").prepare()

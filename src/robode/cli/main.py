@@ -29,7 +29,7 @@ usage: robode <verb> [key=value ...]
   reproduce   a table or figure of a paper, beside the print: robode reproduce chnode_2022/table1 size=smoke
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
   check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
-  list        what can be chosen: models, data, suites, integrators, experiments, papers, protocols, trainers
+  list        what can be chosen: models, data, suites, integrators, encoders, heads, objectives, experiments, papers, …
   completion  print the completion script of a shell: bash, zsh or fish
 
   robode <verb> --help explains a verb;  robode --version prints the version
@@ -172,8 +172,9 @@ def _dry_run(request: "Request") -> int:
         check_jobs(request.verb, configs)
     if any(cfg.get("module") for cfg in configs):
         raise BadInput("--dry-run: speaks of runs only; leave it out, a module has no training to wait for")
-    from robode.training.forecast import forecast, show
+    from robode.training.forecast import check_runs, forecast, show
 
+    check_runs(request.verb, configs, request.overrides)
     show(forecast(request.verb, configs))
     return 0
 

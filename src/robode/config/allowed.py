@@ -3,7 +3,7 @@
     allowed:
       activation: tanh | relu                      # words
       width: auto | integer >= 1
-      eta: number in (0, 1)
+      eta: number in (0, 1)                        # [0, 1] with its ends
       hidden: list of integer >= 1
       J_file: {J=file: a file, else: null | text}    # depends on another key of the node
 
@@ -15,35 +15,93 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from robode.errors import BadInput
 
-DESCRIPTION = ("_target_", "name", "integrators", "allowed")
+DESCRIPTION = ("_target_", "name", "integrators", "allowed", "fits", "info")
 """Keys that describe a node and are no arguments of its class."""
+HINTS = ("allowed", "fits", "info")
+"""Those of them that only say what may be chosen: no part of what was."""
+GROUPS = ("model", "integrator", "encoder", "head", "data")
+"""Whose nodes have a description."""
 
 _ORDER: dict[str, Callable[[float, float], bool]] = {">": operator.gt, ">=": operator.ge}
 _NUMBER = re.compile(
-    r"(?P<kind>even integer|integer|number)(?: (?P<order>>=?) (?P<least>\S+)| in \((?P<ends>[^)]+)\))?"
+    r"(?P<kind>even integer|integer|number)"
+    r"(?: (?P<order>>=?) (?P<least>\S+)| in (?P<left>[(\[])(?P<ends>[^)\]]+)(?P<right>[)\]]))?"
+)
+_WORD = re.compile(r"[\w.+-]+")
+_KINDS = ("anything", "a file", "text")
+GRAMMAR = (
+    "words, numbers, 'integer >= 1', 'number in (0, 1]', 'list of …', 'a file', 'text' or 'anything', with | between"
 )
 
 
 def check_node(group: str, node: Mapping[str, object]) -> None:
-    """Raises `BadInput` for a value that the node's `allowed` does not list, and for a key that it does not know.
-    group: what the user types in front of the dot."""
-    allowed = node.get("allowed")
-    if not isinstance(allowed, Mapping):
+    """Raises `BadInput` for a value that the node's `allowed` does not list, for a key that it does not know, and for
+    an `allowed` that cannot be read. group: what the user types in front of the dot."""
+    if "allowed" not in node:
         return
+    name, allowed = node.get("name"), node["allowed"]
+    file = f"{group.partition('.')[0]}/{name}.yaml"
+    if not isinstance(allowed, Mapping):
+        raise BadInput(f"{file}: allowed: expected a line for each key, got {_word(allowed)}")
+    for key, spec in allowed.items():
+        _check_spec(f"{file}: allowed.{key}", spec, allowed)
     for key, value in node.items():
         if key in DESCRIPTION:
             continue
         if key not in allowed:
-            near = get_close_matches(str(key), list(map(str, allowed)), 1)
-            hint = f"; did you mean {group}.{near[0]}?" if near else f"; it has {', '.join(map(str, allowed))}"
-            raise BadInput(f"{group}.{key}: {group}={node.get('name')} has no such key{hint}")
+            raise no_such_key(group, str(key), list(map(str, allowed)), f"{group}={name}")
         check_value(f"{group}.{key}", value, spec_of(allowed[key], node))
+
+
+def no_such_key(group: str, key: str, known: Sequence[str], owner: str) -> BadInput:
+    """The one line for a key that a node does not have, with the one that may be meant."""
+    near = get_close_matches(key, known, 1)
+    hint = f"; did you mean {group}.{near[0]}?" if near else f"; it has {', '.join(known) or 'no keys of its own'}"
+    return BadInput(f"{group}.{key}: {owner} has no such key{hint}")
+
+
+def check_set(key: str) -> None:
+    """Raises `BadInput` for a key of the command line that says which file was chosen, and that no user sets."""
+    group, *inside = key.split(".")
+    if group in GROUPS and inside and inside[0] in DESCRIPTION[1:]:
+        raise BadInput(f"{key}: describes what was chosen and cannot be set; choose with {group}=…")
+
+
+def _check_spec(where: str, spec: object, allowed: Mapping[object, object]) -> None:
+    """where: the file and the key that a complaint begins with."""
+    if isinstance(spec, Mapping):
+        for condition, text in spec.items():
+            key = str(condition).partition("=")[0]
+            if condition != "else" and ("=" not in str(condition) or key not in allowed):
+                raise BadInput(
+                    f"{where}: the condition {condition!r} is none; expected KEY=VALUE of this node, or else"
+                )
+            _check_spec(f"{where}.{condition}", text, allowed)
+        return
+    for text in _word(spec).split("|") if not isinstance(spec, list) else ("",):
+        if not _readable(text.strip().removeprefix("list of ")):
+            raise BadInput(f"{where}: {spec!r} cannot be read; expected {GRAMMAR}")
+
+
+def _readable(text: str) -> bool:
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return text in _KINDS or _WORD.fullmatch(text) is not None
+    ends = found["ends"].split(",") if found["ends"] else [found["least"]] if found["least"] else []
+    return all(_number(end) is not None for end in ends) and (not found["ends"] or len(ends) == 2)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def spec_of(spec: object, node: Mapping[str, object]) -> str:
@@ -74,17 +132,22 @@ def _fits(value: object, text: str) -> bool:
     if text in ("a file", "text"):
         return isinstance(value, str) and (text == "text" or Path(value).is_file())
     found = _NUMBER.fullmatch(text)
-    if found is None:  # a word; 1 is not true
-        return (isinstance(value, str | bool) or value is None) and _word(value) == text
-    whole = found["kind"] != "number"
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool):  # 1 is not true
+        return _number(text) == value if found is None else _is_in(value, found)
+    return found is None and not isinstance(value, list | Mapping) and _word(value) == text
+
+
+def _is_in(value: int | float, found: re.Match[str]) -> bool:
+    """Whether a number is of the kind and in the range that `_NUMBER` has found."""
+    if not math.isfinite(value) or (found["kind"] != "number" and not isinstance(value, int)):
         return False
     if found["kind"] == "even integer" and value % 2:
         return False
-    if found["ends"]:
-        low, high = map(float, found["ends"].split(","))
-        return low < value < high
-    return found["order"] is None or _ORDER[found["order"]](value, float(found["least"]))
+    if not found["ends"]:
+        return found["order"] is None or _ORDER[found["order"]](value, float(found["least"]))
+    low, high = map(float, found["ends"].split(","))
+    above = low <= value if found["left"] == "[" else low < value
+    return above and (value <= high if found["right"] == "]" else value < high)
 
 
 def _word(value: object) -> str:

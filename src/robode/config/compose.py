@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from robode.config import explain, safety, schema
+from robode.config.allowed import check_set
 from robode.config.listing import options
 from robode.config.paths import conf_dir, user_conf_dirs
 from robode.errors import BadInput
@@ -96,6 +97,7 @@ def compose_jobs(session: "Hydra", request: Request) -> list[DictConfig]:
 def _check_choices(request: Request, parsed: Sequence[Override]) -> None:
     """A group is chosen by the name of one file, several only where they add up (``suite=[a,b]``)."""
     for word in parsed:
+        check_set(word.key_or_group)
         if word.key_or_group.partition(".")[0] in schema.places(request.verb):
             raise BadInput(explain.unknown_key(request.verb, word.key_or_group, list(schema.words(request.verb))))
         choices = options(word.key_or_group, user_conf_dirs(request.config_dirs))

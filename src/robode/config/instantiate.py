@@ -38,7 +38,6 @@ def build(node: Any, drop: Collection[str] = (), **arguments: Any) -> Any:
     Raises:
         BadInput: a target that is not allowed or not found, or arguments that its class refuses.
     """
-    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     plain = to_plain(node)
@@ -48,7 +47,9 @@ def build(node: Any, drop: Collection[str] = (), **arguments: Any) -> Any:
     resolve_targets(plain)
     try:
         return instantiate(plain, _convert_="all", _partial_=True)(**arguments)
-    except (InstantiationException, TypeError, ValueError, ImportError, OSError) as error:
+    except (BadInput, JobFailed):
+        raise
+    except Exception as error:  # a class of the user's may raise anything
         raise _explain(str(plain["_target_"]), error) from error
 
 
@@ -187,6 +188,8 @@ def _explain(target: str, error: Exception) -> Exception:
         cause = cause.__cause__
         if isinstance(cause, BadInput | JobFailed):
             return cause
+    if isinstance(cause, ArithmeticError):
+        return BadInput(f"{target}: its numbers are too large or too small ({reason(cause)}); change one of its keys")
     return BadInput(f"{target}: {_first_line(cause)}")
 
 

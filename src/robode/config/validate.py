@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from robode.config.allowed import check_node
+from robode.config.combinations import check_combination
 from robode.config.instantiate import check_targets, to_plain
 from robode.config.levels import UPPER, check_suite, noise_levels
 from robode.config.seeds import chosen
@@ -65,6 +66,7 @@ def check(verb: str, cfg: DictConfig) -> None:
         _check_model(plain)
         check_optimizer(plain["optimizer"])
         check_loggers(plain["logger"])
+        _entries("objective", plain["objective"])
         check_data(plain["data"])
         _check_seeds(plain)
         if plain["resume"] is not None:
@@ -203,6 +205,7 @@ def _check_time(plain: Mapping[str, Any]) -> None:
 def _check_model(plain: Mapping[str, Any]) -> None:
     for group in ("model", "integrator", "encoder", "head"):
         check_node(group, plain.get(group) or {})
+    check_combination(plain)
     model, integrator = plain["model"], plain["integrator"]["name"]
     supported = model.get("integrators")
     if supported and integrator not in supported:

@@ -17,7 +17,7 @@ from robode.errors import BadInput
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
-    from robode.contracts.findings import Finding
+    from robode.contracts.subjects import Finding
 
 CARRIED = ("integrator", "encoder", "head")  # what is tried in a family of robode's
 GROUPS = ("model", "data", "suite", *CARRIED)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from robode.certificates.radius import constants
 from robode.config.allowed import check_node, spec_of
-from robode.contracts.findings import held
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.network import Network, build_network
@@ -47,7 +46,7 @@ IMPOSSIBLE: tuple[dict[str, Any], ...] = (
 @dataclass(frozen=True)
 class Family:
     """A family as its YAML describes it, with an integrator, an encoder and a head (nodes as they are composed), for
-    data with these facts."""
+    such data."""
 
     model: Node
     integrator: Node
@@ -310,11 +309,6 @@ CONTRACTS = (
     measuring_changes_nothing, a_second_projection_changes_nothing, the_guarantee_is_kept,
     impossible_settings_are_refused,
 )  # fmt: skip
-
-
-def violations(family: Family) -> list[str]:
-    """Of all contracts, by a family that fits its data (`fitting`)."""
-    return held(CONTRACTS, family)
 
 
 # ---- what they share ------------------------------------------------------------------------------------------------

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
+from robode.config.allowed import check_node
 from robode.config.instantiate import build, inside
 from robode.contracts import data as of_data
 from robode.contracts import families, perturbations
 from robode.contracts.families import KINDS, Family, fitting
-from robode.contracts.findings import Finding, held
 from robode.contracts.perturbations import FACTS, Case, hurried, refusal, scene_for
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.module import DataModule
-from robode.data.validation import check_limit, check_validation, missing_files
+from robode.data.validation import missing_files
 from robode.errors import BadInput
 from robode.foreign import reason
 from robode.quantities.quantity import Quantity
@@ -24,6 +26,33 @@ if TYPE_CHECKING:
     from robode.contracts.check import Described
 
 BATCH = 100
+Held = TypeVar("Held")
+Contract = Callable[[Held], list[str]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """what: was checked; contracts: that were held against it; violations: one line each; note: why something could
+    not be checked."""
+
+    what: str
+    contracts: int
+    violations: tuple[str, ...] = ()
+    note: str = ""
+
+
+def held(contracts: Sequence[Contract[Held]], case: Held) -> list[str]:
+    """The violations of all contracts. Whatever a contract meets in somebody's code and was not expected is one too.
+    The global generator of torch is where it was before."""
+    found: list[str] = []
+    for contract in contracts:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                found += contract(case)
+        except (Exception, SystemExit) as error:
+            found.append(f"{contract.__name__.replace('_', ' ')}: {reason(error)}")
+    return found
 
 
 def findings(each: Described, package: str | None = None) -> list[Finding]:
@@ -87,25 +116,33 @@ def _kinds(config: Mapping[str, Any]) -> tuple[dict[str, Family], tuple[str, ...
 def _held(what: str, kinds: Mapping[str, Family]) -> Finding:
     broken: dict[str, list[str]] = {}
     for kind, family in kinds.items():
-        for line in families.violations(family):
+        for line in held(families.CONTRACTS, family):
             broken.setdefault(line, []).append(kind)
     lines = tuple(line if len(where) == len(KINDS) else f"{line} ({where[0]})" for line, where in broken.items())
     return Finding(what, len(kinds) * len(families.CONTRACTS), lines)
 
 
 def data(what: str, node: Mapping[str, Any]) -> Finding:
-    """A data set; only its facts where its files are not there."""
+    """A data set; only what it says of itself where its files are not there."""
     try:
-        check_validation(node.get("validation", 0))
-        check_limit(node.get("limit_train"))
-        source = node["source"]
+        source, said = node["source"], node.get("info")
+        if "allowed" in node:
+            check_node("data.source", {**source, "name": node.get("name"), "allowed": node["allowed"]})
         missing = missing_files(source.get("root", "."), source.get("files") or ())
         module = DataModule(
             build(source), BATCH, 0, node.get("validation", 0), node.get("limit_train"), str(node.get("name"))
         )
+        facts = module.facts
+        is_so = {"shape": list(facts.shape), "task": facts.task.name, "outputs": facts.task.outputs}
         broken = held(of_data.FACTS, module)
+        if said is not None and said != is_so:
+            broken.append(f"info is {said}, and the source says {is_so}")
         if broken or missing:
-            note = f"its facts hold; {missing[0]} is not there, so that nothing else was checked" if missing else ""
+            note = (
+                f"what it says of itself holds; {missing[0]} is not there, so that nothing else was checked"
+                if missing
+                else ""
+            )
             return Finding(what, len(of_data.FACTS), tuple(broken), note)
         module.prepare()
     except Exception as error:

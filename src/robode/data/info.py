@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Facts of a data set, known before a file is read.
+    """What is known of a data set before a file is read.
 
     shape: of one sample, (C, H, W) for images, (d,) for vectors.
     mean, std: of the training split in data units, one number per channel (images) or coordinate
@@ -50,7 +50,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def facts(self) -> DataFacts:
-        """Facts, available without reading a file."""
+        """Known without reading a file."""
 
     @abstractmethod
     def load(self) -> tuple[Samples, Samples]:

@@ -1,10 +1,9 @@
-"""The one LightningDataModule: holds a source's tensors and carves validation from its training split."""
+"""The one LightningDataModule: holds a source's tensors and carves validation from its training split; and parts of a
+split, the first samples, or equally spaced ones where the samples stand class by class."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 
 import lightning
@@ -13,10 +12,10 @@ import torch
 from torch import Tensor
 
 from robode.data.batches import EpochOrder, TensorBatches, placed
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import Samples, Source
+from robode.data.samples import facts_of, load_checked
 from robode.data.validation import check_limit, check_validation
-from robode.errors import BadInput, JobFailed
-from robode.foreign import reason
+from robode.errors import BadInput
 
 SPLIT_SEED = 2022
 """Which samples are held out never depends on the user's seed: runs with different seeds stay comparable."""
@@ -35,11 +34,38 @@ def stratified(labels: Tensor, n: int) -> Tensor:
     return torch.from_numpy(np.sort(np.concatenate(chosen)))
 
 
+def places(n: int, count: int) -> Tensor:
+    """(min(count, n),) int64: so many of n samples at equal distances."""
+    return torch.linspace(0, n - 1, min(count, n)).round().long()
+
+
+def spread(split: Samples, count: int) -> Samples:
+    """`count` samples, or all, at equal distances."""
+    chosen = places(len(split.target), count)
+    return Samples(split.x[chosen], split.target[chosen])
+
+
+def part(split: Samples, limit: int | None, source: Source) -> Samples:
+    """`limit` samples of a split of that source; None: all. The first ones of a set of images, which are published in
+    no order; the first ones of a set that lies class by class would be of one class, so there they are spread."""
+    if limit is None:
+        return split
+    return spread(split, limit) if source.by_class else Samples(split.x[:limit], split.target[:limit])
+
+
+def part_digest(digest: str, limit: int | None, source: Source) -> str:
+    """The digest of that part of data with this digest."""
+    if limit is None:
+        return digest
+    return f"{digest}[{limit} spread]" if source.by_class else f"{digest}[:{limit}]"
+
+
 class DataModule(lightning.LightningDataModule):
     """Splits and batches of one source.
 
     validation: number of samples (int ≥ 1) or share (below 1) of the training split to hold out, stratified where the
         task has strata (classes); 0 holds nothing out. limit_train: train on that many of the rest, likewise.
+    facts: of the source, known before anything is read.
     The test split is the source's own and is never touched. Raises BadInput where these cannot be met.
     """
 
@@ -57,6 +83,7 @@ class DataModule(lightning.LightningDataModule):
         check_limit(limit_train)
         if batch_size < 1:
             raise BadInput(f"batch_size={batch_size}: expected at least 1")
+        self.facts = facts_of(source, name or type(source).__name__.lower())
         if validation and source.train_is_test:
             raise BadInput(
                 f"data.validation={validation}: {name or type(source).__name__} trains on its test points, "
@@ -71,20 +98,11 @@ class DataModule(lightning.LightningDataModule):
         self._splits: dict[str, Samples] = {}
         self._placed: dict[tuple[str, torch.device], Samples] = {}
 
-    @property
-    def facts(self) -> DataFacts:
-        """Facts of the source, known before anything is read. Raises BadInput where they cannot be found."""
-        with self._readable():
-            return self.source.facts
-
     def prepare(self) -> None:
         """Read and split everything, once. Raises BadInput where the data are missing, damaged or not of their task."""
         if self._splits:
             return
-        with self._readable():
-            train, test = self.source.load()
-        for split in (train, test):
-            self.facts.task.check(split.target, f"data={self.name}")
+        train, test = load_checked(self.source, self.facts, str(self.name))
         splits = {"test": test}
         held_out = self._held_out(len(train.target))
         if held_out:
@@ -94,21 +112,6 @@ class DataModule(lightning.LightningDataModule):
             train = Samples(train.x[rest], train.target[rest])
         splits["train"] = self._limited(train)
         self._splits = splits
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Anyone's source is called in here: whatever it raises becomes `BadInput`, in one line that names the file."""
-        try:
-            yield
-        except (BadInput, JobFailed):
-            raise
-        except OSError as error:
-            raise BadInput(
-                f"data={self.name}: cannot read {error.filename or 'its files'}: {error.strerror or error}; "
-                "put the file there, or choose other data"
-            ) from error
-        except Exception as error:
-            raise BadInput(f"data={self.name}: its source cannot be read ({reason(error)})") from error
 
     def setup(self, stage: str) -> None:
         """Lightning's hook, on every rank."""

@@ -9,17 +9,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robode.config.allowed import HINTS, check_node, no_such_key
 from robode.errors import BadInput
 
 NETWORK_TIMEOUT = 3.0
 """Seconds after which a silent server counts as no network."""
 
 
+KEYS = ("name", "root", "validation", "limit_train", "source", "allowed", "info")
+
+
 def check_data(data: Mapping[str, Any]) -> None:
-    """Refuse a `data` section with bad numbers, truncated files, or missing ones and no network."""
+    """Refuse a `data` section with unknown keys, bad numbers, truncated files, or missing ones and no network. What it
+    says under `allowed` is about the keys of its source."""
+    for key in data:
+        if key not in KEYS:
+            raise no_such_key("data", str(key), [key for key in KEYS if key not in HINTS], f"data={data.get('name')}")
     check_validation(data.get("validation", 0))
     check_limit(data.get("limit_train"))
     source = data.get("source") or {}
+    if not isinstance(source, Mapping):
+        raise BadInput(f"data.source={source}: expected a node with a _target_")
+    if "allowed" in data:
+        check_node("data.source", {**source, "name": data.get("name"), "allowed": data["allowed"]})
     files = source.get("files") or ()
     missing = missing_files(source.get("root", "."), files)
     if missing and not reachable(source.get("url", "")):

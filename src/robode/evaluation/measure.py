@@ -20,8 +20,7 @@ from robode.config.instantiate import build, build_each, to_plain
 from robode.corruptions.perturbation import Perturbation
 from robode.data.batches import evaluating
 from robode.data.info import DataFacts, Samples
-from robode.data.module import DataModule
-from robode.data.parts import part, part_digest
+from robode.data.module import DataModule, part, part_digest
 from robode.errors import BadInput
 from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid

@@ -80,8 +80,10 @@ class CHNode(HamiltonianFlow):
         if kappa == "auto":
             S = self.activation.slope_bound
             automatic = AUTO_KAPPA * S * float(largest_eigenvalue(self.weights()).max())
-            if not automatic > 0:
-                raise BadInput("model.kappa: expected a number where model.init_std=0, got auto")
+            if not 0 < automatic < math.inf:
+                raise BadInput(
+                    "model.kappa: expected a number where model.init_std=0 or leaves no finite ||K||^2, got auto"
+                )
             return automatic
         if isinstance(kappa, str) or not 0 < kappa < math.inf:
             raise BadInput(f"model.kappa: expected auto or a number > 0 (c1 = kappa must be positive), got {kappa}")

@@ -11,7 +11,7 @@ import math
 from torch import Tensor
 
 from robode.errors import BadInput, JobFailed
-from robode.ode.bounds import Scalar, gamma_min, h_star, value
+from robode.ode.bounds import Scalar, gamma_min, h_star, square, value
 
 RULES = ("theorem1", "differentiable", "factor", "script_mnist", "script_2d")
 SCRIPT_EPSILON = {"script_mnist": 1e-6, "script_2d": 1e-9}
@@ -20,7 +20,7 @@ FLOAT32_KAPPA = 1 + 1e-7  # layers hold kappa in float32; gamma_min of the round
 
 def one_minus_alpha_squared(c1: Scalar, c2: Scalar) -> Scalar:
     """1 - alpha^2 with alpha = (c2 - c1)/(c2 + c1)."""
-    return 4 * c1 * c2 / (c1 + c2) ** 2
+    return 4 * c1 * c2 / square(c1 + c2)
 
 
 def gamma_of(rule: str, c1: Scalar, c2: Scalar, norm_J: float, eta: float, factor: float | None = None) -> Scalar:
@@ -60,7 +60,7 @@ def contraction(c1: float, c2: float, gamma: float, norm_J: float) -> dict[str, 
     epsilon solves Eq. (11) with equality for the given gamma; Theorem 1 does not apply where it is <= 0. rho: in
     ||BSM|| <= exp(-rho t / 2), Theorem 2.
     """
-    rho_squared = gamma**2 + norm_J**2
+    rho_squared = value(square(gamma)) + norm_J**2
     alpha = (c2 - c1) / (c2 + c1) if c2 > 0 else 0.0
     epsilon = float(one_minus_alpha_squared(c1, c2)) - norm_J**2 / rho_squared if c2 > 0 else 0.0
     return {

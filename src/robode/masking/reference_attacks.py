@@ -24,8 +24,7 @@ from robode.config.levels import check_count
 from robode.corruptions.noise import BLOCK, DRAWS, Draws
 from robode.corruptions.perturbation import Bounds, clip
 from robode.data.batches import device_of, evaluating, in_units
-from robode.data.module import DataModule
-from robode.data.parts import spread
+from robode.data.module import DataModule, spread
 from robode.errors import BadInput
 from robode.masking import checks
 from robode.masking.checks import Check

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from robode.attacks.balls import INSIDE, NORMS
 from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import Samples
-from robode.data.module import DataModule
-from robode.data.parts import places
+from robode.data.module import DataModule, places
 from robode.masking import checks, file, reference_attacks
 from robode.masking.checks import TOLERANCE, Check
 from robode.masking.file import Entry, Key, Row, keyed

@@ -21,14 +21,22 @@ def value(x: Scalar) -> float:
     return float(x.detach()) if isinstance(x, Tensor) else float(x)
 
 
+def square(x: Scalar) -> Scalar:
+    """x^2; inf where a float overflows, as a tensor does."""
+    try:
+        return x**2
+    except OverflowError:
+        return math.inf
+
+
 def contraction_margin(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
     """(c gamma)^2 - (r rho_F)^2 = gamma^2 m M - r^2 omega^2, without the cancellation of the left-hand side."""
-    return gamma**2 * m * M - (0.5 * (M - m) * omega) ** 2
+    return square(gamma) * m * M - square(0.5 * (M - m) * omega)
 
 
 def lognorm(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
     """Sharp logarithmic norm -nu = r rho_F - c gamma of the field over the class of potentials (Theorem 1)."""
-    c, r, rho = 0.5 * (M + m), 0.5 * (M - m), (gamma**2 + omega**2) ** 0.5
+    c, r, rho = 0.5 * (M + m), 0.5 * (M - m), (square(gamma) + omega**2) ** 0.5
     denominator = c * gamma + r * rho
     return _where(denominator, -contraction_margin(m, M, gamma, omega) / _nonzero(denominator))
 
@@ -41,7 +49,7 @@ def h_star(m: Scalar, M: Scalar, gamma: Scalar, omega: float) -> Scalar:
     if omega == 0:
         return _where(gamma * M, 2 / _nonzero(gamma * M))
     nu = -lognorm(m, M, gamma, omega)
-    found = 2 * nu / _nonzero(m * M * (gamma**2 + omega**2))
+    found = 2 * nu / _nonzero(m * M * (square(gamma) + omega**2))
     return _where(nu, _where(m, found))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput, JobFailed
+from robode.foreign import refused
 from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
@@ -157,6 +158,31 @@ class Flow(nn.Module, ABC):
             z = step(z)
         return jacobians
 
+    def check(self, y: Tensor, context: Tensor | None = None) -> None:
+        """Raises `BadInput` for a family that does not keep its word at the first states y, (B, n) or (B, n, H, W):
+        `fields` are N vector fields, `steps` N maps that keep the shape of a column, and the last state has the shape
+        that `build` says."""
+        name = type(self).__name__
+        if self._has_fields:
+            with refused(f"model: {name}.fields() fails"):
+                fields = self.fields(context)
+            _expect_all(f"model: {name}.fields()", fields, VectorField, self.depth)
+        with refused(f"model: the steps of {name} cannot be made"):
+            steps, z = self.steps(context), self.enter(y)
+        _expect_all(f"model: {name}.steps()", steps, Step, self.depth)
+        for j, step in enumerate(steps, 1):
+            with refused(f"model: step {j} of {name} fails on states of shape {tuple(z.shape)}"):
+                after = step(z)
+            if not isinstance(after, Tensor) or (self.pixelwise and after.shape != z.shape):
+                got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
+                raise BadInput(f"model: step {j} of {name} makes {got} of states {tuple(z.shape)}, expected that shape")
+            z = after
+        with refused(f"model: the forward pass of {name} fails on states of shape {tuple(y.shape)}"):
+            last = tuple(self(y, context).shape)
+        expected = (len(y), *self.build(tuple(y.shape[1:])))
+        if last != expected:
+            raise BadInput(f"model: {name} ends with states {last}, expected {expected} as its build() says")
+
     def uncontrolled(self, who: str) -> None:
         """Raises `BadInput` for fields that are bound to the data: `who` looks at states without their data."""
         if self.controlled:
@@ -211,9 +237,22 @@ class Flow(nn.Module, ABC):
         return table
 
 
+def _expect_all(what: str, found: object, kind: type, count: int) -> None:
+    """Raises `BadInput` unless it is a list of so many things of that kind."""
+    if not isinstance(found, Sequence):
+        raise BadInput(f"{what} gives a {type(found).__name__}, expected a list of depth={count} {kind.__name__}s")
+    wrong = [type(each).__name__ for each in found if not isinstance(each, kind)]
+    if wrong or len(found) != count:
+        given = f"a {wrong[0]} among them" if wrong else f"{len(found)}"
+        raise BadInput(f"{what} gives {given}, expected depth={count} {kind.__name__}s")
+
+
 def products(steps: list[tuple[float, float]]) -> dict[str, float]:
     """`Flow.certificate` from `Flow.step_bounds`."""
-    return {"flow_ode": math.prod(a for a, _ in steps), "flow_discrete": math.prod(b for _, b in steps)}
+    return {
+        "flow_ode": math.prod(a for a, _ in steps),
+        "flow_discrete": certified(lambda: math.prod(b for _, b in steps)),
+    }
 
 
 def certified(bound: Callable[[], float]) -> float:
@@ -226,6 +265,7 @@ def certified(bound: Callable[[], float]) -> float:
 
 
 def exp_or_inf(x: float) -> float:
+    """exp(x); inf where that overflows, or x is no number."""
     return math.exp(x) if x < 700 else math.inf
 
 

@@ -110,7 +110,7 @@ def missing(run: Run, config: Plain, asked: Iterable[DictConfig], code: str = SA
         BadInput: a suite that does not fit the data.
         JobFailed: results.csv or numbers.csv cannot be read.
     """
-    from robode.data.parts import part_digest
+    from robode.data.module import part_digest
     from robode.evaluation.measure import build_measurement
     from robode.masking.verdict import judgeable
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from robode.config.allowed import HINTS
+
 # Where files are, what the run is called, who listens, how jobs are handled; how many threads compute (last bits) …
 VOLATILE = (
     "run", "resume", "force", "code", "fail_fast", "seeds", "logger", "experiment", "data.root", "data.source.root",
@@ -18,6 +20,7 @@ VOLATILE = (
 EVALUATION = ("suite", "protocol", "repeats")
 ENDING = "_file"
 USUAL = {"encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}}
+USUAL_OF_MODELS = {"images": "pixels"}
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
 
@@ -39,10 +42,14 @@ def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
             node.pop(last, None)
     for group in kept.values():
         if isinstance(group, dict):
-            group.pop("allowed", None)  # what a value may be is no value
+            for key in HINTS:
+                group.pop(key, None)  # what a value may be is no value
     for group, usual in USUAL.items():  # what every run had before there was a choice
         if kept.get(group) == usual:
             del kept[group]
+    for key, value in USUAL_OF_MODELS.items():
+        if isinstance(kept.get("model"), dict) and kept["model"].get(key) == value:
+            del kept["model"][key]
     for key, file in files_of(kept).items():
         if file.is_file():
             kept["model"][key] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]

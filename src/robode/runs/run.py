@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from robode.config.allowed import HINTS
 from robode.config.instantiate import check_targets, to_plain
 from robode.errors import BadInput, JobFailed
 from robode.files import read_json, write_json, write_text
@@ -78,7 +79,8 @@ class Run:
         plain = to_plain(config)
         for group in plain.values():
             if isinstance(group, dict):
-                group.pop("allowed", None)
+                for key in HINTS:
+                    group.pop(key, None)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
 
     def status(self) -> dict[str, Any]:

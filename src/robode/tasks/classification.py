@@ -41,9 +41,22 @@ class Classification(Task):
     def check(self, target: Tensor, name: str) -> None:
         """target: (n,) int64, each in 0 … classes - 1. Raises `BadInput`."""
         if target.dtype != torch.int64 or target.dim() != 1:
-            raise BadInput(f"{name}: expected labels (n,) int64, got {tuple(target.shape)} {target.dtype}")
-        if len(target) and (target.min() < 0 or target.max() >= self.outputs):
-            raise BadInput(f"{name}: a label is outside 0 to {self.outputs - 1}")
+            given = f"{tuple(target.shape)} {target.dtype}"
+            raise BadInput(f"{name}: expected labels (n,) int64, got {given}{self._instead(target)}")
+        outside = (target < 0) | (target >= self.outputs)
+        if bool(outside.any()):
+            index = int(outside.nonzero()[0])
+            from_one = target.min() == 1 and target.max() == self.outputs
+            raise BadInput(
+                f"{name}: a label is outside 0 to {self.outputs - 1}: that of sample {index} is {int(target[index])}"
+                f"{'; labels begin with 0: write target - 1' if from_one else ''}"
+            )
+
+    def _instead(self, target: Tensor) -> str:
+        """What to write where it is plain how targets of another form are meant."""
+        if target.dim() == 2 and target.shape[1] in (1, self.outputs):
+            return "; write target.argmax(1)" if target.shape[1] > 1 else "; write target.squeeze(1).long()"
+        return "; write target.long()" if target.dim() == 1 else ""
 
     def strata(self, target: Tensor) -> Tensor:
         """The classes."""

@@ -43,9 +43,18 @@ class Regression(Task):
         """target: (n, size) float32, finite. Raises `BadInput`."""
         if target.dtype != torch.float32 or target.dim() != 2 or target.shape[1] != self.size:
             found = f"{tuple(target.shape)} {target.dtype}"
-            raise BadInput(f"{name}: expected targets (n, {self.size}) float32, got {found}")
-        if not target.isfinite().all():
-            raise BadInput(f"{name}: a target is not finite")
+            shaped = target.dim() == 2 and target.shape[1] == self.size
+            hint = (
+                "; write target.float()"
+                if shaped
+                else "; write target[:, None]"
+                if target.dim() == self.size == 1
+                else ""
+            )
+            raise BadInput(f"{name}: expected targets (n, {self.size}) float32, got {found}{hint}")
+        finite = target.isfinite().all(1)
+        if not bool(finite.all()):
+            raise BadInput(f"{name}: a target is not finite: that of sample {int((~finite).nonzero()[0])}")
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean squared error, the mean over samples and numbers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,11 @@ from rich.console import Console
 
 from robode.config.instantiate import build, build_each, resolve_targets, to_plain
 from robode.config.validate import check_loggers, check_monitors
+from robode.data.batches import in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.network import Network, build_network
+from robode.network import Network, build_network, try_once
 from robode.objectives.objective import Objective
 from robode.runs.run import Run
 from robode.training.callbacks import ProjectConstraints
@@ -27,6 +28,7 @@ from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
 from robode.training.trainer import build_trainer, prepare_machine
 
+PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective")
 _digests: dict[str, str] = {}
 
 
@@ -60,12 +62,33 @@ def assemble(
     data = data or build_data(config)
     data.prepare()
     network = build_network(config, data.facts)
+    try_once(network, in_units(data.split("train").x[:2]))
     objectives = build_each(plain["objective"])
     check_task(plain, objectives, data.facts)
     module = Training(network, objectives, plain["optimizer"], plain)
     callbacks = [ProjectConstraints(), *build_each(plain["callbacks"]).values(), Recorder()]
     callbacks += [ProgressBar(console or Console()), Checkpoints()]
     return Parts(data, network, module, build_trainer(plain["trainer"], plain["epochs"], callbacks))
+
+
+def try_jobs(configs: Sequence[DictConfig]) -> None:
+    """Build the network of each job of a command line, alike ones once, and look whether it runs and whether its
+    objectives suit the data; no file is read. The global generator of torch stays where it is.
+
+    Raises:
+        BadInput: a job that cannot work.
+    """
+    tried = set()
+    for cfg in configs:
+        plain = to_plain(cfg)
+        key = json.dumps({group: plain[group] for group in PARTS}, sort_keys=True, default=str)
+        if key in tried:
+            continue
+        tried.add(key)
+        info = build_data(cfg).facts
+        with torch.random.fork_rng(devices=[]):
+            try_once(build_network(cfg, info))
+            check_task(plain, build_each(plain["objective"]), info)
 
 
 def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], facts: DataFacts) -> None:

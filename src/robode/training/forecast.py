@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 from robode.config.instantiate import to_plain
 from robode.config.seeds import one_each
 from robode.files import read_json
-from robode.runs.origin import OTHER_CODE
+from robode.runs.origin import FORCE, OTHER_CODE, START, check_code, check_data
 from robode.runs.run import OUTPUTS, REPLACED, Run, create, find, locate
+from robode.training.resume import resumed
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,42 @@ def forecast(verb: str, configs: Sequence[DictConfig], outputs: Path = OUTPUTS) 
         seconds = 0.0 if left <= 0 else None if known is None else left * statistics.median(known)
         found.append(Forecast(run, run.state, seconds, not cfg.force and _other(run)))
     return found
+
+
+def check_runs(verb: str, configs: Sequence[DictConfig], words: Sequence[str] = ()) -> None:
+    """What a dry run promises: data, networks and runs of all jobs work together as the command itself will find them.
+    Reads data and run folders, writes nothing. words: the `key=value` that the user typed.
+
+    Raises:
+        BadInput: a job that cannot work, a run of other data, or of other code that `code` does not allow.
+    """
+    from robode.training.assembly import data_digest, try_jobs
+
+    if verb != "train":
+        for cfg in configs:
+            run, config = _found(cfg)
+            check_data(run, data_digest(config))
+        return
+    jobs = [cfg for together in configs for cfg in one_each(together)]
+    try_jobs([cfg for cfg in jobs if cfg.resume is None])
+    for cfg in jobs:
+        if cfg.resume is not None:
+            config, run = resumed(cfg, words)
+            check_data(run, data_digest(config))
+            check_code(run, cfg.code, START)
+        elif not cfg.force and (run := located(cfg)).exists:
+            check_data(run, data_digest(cfg))
+            check_code(run, cfg.code, FORCE)
+
+
+def _found(cfg: DictConfig) -> tuple[Run, DictConfig]:
+    """A run and its configuration, with its data where `data.root` says that they are now."""
+    run = find(cfg.run)[0]
+    config, root = run.config(), (cfg.get("data") or {}).get("root")
+    for node in (config.data, config.data.source) if root is not None else ():
+        if "root" in node:
+            node.root = root
+    return run, config
 
 
 def _other(run: Run) -> bool:
@@ -124,7 +161,15 @@ def duration(seconds: float | None) -> str:
 
 
 def queue(configs: Sequence[DictConfig]) -> None:
-    """Give every training of a sweep its folder before the first one starts, so that others see what is planned."""
-    for cfg in (each for together in configs for each in one_each(together)):
-        if cfg.resume is None:
-            create(located(cfg), cfg)
+    """Give every training of a sweep its folder before the first one starts, so that others see what is planned; none,
+    where one of them cannot work.
+
+    Raises:
+        BadInput: data or a network of one of the jobs that cannot work.
+    """
+    from robode.training.assembly import try_jobs
+
+    jobs = [cfg for together in configs for cfg in one_each(together) if cfg.resume is None]
+    try_jobs(jobs)
+    for run, cfg in [(located(cfg), cfg) for cfg in jobs]:
+        create(run, cfg)

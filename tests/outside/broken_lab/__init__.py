@@ -97,6 +97,50 @@ class Wild(Damped):
         return super().forward(y) + y.sum(0, keepdim=True) * torch.arange(len(y)).view(-1, *[1] * (y.ndim - 1))
 
 
+class Fieldless(Damped):
+    def fields(self, context=None):
+        return []
+
+
+class Raising(Damped):
+    def fields(self, context=None):
+        raise RuntimeError("boom\nat length")
+
+
+class Loose(Damped):
+    """Fields that are only functions."""
+
+    def fields(self, context=None):
+        return [lambda t, y: -y] * self.depth
+
+
+@dataclass(frozen=True)
+class Wider(Step):
+    inner: Step
+
+    def __call__(self, y):
+        return self.inner(y).repeat(2, 1)
+
+
+class Growing(Damped):
+    """Steps that change the shape of a state."""
+
+    def steps(self, context=None):
+        return [Wider(step) for step in super().steps(context)]
+
+
+class Exploding(Damped):
+    """Raises what is no error of arguments while it is made."""
+
+    def __init__(self, *args, **kwargs):
+        raise ZeroDivisionError("no rate")
+
+
+class Endless(Damped):
+    def weights(self):
+        return self.K * torch.inf
+
+
 # ---- encoder, head, integrator --------------------------------------------------------------------------------------
 
 
@@ -105,6 +149,35 @@ class SureEncoder(Dense):
 
     def lipschitz(self, std):
         return 1e-6
+
+
+class Narrow(Dense):
+    """Fewer numbers than the flow takes."""
+
+    def forward(self, x):
+        return super().forward(x)[:, :-1]
+
+
+class Bare(Dense):
+    """The state alone, where a state and a context are asked for."""
+
+    def encode(self, x):
+        return self(x)
+
+
+class Deaf(Dense):
+    def forward(self, x):
+        raise KeyError("x")
+
+
+class OneTooMany(Linear):
+    def __init__(self, features, outputs):
+        super().__init__(features, outputs + 1)
+
+
+class NoHead:
+    def __init__(self, features, outputs):
+        pass
 
 
 class SureHead(Linear):
@@ -172,6 +245,16 @@ class Shapeless(Squares):
     @property
     def facts(self):
         return replace(super().facts, bounds=(0.0, 1.0))
+
+
+class OneBased(Squares):
+    def labels(self, x):
+        return 1 + super().labels(x)
+
+
+class Fileless(Squares):
+    def load(self):
+        return torch.load("squares.pt")
 
 
 # ---- perturbations --------------------------------------------------------------------------------------------------

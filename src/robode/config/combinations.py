@@ -1,0 +1,66 @@
+"""Which data, encoder, model and head go together, as far as their YAML files say it; no torch.
+
+    data:     info: {shape: [1, 28, 28], task: classification, outputs: 10}
+    encoder:  fits: {takes: images | vectors, gives: pixels | vectors, pads: vectors | samples}
+    model:    fits: {states: pixels | whole}     # a text may depend on another key, as under `allowed`
+    head:     fits: {features: outputs}
+
+takes: what samples must be. gives: a state of every pixel, or one of the whole sample. pads: with zeros up to
+model.width. states: whole images are one state each, or pixels alone are. features: as many as the outputs. What a file
+does not say is found when the network is built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from robode.config.allowed import spec_of
+from robode.errors import BadInput
+
+
+def check_combination(plain: Mapping[str, Any]) -> None:
+    """Raises `BadInput` for parts of a plain configuration that do not go together, or that say so in words that cannot
+    be read."""
+    fits = {group: _said(plain, group, "fits") for group in ("model", "encoder", "head")}
+    info = _said(plain, "data", "info")
+    model, data, encoder = (f"{group}={plain[group].get('name')}" for group in ("model", "data", "encoder"))
+    shape, gives = info.get("shape"), fits["encoder"].get("gives")
+    states = spec_of(fits["model"].get("states"), plain["model"])
+    kind = {1: "vectors", 3: "images"}.get(len(shape)) if isinstance(shape, list) else None
+    numbers = math.prod(shape) if isinstance(shape, list) else 0
+    if kind and fits["encoder"].get("takes", kind) != kind:
+        takes = fits["encoder"]["takes"]
+        raise BadInput(f"{encoder} and {data}: the encoder takes {takes}, the data are {kind}; choose encoder=auto")
+    if states == "whole" and gives == "pixels":
+        raise BadInput(
+            f"{encoder} and {model}: the encoder makes a state of every pixel, and the model takes whole images as "
+            "vectors; choose encoder=auto, dense or flat"
+        )
+    if states == "pixels" and "vectors" in (kind, gives):
+        raise BadInput(
+            f"{model} and {data if kind == 'vectors' else encoder}: the model takes images, and gets vectors; choose "
+            "another of the two"
+        )
+    width = plain["model"].get("width")
+    if kind and type(width) is int:
+        if width < numbers and fits["encoder"].get("pads") in ("samples", kind):
+            raise BadInput(
+                f"model.width: expected at least the {numbers} numbers of a sample with {data}, {encoder}; got {width}"
+            )
+        whole = "vectors" in (kind, gives) or states == "whole"
+        outputs = info.get("outputs")
+        if whole and fits["head"].get("features") == "outputs" and width != outputs:
+            raise BadInput(
+                f"head={plain['head']['name']}: expected a state of {outputs} numbers, as many as a target of {data} "
+                f"has, got {width}; set model.width={outputs} or choose head=linear"
+            )
+
+
+def _said(plain: Mapping[str, Any], group: str, key: str) -> Mapping[str, Any]:
+    """What a node says under a key that describes it; nothing, where it says nothing."""
+    said = plain[group].get(key) or {}
+    if not isinstance(said, Mapping):
+        raise BadInput(f"{group}/{plain[group].get('name')}.yaml: {key}: expected KEY: VALUE in it, got {said}")
+    return said

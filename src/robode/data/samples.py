@@ -1,0 +1,146 @@
+"""What a source must give, looked at once when it is loaded: a complaint names the sample, its value and what was
+expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from robode.data.info import DataFacts, Samples, Source
+from robode.errors import BadInput
+from robode.foreign import refused
+from robode.tasks.classification import Classification
+from robode.tasks.task import Task
+
+
+def facts_of(source: Source, name: str) -> DataFacts:
+    """What a source says of its samples, without reading a file. name: of the data set, `data=NAME`.
+
+    Raises:
+        BadInput: no source, or one that says nothing, or contradicts itself.
+    """
+    kind = type(source).__name__
+    if not isinstance(source, Source):
+        raise BadInput(f"data={name}: {kind} is no robode.data.info.Source")
+    with refused(f"data={name}: {kind}.facts fails"):
+        facts = source.facts
+    if not isinstance(facts, DataFacts) or not isinstance(facts.task, Task):
+        raise BadInput(f"data={name}: {kind}.facts gives a {type(facts).__name__}, expected DataFacts with a Task")
+    shape, channels = facts.shape, facts.shape[0] if facts.shape else 0
+    if len(shape) not in (1, 3) or min(shape) < 1:
+        raise BadInput(f"data={name}: shape is {shape}, expected (d,) for vectors or (C, H, W) for images")
+    if not len(facts.mean) == len(facts.std) == channels:
+        given = f"{len(facts.mean)} and {len(facts.std)} numbers"
+        raise BadInput(f"data={name}: mean and std have {given}, expected {channels}: one a channel")
+    for index, (mean, std) in enumerate(zip(facts.mean, facts.std, strict=True)):
+        if not math.isfinite(mean):
+            raise BadInput(f"data={name}: mean[{index}] is {mean}, expected a finite number")
+        if not 0 < std < math.inf:
+            raise BadInput(
+                f"data={name}: std[{index}] is {std}, expected a number above 0; write 1 for what never changes"
+            )
+    if facts.bounds is not None and not -math.inf < facts.bounds[0] < facts.bounds[1] < math.inf:
+        raise BadInput(f"data={name}: bounds are {facts.bounds}, expected (low, high) or None")
+    least = 2 if isinstance(facts.task, Classification) else 1
+    if facts.task.outputs < least:
+        raise BadInput(f"data={name}: the task has {facts.task.outputs} outputs, expected at least {least}")
+    return facts
+
+
+def load_checked(source: Source, facts: DataFacts, name: str) -> tuple[Samples, Samples]:
+    """(train, test) of a source, which are as it describes them.
+
+    Raises:
+        BadInput: files that cannot be read, or samples and targets of another kind.
+    """
+    with _readable(source, name):
+        loaded = source.load()
+    try:
+        pairs = [Samples(*pair) for pair in loaded]
+    except TypeError:
+        pairs = []
+    if len(pairs) != 2:
+        raise BadInput(f"data={name}: {type(source).__name__}.load() gives no (train, test) of Samples(x, target) each")
+    for split, samples in zip(("train", "test"), pairs, strict=True):
+        _check_split(samples, facts, f"data={name}, {split}")
+    if isinstance(facts.task, Classification):
+        counts = pairs[0].target.bincount(minlength=facts.task.outputs)
+        if len(empty := (counts == 0).nonzero()):
+            label = int(empty[0])
+            raise BadInput(
+                f"data={name}, train: no sample of class {label} ({facts.task.class_names[label]}), expected at least "
+                f"one of each of the {facts.task.outputs} classes"
+            )
+    return pairs[0], pairs[1]
+
+
+@contextmanager
+def _readable(source: Source, name: str) -> Iterator[None]:
+    try:
+        with refused(f"data={name}: {type(source).__name__}.load() fails"):
+            yield
+    except BadInput as error:
+        file = error.__cause__
+        if isinstance(file, OSError) and file.filename is not None:
+            raise BadInput(
+                f"data={name}: cannot read {file.filename} ({file.strerror}); put the file there, or change the keys "
+                "of data that name it"
+            ) from error
+        raise
+
+
+def _check_split(samples: Samples, facts: DataFacts, where: str) -> None:
+    """where: what a complaint begins with."""
+    for what, part in zip(("samples", "targets"), samples, strict=True):
+        if not isinstance(part, Tensor):
+            raise BadInput(f"{where}: {what} are a {type(part).__name__}, expected a tensor; write torch.as_tensor(…)")
+    x, target = samples
+    if x.dtype not in (torch.float32, torch.uint8):
+        hint = "write x.float()" if x.is_floating_point() else "write x.float(), or x.byte() for pixels from 0 to 255"
+        raise BadInput(f"{where}: samples are {_kind(x)}, expected float32, or uint8 standing for x/255; {hint}")
+    if tuple(x.shape[1:]) != tuple(facts.shape):
+        raise BadInput(
+            f"{where}: samples have the shape {tuple(x.shape)}, expected (n, {', '.join(map(str, facts.shape))})"
+            f"{_reshaping(tuple(x.shape[1:]), tuple(facts.shape))}"
+        )
+    count = len(target) if target.dim() else 0
+    if len(x) != count or not count:
+        raise BadInput(f"{where}: {len(x)} samples and {count} targets, expected as many, at least one")
+    _check_values(x, facts.bounds, where)
+    facts.task.check(target, where)
+
+
+def _check_values(x: Tensor, bounds: tuple[float, float] | None, where: str) -> None:
+    low, high = bounds or (-math.inf, math.inf)
+    if x.dtype == torch.uint8:
+        low, high = 255 * low, 255 * high
+    least, most = (float(end) for end in x.aminmax())  # nan where there is one
+    if math.isfinite(least) and math.isfinite(most) and low <= least and most <= high:
+        return
+    wrong = ~x.isfinite() | (x < low) | (x > high)
+    index, *place = wrong.nonzero()[0].tolist()
+    value = float(x[(index, *place)])
+    expected = f"values in [{low:g}, {high:g}], the bounds of these data" if bounds else "finite numbers"
+    bytes_ = bounds == (0.0, 1.0) and 1 < most <= 255 and least >= 0
+    hint = "; write x / 255, or x.byte()" if bytes_ and math.isfinite(value) else ""
+    at = ", ".join(map(str, place))
+    raise BadInput(f"{where}: sample {index} is {value:g} at ({at}), expected {expected}{hint}")
+
+
+def _reshaping(given: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """What to write where the numbers are those that are expected, in another order."""
+    if len(given) == 3 and (given[2], *given[:2]) == expected:
+        return ": channels come first; write x.permute(0, 3, 1, 2)"
+    if (1, *given) == expected:
+        return "; write x.unsqueeze(1)"
+    if math.prod(given) == math.prod(expected):
+        return f"; write x.reshape(-1, {', '.join(map(str, expected))})"
+    return ""
+
+
+def _kind(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")

@@ -1,0 +1,171 @@
+"""Data sets of users: what is not as its facts say is one line with the sample, its value and what was expected."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from robode.data.info import DataFacts, Samples, Source
+from robode.data.module import DataModule
+from robode.errors import BadInput
+from robode.tasks.classification import Classification
+from robode.tasks.regression import Regression
+
+IMAGES = DataFacts((1, 2, 3), (0.5,), (0.3,), (0.0, 1.0), Classification(("a", "b", "c")))
+VECTORS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b", "c")))
+NUMBERS = replace(VECTORS, task=Regression(1))
+LABELS = torch.arange(6) % 3
+
+
+class Given(Source):
+    """What a test gives."""
+
+    def __init__(self, facts: DataFacts, train: object, test: object = None):
+        self.given, self.parts = facts, (train, train if test is None else test)
+
+    @property
+    def facts(self) -> DataFacts:
+        return self.given
+
+    def load(self):
+        return self.parts
+
+
+def refusal(source: Source) -> str:
+    with pytest.raises(BadInput) as error:
+        DataModule(source, 2, 0, name="mine").prepare()
+    assert "\n" not in str(error.value)
+    return str(error.value).removeprefix("data=mine")
+
+
+def changed(x: torch.Tensor, index: tuple[int, ...], value: float) -> torch.Tensor:
+    x = x.clone()
+    x[index] = value
+    return x
+
+
+GREY, POINTS = torch.rand(6, 1, 2, 3), torch.randn(6, 2)
+
+
+@pytest.mark.parametrize("x", [GREY, (255 * GREY).byte(), torch.zeros(6, 1, 2, 3), torch.ones(6, 1, 2, 3)])
+def test_what_is_as_it_should_be_passes(x: torch.Tensor):
+    DataModule(Given(IMAGES, Samples(x, LABELS)), 2, 0).prepare()
+    DataModule(Given(IMAGES, (x, LABELS), [x[:1], LABELS[:1]]), 2, 0).prepare()  # a pair is a pair
+
+
+TARGETS = {
+    "1 … K": (
+        LABELS + 1,
+        ", train: a label is outside 0 to 2: that of sample 2 is 3; labels begin with 0: write target",
+    ),
+    "beyond": (LABELS * 2, ", train: a label is outside 0 to 2: that of sample 2 is 4"),
+    "int32": (LABELS.int(), ", train: expected labels (n,) int64, got (6,) torch.int32; write target.long()"),
+    "float": (LABELS.float(), "got (6,) torch.float32; write target.long()"),
+    "column": (LABELS[:, None], "got (6, 1) torch.int64; write target.squeeze(1).long()"),
+    "one hot": (torch.eye(3)[LABELS], "got (6, 3) torch.float32; write target.argmax(1)"),
+    "numpy": (LABELS.numpy(), ", train: targets are a ndarray, expected a tensor; write torch.as_tensor"),
+    "one number": (torch.tensor(3), ", train: 6 samples and 0 targets"),
+    "too few": (LABELS[:5], ", train: 6 samples and 5 targets, expected as many, at least one"),
+    "empty class": (LABELS.clamp(max=1), ", train: no sample of class 2 (c), expected at least one of each of the 3"),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_labels(name: str):
+    target, line = TARGETS[name]
+    assert line in refusal(Given(IMAGES, Samples(GREY, target)))
+
+
+SAMPLES = {
+    "0 … 255": (IMAGES, 255 * torch.ones(6, 1, 2, 3), ", train: sample 0 is 255 at (0, 0, 0), expected values in [0, 1]"
+                ", "
+                "the bounds of these data; write x / 255, or x.byte()"),
+    "below": (IMAGES, changed(GREY, (4, 0, 1, 2), -0.5), ", train: sample 4 is -0.5 at (0, 1, 2), expected values"),
+    "nan": (IMAGES, changed(GREY, (3, 0, 1, 2), float("nan")), ", train: sample 3 is nan at (0, 1, 2), expected"),
+    "inf": (VECTORS, changed(POINTS, (5, 1), float("inf")), ", train: sample 5 is inf at (1), expected finite numbers"),
+    "float64": (VECTORS, POINTS.double(), ", train: samples are float64, expected float32, or uint8 standing"),
+    "int64": (IMAGES, (255 * GREY).long(), "samples are int64, expected float32, or uint8 standing for x/255; write"),
+    "NHWC": (IMAGES, GREY.permute(0, 2, 3, 1), ", train: samples have the shape (6, 2, 3, 1), expected (n, 1, 2, 3): "
+             "channels come first; write x.permute(0, 3, 1, 2)"),
+    "no channel": (IMAGES, GREY[:, 0], "samples have the shape (6, 2, 3), expected (n, 1, 2, 3); write x.unsqueeze(1)"),
+    "flat": (IMAGES, GREY.flatten(1), "samples have the shape (6, 6), expected (n, 1, 2, 3); write x.reshape(-1, 1,"),
+    "other": (VECTORS, torch.randn(6, 5), ", train: samples have the shape (6, 5), expected (n, 2)"),
+    "numpy": (VECTORS, POINTS.numpy(), ", train: samples are a ndarray, expected a tensor"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples(name: str):
+    facts, x, line = SAMPLES[name]
+    assert line in refusal(Given(facts, Samples(x, LABELS)))
+
+
+def test_the_test_split_is_looked_at_too():
+    assert refusal(Given(VECTORS, Samples(POINTS, LABELS), Samples(POINTS[:0], LABELS[:0]))).startswith(", test: 0 ")
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (torch.zeros(6), "expected targets (n, 1) float32, got (6,) torch.float32; write target[:, None]"),
+        (torch.zeros(6, 1).double(), "got (6, 1) torch.float64; write target.float()"),
+        (changed(torch.zeros(6, 1), (4, 0), float("nan")), ", train: a target is not finite: that of sample 4"),
+    ],
+)
+def test_targets_that_are_numbers(target: torch.Tensor, line: str):
+    assert line in refusal(Given(NUMBERS, Samples(POINTS, target)))
+
+
+FACTS = {
+    "signals": (
+        replace(VECTORS, shape=(2, 32)),
+        ": shape is (2, 32), expected (d,) for vectors or (C, H, W)",
+    ),
+    "one mean": (replace(VECTORS, mean=(0.0,)), ": mean and std have 1 and 2 numbers, expected 2: one a channel"),
+    "std 0": (
+        replace(IMAGES, std=(0.0,)),
+        ": std[0] is 0.0, expected a number above 0; write 1 for what",
+    ),
+    "std nan": (replace(VECTORS, std=(1.0, float("nan"))), ": std[1] is nan, expected a number above 0"),
+    "mean inf": (replace(VECTORS, mean=(1.0, float("inf"))), ": mean[1] is inf, expected a finite number"),
+    "bounds": (replace(IMAGES, bounds=(1.0, 0.0)), ": bounds are (1.0, 0.0), expected (low, high) or None"),
+    "one class": (replace(VECTORS, task=Classification(("a",))), ": the task has 1 outputs, expected at least 2"),
+    "a dict": ({"shape": (2,)}, ": Given.facts gives a dict, expected DataFacts with a Task"),
+    "no task": (replace(VECTORS, task="classes"), ": Given.facts gives a DataFacts, expected DataFacts with a Task"),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_facts(name: str):
+    facts, line = FACTS[name]
+    assert line in refusal(Given(facts, Samples(POINTS, LABELS)))
+
+
+@pytest.mark.parametrize("loaded", [None, (1, 2), Samples(POINTS, LABELS), [Samples(POINTS, LABELS)]], ids=str)
+def test_load_that_gives_something_else(loaded: object):
+    source = Given(VECTORS, None)
+    source.parts = loaded
+    assert "Given.load() gives no (train, test) of Samples(x, target) each" in refusal(source)
+
+
+def raising(error: Callable[[], object]) -> Source:
+    source = Given(VECTORS, None)
+    source.load = error
+    return source
+
+
+def test_a_file_that_is_not_there_is_named():
+    line = refusal(raising(lambda: open("points.npz")))
+    assert line.startswith(": cannot read points.npz (No such file or directory); put the file there, or change the ke")
+    assert "cannot read points.npy (No such" in refusal(raising(lambda: np.load("points.npy")))
+
+
+def test_whatever_a_source_raises_is_one_line():
+    assert refusal(raising(lambda: {}["x"])) == ": Given.load() fails (KeyError: 'x')"
+    assert refusal(raising(lambda: torch.randn(2) @ torch.randn(3))).startswith(": Given.load() fails (RuntimeError: ")
+
+
+def test_what_is_no_source():
+    assert refusal(torch.nn.Linear(1, 1)) == ": Linear is no robode.data.info.Source"
