@@ -8,10 +8,10 @@ from hydra import compose, initialize_config_dir
 from small_runs import train
 
 from robode.attacks.attack import Attack
-from robode.attacks.perturbations import PGD
+from robode.attacks.pgd import PGD
 from robode.config.instantiate import build_each
-from robode.corruptions.perturbation import Clean, ClipOnly, Gaussian
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.noise import Clean, ClipOnly, Gaussian
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.digest import evaluation_digest
@@ -22,16 +22,16 @@ CONF = Path(__file__).parents[2] / "conf"
 FACTS = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 OTHER = {
     "eps": 0.2, "norm": "l2", "loss": "margin", "steps": 7, "step_size": 0.5, "restarts": 3, "targets": 2, "queries": 5,
-    "spare_certified": True, "suite": "mine",
+    "skip_certified": True, "suite": "mine",
 }  # fmt: skip
-# The evaluations (under protocol=sound, of data "d") as which the rows of past runs are stored: they must stay.
+# The evaluations (under protocol=data_space, of data "d") as which the rows of past runs are stored: they must stay.
 STORED = {
     "attacks_quick": {"fgsm_linf": "e263d67c", "pgd_linf": "d049f2e5", "pgd_l2": "402e50c0"},
-    "attacks_standard": {"standard_linf": "537d0b5c", "standard_l2": "9a65aa36"},
+    "attacks_standard": {"ensemble_linf": "537d0b5c", "ensemble_l2": "9a65aa36"},
     "autoattack": {"autoattack_linf": "8b064025", "autoattack_l2": "d3016737"},
-    "curve_l2": {"pgd_l2": "bf53c90d", "minimal_l2": "3162658f"},
-    "curve_linf": {"pgd_linf": "862ec467", "minimal_linf": "a8658bb7"},
-    "gap": {"standard_l2": "91974c76"},
+    "curve_l2": {"pgd_l2": "bf53c90d", "fmn_l2": "3162658f"},
+    "curve_linf": {"pgd_linf": "862ec467", "fmn_linf": "a8658bb7"},
+    "gap": {"ensemble_l2": "91974c76"},
     "lecture_curve": {"pgd_l2": "bf53c90d", "apgd_margin_l2": "e7a4febc"},
     "table1_attacks": {
         "fgsm_linf": "e263d67c", "pgd_linf": "e959aae8", "pgd_margin_linf": "1c277944", "apgd_dlr_linf": "fc923547",
@@ -57,26 +57,30 @@ def test_every_setting_of_an_attack_is_a_key_that_can_be_changed(suite):
         if name == "eps":
             assert changed[key].severities == (0.2,)
         else:
-            attribute = "spares_certified" if name == "spare_certified" else name
+            attribute = "skips_certified" if name == "skip_certified" else name
             assert getattr(changed[key], attribute) == OTHER[name]
 
 
 @pytest.mark.parametrize("suite", STORED)
 def test_rows_of_past_runs_belong_to_the_same_evaluations(suite):
-    found = {key: evaluation_digest(each, Sound(), "d") for key, each in attacks(suite).items()}
+    found = {key: evaluation_digest(each, DataSpace(), "d") for key, each in attacks(suite).items()}
     assert found == STORED[suite]
 
 
 def test_no_suite_with_attacks_is_forgotten_here():
     files = (CONF / "suite").glob("*.yaml")
-    assert set(STORED) == {path.stem for path in files if "attacks.perturbations" in path.read_text()}
+    assert set(STORED) == {path.stem for path in files if "_target_: robode.attacks." in path.read_text()}
 
 
 @pytest.mark.parametrize(
     ("suite", "protocol", "expected"),
     [
-        ({"a": PGD([0.1, 0.2]), "b": PGD([0.3, 0.2])}, Sound(), "suite.a and suite.b: both measure pgd_linf 0.2 with"),
-        ({"c": Clean(), "d": Clean()}, Sound(), "suite.c and suite.d: both measure clean with the same settings"),
+        (
+            {"a": PGD([0.1, 0.2]), "b": PGD([0.3, 0.2])},
+            DataSpace(),
+            "suite.a and suite.b: both measure pgd_linf 0.2 with",
+        ),
+        ({"c": Clean(), "d": Clean()}, DataSpace(), "suite.c and suite.d: both measure clean with the same settings"),
         ({"e": ClipOnly("noise")}, ChNode2022(), "suite.e and protocol=chnode_2022: both measure clip_only"),
     ],
 )
@@ -90,7 +94,7 @@ def test_entries_of_one_name_with_other_settings_or_other_severities_have_rows_o
         "few": PGD([0.1, 0.2], steps=40), "many": PGD([0.1, 0.2], steps=100), "larger": PGD(0.3, steps=40),
         "again": PGD(0.1, suite="mine"), "noise": Gaussian(0.1),
     }  # fmt: skip
-    rows = [tuple(row.values()) for _, row in plan(suite, Sound(), FACTS, repeats=2)]
+    rows = [tuple(row.values()) for _, row in plan(suite, DataSpace(), FACTS, repeats=2)]
     assert len(set(rows)) == len(rows) == 8
 
 

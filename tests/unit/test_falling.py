@@ -9,8 +9,7 @@ from robode.runs import records
 from robode.runs.scores import read_scores, write_scores
 from robode.runs.store import Store
 from robode.tasks.classification import Classification
-from robode.tasks.intervals import wilson
-from robode.tasks.measure import mean_score
+from robode.tasks.measure import mean_score, wilson
 from robode.tasks.regression import Regression
 from robode.verbs.evaluate import run_evaluation
 

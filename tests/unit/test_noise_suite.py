@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from robode.corruptions.noise import BLOCK
-from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.noise import BLOCK, Clean, Gaussian, SaltAndPepper
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.suite import evaluate_suite, sample_grid
@@ -45,7 +44,7 @@ def data(n: int = N) -> tuple[torch.Tensor, torch.Tensor]:
 def run(network, x, labels, suite=SUITE, protocol=None, facts=IMAGES, repeats=2, **options):
     options = {"seed": 5, "batch_size": 64, **options}
     return evaluate_suite(
-        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=facts, repeats=repeats, **options
+        network, x, labels, suite=suite, protocol=protocol or DataSpace(), facts=facts, repeats=repeats, **options
     )
 
 
@@ -67,7 +66,7 @@ def test_rows_are_tidy():
     assert {r["severity_unit"] for r in rows} == {"none", "variance", "amount"}
     for row in rows:
         assert row["n"] == N and 0 <= row["score"] <= 1 and row["score_finer"] is None and row["seconds"] > 0
-        assert (row["space"], row["protocol"], row["norm"]) == ("data", "sound", "none")
+        assert (row["space"], row["protocol"], row["norm"]) == ("data", "data_space", "none")
 
 
 def test_clean_accuracy_is_plain_accuracy():
@@ -77,7 +76,7 @@ def test_clean_accuracy_is_plain_accuracy():
     assert run(network, x, labels)[0]["score"] == int((logits.argmax(1) == labels).sum()) / N
 
 
-@pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", [DataSpace(), ChNode2022()], ids=lambda p: p.name)
 def test_batch_size_does_not_change_the_noise(protocol):
     shown = []
     for batch_size in (1, 100, 1000):
@@ -152,7 +151,7 @@ def test_legacy_protocol_adds_the_clip_alone_and_leaves_clean_data_untouched():
 
 
 def test_legacy_protocol_refuses_vectors():
-    with pytest.raises(BadInput, match="protocol=sound"):
+    with pytest.raises(BadInput, match="protocol=data_space"):
         run(Spy(2, 2), torch.rand(9, 2), torch.zeros(9).long(), protocol=ChNode2022(), facts=VECTORS)
 
 
@@ -221,7 +220,7 @@ def test_the_sample_grid_shows_what_the_first_copy_evaluated():
     x, labels = data()
     network, grid_network = Spy(), Spy()
     run(network, x, labels, repeats=1, batch_size=N)
-    grid = sample_grid(grid_network, x[:8], labels[:8], suite=SUITE, protocol=Sound(), facts=IMAGES, seed=5)
+    grid = sample_grid(grid_network, x[:8], labels[:8], suite=SUITE, protocol=DataSpace(), facts=IMAGES, seed=5)
     assert [title for title, _, _ in grid] == [
         "clean",
         "gaussian 0.05",

@@ -18,12 +18,11 @@ from robode.files import write_json
 from robode.integrators.one_step import Euler
 from robode.masking.signs import Believable
 from robode.network import Network
-from robode.papers.figures.settling import last_change
 from robode.quantities.adversarial_samples import AdversarialSamples
 from robode.quantities.noise_samples import NoiseSamples
 from robode.quantities.plane import Field2D
 from robode.quantities.quantity import EpsR
-from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost
+from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost, last_change
 from robode.runs import journal, records
 from robode.runs.records import BSM_COLUMNS, METRIC_COLUMNS
 from robode.runs.run import Run
@@ -57,17 +56,19 @@ def log_gamma(folder, values, steps_an_epoch=10):
 
 def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_for_each_network(tmp_path, six, network):
     suite = {
-        "clean": {"_target_": "robode.corruptions.perturbation.Clean", "suite": "clean"},
-        "eps_r": {"_target_": "robode.quantities.quantity.EpsR", "gap": 0.05},
-        "noise_samples": {"_target_": "robode.quantities.noise_samples.NoiseSamples"},
+        "clean": {"_target_": "robode.corruptions.noise.Clean", "suite": "clean"},
+        "eps_r": {"_target_": "robode.quantities.plane.EpsR", "gap": 0.05},
     }
     config = {
-        "suite": suite, "protocol": {"_target_": "robode.corruptions.protocols.Sound"}, "repeats": 1, "seed": 3,
+        "suite": suite, "protocol": {"_target_": "robode.corruptions.protocols.DataSpace"}, "repeats": 1, "seed": 3,
         "model": {"name": "chnode"}, "data": {"name": "six_points"}, "integrator": {"name": "euler"}, "depth": 3,
     }  # fmt: skip
     measurement = build_measurement(config, six.facts)
     assert list(measurement.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
-    assert measurement.left_out == ["noise_samples is left out: suite=noise_samples: is for images, not for shape (2,)"]
+    assert measurement.notes == []
+    pictures = {"_target_": "robode.quantities.noise_samples.NoiseSamples"}
+    with pytest.raises(BadInput, match=r"suite.mine: is for images, not for shape \(2,\); leave it out"):
+        build_measurement({**config, "suite": {**suite, "mine": pictures}}, six.facts)
     run = Run(tmp_path)
     about = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
     assert len(measurement.numbers(about, run, network, six)) == 2

@@ -123,7 +123,7 @@ def test_a_table_of_runs_has_the_unit_of_the_task(run: Run, tmp_path: Path):
 def test_an_evaluation_later_measures_what_is_missing_alone(run: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(run.folder.parents[2])
     before = (run.folder / "results.csv").read_text()
-    words = (f"run={run.folder}", "suite=clean", "protocol=sound", "repeats=1")
+    words = (f"run={run.folder}", "suite=clean", "protocol=data_space", "repeats=1")
     result = run_evaluation(composed(*words, verb="evaluate"))
     assert (run.folder / "results.csv").read_text() == before
     assert result["score"] > 0 and measure_named(result["task"]).better == "lower"

@@ -9,7 +9,7 @@ from small_tables import result_row as row
 
 from robode.errors import JobFailed
 from robode.runs import journal, records
-from robode.tasks.intervals import wilson
+from robode.tasks.measure import wilson
 from robode.tasks.regression import Regression
 
 

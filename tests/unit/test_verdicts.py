@@ -80,11 +80,11 @@ def test_many_believable_rows_share_a_line():
 
     rows = [entry("pgd_l2", eps, "believable") for eps in (0.1, 0.2)]
     assert masking_verdicts.lines(rows)[1] == "pgd_l2 eps 0.2: 97.1 % left — believable"
-    rows += [entry("standard_l2", 0.1, "believable: 96.7 of the 97.1 % are proven")]
+    rows += [entry("ensemble_l2", 0.1, "believable: 96.7 of the 97.1 % are proven")]
     rows += [entry("fgsm_linf", 0.1, "suspicious because PGD finds 61.0 % more")]
     assert masking_verdicts.lines(rows) == [
         "fgsm_linf eps 0.1: 97.1 % left — suspicious because PGD finds 61.0 % more",
-        "3 of 4 attacked accuracies are believable, 1 of them proven: pgd_l2 eps 0.1, 0.2; standard_l2 eps 0.1",
+        "3 of 4 attacked accuracies are believable, 1 of them proven: pgd_l2 eps 0.1, 0.2; ensemble_l2 eps 0.1",
     ]
 
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from robode.certificates.slopes import ACTIVATIONS
+from robode.data.batches import device_of
 from robode.errors import BadInput
-from robode.evaluation.copies import device_of
 from robode.foreign import blamed
 from robode.linalg.convolution import conv_norm, dilated
 from robode.linalg.norms import ROUNDING, spectral_norms

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from robode.certificates.lipschitz import factors, last_matrix
 from robode.config.levels import noise_levels
 from robode.corruptions.perturbation import Batch, Curve, Perturbation, Scoring
-from robode.evaluation.copies import device_of
+from robode.data.batches import device_of
 from robode.heads import Linear
 from robode.linalg.norms import ROUNDING
 from robode.network import Network

@@ -23,6 +23,8 @@ from robode.errors import BadInput
 
 DESCRIPTION = ("_target_", "name", "integrators", "allowed")
 """Keys that describe a node and are no arguments of its class."""
+OF_OBJECTIVES = ("task", "looks_at_target")
+"""The same of an objective: the task whose targets it takes, and whether it looks at them."""
 
 _ORDER: dict[str, Callable[[float, float], bool]] = {">": operator.gt, ">=": operator.ge}
 _NUMBER = re.compile(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def in_units(x: Tensor) -> Tensor:
@@ -25,6 +26,23 @@ def placed(x: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Ten
     except torch.cuda.OutOfMemoryError:
         torch.cuda.empty_cache()
         return x, labels
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where its parameters lie; the CPU where it has none."""
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode, and afterwards every submodule in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class EpochOrder:

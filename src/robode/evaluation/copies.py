@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from robode.corruptions.noise import BLOCK, Draws, Kind, base_noise, streamed
-from robode.corruptions.perturbation import Batch, Clean, Perturbation
+from robode.corruptions.noise import BLOCK, Clean, Kind, PerSampleRNG, base_noise, streamed
+from robode.corruptions.perturbation import Batch, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.batches import in_units
+from robode.data.batches import device_of, in_units
 from robode.data.info import DataFacts
 
 DRAWS = 2  # after the two kinds of base noise
@@ -40,10 +38,10 @@ class Noise:
             self.drawn[kind] = streamed(base_noise(kind, *self.words), self.device)
         return self.drawn[kind]
 
-    def draws(self) -> Draws:
+    def draws(self) -> PerSampleRNG:
         """From the start of the images' stream."""
         seed, repeat, start, stop, _ = self.words
-        return Draws((seed, repeat, DRAWS), range(start, stop), self.device)
+        return PerSampleRNG((seed, repeat, DRAWS), range(start, stop), self.device)
 
 
 @dataclass
@@ -83,9 +81,7 @@ class Copies:
             finer = self.finer if perturbation.attacks or isinstance(perturbation, Clean) else None
             draws = noise.draws() if perturbation.in_data_units else None
             return Batch(x, targets, base, facts.bounds, draws, prepared=known, finer=finer)
-        decode = functools.partial(self.protocol.decode, facts=facts)
-        inside, bounds = self.protocol.encode(x, facts), self.protocol.bounds(facts)
-        return Batch(inside, targets, base, bounds, decode=decode, prepared=known)
+        return replace(self.protocol.batch(x, targets, base, facts), prepared=known)
 
     def measure(
         self,
@@ -125,11 +121,6 @@ class Copies:
         return Found(scores, finer, [each + waited for each in seconds])
 
 
-def device_of(network: nn.Module) -> torch.device:
-    """Where its parameters lie; the CPU where it has none."""
-    return next((p.device for p in network.parameters()), torch.device("cpu"))
-
-
 def batches(network: nn.Module, x: Tensor, targets: Tensor, batch_size: int) -> Iterator[tuple[range, Tensor, Tensor]]:
     """(image indices, x in data units, targets) on the device of the network, cut at whole noise blocks."""
     device = device_of(network)
@@ -138,15 +129,3 @@ def batches(network: nn.Module, x: Tensor, targets: Tensor, batch_size: int) -> 
         part = range(start, min(start + size, len(targets)))
         rows = slice(part.start, part.stop)
         yield part, in_units(x[rows].to(device)), targets[rows].to(device)
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode, and afterwards every submodule in the mode it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

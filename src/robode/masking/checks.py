@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robode.attacks.losses import margin
 from robode.report.tables import percent
+from robode.tasks.classification import margin
 
 TOLERANCE = 0.01
 """Share of the samples that may misbehave before a check fails, beside the sampling error."""

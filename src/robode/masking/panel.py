@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robode.attacks.losses import fallen
 from robode.attacks.problem import Model
 from robode.masking.checks import Check, dead, random_gradients, saturated_at
 from robode.masking.rows import Climb, Panel
 from robode.masking.trial import Trial
+from robode.tasks.classification import misclassified
 
 STEPS, RESTARTS, QUERIES, SEED = 20, 1, 100, 0
 STEPS_FAR = 40  # of PGD that may go everywhere; ten times as far as the eps that are usual
@@ -29,7 +29,7 @@ def measure_panel(trial: Trial, baseline: Model, standing: Tensor) -> dict[str, 
     are right nowhere.
     """
     _, logits = trial.gradients()
-    clean = ~fallen(logits, trial.labels)
+    clean = ~misclassified(logits, trial.labels)
     right = trial.weak(clean)
     for name, each in trial.other(baseline, logits, standing & clean).items():
         right[name] = each | (clean & ~standing)

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robode.attacks.perturbations import SMOOTH
+from robode.attacks.balls import SMOOTH
 from robode.config.levels import check_count
-from robode.data.batches import in_units
+from robode.data.batches import device_of, evaluating, in_units
 from robode.data.module import DataModule
 from robode.data.parts import spread
 from robode.errors import BadInput
-from robode.evaluation.copies import device_of, evaluating
 from robode.evaluation.measure import weights_digest
 from robode.masking.checks import verdict
 from robode.masking.file import read_part, write_part

@@ -16,11 +16,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from robode.data.batches import in_units
+from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import Samples
 from robode.data.module import DataModule
 from robode.data.parts import places
-from robode.evaluation.copies import device_of, evaluating
 from robode.masking import panel as masking_panel
 from robode.masking.file import ROW, Key, keyed, read_part, write_part
 from robode.masking.recorded import Recorded, Row, judgeable

@@ -11,11 +11,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from robode.certificates.radius import pair_lipschitz
-from robode.data.batches import in_units
+from robode.data.batches import device_of, in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
-from robode.evaluation.copies import device_of
 from robode.network import Network
 from robode.quantities.quantity import Quantity, row, write_arrays
 
@@ -39,7 +38,7 @@ class Wasserstein(Quantity):
 
     def misfit(self, facts: DataFacts) -> str | None:
         right = facts.shape == (2,) and facts.task.outputs == 2
-        return None if right else f"suite=wasserstein: is for two samples of the plane, not shape {facts.shape}"
+        return None if right else f"is for two samples of the plane, not for shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)

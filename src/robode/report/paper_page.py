@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from robode.files import write_whole
 from robode.report import cells as words
 from robode.report import tables, tables_text
 from robode.report.cells_figure import paper_and_ours
@@ -17,7 +18,7 @@ from robode.report.html import picture, without_places, write_html
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.run_lines import run_lines, with_places
 from robode.report.runs_page import runs_report
-from robode.report.style import save, write_text, write_whole
+from robode.report.style import save, write_text
 from robode.tasks.measure import Measure, measure_named
 
 if TYPE_CHECKING:

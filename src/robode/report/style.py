@@ -2,9 +2,8 @@
 here keeps global state or needs a display."""
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormatter
 
-from robode.errors import JobFailed
+from robode.files import write_whole
 from robode.tasks.measure import Measure
 
 # Okabe and Ito's palette: distinguishable with every common colour blindness and in grey print.
@@ -140,24 +139,6 @@ def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
         # no creation date: the same run gives the same bytes
         write_whole(pdf, lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None}))
     return png, pdf
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary neighbour, then rename it: readers never see half a file.
-
-    Raises:
-        JobFailed: the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise JobFailed(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from robode.runs import journal
 from robode.runs.code import canonical, network_of
-from robode.tasks.intervals import wilson
-from robode.tasks.measure import CLASSIFICATION, measure_named
+from robode.runs.earlier import rows_in_todays_words
+from robode.tasks.measure import CLASSIFICATION, measure_named, wilson
 
 # weights: a hash of what the checkpoint held (it is written anew when a run goes on); seed: of the training;
 # evaluation: a hash of the perturbation without its severities, the protocol and the data (robustness.evaluation);
@@ -83,7 +83,8 @@ def widen(path: Path | str) -> None:
 
 def renamed(old: pd.DataFrame) -> pd.DataFrame:
     """A table of texts with columns correct (and correct_finer, accuracy, …) with task and scores instead; any other
-    as it is."""
+    as it is, but for names that have changed."""
+    old = rows_in_todays_words(old)
     if "correct" not in old or "score" in old:
         return old
     n = pd.to_numeric(old["n"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from robode.errors import JobFailed
-from robode.report.style import write_whole
+from robode.files import write_whole
 from robode.tasks.measure import mean_score, measure_named
 
 FOLDER = "scores"

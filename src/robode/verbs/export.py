@@ -14,8 +14,7 @@ from robode.certificates.radius import constants
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.target import of_run
-from robode.files import read_json, write_json
-from robode.report.style import write_whole
+from robode.files import read_json, write_json, write_whole
 from robode.runs.origin import check_data
 from robode.runs.run import Run
 from robode.verbs.certify import FILE, certificate

@@ -10,32 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robode.quantities.training_logs import SETTLED, gamma_of, last_change
 from robode.report.style import VERMILLION, log_where_decades, panels, shades, styled
 from robode.runs import records
 
 Picture = tuple[str, Figure, str, str]
-SETTLED = 0.01
-"""Largest relative change of gamma over the last tenth of the training that counts as settled."""
-
-
-def gamma_of(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows of metrics.csv (records.METRIC_COLUMNS) about gamma, by step."""
-    return metrics[metrics["name"] == "flow/gamma"].sort_values("step", kind="stable")
-
-
-def last_change(gamma: pd.DataFrame) -> float:
-    """(max - min)/last of gamma over the last tenth of the training, at least its last epoch; inf where gamma is not
-    finite. gamma: `gamma_of`, at least one row.
-
-    Not the last epoch alone: where an epoch is one step (six points), gamma may drift for ever at 1 % an epoch.
-    """
-    steps, epochs = gamma["step"].astype(float), gamma["epoch"]
-    before = steps[epochs < epochs.max()]
-    start = min(0.9 * steps.max(), before.max() if len(before) else 0.0)
-    inside = gamma[(steps >= start) | (steps == steps[steps <= start].max())]
-    values = inside["value"].to_numpy(float)
-    return float(np.ptp(values) / abs(values[-1])) if np.isfinite(values).all() and values[-1] else float("inf")
-
 
 class Settling:
     """gamma over the optimiser steps, one panel a row and one line a seed; runs without a gamma are left out."""
