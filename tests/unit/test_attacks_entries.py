@@ -26,16 +26,16 @@ OTHER = {
 }  # fmt: skip
 # The evaluations (under protocol=data_space, of data "d") as which the rows of past runs are stored: they must stay.
 STORED = {
-    "attacks_quick": {"fgsm_linf": "e263d67c", "pgd_linf": "d049f2e5", "pgd_l2": "402e50c0"},
-    "attacks_standard": {"ensemble_linf": "537d0b5c", "ensemble_l2": "9a65aa36"},
-    "autoattack": {"autoattack_linf": "8b064025", "autoattack_l2": "d3016737"},
-    "curve_l2": {"pgd_l2": "bf53c90d", "fmn_l2": "3162658f"},
-    "curve_linf": {"pgd_linf": "862ec467", "fmn_linf": "a8658bb7"},
-    "gap": {"ensemble_l2": "91974c76"},
-    "lecture_curve": {"pgd_l2": "bf53c90d", "apgd_margin_l2": "e7a4febc"},
+    "attacks_quick": {"fgsm_linf": "f9fe4235", "pgd_linf": "1b6c928f", "pgd_l2": "19eb3c7c"},
+    "attacks_standard": {"ensemble_linf": "9067ed8f", "ensemble_l2": "a6c1d42a"},
+    "autoattack": {"autoattack_linf": "4bcfab72", "autoattack_l2": "99c8b857"},
+    "curve_l2": {"pgd_l2": "ef4b69d2", "fmn_l2": "42574538"},
+    "curve_linf": {"pgd_linf": "e4cdc3cc", "fmn_linf": "7d0126be"},
+    "gap": {"ensemble_l2": "4c9f0710"},
+    "lecture_curve": {"pgd_l2": "ef4b69d2", "apgd_margin_l2": "24e0ce05"},
     "table1_attacks": {
-        "fgsm_linf": "e263d67c", "pgd_linf": "e959aae8", "pgd_margin_linf": "1c277944", "apgd_dlr_linf": "fc923547",
-        "square_linf": "015935ec", "apgd_dlr_l2": "1cf47d16",
+        "fgsm_linf": "f9fe4235", "pgd_linf": "ae8366eb", "pgd_margin_linf": "6f6449a6", "apgd_dlr_linf": "b4e0b36b",
+        "square_linf": "36ef714c", "apgd_dlr_l2": "c2d31445",
     },
 }  # fmt: skip
 

@@ -28,8 +28,7 @@ from robode.families.chnode import CHNode
 from robode.integrators.one_step import ETD
 from robode.masking.signs import Believable
 from robode.network import Network
-from robode.quantities.plane import Field2D
-from robode.quantities.quantity import EpsR
+from robode.quantities.plane import EpsR, Field2D
 from robode.quantities.wasserstein import Wasserstein
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
@@ -139,7 +138,7 @@ def test_only_missing_levels_are_answered_and_what_an_attack_goes_through_before
         each.scores = lambda *args, name=name, plain=plain: asked.setdefault(name, args[-1]) and plain(*args)
     attack = suite["pgd_linf"]
     plain_find = attack.find
-    attack.find = lambda *args, **where: found.append(where["eps"]) or plain_find(*args, **where)
+    attack.find = lambda problem: found.append(round(float(problem.eps[0]), 6)) or plain_find(problem)
     rows = evaluate_suite(
         network, x, labels, suite=suite, protocol=DataSpace(), facts=GREY, repeats=1, seed=0, batch_size=N,
         known=lambda row: row["perturbation"] == "clean" or row["severity"] in (0.02, 0.1),

@@ -91,7 +91,8 @@ def test_training_on_noise_resumes_with_the_draws_it_would_have_made(tmp_path, m
 
 
 def test_the_noise_of_the_training_is_that_of_the_chosen_protocol():
-    objective = build_each(composed("experiment=chnode_2022/table1", "model=resnet", *NOISY).objective, drop=OF_OBJECTIVES)
+    nodes = composed("experiment=chnode_2022/table1", "model=resnet", *NOISY).objective
+    objective = build_each(nodes, drop=OF_OBJECTIVES)
     noisy, smooth = objective["noisy_cross_entropy"], objective["weight_smoothness"]
     assert isinstance(noisy.protocol, ChNode2022) and noisy.noise.severities == (0.3,)
     assert (smooth.alpha, smooth.count) == (1e-3, "script")  # the recipe's, also with another list of objectives

@@ -20,8 +20,7 @@ from robode.masking.signs import Believable
 from robode.network import Network
 from robode.quantities.adversarial_samples import AdversarialSamples
 from robode.quantities.noise_samples import NoiseSamples
-from robode.quantities.plane import Field2D
-from robode.quantities.quantity import EpsR
+from robode.quantities.plane import EpsR, Field2D
 from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost, last_change
 from robode.runs import journal, records
 from robode.runs.records import BSM_COLUMNS, METRIC_COLUMNS

@@ -131,7 +131,7 @@ def test_an_evaluation_later_measures_what_is_missing_alone(run: Run, monkeypatc
 
 def test_under_attack_and_certified_clean_is_best_and_the_proof_worst(run):
     """Clean <= attacked <= certified, for every sample, at every radius; measured without training again."""
-    words = (f"run={run.folder}", "suite=[clean,curve_l2,certified]", "suite.certified.radii=[0,0.25,0.5]",
+    words = (f"run={run.folder}", "suite=[clean,curve_l2,certified]", "suite.fmn_l2=null", "suite.certified.radii=[0,0.25,0.5]",
              "suite.pgd_l2.eps=[0.25,0.5]", "suite.pgd_l2.steps=10")  # fmt: skip
     found = run_evaluation(composed(*words, verb="evaluate"))["rows"]
     scores = {(row["perturbation"], row["severity"]): read_scores(run.folder, row) for row in found}

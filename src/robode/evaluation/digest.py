@@ -12,15 +12,6 @@ from torch import Tensor
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 
-# What the digests of past rows call it: they stay, so that what was measured once is found again.
-EARLIER = {
-    '"class": "DataSpace"': '"class": "Sound"',
-    '"class": "FMN"': '"class": "MinimalNorm"',
-    '"name": "fmn_': '"name": "minimal_',
-    '"name": "ensemble_': '"name": "standard_',
-    '"skips_certified"': '"spares_certified"',
-}
-
 
 def evaluation_digest(perturbation: Perturbation, protocol: EvaluationProtocol, data_digest: str) -> str:
     """8 hexadecimal digits of the SHA-256 of their classes and attributes, and of the data (`DataModule.digest`).
@@ -29,10 +20,7 @@ def evaluation_digest(perturbation: Perturbation, protocol: EvaluationProtocol, 
     whose name begins with an underscore (what an object merely remembers).
     """
     content = [_plain(perturbation, leave_out="severities"), _plain(protocol), data_digest]
-    text = json.dumps(content, sort_keys=True)
-    for today, then in EARLIER.items():
-        text = text.replace(today, then)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _plain(value: Any, leave_out: str = "") -> Any:
