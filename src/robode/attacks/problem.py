@@ -153,7 +153,8 @@ def loss_named(name: str | None, task: Task = CLASSES) -> AttackLoss:
     if name is None:
         return next(iter(losses.values()))
     if name not in losses:
-        raise BadInput(f"loss={name}: expected one of {', '.join(losses)} for a {task.name} task")
+        choices = f"one of {', '.join(losses)}" if len(losses) > 1 else ", ".join(losses)
+        raise BadInput(f"loss={name}: expected {choices} for a {task.name} task")
     return losses[name]
 
 
