@@ -22,19 +22,21 @@ import pyautoattack.autopgd_base as public
 import torch
 from torch import Tensor, nn
 
-from robode.attacks import apgd, pgd
-from robode.attacks.losses import fallen
-from robode.corruptions.noise import Draws
+from robode.attacks.apgd import apgd
+from robode.attacks.pgd import pgd
+from robode.attacks.problem import make_problem
+from robode.corruptions.noise import PerSampleRNG
 from robode.data.info import DataFacts
 from robode.data.vision import MNIST5k
 from robode.families.chnode import CHNode
 from robode.integrators.etd import ETD
 from robode.network import Network
+from robode.tasks.classification import misclassified
 
 BOUNDS = (0.0, 1.0)
 TARGET = 0.45  # robust accuracy
 STEPS = {"pgd": 40, "apgd": 100}
-Attack = Callable[[Tensor, Tensor, int, int], Tensor]
+Side = Callable[[Tensor, Tensor, int, int], Tensor]
 """(x, labels, place of the first image, seed of the random starts) -> x'."""
 
 
@@ -44,8 +46,8 @@ class Pair:
 
     title: str
     eps: float
-    ours: Attack
-    theirs: Attack
+    ours: Side
+    theirs: Side
 
 
 def trained(name: str, facts: DataFacts, x: Tensor, labels: Tensor, epochs: int) -> nn.Module:
@@ -70,7 +72,7 @@ def trained(name: str, facts: DataFacts, x: Tensor, labels: Tensor, epochs: int)
 
 @torch.no_grad()
 def right(network: nn.Module, moved: Tensor, labels: Tensor) -> Tensor:
-    return ~fallen(network(moved), labels)
+    return ~misclassified(network(moved), labels)
 
 
 def robust(network: nn.Module, moved: Tensor, labels: Tensor) -> float:
@@ -82,7 +84,8 @@ def middle_eps(network: nn.Module, x: Tensor, labels: Tensor, norm: str) -> floa
     low, high = 0.0, {"linf": 0.5, "l2": 10.0}[norm]
     for _ in range(8):
         eps = (low + high) / 2
-        above = robust(network, pgd(network, x, labels, eps=eps, norm=norm, steps=10, bounds=BOUNDS), labels) > TARGET
+        moved = pgd(make_problem(network, x, labels, eps=eps, norm=norm, bounds=BOUNDS), steps=10)
+        above = robust(network, moved, labels) > TARGET
         low, high = (eps, high) if above else (low, eps)
     return high
 
@@ -96,21 +99,25 @@ def pairs(network: nn.Module, x: Tensor, labels: Tensor) -> Iterator[Pair]:
             yield Pair(f"APGD-{STEPS['apgd']}-{loss} {norm}", eps, ours, other)
 
 
-def _draws(x: Tensor, first: int, seed: int) -> Draws:
-    return Draws((seed,), range(first, first + len(x)))
+def _rng(x: Tensor, first: int, seed: int) -> PerSampleRNG:
+    return PerSampleRNG((seed,), range(first, first + len(x)))
 
 
-def _our_pgd(network: nn.Module, eps: float, norm: str) -> Attack:
-    how = {"eps": eps, "norm": norm, "steps": STEPS["pgd"], "bounds": BOUNDS}
-    return lambda x, labels, first, seed: pgd(network, x, labels, draws=_draws(x, first, seed), **how)
+def _our_pgd(network: nn.Module, eps: float, norm: str) -> Side:
+    how = {"eps": eps, "norm": norm, "bounds": BOUNDS}
+    return lambda x, labels, first, seed: pgd(
+        make_problem(network, x, labels, rng=_rng(x, first, seed), **how), steps=STEPS["pgd"]
+    )
 
 
-def _our_apgd(network: nn.Module, eps: float, norm: str, loss: str) -> Attack:
-    how = {"eps": eps, "norm": norm, "loss": loss, "steps": STEPS["apgd"], "bounds": BOUNDS}
-    return lambda x, labels, first, seed: apgd(network, x, labels, draws=_draws(x, first, seed), **how)
+def _our_apgd(network: nn.Module, eps: float, norm: str, loss: str) -> Side:
+    how = {"eps": eps, "norm": norm, "bounds": BOUNDS}
+    return lambda x, labels, first, seed: apgd(
+        make_problem(network, x, labels, rng=_rng(x, first, seed), **how), loss=loss, steps=STEPS["apgd"]
+    )
 
 
-def _foolbox(network: nn.Module, eps: float, kind: type) -> Attack:
+def _foolbox(network: nn.Module, eps: float, kind: type) -> Side:
     model = foolbox.PyTorchModel(network, bounds=BOUNDS, device="cpu")
     attack = kind(steps=STEPS["pgd"], rel_stepsize=2.5 / STEPS["pgd"], random_start=True)
 
@@ -121,7 +128,7 @@ def _foolbox(network: nn.Module, eps: float, kind: type) -> Attack:
     return run
 
 
-def _public_apgd(network: nn.Module, eps: float, norm: str, loss: str) -> Attack:
+def _public_apgd(network: nn.Module, eps: float, norm: str, loss: str) -> Side:
     attack = public.APGDAttack(
         network, n_iter=STEPS["apgd"], norm={"linf": "Linf", "l2": "L2"}[norm], n_restarts=1, eps=eps, seed=0,
         loss=loss, device="cpu",
@@ -134,7 +141,7 @@ def _public_apgd(network: nn.Module, eps: float, norm: str, loss: str) -> Attack
     return run
 
 
-def one_turn(attack: Attack, x: Tensor, labels: Tensor, batch_size: int, seed: int) -> tuple[float, Tensor]:
+def one_turn(attack: Side, x: Tensor, labels: Tensor, batch_size: int, seed: int) -> tuple[float, Tensor]:
     """Seconds, and x' of all images."""
     begin, found = time.perf_counter(), []
     for first in range(0, len(x), batch_size):

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robode.attacks.perturbations import PGD
+from robode.attacks.pgd import PGD
 from robode.certificates.radius import Certified
-from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
-from robode.corruptions.protocols import Sound
+from robode.corruptions.noise import Clean, Gaussian, SaltAndPepper
+from robode.corruptions.protocols import DataSpace
 from robode.data.batches import in_units
 from robode.data.info import DataFacts
 from robode.data.vision import MNIST5k
@@ -55,7 +55,7 @@ def trained(facts: DataFacts, x: Tensor, labels: Tensor, epochs: int) -> Network
 def measured(network: Network, x: Tensor, labels: Tensor, suite: Suite, batch_size: int) -> tuple[float, list[Any]]:
     """Seconds, and the rows, on the device where network and samples lie."""
     begin = time.perf_counter()
-    rows = evaluate_suite(network, x, labels, Plan(suite, Sound(), network.facts, repeats=10), batch_size)
+    rows = evaluate_suite(network, x, labels, Plan(suite, DataSpace(), network.facts, repeats=10), batch_size)
     return time.perf_counter() - begin, rows
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from setting import Setting
 from torch import Tensor, nn
 
-from robode.corruptions.perturbation import Clean
+from robode.corruptions.noise import Clean
 from robode.corruptions.protocols import ChNode2022
 from robode.evaluation.measure import build_measurement, evaluate_suite
 from robode.evaluation.suite import Plan

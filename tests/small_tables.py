@@ -91,8 +91,8 @@ def result_row(correct=80, **changes):
     """A row of results.csv as `robode train` writes it, of 100 samples or n, with these changes; correct: how many."""
     base = {
         "run": "r1", "checkpoint": "best", "weights": "0a1b2c3d4e5f", "experiment": None, "model": "chnode",
-        "data": "mnist5k",
-        "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
+        "data": "mnist5k", "split": "test", "depth": 8, "integrator": "etd", "params": 10, "seed": 0,
+        "protocol": "data_space", "noise_seed": 0,
         "evaluation": "89abcdef", "suite": "noise", "perturbation": "gaussian", "norm": "none", "severity": 0.05,
         "severity_unit": "variance", "space": "data", "solver": None, "repeat": 0, "n": 100,
         "flow_ode": 0.9, "flow_discrete": float("inf"), "seconds": 0.1, "commit": "abc",
@@ -111,7 +111,7 @@ def run_folder(parent, seed, correct, **changes):
     (folder / "last.ckpt").touch()
     about = {
         "run": folder.name, "checkpoint": "last", "weights": "0a1b", "seed": seed, "noise_seed": seed, "split": "test",
-        "protocol": "sound", "evaluation": "e1", "n": 100, "model": "chnode", "data": "moons", "params": 10,
+        "protocol": "data_space", "evaluation": "e1", "n": 100, "model": "chnode", "data": "moons", "params": 10,
         "flow_ode": 0.9, "flow_discrete": 0.95, "task": str(CLASSIFICATION),
     }  # fmt: skip
     levels = (("clean", 0.0, 95), ("gaussian", 0.2, correct - 10), ("gaussian", 0.05, correct))

@@ -12,8 +12,8 @@ from command_line import Answer, Jobs
         "attacks_quick suite.pgd_linf.restarts=3",
         "attacks_quick suite.pgd_l2.loss=margin",
         "attacks_quick suite.pgd_l2.step_size=0.2",
-        "attacks_standard suite.standard_linf.targets=4",
-        "curve_l2 suite.minimal_l2.restarts=2",
+        "attacks_standard suite.ensemble_linf.targets=4",
+        "curve_l2 suite.fmn_l2.restarts=2",
         "table1_attacks suite.apgd_dlr_l2.targets=3",
     ],
 )

@@ -10,11 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from robode.attacks import apgd, fgsm, minimal_norm, pgd, square
+from robode.attacks.apgd import apgd
 from robode.attacks.balls import length
 from robode.attacks.ensemble import ensemble
-from robode.attacks.losses import fallen
-from robode.corruptions.noise import Draws
+from robode.attacks.fmn import fmn
+from robode.attacks.pgd import fgsm, pgd
+from robode.attacks.problem import make_problem
+from robode.attacks.square import square
+from robode.corruptions.noise import PerSampleRNG
+from robode.tasks.classification import misclassified
 
 DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
 UNIT = (0.0, 1.0)
@@ -61,14 +65,14 @@ class Linear:
 
     def left(self, attack, factor: float) -> int:
         """Right answers after an attack of `factor` times each sample's distance."""
-        eps, draws = factor * self.distance, Draws((1,), range(N))
-        how = {"draws": draws} if "fgsm" not in str(getattr(attack, "func", attack)) else {}
-        moved = attack(self.model, self.x, self.labels, eps=eps, norm=self.norm, bounds=self.bounds, **how)
+        eps, rng = factor * self.distance, PerSampleRNG((1,), range(N))
+        where = {"eps": eps, "norm": self.norm, "bounds": self.bounds}
+        moved = attack(make_problem(self.model, self.x, self.labels, rng=rng, **where))
         assert bool((length(moved - self.x, self.norm) <= eps + 1e-6).all())
         if self.bounds:
             assert self.bounds[0] <= float(moved.min()) and float(moved.max()) <= self.bounds[1]
         assert moved.dtype == torch.float32 and not moved.requires_grad
-        return N - int(fallen(self.model(moved), self.labels).sum())
+        return N - int(misclassified(self.model(moved), self.labels).sum())
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -109,7 +113,7 @@ def test_the_black_box_in_the_euclidean_norm_needs_room(kind, factor):
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_the_minimal_norm_is_the_distance(classes, kind, norm):
     problem = Linear(kind, classes, norm)
-    moved = minimal_norm(problem.model, problem.x, problem.labels, norm=norm, bounds=problem.bounds)
-    assert bool(fallen(problem.model(moved), problem.labels).all())
+    moved = fmn(make_problem(problem.model, problem.x, problem.labels, eps=0.0, norm=norm, bounds=problem.bounds))
+    assert bool(misclassified(problem.model(moved), problem.labels).all())
     ratio = length(moved - problem.x, norm) / problem.distance
     assert 0.999 < float(ratio.min()) and float(ratio.max()) < 1.05

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from robode.attacks import pgd
+from robode.attacks.pgd import pgd
+from robode.attacks.problem import make_problem
 from robode.certificates.radius import Certified, certified_radii
 from robode.corruptions.perturbation import Batch
 from robode.data.info import DataFacts
@@ -68,12 +69,12 @@ def test_pgd_within_the_certified_radius_flips_nothing(name: str, steps: int) ->
     radii = certified_radii(network, x, labels)
     assert float(radii.median()) > 0
     for loss in ("ce", "margin"):
-        moved = pgd(network, x, labels, eps=0.999 * radii, norm="l2", loss=loss, steps=20)
+        moved = pgd(make_problem(network, x, labels, eps=0.999 * radii, norm="l2"), loss=loss, steps=20)
         length = (moved - x).double().flatten(1).norm(dim=1)
         assert bool((length <= radii).all()) and float((length / radii).median()) > 0.9
         with torch.no_grad():
             assert torch.equal(network(moved).argmax(1), labels)
-    far = pgd(network, x, labels, eps=3.0, norm="l2", loss="margin", steps=20)
+    far = pgd(make_problem(network, x, labels, eps=3.0, norm="l2"), loss="margin", steps=20)
     with torch.no_grad():  # the attack is no straw man
         assert float((network(far).argmax(1) != labels).float().mean()) > 0.3
 
@@ -89,7 +90,7 @@ def test_what_is_counted_survives_attacks_of_its_full_length() -> None:
     certified = Certified([level])
     batch = Batch(x, labels, None, None, prepared=certified.prepare(network, (1, 5, 4)))
     counted = certified.scores(network, Classification(tuple("abcd")), batch, [level]).scores[0] > 0
-    moved = pgd(network, x, labels, eps=level, norm="l2", loss="margin", steps=20)
+    moved = pgd(make_problem(network, x, labels, eps=level, norm="l2"), loss="margin", steps=20)
     with torch.no_grad():
         robust = network(moved).argmax(1) == labels
     assert 0.6 < float(counted.float().mean()) < 0.75
@@ -99,7 +100,7 @@ def test_what_is_counted_survives_attacks_of_its_full_length() -> None:
 
 SAME = {
     "run": "r", "checkpoint": "best", "weights": "w", "experiment": "", "model": "m", "data": "d", "split": "test",
-    "depth": 1, "integrator": "etd", "params": 1, "seed": 0, "protocol": "sound", "noise_seed": 0, "suite": "s",
+    "depth": 1, "integrator": "etd", "params": 1, "seed": 0, "protocol": "data_space", "noise_seed": 0, "suite": "s",
     "space": "data", "solver": "", "repeat": 0, "flow_ode": 1.0, "flow_discrete": 1.0, "seconds": 0.0, "commit": "",
     "task": str(CLASSIFICATION),
 }  # fmt: skip

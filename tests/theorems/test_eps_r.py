@@ -30,7 +30,7 @@ from robode.network import Network, states_of
 from robode.ode.enclosure import Enclosure
 from robode.ode.flow import Flow
 from robode.ode.step import Chain
-from robode.quantities.quantity import EpsR
+from robode.quantities.plane import EpsR
 from robode.tasks.classification import Classification
 
 GAP = 5e-3

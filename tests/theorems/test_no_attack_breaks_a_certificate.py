@@ -5,9 +5,13 @@ import torch
 from small_runs import composed
 from torch.nn import functional
 
-from robode.attacks import apgd, fgsm, minimal_norm, pgd, square
+from robode.attacks.apgd import apgd
+from robode.attacks.fmn import fmn
+from robode.attacks.pgd import fgsm, pgd
+from robode.attacks.problem import make_problem
+from robode.attacks.square import square
 from robode.certificates.radius import certified_radii, pair_lipschitz
-from robode.corruptions.noise import Draws
+from robode.corruptions.noise import PerSampleRNG
 from robode.data.batches import in_units
 from robode.network import build_network
 from robode.training.assembly import build_data
@@ -56,7 +60,7 @@ def test_nothing_flips_within_the_certified_radius(family):
     safe = radii > 0
     assert int(safe.sum()) > 300, "hardly anything is certified: the test would say nothing"
     for number, batch in enumerate(batches(x[safe], labels[safe], radii[safe])):
-        attack_each(network, *batch, Draws((number,), range(len(batch[0]))))
+        attack_each(network, *batch, PerSampleRNG((number,), range(len(batch[0]))))
 
 
 def batches(*tensors):
@@ -65,21 +69,23 @@ def batches(*tensors):
 
 
 def attack_each(network, x, labels, radii, draws):
-    where = {"eps": 0.999 * radii, "norm": "l2"}
+    def problem():
+        return make_problem(network, x, labels, eps=0.999 * radii, norm="l2", rng=draws)
+
     moved = {
-        "fgsm": fgsm(network, x, labels, loss="margin", **where),
-        "pgd": pgd(network, x, labels, steps=STEPS, draws=draws, **where),
-        "pgd margin": pgd(network, x, labels, loss="margin", steps=STEPS, draws=draws, **where),
-        "apgd": apgd(network, x, labels, loss="dlr", steps=STEPS, draws=draws, **where),
-        "targeted": apgd(network, x, labels, loss="dlr", steps=STEPS, targets=2, draws=draws, **where),
-        "square": square(network, x, labels, queries=STEPS, draws=draws, **where),
+        "fgsm": fgsm(problem(), loss="margin"),
+        "pgd": pgd(problem(), steps=STEPS),
+        "pgd margin": pgd(problem(), loss="margin", steps=STEPS),
+        "apgd": apgd(problem(), loss="dlr", steps=STEPS),
+        "targeted": apgd(problem(), loss="dlr", steps=STEPS, targets=2),
+        "square": square(problem(), queries=STEPS),
     }
     with torch.no_grad():
         for attack, each in moved.items():
             inside = (each - x).flatten(1).norm(dim=1) <= radii
             assert bool(inside.all()), f"{attack} leaves its ball"
             assert bool((network(each).argmax(1) == labels).all()), f"{attack} breaks a certificate"
-    nearest = minimal_norm(network, x, labels, norm="l2", steps=20, draws=draws)
+    nearest = fmn(make_problem(network, x, labels, eps=0.0, norm="l2", rng=draws), steps=20)
     with torch.no_grad():
         fallen = network(nearest).argmax(1) != labels
     distance = (nearest - x).flatten(1).norm(dim=1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from robode.tasks.intervals import wilson
+from robode.tasks.measure import wilson
 
 Z = 1.959963984540054
 

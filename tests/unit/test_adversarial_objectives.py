@@ -8,6 +8,7 @@ from small_runs import SMALL, composed, train
 from torch import nn
 from torch.nn import functional
 
+from robode.config.allowed import OF_OBJECTIVES
 from robode.config.instantiate import build_each
 from robode.data.info import DataFacts
 from robode.errors import BadInput
@@ -200,4 +201,4 @@ def test_a_run_logs_its_terms_and_resumes_with_the_draws_it_would_have_made(obje
 )
 def test_settings_that_make_no_sense(words, key):
     with pytest.raises(BadInput, match=key):
-        build_each(composed(*SMALL, *words).objective)
+        build_each(composed(*SMALL, *words).objective, drop=OF_OBJECTIVES)

@@ -7,13 +7,13 @@ from matplotlib.collections import PolyCollection
 from robode.report.curves import score_against_attacks
 from robode.report.style import INK
 from robode.runs import results
-from robode.tasks.intervals import wilson
-from robode.tasks.measure import CLASSIFICATION
+from robode.tasks.measure import CLASSIFICATION, wilson
 
 SAME = {
     "run": "r", "checkpoint": "best", "weights": "w", "experiment": "", "model": "chnode", "data": "mnist5k",
-    "split": "test", "depth": 4, "integrator": "etd", "params": 10, "seed": 0, "protocol": "sound", "noise_seed": 0,
-    "suite": "s", "space": "data", "repeat": 0, "n": 100, "seconds": 1.0, "flow_discrete": 1.0,
+    "split": "test", "depth": 4, "integrator": "etd", "params": 10, "seed": 0, "noise_seed": 0,
+    "protocol": "data_space", "suite": "s", "space": "data", "repeat": 0, "n": 100, "seconds": 1.0,
+    "flow_discrete": 1.0,
     "task": str(CLASSIFICATION),
 }  # fmt: skip
 

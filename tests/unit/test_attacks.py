@@ -8,11 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from robode.attacks import LOSSES, apgd, fgsm, minimal_norm, pgd, square
+from robode.attacks.apgd import apgd
 from robode.attacks.balls import NORMS, length
 from robode.attacks.ensemble import ensemble
-from robode.attacks.losses import fallen
-from robode.corruptions.noise import Draws
+from robode.attacks.fmn import fmn
+from robode.attacks.pgd import fgsm, pgd
+from robode.attacks.problem import loss_named, make_problem
+from robode.attacks.square import square
+from robode.corruptions.noise import PerSampleRNG
+from robode.tasks.classification import misclassified
 
 SMOOTH = ("linf", "l2")
 UNIT = (0.0, 1.0)
@@ -56,14 +60,14 @@ def samples(shape=(1, 6, 6), n=N, classes=5, wrong=0.2):
     return network, x, labels
 
 
-def run(attack, network, x, labels, *, norm="linf", eps=None, bounds=UNIT, part=None, draws=True):
+def run(attack, network, x, labels, *, norm="linf", eps=None, bounds=UNIT, part=None, random=True):
     """x' of some of the samples, with the random numbers that belong to them."""
     part = part or range(len(x))
-    how = {"draws": Draws((3,), part)} if draws and attack is not fgsm else {}
+    rng = PerSampleRNG((3,), part) if random else None
     mine = slice(part.start, part.stop)
     eps = EPS[norm] if eps is None else eps
     eps = eps[mine] if isinstance(eps, torch.Tensor) else eps
-    return attack(network, x[mine], labels[mine], eps=eps, norm=norm, bounds=bounds, **how)
+    return attack(make_problem(network, x[mine], labels[mine], eps=eps, norm=norm, bounds=bounds, rng=rng))
 
 
 def norms_of(name):
@@ -89,7 +93,7 @@ def test_moves_stay_in_the_ball_and_the_bounds_and_nothing_is_mutated(name, norm
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
     if "end" not in name:
-        wrong = fallen(network(x), labels)
+        wrong = misclassified(network(x), labels)
         assert bool(wrong.any()) and torch.equal(moved[wrong], x[wrong])
 
 
@@ -97,7 +101,7 @@ def test_moves_stay_in_the_ball_and_the_bounds_and_nothing_is_mutated(name, norm
 def test_the_split_into_batches_changes_nothing(name, norm):
     network, x, labels = samples()
     whole = run(FEW[name], network, x, labels, norm=norm)
-    assert 0.1 < float(fallen(network(whole), labels)[26:].float().mean()) <= 1
+    assert 0.1 < float(misclassified(network(whole), labels)[26:].float().mean()) <= 1
     for cuts in ((0, 50, 100, N), (0, 100, N), (0, 30, 73, N)):
         parts = [run(FEW[name], network, x, labels, norm=norm, part=range(a, b)) for a, b in itertools.pairwise(cuts)]
         torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-5)
@@ -134,7 +138,7 @@ def test_black_and_white_images_keep_their_gradients(attack, norm):
     for level in (0.0, 1.0):
         x = torch.full((4, 1, 6, 6), level)
         labels = network(x).argmax(1)
-        moved = run(attack, network, x, labels, norm=norm, draws=False)
+        moved = run(attack, network, x, labels, norm=norm, random=False)
         away = (moved - x).abs() > 1e-6
         assert bool(away.flatten(1).any(1).all())
         if norm == "linf":
@@ -143,7 +147,7 @@ def test_black_and_white_images_keep_their_gradients(attack, norm):
 
 def test_only_what_is_still_right_is_attacked_again():
     network, x, labels = samples()
-    right = int((~fallen(network(x), labels)).sum())
+    right = int((~misclassified(network(x), labels)).sum())
     network.rows = 0
     run(functools.partial(pgd, steps=5, restarts=4), network, x, labels, eps=1.0)  # everything falls at once
     assert network.rows < N + 3 * right
@@ -162,7 +166,7 @@ def test_restarts_targets_and_the_ensemble_never_do_worse():
     network, x, labels = samples()
 
     def left(attack):
-        return N - int(fallen(network(run(attack, network, x, labels)), labels).sum())
+        return N - int(misclassified(network(run(attack, network, x, labels)), labels).sum())
 
     assert left(functools.partial(pgd, steps=5, restarts=5)) <= left(functools.partial(pgd, steps=5))
     apgd_ce = left(functools.partial(apgd, steps=8))
@@ -185,8 +189,8 @@ def test_more_attempts_bring_no_sample_farther_from_falling(name):
     attack, more, loss = MORE[name]
     more = functools.partial(attack, **more) if isinstance(more, dict) else more
     few, many = (run(each, network, x, labels, eps=0.02) for each in (attack, more))
-    right = ~fallen(network(many), labels)
-    gain = (LOSSES[loss](network(many), labels) - LOSSES[loss](network(few), labels))[right]
+    right = ~misclassified(network(many), labels)
+    gain = (loss_named(loss)(network(many), labels) - loss_named(loss)(network(few), labels))[right]
     assert int(right.sum()) > 20 and bool((gain > -1e-5).all())
 
 
@@ -195,7 +199,7 @@ def test_apgd_is_no_weaker_than_pgd_with_as_many_steps(norm):
     network, x, labels = samples()
     for eps in (0.4 * EPS[norm], 0.7 * EPS[norm]):
         left = [
-            N - int(fallen(network(run(attack, network, x, labels, norm=norm, eps=eps)), labels).sum())
+            N - int(misclassified(network(run(attack, network, x, labels, norm=norm, eps=eps)), labels).sum())
             for attack in (functools.partial(apgd, steps=40), functools.partial(pgd, steps=40))
         ]
         assert 0 < left[1] < N and left[0] <= left[1]
@@ -204,14 +208,15 @@ def test_apgd_is_no_weaker_than_pgd_with_as_many_steps(norm):
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_minimal_norm_is_within_what_pgd_needs(norm):
     network, x, labels = samples()
-    draws = Draws((3,), range(N))
-    moved = minimal_norm(network, x, labels, norm=norm, bounds=UNIT, restarts=2, draws=draws)
-    assert bool(fallen(network(moved), labels).all()) and 0 <= float(moved.min()) and float(moved.max()) <= 1
-    wrong, distance = fallen(network(x), labels), length(moved - x, norm)
+    rng = PerSampleRNG((3,), range(N))
+    moved = fmn(make_problem(network, x, labels, eps=0.0, norm=norm, bounds=UNIT, rng=rng), restarts=2)
+    assert bool(misclassified(network(moved), labels).all()) and 0 <= float(moved.min()) and float(moved.max()) <= 1
+    wrong, distance = misclassified(network(x), labels), length(moved - x, norm)
     assert torch.equal(moved[wrong], x[wrong])
     eps = float(distance[~wrong].median())
-    by_pgd = pgd(network, x, labels, eps=eps, norm=norm, loss="margin", steps=100, bounds=UNIT)
-    assert int((distance <= eps).sum()) >= int(fallen(network(by_pgd), labels).sum()) - 1
+    problem = make_problem(network, x, labels, eps=eps, norm=norm, bounds=UNIT)
+    by_pgd = pgd(problem, loss="margin", steps=100)
+    assert int((distance <= eps).sum()) >= int(misclassified(network(by_pgd), labels).sum()) - 1
 
 
 def test_a_network_without_gradients_falls_to_the_black_box_only():
@@ -222,8 +227,10 @@ def test_a_network_without_gradients_falls_to_the_black_box_only():
             return network(z)
 
     eps = 0.3
-    assert torch.equal(fgsm(masked, x, labels, eps=eps), x)
+    problem = make_problem(masked, x, labels, eps=eps, bounds=UNIT)
+    assert torch.equal(fgsm(problem), x)
     for attack in (pgd, apgd):
-        torch.testing.assert_close(attack(masked, x, labels, eps=eps, bounds=UNIT), x, rtol=0, atol=1e-6)
-    assert torch.equal(minimal_norm(masked, x, labels, bounds=UNIT), x)
-    assert bool(fallen(network(run(functools.partial(square, queries=200), masked, x, labels, eps=eps)), labels).all())
+        torch.testing.assert_close(attack(problem), x, rtol=0, atol=1e-6)
+    assert torch.equal(fmn(problem), x)
+    moved = run(functools.partial(square, queries=200), masked, x, labels, eps=eps)
+    assert bool(misclassified(network(moved), labels).all())

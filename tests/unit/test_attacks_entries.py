@@ -8,10 +8,10 @@ from hydra import compose, initialize_config_dir
 from small_runs import train
 
 from robode.attacks.attack import Attack
-from robode.attacks.perturbations import PGD
+from robode.attacks.pgd import PGD
 from robode.config.instantiate import build_each
-from robode.corruptions.perturbation import Clean, ClipOnly, Gaussian
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.noise import Clean, ClipOnly, Gaussian
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.suite import Plan, evaluation_digest
@@ -21,7 +21,7 @@ CONF = Path(__file__).parents[2] / "conf"
 FACTS = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 OTHER = {
     "eps": 0.2, "norm": "l2", "loss": "margin", "steps": 7, "step_size": 0.5, "restarts": 3, "targets": 2, "queries": 5,
-    "spare_certified": True, "suite": "mine",
+    "skip_certified": True, "suite": "mine",
 }  # fmt: skip
 SUITES = (
     "attacks_quick",
@@ -52,19 +52,19 @@ def test_every_setting_of_an_attack_is_a_key_that_can_be_changed(suite):
         if name == "eps":
             assert changed[key].severities == (0.2,)
         else:
-            attribute = "spares_certified" if name == "spare_certified" else name
+            attribute = "skips_certified" if name == "skip_certified" else name
             assert getattr(changed[key], attribute) == OTHER[name]
 
 
 def test_an_evaluation_is_that_of_its_settings_wherever_its_class_lives(monkeypatch):
     """Moving a class to another room makes no other evaluation of it; a setting does."""
     (attack,) = attacks("gap").values()
-    (other,) = attacks("gap", "suite.standard_l2.queries=9").values()
-    before = evaluation_digest(attack, Sound(), "d")
-    assert evaluation_digest(other, Sound(), "d") != before
+    (other,) = attacks("gap", "suite.ensemble_l2.queries=9").values()
+    before = evaluation_digest(attack, DataSpace(), "d")
+    assert evaluation_digest(other, DataSpace(), "d") != before
     monkeypatch.setattr(type(attack), "__module__", "robode.elsewhere")
-    assert evaluation_digest(attack, Sound(), "d") == before
-    assert len({before, evaluation_digest(attack, Sound(), "e"), evaluation_digest(attack, ChNode2022(), "d")}) == 3
+    assert evaluation_digest(attack, DataSpace(), "d") == before
+    assert len({before, evaluation_digest(attack, DataSpace(), "e"), evaluation_digest(attack, ChNode2022(), "d")}) == 3
 
 
 def test_no_suite_with_attacks_is_forgotten_here():
@@ -75,8 +75,12 @@ def test_no_suite_with_attacks_is_forgotten_here():
 @pytest.mark.parametrize(
     ("suite", "protocol", "expected"),
     [
-        ({"a": PGD([0.1, 0.2]), "b": PGD([0.3, 0.2])}, Sound(), "suite.a and suite.b: both measure pgd_linf 0.2 with"),
-        ({"c": Clean(), "d": Clean()}, Sound(), "suite.c and suite.d: both measure clean with the same settings"),
+        (
+            {"a": PGD([0.1, 0.2]), "b": PGD([0.3, 0.2])},
+            DataSpace(),
+            "suite.a and suite.b: both measure pgd_linf 0.2 with",
+        ),
+        ({"c": Clean(), "d": Clean()}, DataSpace(), "suite.c and suite.d: both measure clean with the same settings"),
         ({"e": ClipOnly("noise")}, ChNode2022(), "suite.e and protocol=chnode_2022: both measure clip_only"),
     ],
 )
@@ -90,7 +94,7 @@ def test_entries_of_one_name_with_other_settings_or_other_severities_have_rows_o
         "few": PGD([0.1, 0.2], steps=40), "many": PGD([0.1, 0.2], steps=100), "larger": PGD(0.3, steps=40),
         "again": PGD(0.1, suite="mine"), "noise": Gaussian(0.1),
     }  # fmt: skip
-    rows = [tuple(row.values()) for _, row in Plan(suite, Sound(), FACTS, repeats=2).rows()]
+    rows = [tuple(row.values()) for _, row in Plan(suite, DataSpace(), FACTS, repeats=2).rows()]
     assert len(set(rows)) == len(rows) == 8
 
 

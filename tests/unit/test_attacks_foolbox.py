@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from robode.attacks import apgd, fgsm, pgd
-from robode.attacks.losses import fallen
-from robode.corruptions.noise import Draws
+from robode.attacks.apgd import apgd
+from robode.attacks.pgd import fgsm, pgd
+from robode.attacks.problem import make_problem
+from robode.corruptions.noise import PerSampleRNG
+from robode.tasks.classification import misclassified
 
 foolbox = pytest.importorskip("foolbox")
 
@@ -28,7 +30,7 @@ def problem():
         nn.functional.cross_entropy(network(x), labels).backward()
         optimizer.step()
     network.requires_grad_(False)
-    right = ~fallen(network(x), labels)
+    right = ~misclassified(network(x), labels)
     assert int(right.sum()) > 900
     return network, x, labels, right
 
@@ -43,7 +45,7 @@ def test_fgsm_is_foolbox_fgsm(problem):
         theirs, _, _ = foolbox.attacks.LinfFastGradientAttack(random_start=False)(
             wrapped(network), x, labels, epsilons=eps
         )
-        ours = fgsm(network, x, labels, eps=eps, bounds=UNIT)
+        ours = fgsm(make_problem(network, x, labels, eps=eps, bounds=UNIT))
         torch.testing.assert_close(ours[right], theirs[right], rtol=0, atol=1e-6)
 
 
@@ -54,9 +56,10 @@ def test_pgd_succeeds_as_often_as_foolbox(problem, norm, eps):
     kind = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm]
     attack = kind(steps=40, rel_stepsize=2.5 / 40, random_start=False)
     _, _, success = attack(wrapped(network), x, labels, epsilons=eps)
-    how = {"eps": eps, "norm": norm, "steps": 40, "bounds": UNIT}
+    how = {"eps": eps, "norm": norm, "bounds": UNIT}
+    mine = make_problem(network, x, labels, **how)
     ours, best = (
-        int(fallen(network(pgd(network, x, labels, early=early, **how)), labels).sum()) for early in (False, True)
+        int(misclassified(network(pgd(mine, steps=40, early=early)), labels).sum()) for early in (False, True)
     )
     assert 200 < int(success.sum()) < 950
     assert abs(ours - int(success.sum())) <= N // 1000
@@ -73,6 +76,7 @@ def test_apgd_succeeds_as_often_as_the_published_one(problem, norm, eps, loss):
         network, n_iter=100, n_restarts=1, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=0, loss=loss,
         device="cpu",
     ).perturb(x.clone(), labels.clone())  # fmt: skip
-    ours = apgd(network, x, labels, eps=eps, norm=norm, loss=loss, bounds=UNIT, draws=Draws((0,), range(N)))
-    fell = [int(fallen(network(moved), labels).sum()) for moved in (ours, theirs)]
+    rng = PerSampleRNG((0,), range(N))
+    ours = apgd(make_problem(network, x, labels, eps=eps, norm=norm, bounds=UNIT, rng=rng), loss=loss)
+    fell = [int(misclassified(network(moved), labels).sum()) for moved in (ours, theirs)]
     assert 200 < fell[1] < 950 and fell[0] >= fell[1] - 5  # of 1000, from other starts

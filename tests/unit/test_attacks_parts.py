@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from robode.attacks import LOSSES, apgd, fgsm, pgd, square
-from robode.attacks.apgd import checkpoints
+from robode.attacks.apgd import apgd, checkpoints
 from robode.attacks.balls import NORMS, length, project, random_start, step_direction
 from robode.attacks.ensemble import ensemble
-from robode.attacks.losses import fallen
-from robode.attacks.problem import attacking
-from robode.corruptions.noise import Draws
+from robode.attacks.pgd import fgsm, pgd
+from robode.attacks.problem import CLASSES, attacking, make_problem
+from robode.attacks.square import square
+from robode.corruptions.noise import PerSampleRNG
 from robode.errors import BadInput
+from robode.tasks.classification import dlr, margin, misclassified
 
 
 def samples(n=3, classes=5):
@@ -32,13 +33,13 @@ def test_the_checkpoints_are_the_published_ones():
 def test_losses_are_worst_for_wrong_answers_and_defined_at_ties():
     logits = torch.tensor([[3.0, 1.0, 0.0, -1.0], [1.0, 3.0, 0.0, -1.0], [2.0, 2.0, 2.0, 2.0]])
     labels = torch.zeros(3, dtype=torch.long)
-    for loss in LOSSES.values():
+    for loss in CLASSES.attack_losses.values():
         values = loss(logits, labels)
         assert bool(values.isfinite().all()) and float(values[1]) > float(values[2]) > float(values[0])
-    torch.testing.assert_close(LOSSES["dlr"](logits, labels)[:2], torch.tensor([-2 / 3, 2 / 3]))
-    torch.testing.assert_close(LOSSES["dlr"](7 * logits + 5, labels), LOSSES["dlr"](logits, labels))
-    assert LOSSES["margin"](logits, labels).tolist() == [-2.0, 2.0, 0.0]
-    assert fallen(torch.tensor([[1.0, math.nan], [1.0, 0.0]]), labels[:2]).tolist() == [True, False]
+    torch.testing.assert_close(dlr(logits, labels)[:2], torch.tensor([-2 / 3, 2 / 3]))
+    torch.testing.assert_close(dlr(7 * logits + 5, labels), dlr(logits, labels))
+    assert margin(logits, labels).tolist() == [-2.0, 2.0, 0.0]
+    assert misclassified(torch.tensor([[1.0, math.nan], [1.0, 0.0]]), labels[:2]).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -53,7 +54,7 @@ def test_projections_starts_and_directions(norm):
     for _ in range(20):  # no point of the ball is nearer
         other = project(torch.randn(40, 3, 4, generator=generator) + delta, eps, norm)
         assert bool((length(back - delta, "l2") <= length(other - delta, "l2") + 1e-5).all())
-    start = random_start(Draws((0,), range(40)), delta, eps, norm)
+    start = random_start(PerSampleRNG((0,), range(40)), delta, eps, norm)
     assert bool((length(start, norm) <= eps + 1e-6).all()) and bool((length(start, norm)[1:] > 0).all())
     direction = step_direction(1e-30 * delta, norm)
     torch.testing.assert_close(length(direction, norm), torch.ones(40))
@@ -73,10 +74,10 @@ def test_parameters_come_back_as_they_were_after_a_failure():
 def test_steps_too_short_for_the_ball_are_warned_about():
     network, x, labels = samples(n=5)
     with pytest.warns(UserWarning, match="step_size=0.01: 10 steps travel 0.1, less than the ball's width 0.2"):
-        pgd(network, x, labels, eps=0.1, steps=10, step_size=0.01)
+        pgd(make_problem(network, x, labels, eps=0.1), steps=10, step_size=0.01)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pgd(network, x, labels, eps=0.1, steps=10, step_size=0.02)
+        pgd(make_problem(network, x, labels, eps=0.1), steps=10, step_size=0.02)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,9 @@ def test_steps_too_short_for_the_ball_are_warned_about():
 def test_mistakes(attack, how, expected):
     network, x, labels = samples(n=3)
     with pytest.raises(BadInput, match=re.escape(expected)):
-        attack(network, x, labels, **{"eps": 0.1, **how})
+        where = {key: value for key, value in how.items() if key in ("eps", "norm")}
+        settings = {key: value for key, value in how.items() if key not in where}
+        attack(make_problem(network, x, labels, **{"eps": 0.1, **where}), **settings)
 
 
 @pytest.mark.parametrize("attack", [fgsm, pgd, apgd, square, ensemble])
@@ -115,15 +118,17 @@ def test_mistakes(attack, how, expected):
 def test_every_sample_has_an_eps_that_is_a_radius(attack, eps, expected):
     network, x, labels = samples(n=3)
     with pytest.raises(BadInput, match=re.escape(expected)):
-        attack(network, x, labels, eps=torch.tensor(eps), norm="l2")
+        attack(make_problem(network, x, labels, eps=torch.tensor(eps), norm="l2"))
 
 
 def test_a_tensor_without_dimensions_is_a_number():
     network, x, labels = samples(n=3)
-    assert torch.equal(fgsm(network, x, labels, eps=torch.tensor(0.1)), fgsm(network, x, labels, eps=0.1))
+    assert torch.equal(
+        fgsm(make_problem(network, x, labels, eps=torch.tensor(0.1))), fgsm(make_problem(network, x, labels, eps=0.1))
+    )
 
 
 def test_dlr_needs_three_classes():
     network, x, labels = samples(n=3, classes=2)
     with pytest.raises(BadInput, match="dlr needs at least 3 classes, got 2"):
-        pgd(network, x, labels, eps=0.1, loss="dlr")
+        pgd(make_problem(network, x, labels, eps=0.1), loss="dlr")

@@ -9,14 +9,19 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
+from robode.attacks.apgd import APGD
 from robode.attacks.attack import Attack
 from robode.attacks.balls import length
-from robode.attacks.perturbations import APGD, FGSM, PGD, AutoAttack, Ensemble, MinimalNorm, Square
+from robode.attacks.ensemble import AutoAttack, Ensemble
+from robode.attacks.fmn import FMN
+from robode.attacks.pgd import FGSM, PGD
+from robode.attacks.problem import make_problem
+from robode.attacks.square import Square
 from robode.config.instantiate import build_each
 from robode.config.levels import check_suite
-from robode.corruptions.noise import Draws
-from robode.corruptions.perturbation import Batch, Clean
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.noise import Clean, PerSampleRNG
+from robode.corruptions.perturbation import Batch
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.batches import evaluating
 from robode.data.info import DataFacts
 from robode.errors import BadInput
@@ -35,8 +40,8 @@ FEW = {
     "apgd_dlr_l2": lambda: APGD(EPS, norm="l2", loss="dlr", steps=8),
     "apgd_targeted_linf": lambda: APGD(EPS, steps=5, targets=2),
     "square_linf": lambda: Square(EPS, queries=15),
-    "standard_l2": lambda: Ensemble(EPS, norm="l2", steps=5, targets=2, queries=10),
-    "minimal_l2": lambda: MinimalNorm(EPS, steps=10),
+    "ensemble_l2": lambda: Ensemble(EPS, norm="l2", steps=5, targets=2, queries=10),
+    "fmn_l2": lambda: FMN(EPS, steps=10),
 }
 N = 110
 
@@ -53,7 +58,7 @@ def problem():
 
 def evaluated(suite, network, x, labels, protocol=None, batch_size=500, severity=None):
     """Rows without their seconds; those of one severity alone, where that is asked for."""
-    plan = Plan(suite, protocol or Sound(), FACTS, repeats=2, seed=5)
+    plan = Plan(suite, protocol or DataSpace(), FACTS, repeats=2, seed=5)
     work = [(level, row) for level, row in plan.rows() if severity in (None, level.severity)]
     found = {}
     for answers in answered(network, x, labels, plan, work, batch_size):
@@ -98,7 +103,7 @@ def test_what_fell_at_a_smaller_eps_stays_where_it_fell(name):
     network, x, labels = problem()
     attack = FEW[name]()
     before, eps_of = None, attack.severities[1:]
-    batch = Batch(x, labels, None, FACTS.bounds, Draws((1,), range(N)))
+    batch = Batch(x, labels, None, FACTS.bounds, PerSampleRNG((1,), range(N)))
     for eps, moved in zip(eps_of, attack.perturbed(network, FACTS.task, batch, eps_of), strict=True):
         assert bool((length(moved - x, attack.norm) <= eps + 1e-6).all())
         if before is not None:
@@ -109,12 +114,12 @@ def test_what_fell_at_a_smaller_eps_stays_where_it_fell(name):
 
 def test_new_weights_are_attacked_anew():
     network, x, labels = problem()
-    attack, batch = MinimalNorm(0.3, steps=10), Batch(x, labels, None, FACTS.bounds, None)
+    attack, batch = FMN(0.3, steps=10), Batch(x, labels, None, FACTS.bounds, None)
     moved_by(attack, network, batch, 0.3)
     with torch.no_grad():
         network[1].weight.neg_()
     moved = moved_by(attack, network, batch, 0.3)
-    assert torch.equal(moved, moved_by(MinimalNorm(0.3, steps=10), network, batch, 0.3))
+    assert torch.equal(moved, moved_by(FMN(0.3, steps=10), network, batch, 0.3))
 
 
 def test_a_copy_of_the_network_scores_again():
@@ -145,21 +150,21 @@ def test_a_bad_eps_is_refused_without_building_anything(eps):
 @pytest.mark.parametrize(
     ("build", "expected"),
     [
-        (lambda: PGD(-1), "suite.pgd_linf.eps=-1"),
-        (lambda: PGD([0.1, 0.2], steps=10, step_size=0.03), "suite.pgd_linf.step_size=0.03: 10 steps travel 0.3"),
+        (lambda: PGD(-1), "eps=-1"),
+        (lambda: PGD([0.1, 0.2], steps=10, step_size=0.03), "step_size=0.03: 10 steps travel 0.3"),
         (lambda: PGD(0.1, norm="l7"), "norm=l7"),
         (lambda: APGD(0.1, norm="l1"), "norm=l1: expected one of linf, l2"),
-        (lambda: Square(0.1, queries=0), "suite.square_linf.queries=0"),
-        (lambda: MinimalNorm(0.1, steps=2.5), "suite.minimal_l2.steps=2.5"),
-        (lambda: PGD(0.1, loss=["ce"]), r"suite.pgd.loss=\['ce'\]: expected the name of a loss, or null"),
-        (lambda: PGD(0.1, step_size="abc"), "suite.pgd_linf.step_size=abc: expected a number above 0, or null for 2.5"),
-        (lambda: PGD(0.1, step_size=True), "suite.pgd_linf.step_size=True: expected a number"),
-        (lambda: PGD(0.0, step_size=0), "suite.pgd_linf.step_size=0: expected a number above 0"),
-        (lambda: PGD(0.1, step_size=math.inf), "suite.pgd_linf.step_size=inf: expected a number"),
-        (lambda: APGD(0.1, targets=-1), "suite.apgd_linf.targets=-1: expected a whole number of at least 0"),
-        (lambda: APGD(0.1, loss="dlr", targets=True), "suite.apgd_dlr_linf.targets=True: expected a whole number"),
-        (lambda: APGD(0.1, targets=1.5), "suite.apgd_linf.targets=1.5"),
-        (lambda: AutoAttack(0.1, norm="l2", spare_certified="maybe"), "l2.spare_certified=maybe: expected true or"),
+        (lambda: Square(0.1, queries=0), "queries=0"),
+        (lambda: FMN(0.1, steps=2.5), "steps=2.5"),
+        (lambda: PGD(0.1, loss=["ce"]), r"loss=\['ce'\]: expected the name of a loss, or null"),
+        (lambda: PGD(0.1, step_size="abc"), "step_size=abc: expected a number above 0, or null for 2.5"),
+        (lambda: PGD(0.1, step_size=True), "step_size=True: expected a number"),
+        (lambda: PGD(0.0, step_size=0), "step_size=0: expected a number above 0"),
+        (lambda: PGD(0.1, step_size=math.inf), "step_size=inf: expected a number"),
+        (lambda: APGD(0.1, targets=-1), "targets=-1: expected a whole number of at least 0"),
+        (lambda: APGD(0.1, loss="dlr", targets=True), "targets=True: expected a whole number"),
+        (lambda: APGD(0.1, targets=1.5), "targets=1.5"),
+        (lambda: AutoAttack(0.1, norm="l2", skip_certified="maybe"), "skip_certified=maybe: expected true or"),
     ],
 )
 def test_mistakes(build, expected):
@@ -172,7 +177,7 @@ def test_the_published_attack_finds_no_more_than_ours_and_leaves_the_generator_a
     pytest.importorskip("pyautoattack")
     network, x, labels = problem()
     x, labels, state = x[:50], labels[:50], torch.get_rng_state()
-    batch = Batch(x, labels, None, FACTS.bounds, Draws((1,), range(50)))
+    batch = Batch(x, labels, None, FACTS.bounds, PerSampleRNG((1,), range(50)))
     with evaluating(network):
         moved, ours = (moved_by(attack, network, batch, 0.1) for attack in (AutoAttack(0.1), Ensemble(0.1)))
         left = [int(FACTS.task.score(network(each), labels).sum()) for each in (ours, moved)]
@@ -188,7 +193,7 @@ def test_the_published_attack_says_what_it_needs(monkeypatch):
     assert "AutoAttack is for images in [0, 1]" in attack.refusal(None)
     network = nn.Sequential(nn.Flatten(), nn.Linear(25, 3))
     with pytest.raises(BadInput, match="needs at least 4 classes, these data have 3"):
-        attack.find(network, torch.rand(2, 1, 5, 5), torch.zeros(2).long(), eps=0.1, norm="linf", bounds=(0.0, 1.0))
-    monkeypatch.setattr("robode.attacks.autoattack.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"suite.autoattack_linf: needs the package pyautoattack: pip install"):
+        attack.find(make_problem(network, torch.rand(2, 1, 5, 5), torch.zeros(2).long(), eps=0.1, bounds=(0.0, 1.0)))
+    monkeypatch.setattr("robode.attacks.ensemble.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"AutoAttack needs the package pyautoattack: pip install"):
         AutoAttack(0.1)

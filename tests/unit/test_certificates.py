@@ -16,8 +16,9 @@ from robode.certificates.radius import (
     constants,
     pair_lipschitz,
 )
-from robode.corruptions.perturbation import Batch, Clean
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.noise import Clean
+from robode.corruptions.perturbation import Batch
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.measure import evaluate_suite
@@ -46,7 +47,7 @@ def case(facts: DataFacts = GREY, n: int = 120) -> tuple[Network, torch.Tensor, 
 
 def rows_of(network: Network, x: torch.Tensor, labels: torch.Tensor, suite: Certified, protocol=None, **options):
     perturbations = {"clean": Clean(), "certified": suite}
-    plan = Plan(perturbations, protocol or Sound(), network.facts, repeats=2)
+    plan = Plan(perturbations, protocol or DataSpace(), network.facts, repeats=2)
     found = evaluate_suite(network, x, labels, plan, **options)
     return {(row["perturbation"], row["severity"]): row for row in found}
 
@@ -69,7 +70,7 @@ def test_rows_count_right_answers_with_a_large_enough_radius() -> None:
 
 def test_certified_rows_are_the_same_under_every_protocol() -> None:
     network, x, labels = case()
-    one, two = (rows_of(network, x, labels, Certified([0.01, 0.1]), p) for p in (Sound(), ChNode2022()))
+    one, two = (rows_of(network, x, labels, Certified([0.01, 0.1]), p) for p in (DataSpace(), ChNode2022()))
     for level in (0.01, 0.1):
         assert one["certified", level]["score"] == two["certified", level]["score"] > 0
 

@@ -8,15 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robode.attacks.apgd import APGD
 from robode.attacks.balls import length
-from robode.attacks.perturbations import APGD, FGSM, PGD, Ensemble, MinimalNorm, Square
+from robode.attacks.ensemble import Ensemble
+from robode.attacks.fmn import FMN
+from robode.attacks.pgd import FGSM, PGD
+from robode.attacks.square import Square
 from robode.certificates import radius as certificates
 from robode.certificates.radius import Certified
 from robode.certificates.smoothing import Smoothing
 from robode.corruptions.common import Contrast
-from robode.corruptions.noise import Draws, base_noise
-from robode.corruptions.perturbation import Batch, Clean, Gaussian, SaltAndPepper
-from robode.corruptions.protocols import Sound
+from robode.corruptions.noise import Clean, Gaussian, PerSampleRNG, SaltAndPepper, base_noise
+from robode.corruptions.perturbation import Batch
+from robode.corruptions.protocols import DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.measure import answered, evaluate_suite
@@ -25,8 +29,7 @@ from robode.families.chnode import CHNode
 from robode.integrators.etd import ETD
 from robode.masking.reference_attacks import GradientMasking
 from robode.network import Network
-from robode.quantities.plane import Field2D
-from robode.quantities.quantity import EpsR
+from robode.quantities.plane import EpsR, Field2D
 from robode.quantities.wasserstein import Wasserstein
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
@@ -44,8 +47,8 @@ CURVES = {
     "pgd_linf": lambda: PGD([0.02, 0.05, 0.1], steps=4, restarts=2),
     "apgd_dlr_l2": lambda: APGD([0.1, 0.3], norm="l2", loss="dlr", steps=5),
     "square_linf": lambda: Square([0.05, 0.1], queries=8),
-    "standard_l2": lambda: Ensemble([0.1, 0.3], norm="l2", steps=4, targets=2, queries=5),
-    "minimal_l2": lambda: MinimalNorm([0.1, 0.2, 0.3], steps=6),
+    "ensemble_l2": lambda: Ensemble([0.1, 0.3], norm="l2", steps=4, targets=2, queries=5),
+    "fmn_l2": lambda: FMN([0.1, 0.2, 0.3], steps=6),
 }
 
 
@@ -64,7 +67,7 @@ def given(perturbation, network, x, targets, task=GREY.task):
     noise = perturbation.noise and base_noise(perturbation.noise, 0, 0, 0, len(x), tuple(x.shape[1:]))
     prepared = perturbation.prepare(network, tuple(x.shape[1:]))
     bounds = (0.0, 1.0) if x.ndim == 4 else None
-    return Batch(x, targets, noise, bounds, Draws((0, 0, 2), range(len(x))), prepared=prepared)
+    return Batch(x, targets, noise, bounds, PerSampleRNG((0, 0, 2), range(len(x))), prepared=prepared)
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -92,7 +95,7 @@ def test_scoring_leaves_no_trace_in_a_perturbation(name):
     network, x, labels = case()
     perturbation = CURVES[name]()
     before = copy.deepcopy(vars(perturbation))
-    evaluate_suite(network, x, labels, Plan({name: perturbation}, Sound(), GREY, repeats=1, seed=0), batch_size=50)
+    evaluate_suite(network, x, labels, Plan({name: perturbation}, DataSpace(), GREY, repeats=1, seed=0), batch_size=50)
     after = vars(perturbation)
     assert after.keys() == before.keys()
     for key, value in after.items():
@@ -110,9 +113,9 @@ def test_each_batch_is_counted_out_once_and_each_network_prepared_once(monkeypat
 
     for owner, name in ((certificates, "constants"), (certificates, "certified_radii"), (Smoothing, "certify")):
         watched(owner, name)
-    watched(MinimalNorm, "find")
-    suite = {name: CURVES[name]() for name in ("certified", "smoothing", "minimal_l2")}
-    evaluate_suite(network, x, labels, Plan(suite, Sound(), GREY, repeats=2, seed=0), batch_size=50)
+    watched(FMN, "find")
+    suite = {name: CURVES[name]() for name in ("certified", "smoothing", "fmn_l2")}
+    evaluate_suite(network, x, labels, Plan(suite, DataSpace(), GREY, repeats=2, seed=0), batch_size=50)
     counts = {name: calls.count(name) for name in set(calls)}
     assert counts == {"constants": 1, "certified_radii": 2, "certify": 2, "find": 2}  # two batches
 
@@ -126,8 +129,8 @@ def test_only_missing_levels_are_answered_and_what_an_attack_goes_through_before
         each.scores = lambda *args, name=name, plain=plain: asked.setdefault(name, args[-1]) and plain(*args)
     attack = suite["pgd_linf"]
     plain_find = attack.find
-    attack.find = lambda *args, **where: found.append(where["eps"]) or plain_find(*args, **where)
-    plan = Plan(suite, Sound(), GREY, repeats=1)
+    attack.find = lambda problem: found.append(round(float(problem.eps[0]), 6)) or plain_find(problem)
+    plan = Plan(suite, DataSpace(), GREY, repeats=1)
     work = [
         (level, row)
         for level, row in plan.rows()
@@ -217,17 +220,16 @@ def test_an_output_that_is_not_finite_has_failed_and_is_left_alone():
 
 def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_first():
     def refused(suite, facts=VECTORS):
-        return refusals(suite, Sound(), facts)
+        return refusals(suite, DataSpace(), facts)
 
     assert refused({"pgd_linf": PGD(0.1), "a": APGD(0.1, norm="l2", loss="distance")}) == {}
-    with pytest.raises(BadInput, match=r"suite.pgd_linf.loss=ce: expected one of distance for a nearness task$"):
+    with pytest.raises(BadInput, match=r"suite.pgd_linf.loss=ce: expected distance for a nearness task$"):
         refused({"pgd_linf": PGD(0.1, loss="ce")})
-    with pytest.raises(BadInput, match=r"suite.apgd_hinge_l2.loss=hinge: expected one of ce, margin, dlr for a "):
+    with pytest.raises(BadInput, match=r"suite.a.loss=hinge: expected one of ce, margin, dlr for a "):
         refused({"a": APGD(0.1, norm="l2", loss="hinge")}, GREY)
     classes = {
-        "pgd_margin_linf": PGD(0.1, loss="margin"), "pgd_dlr_linf": PGD(0.1, loss="dlr"),
         "smoothing": Smoothing(0.1, 1), "apgd_targeted_linf": APGD(0.1, targets=2),
-        "standard_linf": Ensemble(0.1), "minimal_l2": MinimalNorm(0.1),
+        "ensemble_linf": Ensemble(0.1), "fmn_l2": FMN(0.1),
     }  # fmt: skip
     assert refused(classes) == dict.fromkeys(classes, "needs classes, and this is a nearness task")
     assert refused(classes, GREY) == {}
@@ -244,7 +246,7 @@ def test_quantities_that_are_about_classes_are_left_out_for_other_tasks():
 def test_rows_of_any_task_carry_its_mean_score():
     network, x, targets = regression()
     suite = {"clean": Clean(), "gaussian": Gaussian([0.1, 0.4]), "pgd_l2": PGD([0.1, 0.3], norm="l2", steps=5)}
-    plan = Plan(suite, Sound(), VECTORS, repeats=1)
+    plan = Plan(suite, DataSpace(), VECTORS, repeats=1)
     (answers,) = answered(network, x, targets, plan, plan.rows(), batch_size=50)
     rows, kept = zip(*answers.values(), strict=True)
     assert [row["score"] for row in rows] == pytest.approx([float(each.double().mean()) for each in kept])

@@ -12,12 +12,16 @@ from pretend_device import THERE, There, pretending
 from small_runs import composed, train
 from torch import nn
 
-from robode.attacks.perturbations import APGD, FGSM, PGD, Ensemble, MinimalNorm, Square
+from robode.attacks.apgd import APGD
+from robode.attacks.ensemble import Ensemble
+from robode.attacks.fmn import FMN
+from robode.attacks.pgd import FGSM, PGD
+from robode.attacks.square import Square
 from robode.certificates.radius import Certified, constants
 from robode.certificates.smoothing import Smoothing
 from robode.corruptions.common import Blur, Contrast, Rotation, Translation
-from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.noise import Clean, Gaussian, SaltAndPepper
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data import batches
 from robode.data.batches import EpochOrder, TensorBatches, in_units, placed
 from robode.data.info import DataFacts, Samples, Source
@@ -94,14 +98,14 @@ def every_perturbation():
         "fgsm_linf": FGSM([0.05, 0.1]), "pgd_linf": PGD([0.05, 0.1], steps=4, restarts=2),
         "pgd_l1": PGD([1.0], norm="l1", steps=3), "apgd_dlr_l2": APGD([0.3], norm="l2", loss="dlr", steps=4),
         "square_linf": Square([0.1], queries=8), "square_l2": Square([0.1], norm="l2", queries=8),
-        "standard_l2": Ensemble([0.3], norm="l2", steps=4, targets=2, queries=4),
-        "minimal_l2": MinimalNorm([0.1, 0.3], steps=5),
+        "ensemble_l2": Ensemble([0.3], norm="l2", steps=4, targets=2, queries=4),
+        "fmn_l2": FMN([0.1, 0.3], steps=5),
     }  # fmt: skip
 
 
 def evaluated(network, x, labels, suite, protocol=None, facts=GREY, repeats=2, batch_size=50):
     """Rows without their seconds, and the scores of all samples."""
-    plan = Plan(suite, protocol or Sound(), facts, repeats)
+    plan = Plan(suite, protocol or DataSpace(), facts, repeats)
     found = {}
     for answers in answered(network, x, labels, plan, plan.rows(), batch_size):
         found |= answers
@@ -109,7 +113,7 @@ def evaluated(network, x, labels, suite, protocol=None, facts=GREY, repeats=2, b
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows], torch.stack(scores)
 
 
-@pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda each: each.name)
+@pytest.mark.parametrize("protocol", [DataSpace(), ChNode2022()], ids=lambda each: each.name)
 def test_everything_is_computed_where_the_network_lies_and_the_samples_never_cross_the_bus(protocol):
     """A tensor of the host that meets one of the device is an error there: this fails wherever one is forgotten."""
     network, x, labels = case()
@@ -123,7 +127,7 @@ def test_everything_is_computed_where_the_network_lies_and_the_samples_never_cro
     assert again == rows and torch.equal(other, scores) and 0 < float(scores.mean()) < 1
     assert torch.uint8 not in {kind for _, kind in bus.moved}
     images = [size for size, kind in bus.back if kind == torch.float32]
-    per_repeat = [sum(len(each.severities) for each in suite.values()) + (protocol.name != "sound"), 3]
+    per_repeat = [sum(len(each.severities) for each in suite.values()) + (protocol.name != "data_space"), 3]
     assert images == [N * count for count in per_repeat]  # the scores of a copy, at once, and nothing else
 
 
@@ -163,7 +167,7 @@ def test_anyones_chain_has_constants_there_too():
 def test_the_sample_grid_comes_back():
     network, x, labels = case()
     suite = {"clean": Clean(), "gaussian": Gaussian([0.05]), "pgd_linf": PGD([0.05, 0.1], steps=3)}
-    plan = Plan(suite, Sound(), GREY, repeats=1)
+    plan = Plan(suite, DataSpace(), GREY, repeats=1)
     expected = sample_grid(network, x[:8], labels[:8], plan)
     with pretending():
         found = sample_grid(copy.deepcopy(network).to(THERE), x[:8].to(THERE), labels[:8].to(THERE), plan)

@@ -10,7 +10,7 @@ from robode.runs.run import Run, create
 CONFIG = {
     "model": {"name": "chnode", "width": 8}, "depth": 8, "seed": 3, "lr": 0.1, "run": None, "resume": None,
     "force": False, "code": "same", "fail_fast": False, "logger": None, "experiment": "default", "suite": {"clean": {}},
-    "protocol": {"name": "sound"}, "repeats": 10, "trainer": {"name": "cpu", "threads": None},
+    "protocol": {"name": "data_space"}, "repeats": 10, "trainer": {"name": "cpu", "threads": None},
     "data": {"name": "mnist5k", "root": "data", "source": {"root": "data"}},
 }  # fmt: skip
 VOLATILE = {

@@ -451,8 +451,8 @@ def test_what_makes_the_weights_counts_and_what_draws_does_not(copied, tmp_path)
         json.dumps(
             {
                 "model": {"_target_": "robode.families.chnode.CHNode"},
-                "suite": {"pgd": {"_target_": "robode.attacks.perturbations.PGD"}},
-                "protocol": {"_target_": "robode.corruptions.protocols.Sound"},
+                "suite": {"pgd": {"_target_": "robode.attacks.pgd.PGD"}},
+                "protocol": {"_target_": "robode.corruptions.protocols.DataSpace"},
             }
         )
     )

@@ -57,9 +57,9 @@ def text_of(row: Attacked, evidence: Evidence) -> str:
         ("apgd_dlr_l2", "dlr", "APGD (dlr)"),
         ("apgd_dlr_targeted_l2", "dlr", "APGD (dlr, targeted)"),
         ("pgd_l1", "ce", "PGD"),
-        ("standard_l2", None, "robode's standard attack"),
+        ("ensemble_l2", None, "robode's standard attack"),
         ("autoattack_linf", None, "AutoAttack"),
-        ("minimal_l2", None, "the nearest wrong answer"),
+        ("fmn_l2", None, "the nearest wrong answer"),
         ("square_linf", None, "Square"),
         ("my_own_linf", None, "my (own)"),
     ],
@@ -71,7 +71,7 @@ def test_the_name_of_a_row_says_what_its_attack_climbs(name, loss, title):
 
 
 @pytest.mark.parametrize(
-    "name", ["fgsm_linf", "pgd_linf", "pgd_margin_linf", "apgd_dlr_l2", "standard_l2", "square_l2"]
+    "name", ["fgsm_linf", "pgd_linf", "pgd_margin_linf", "apgd_dlr_l2", "ensemble_l2", "square_l2"]
 )
 def test_an_honest_accuracy_passes(name):
     text, found = judge(attacked(name, 520 if name in ("fgsm_linf", "square_l2") else 500), known())
@@ -105,7 +105,7 @@ def test_rows_of_one_attack_with_several_settings_all_count():
 
 def test_the_panel_counts_and_several_small_finds_add_up():
     assert "PGD (margin) finds 20.0 % more" in text_of(attacked("pgd_dlr_linf", 500), known(panel(margin=300)))
-    row, parts = attacked("standard_linf", 900), (range(0, 60), range(100, 160), range(200, 260))
+    row, parts = attacked("ensemble_linf", 900), (range(0, 60), range(100, 160), range(200, 260))
     others = []
     for number, part in enumerate(parts):
         right = row.right.clone()
@@ -134,7 +134,7 @@ def test_a_dead_gradient_counts_where_it_can_do_harm():
     )
 
 
-@pytest.mark.parametrize("name", ["standard_linf", "minimal_linf", "square_linf"])
+@pytest.mark.parametrize("name", ["ensemble_linf", "fmn_linf", "square_linf"])
 def test_attacks_without_a_single_loss_are_not_judged_by_gradients(name):
     evidence = dataclasses.replace(known(), climb=climb(dead=1000, zero=1000))
     assert failed(attacked(name, 500), evidence) == set()
@@ -172,7 +172,7 @@ def test_checks_of_the_network_are_among_those_of_the_row():
     bad = checks.Check("large_eps", 0.3, 0.01, "PGD with linf eps = 1 leaves 30.0 % right.", "it stays right")
     evidence = dataclasses.replace(known(), climb=climb(0, 0, bad))
     assert text_of(attacked("pgd_linf", 500), evidence).endswith(" gradient-masking checks: it stays right")
-    assert failed(attacked("standard_linf", 500), evidence) == set(), "it climbs something else"
+    assert failed(attacked("ensemble_linf", 500), evidence) == set(), "it climbs something else"
 
 
 def test_next_to_nothing_left_passes_without_any_check():

@@ -8,8 +8,7 @@ from robode.evaluation.consistency import make_monotone
 from robode.runs import results
 from robode.runs.results import Store, read_scores, write_scores
 from robode.tasks.classification import Classification
-from robode.tasks.intervals import wilson
-from robode.tasks.measure import mean_score
+from robode.tasks.measure import mean_score, wilson
 from robode.tasks.regression import Regression
 from robode.verbs.evaluate import run_evaluation
 

@@ -7,9 +7,9 @@ from skimage.util import random_noise
 from torch import nn
 
 from robode.config.levels import check_repeats, check_suite
-from robode.corruptions.noise import BLOCK, base_noise
-from robode.corruptions.perturbation import Batch, Clean, ClipOnly, Gaussian, Perturbation, SaltAndPepper
-from robode.corruptions.protocols import ChNode2022, EvaluationProtocol, Sound
+from robode.corruptions.noise import BLOCK, Clean, ClipOnly, Gaussian, SaltAndPepper, base_noise
+from robode.corruptions.perturbation import Batch, Perturbation
+from robode.corruptions.protocols import ChNode2022, DataSpace, EvaluationProtocol
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
@@ -69,7 +69,7 @@ def test_base_noise_has_the_moments_it_says():
     assert abs(u.mean()) < 4 * error and abs(u.var() - 1 / 12) < error
 
 
-@pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", [DataSpace(), ChNode2022()], ids=lambda p: p.name)
 @pytest.mark.parametrize("level", [0.05, 0.2])
 @pytest.mark.parametrize("grey", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("kind", ["gaussian", "s&p"])
@@ -97,7 +97,7 @@ def test_corruptions_are_distributed_as_scikit_image_does(protocol, level, grey,
 @pytest.mark.parametrize("amount", [0.0, 0.05, 0.2, 1.0])
 def test_salt_and_pepper_hits_the_share_it_is_given_half_each(amount):
     x = torch.full((N, 1, 28, 28), 0.5)
-    moved = corrupted(SaltAndPepper(amount), Sound(), x, amount)
+    moved = corrupted(SaltAndPepper(amount), DataSpace(), x, amount)
     share = 4 * (PIXELS * 0.25) ** -0.5 / 2
     assert abs((moved == 1).double().mean() - amount / 2) < share
     assert abs((moved == 0).double().mean() - amount / 2) < share
@@ -106,9 +106,9 @@ def test_salt_and_pepper_hits_the_share_it_is_given_half_each(amount):
 
 def test_severities_share_the_noise():
     x = torch.full((N, 1, 28, 28), 0.5)
-    few, many = (corrupted(SaltAndPepper(a), Sound(), x, a) for a in (0.05, 0.2))
+    few, many = (corrupted(SaltAndPepper(a), DataSpace(), x, a) for a in (0.05, 0.2))
     assert torch.equal(many[few != 0.5], few[few != 0.5]) and (many != 0.5).sum() > 2 * (few != 0.5).sum()
-    little, much = (corrupted(Gaussian(v), Sound(), x, v) - 0.5 for v in (1e-6, 4e-6))
+    little, much = (corrupted(Gaussian(v), DataSpace(), x, v) - 0.5 for v in (1e-6, 4e-6))
     assert torch.allclose(2 * little, much, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_legacy_protocol_goes_to_normalised_space_and_back():
     assert pepper.mean().item() == pytest.approx(-0.177, abs=5e-4)
 
 
-@pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", [DataSpace(), ChNode2022()], ids=lambda p: p.name)
 def test_colour_channels_are_normalised_by_their_own_constants(protocol):
     facts = DataFacts((3, 2, 2), (0.1, 0.2, 0.3), (0.5, 1.0, 2.0), (0.0, 1.0), Classification(("0", "1")))
     inside = protocol.encode(torch.full((1, 3, 2, 2), 0.5), facts)[0, :, 0, 0]

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from robode.corruptions.noise import BLOCK
-from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.noise import BLOCK, Clean, Gaussian, SaltAndPepper
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.copies import sample_grid
@@ -45,7 +44,7 @@ def data(n: int = N) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def run(network, x, labels, suite=SUITE, protocol=None, facts=IMAGES, repeats=2, seed=5, batch_size=64):
-    plan = Plan(suite, protocol or Sound(), facts, repeats, seed)
+    plan = Plan(suite, protocol or DataSpace(), facts, repeats, seed)
     return evaluate_suite(network, x, labels, plan, batch_size)
 
 
@@ -67,7 +66,7 @@ def test_rows_are_tidy():
     assert {r["severity_unit"] for r in rows} == {"none", "variance", "amount"}
     for row in rows:
         assert row["n"] == N and 0 <= row["score"] <= 1 and row["score_reference"] is None and row["seconds"] > 0
-        assert (row["space"], row["protocol"], row["norm"]) == ("data", "sound", "none")
+        assert (row["space"], row["protocol"], row["norm"]) == ("data", "data_space", "none")
 
 
 def test_clean_accuracy_is_plain_accuracy():
@@ -77,7 +76,7 @@ def test_clean_accuracy_is_plain_accuracy():
     assert run(network, x, labels)[0]["score"] == int((logits.argmax(1) == labels).sum()) / N
 
 
-@pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", [DataSpace(), ChNode2022()], ids=lambda p: p.name)
 def test_batch_size_does_not_change_the_noise(protocol):
     shown = []
     for batch_size in (1, 100, 1000):
@@ -152,7 +151,7 @@ def test_legacy_protocol_adds_the_clip_alone_and_leaves_clean_data_untouched():
 
 
 def test_legacy_protocol_refuses_vectors():
-    with pytest.raises(BadInput, match="protocol=sound"):
+    with pytest.raises(BadInput, match="protocol=data_space"):
         run(Spy(2, 2), torch.rand(9, 2), torch.zeros(9).long(), protocol=ChNode2022(), facts=VECTORS)
 
 
@@ -177,7 +176,7 @@ def test_logits_that_are_not_finite_are_wrong_answers():
 
 def test_progress_counts_images_up_to_the_total():
     calls = []
-    plan = Plan(SUITE, Sound(), IMAGES, repeats=2)
+    plan = Plan(SUITE, DataSpace(), IMAGES, repeats=2)
     assert len(list(answered(Spy(), *data(), plan, plan.rows(), 64, lambda *counts: calls.append(counts)))) == 2
     # Three noisy levels in two copies, and the clean data once.
     assert calls[-1] == (7 * N, 7 * N) and calls == sorted(calls)
@@ -187,7 +186,7 @@ def test_only_missing_copies_are_made_and_counted_and_each_is_handed_over_when_i
     calls, handed = [], []
     network = Spy()
     suite = {"clean": Clean(), "gaussian": Gaussian([0.05, 0.2])}
-    plan = Plan(suite, Sound(), IMAGES, repeats=3)
+    plan = Plan(suite, DataSpace(), IMAGES, repeats=3)
     work = [each for each in plan.rows() if each[1]["severity"] != 0.05 and each[1]["repeat"] != 1]
     for answers in answered(network, *data(), plan, work, N, lambda *counts: calls.append(counts)):
         rows = [(place, row["perturbation"], row["repeat"]) for place, (row, _) in answers.items()]
@@ -206,7 +205,7 @@ def test_the_sample_grid_shows_what_the_first_copy_evaluated():
     x, labels = data()
     network, grid_network = Spy(), Spy()
     run(network, x, labels, repeats=1, batch_size=N)
-    grid = sample_grid(grid_network, x[:8], labels[:8], Plan(SUITE, Sound(), IMAGES, repeats=1, seed=5))
+    grid = sample_grid(grid_network, x[:8], labels[:8], Plan(SUITE, DataSpace(), IMAGES, repeats=1, seed=5))
     assert [title for title, _, _ in grid] == [
         "clean",
         "gaussian 0.05",

@@ -5,14 +5,15 @@ import torch
 from small_runs import SMALL, composed, train
 from torch.nn import functional
 
+from robode.config.allowed import OF_OBJECTIVES
 from robode.config.instantiate import build_each
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.families.resnet import ResNet
 from robode.integrators.euler import Euler
 from robode.network import Network
-from robode.objectives.noisy_cross_entropy import NoisyCrossEntropy
+from robode.objectives.cross_entropy import NoisyCrossEntropy
 from robode.objectives.weight_smoothness import WeightSmoothness
 from robode.runs.checkpoints import read_checkpoint
 from robode.runs.table import METRICS
@@ -55,27 +56,27 @@ def test_noisy_inputs_are_those_of_the_protocol_drawn_anew():
 
     def by_hand(protocol):
         z = torch.randn(20, 1, 4, 4)
-        if protocol is Sound:
+        if protocol is DataSpace:
             noisy = (x + 0.3**0.5 * z).clamp(0, 1)
         else:  # on the normalised image, clipped to [-1, 1] there
             noisy = 0.1307 + 0.3081 * ((x - 0.1307) / 0.3081 + 0.3**0.5 * z).clamp(-1, 1)
         return functional.cross_entropy(network(noisy), labels).item()
 
-    for protocol in (Sound, ChNode2022):
+    for protocol in (DataSpace, ChNode2022):
         objective = NoisyCrossEntropy(protocol(), var=0.3)
         torch.manual_seed(5)
         first, second = (objective(network, x, labels)["noisy_cross_entropy"].item() for _ in range(2))
         torch.manual_seed(5)
         assert [first, second] == pytest.approx([by_hand(protocol), by_hand(protocol)], rel=1e-5)
         assert first != second and torch.equal(x, before)
-    NoisyCrossEntropy(Sound(), var=0.3)(network, x, labels)["noisy_cross_entropy"].backward()
+    NoisyCrossEntropy(DataSpace(), var=0.3)(network, x, labels)["noisy_cross_entropy"].backward()
     assert all(bool(p.grad.isfinite().all()) for p in network.parameters())
 
 
 @pytest.mark.parametrize("var", [-0.1, "much", [0.1, 0.2], float("nan")])
 def test_noise_levels_that_make_no_sense(var):
     with pytest.raises(BadInput, match=r"objective.noisy_cross_entropy.var"):
-        NoisyCrossEntropy(Sound(), var=var)
+        NoisyCrossEntropy(DataSpace(), var=var)
 
 
 @pytest.mark.slow
@@ -90,7 +91,8 @@ def test_training_on_noise_resumes_with_the_draws_it_would_have_made(tmp_path, m
 
 
 def test_the_noise_of_the_training_is_that_of_the_chosen_protocol():
-    objective = build_each(composed("experiment=chnode_2022/table1", "model=resnet", *NOISY).objective)
+    nodes = composed("experiment=chnode_2022/table1", "model=resnet", *NOISY).objective
+    objective = build_each(nodes, drop=OF_OBJECTIVES)
     noisy, smooth = objective["noisy_cross_entropy"], objective["weight_smoothness"]
     assert isinstance(noisy.protocol, ChNode2022) and noisy.noise.severities == (0.3,)
     assert (smooth.alpha, smooth.count) == (1e-3, "script")  # the recipe's, also with another list of objectives

@@ -112,7 +112,7 @@ def test_copies_are_averaged_and_counted() -> None:
 
 
 def test_a_column_takes_only_what_it_asks_for() -> None:
-    others = [{"severity": 0.05}, {"protocol": "sound"}, {"split": "train"}, {"perturbation": "clip_only"}]
+    others = [{"severity": 0.05}, {"protocol": "data_space"}, {"split": "train"}, {"perturbation": "clip_only"}]
     rows = [{**NOISE, "correct": 1, **other} for other in others]
     measured(run_of(JOBS[0]), *rows, {**NOISE, "correct": 7}, {"perturbation": "clean", "split": "train", "correct": 9})
     assert (value("noise")["value"], value("train")["value"]) == (0.7, 0.9)

@@ -20,10 +20,8 @@ from robode.masking.reference_attacks import GradientMasking
 from robode.network import Network
 from robode.quantities.adversarial_samples import AdversarialSamples
 from robode.quantities.noise_samples import NoiseSamples
-from robode.quantities.plane import Field2D
-from robode.quantities.quantity import EpsR
-from robode.quantities.settling import last_change
-from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost
+from robode.quantities.plane import EpsR, Field2D
+from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost, last_change
 from robode.runs import results
 from robode.runs.run import Run
 from robode.runs.table import BSM_NORMS, METRICS
@@ -57,12 +55,11 @@ def log_gamma(folder, values, steps_an_epoch=10):
 
 def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_for_each_network(tmp_path, six, network):
     suite = {
-        "clean": {"_target_": "robode.corruptions.perturbation.Clean", "suite": "clean"},
-        "eps_r": {"_target_": "robode.quantities.quantity.EpsR", "gap": 0.05},
-        "noise_samples": {"_target_": "robode.quantities.noise_samples.NoiseSamples"},
+        "clean": {"_target_": "robode.corruptions.noise.Clean", "suite": "clean"},
+        "eps_r": {"_target_": "robode.quantities.plane.EpsR", "gap": 0.05},
     }
     config = {
-        "suite": suite, "protocol": {"_target_": "robode.corruptions.protocols.Sound"}, "repeats": 1, "seed": 3,
+        "suite": suite, "protocol": {"_target_": "robode.corruptions.protocols.DataSpace"}, "repeats": 1, "seed": 3,
         "model": {"name": "chnode"}, "data": {"name": "six_points"}, "integrator": {"name": "euler"}, "depth": 3,
     }  # fmt: skip
     measurement = build_measurement(config, six.facts)

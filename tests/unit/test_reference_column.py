@@ -16,7 +16,7 @@ from robode.tasks.measure import CLASSIFICATION
 
 def row(severity, correct, finer, **changes):
     about = {
-        "run": "r", "checkpoint": "best", "weights": "w", "split": "test", "protocol": "sound", "seed": 0,
+        "run": "r", "checkpoint": "best", "weights": "w", "split": "test", "protocol": "data_space", "seed": 0,
         "noise_seed": 0, "perturbation": "pgd_l2", "norm": "l2", "severity_unit": "eps", "repeat": 0, "n": 100,
     }  # fmt: skip
     found = {"severity": severity, "task": str(CLASSIFICATION), "score": correct / 100}

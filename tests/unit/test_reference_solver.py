@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from robode.attacks import fgsm
-from robode.attacks.perturbations import FGSM
-from robode.corruptions.noise import BLOCK, Draws
-from robode.corruptions.perturbation import Clean
-from robode.corruptions.protocols import Sound
+from robode.attacks.pgd import FGSM, fgsm
+from robode.attacks.problem import make_problem
+from robode.corruptions.noise import BLOCK, Clean, PerSampleRNG
+from robode.corruptions.protocols import DataSpace
 from robode.data.info import DataFacts
 from robode.errors import JobFailed
 from robode.evaluation.measure import evaluate_suite
@@ -73,10 +72,10 @@ def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_to
     finer = with_reference_solver(network).eval()
 
     def rows(suite):
-        return evaluate_suite(network, x, labels, Plan(suite, Sound(), VECTORS, repeats=1, seed=1))
+        return evaluate_suite(network, x, labels, Plan(suite, DataSpace(), VECTORS, repeats=1, seed=1))
 
     clean, attacked = rows({"clean": Clean(), "fgsm_l2": FGSM(0.3, norm="l2")})
-    moved = fgsm(network, x, labels, eps=0.3, norm="l2")
+    moved = fgsm(make_problem(network, x, labels, eps=0.3, norm="l2"))
     with torch.no_grad():
         assert clean["score_reference"] == int((finer(x).argmax(1) == labels).sum()) / 200 < clean["score"]
         assert attacked["score_reference"] == int((finer(moved).argmax(1) == labels).sum()) / 200
@@ -84,8 +83,8 @@ def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_to
 
 
 def test_draws_belong_to_images_and_not_to_batches():
-    whole = Draws((1, 2), range(0, 3 * BLOCK))
-    first, rest = Draws((1, 2), range(0, 70)), Draws((1, 2), range(70, 3 * BLOCK))
+    whole = PerSampleRNG((1, 2), range(0, 3 * BLOCK))
+    first, rest = PerSampleRNG((1, 2), range(0, 70)), PerSampleRNG((1, 2), range(70, 3 * BLOCK))
     some = rest.of(torch.tensor([0, 5, 60]))
     for shape in ((3,), (2, 2)):
         expected = whole.normal(*shape)
@@ -93,7 +92,7 @@ def test_draws_belong_to_images_and_not_to_batches():
         assert torch.equal(some.normal(*shape), expected[[70, 75, 130]])
     rows = some.of(torch.tensor([False, True, False])).uniform()
     assert torch.equal(rows, whole.uniform()[[75]])
-    assert not torch.equal(Draws((1, 3), range(5)).uniform(4), Draws((1, 2), range(5)).uniform(4))
+    assert not torch.equal(PerSampleRNG((1, 3), range(5)).uniform(4), PerSampleRNG((1, 2), range(5)).uniform(4))
 
 
 def test_a_file_of_an_earlier_version_is_widened_and_keeps_its_rows(tmp_path):

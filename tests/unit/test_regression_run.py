@@ -124,7 +124,7 @@ def test_a_table_of_runs_has_the_unit_of_the_task(run: Run, tmp_path: Path):
 def test_an_evaluation_later_measures_what_is_missing_alone(run: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(run.folder.parents[2])
     before = (run.folder / "results.csv").read_text()
-    words = (f"run={run.folder}", "suite=clean", "protocol=sound", "repeats=1")
+    words = (f"run={run.folder}", "suite=clean", "protocol=data_space", "repeats=1")
     result = run_evaluation(composed(*words, verb="evaluate"))
     assert (run.folder / "results.csv").read_text() == before
     assert result["score"] > 0 and measure_named(result["task"]).better == "lower"
@@ -132,7 +132,8 @@ def test_an_evaluation_later_measures_what_is_missing_alone(run: Run, monkeypatc
 
 def test_under_attack_and_certified_clean_is_best_and_the_proof_worst(run):
     """Clean <= attacked <= certified, for every sample, at every radius; measured without training again."""
-    words = (f"run={run.folder}", "suite=[clean,curve_l2,certified]", "suite.certified.radii=[0,0.25,0.5]",
+    words = (f"run={run.folder}", "suite=[clean,curve_l2,certified]", "suite.fmn_l2=null",
+             "suite.certified.radii=[0,0.25,0.5]",
              "suite.pgd_l2.eps=[0.25,0.5]", "suite.pgd_l2.steps=10")  # fmt: skip
     found = run_evaluation(composed(*words, verb="evaluate"))["rows"]
     scores = {(row["perturbation"], row["severity"]): read_scores(run.folder, row) for row in found}

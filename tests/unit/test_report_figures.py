@@ -24,7 +24,7 @@ def metrics(*series: tuple[str, list[float]], per_epoch: int = 2) -> pd.DataFram
 def summary(levels: list[tuple[str, float, float]], **more: object) -> pd.DataFrame:
     rows = [
         {name: "" for name in results.COLUMNS}
-        | {"run": "r", "protocol": "sound", "space": "data", "split": "test", "depth": 4, "n": 100}
+        | {"run": "r", "protocol": "data_space", "space": "data", "split": "test", "depth": 4, "n": 100}
         | {"perturbation": name, "severity": severity, "severity_unit": "variance", "score": accuracy}
         | {"score_low": accuracy - 0.1, "score_high": accuracy + 0.05}
         | more
@@ -106,7 +106,7 @@ def test_noise_levels_start_at_the_clean_accuracy_and_carry_intervals():
 def test_protocols_are_separate_lines_and_the_clip_alone_is_marked():
     legacy = summary([("clean", 0, 0.9), ("clip_only", 0, 0.7), ("gaussian", 0.2, 0.4)], protocol="chnode_2022")
     figure = score_against_noise(pd.concat([summary([("gaussian", 0.2, 0.6)]), legacy], ignore_index=True))
-    assert labels(figure.axes[0]) == {"sound", "chnode_2022", "clip only, no noise"}
+    assert labels(figure.axes[0]) == {"data_space", "chnode_2022", "clip only, no noise"}
 
 
 def test_seeds_of_the_noise_are_separate_lines_and_weights_are_named_only_where_needed():

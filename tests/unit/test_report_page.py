@@ -22,7 +22,7 @@ from robode.tasks.measure import CLASSIFICATION
 def row(correct=0, **changes):
     measured = {"perturbation": "gaussian", "severity": 0.05, "severity_unit": "variance", "n": 100}
     measured |= {"task": str(CLASSIFICATION), "score": correct / 100}
-    claims = {"protocol": "sound", "split": "test", "flow_ode": 0.9, "flow_discrete": float("inf")}
+    claims = {"protocol": "data_space", "split": "test", "flow_ode": 0.9, "flow_discrete": float("inf")}
     network = {"checkpoint": "best", "weights": "0a1b2c3d4e5f", "seed": 3, "noise_seed": 3}
     network["code"] = measuring_code({}, None)  # of a network whose configuration names no class
     return dict.fromkeys(results.COLUMNS) | measured | claims | network | changes
@@ -44,7 +44,7 @@ def fill(folder):
     BSM_NORMS.append(folder / "bsm.csv", [norms])
     np.savez(folder / "samples.npz", x=np.zeros((1, 2, 4, 4)), labels=[0, 1], predictions=[[0, 0]], names=["clean"])
     config = {"model": {"name": "chnode"}, "data": {"name": "mnist5k"}, "depth": 8, "seed": 3}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"protocol": {"name": "sound"}}))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"protocol": {"name": "data_space"}}))
     (folder / "status.json").write_text(json.dumps({"status": "done", "warnings": ["hcγ is <b>large</b>"]}))
     argv = ["robode", "train", "model=chnode", "suite=[noise,clean]"]
     (folder / "environment.json").write_text(json.dumps({"argv": argv, "versions": {"torch": "2.14.1"}}))

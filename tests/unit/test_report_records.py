@@ -11,7 +11,7 @@ from robode.errors import JobFailed
 from robode.runs import results
 from robode.runs.code import Today
 from robode.runs.table import BSM_NORMS, METRICS, Table
-from robode.tasks.intervals import wilson
+from robode.tasks.measure import wilson
 from robode.tasks.regression import Regression
 
 

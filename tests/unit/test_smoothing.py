@@ -11,9 +11,8 @@ from scipy.stats import binom, norm
 from torch import Tensor, nn
 
 from robode.certificates.smoothing import ABSTAIN, Smoothing, certified_radius, lower_confidence_bound
-from robode.corruptions.noise import Draws
-from robode.corruptions.perturbation import Clean
-from robode.corruptions.protocols import Sound
+from robode.corruptions.noise import Clean, PerSampleRNG
+from robode.corruptions.protocols import DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.measure import evaluate_suite
@@ -65,7 +64,7 @@ def test_the_radius_of_a_linear_classifier_is_its_distance_from_both_sides() -> 
     sigma, alpha = 0.5, 0.1
     suite = Smoothing([0.1], sigma=sigma, n0=50, n=2000, alpha=alpha)
     with torch.no_grad():
-        answers, radii = suite.certify(network, x, Draws((1, 0, 2), range(600)))
+        answers, radii = suite.certify(network, x, PerSampleRNG((1, 0, 2), range(600)))
     right = answers == network(x).argmax(1)
     too_large = ((radii > distance) | ~right) & (answers != ABSTAIN)
     # at most alpha each; 600 independent samples, five deviations
@@ -78,7 +77,7 @@ def test_the_radius_of_a_linear_classifier_is_its_distance_from_both_sides() -> 
 
 
 def counts(network: nn.Module, x: Tensor, labels: Tensor, suite: Smoothing, **options) -> dict[float, int]:
-    plan = Plan({"clean": Clean(), "smoothing": suite}, Sound(), POINTS, repeats=3)
+    plan = Plan({"clean": Clean(), "smoothing": suite}, DataSpace(), POINTS, repeats=3)
     rows = evaluate_suite(network, x, labels, plan, **options)
     smoothed = [row for row in rows if row["perturbation"] == "smoothing"]
     assert {row["repeat"] for row in smoothed} == {0} and {row["norm"] for row in smoothed} == {"l2"}
@@ -93,7 +92,7 @@ def test_rows_count_right_answers_with_a_radius_and_abstentions_as_wrong() -> No
     suite = Smoothing([0.0, 0.3, 0.6], sigma=0.5, n0=20, n=400, alpha=0.01)
     found = counts(network, x, labels, suite)
     with torch.no_grad():
-        answers, radii = suite.certify(network, x, Draws((0, 0, 2), range(600)))
+        answers, radii = suite.certify(network, x, PerSampleRNG((0, 0, 2), range(600)))
     assert found == {r: int(((answers == labels) & (radii >= r)).sum()) for r in (0.0, 0.3, 0.6)}
     assert int((network(x).argmax(1) == labels).sum()) > found[0.0] > found[0.3] > found[0.6] > 0
 
@@ -115,8 +114,10 @@ def test_noise_that_comes_in_pieces_is_the_same_for_every_batch(monkeypatch: pyt
     network, x = linear()
     suite = Smoothing([0.2], sigma=0.5, n0=20, n=100, alpha=0.01)
     with torch.no_grad():
-        whole = suite.certify(network, x[:130], Draws((3,), range(130)))
-        parts = [suite.certify(network, x[a:b], Draws((3,), range(a, b))) for a, b in ((0, 50), (50, 77), (77, 130))]
+        whole = suite.certify(network, x[:130], PerSampleRNG((3,), range(130)))
+        parts = [
+            suite.certify(network, x[a:b], PerSampleRNG((3,), range(a, b))) for a, b in ((0, 50), (50, 77), (77, 130))
+        ]
     for i in range(2):
         assert torch.equal(torch.cat([part[i] for part in parts]), whole[i])
 
@@ -128,7 +129,7 @@ class Nowhere(nn.Module):
 
 def test_logits_that_are_not_finite_are_no_votes() -> None:
     suite = Smoothing([0.0], sigma=0.5, n0=5, n=50, alpha=0.01)
-    answers, radii = suite.certify(Nowhere(), torch.zeros(3, 6), Draws((0,), range(3)))
+    answers, radii = suite.certify(Nowhere(), torch.zeros(3, 6), PerSampleRNG((0,), range(3)))
     assert bool((answers == ABSTAIN).all()) and float(radii.max()) == 0
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from robode.attacks import apgd
+from robode.attacks.apgd import apgd
 from robode.attacks.attack import Attack
-from robode.attacks.perturbations import AutoAttack
+from robode.attacks.ensemble import AutoAttack
 from robode.certificates.radius import certified_radii
-from robode.corruptions.perturbation import Clean
-from robode.corruptions.protocols import Sound
+from robode.corruptions.noise import Clean
+from robode.corruptions.protocols import DataSpace
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.evaluation.measure import evaluate_suite
@@ -27,9 +27,9 @@ class Watched(Attack):
         super().__init__("watched", EPS, norm, "attacks")
         self._given: list[int] = []
 
-    def find(self, network, x, labels, **where):
-        self._given.append(len(x))
-        return apgd(network, x, labels, **where, loss="dlr", steps=20)
+    def find(self, problem):
+        self._given.append(len(problem.x))
+        return apgd(problem, loss="dlr", steps=20)
 
 
 def problem():
@@ -44,14 +44,14 @@ def problem():
 
 def counts(attack, network, x, labels):
     suite = {"clean": Clean(), attack.name: attack}
-    rows = evaluate_suite(network, x, labels, Plan(suite, Sound(), FACTS, repeats=1, seed=5))
+    rows = evaluate_suite(network, x, labels, Plan(suite, DataSpace(), FACTS, repeats=1, seed=5))
     return [round(row["score"] * row["n"]) for row in rows]
 
 
 def test_only_samples_that_stand_without_a_certificate_are_attacked():
     network, x, labels = problem()
     whole, spared = Watched(), Watched()
-    spared.spare_certified()
+    spared.skip_certified()
     assert counts(whole, network, x, labels) == counts(spared, network, x, labels)
     radii = certified_radii(network, x, labels)
     open_ = [int(((radii >= 0) & (radii < eps * (1 + 1e-4))).sum()) for eps in EPS]
@@ -63,7 +63,7 @@ def test_a_certificate_that_is_wrong_would_be_seen(monkeypatch):
     """The counts are equal because the certificate holds, not because nothing depends on it."""
     network, x, labels = problem()
     honest, fooled = Watched(), Watched()
-    fooled.spare_certified()
+    fooled.skip_certified()
     monkeypatch.setattr("robode.certificates.radius.certified_radii", lambda *_: torch.full((len(x),), 9.0))
     assert counts(fooled, network, x, labels) > counts(honest, network, x, labels)
     assert fooled._given == []
@@ -71,21 +71,21 @@ def test_a_certificate_that_is_wrong_would_be_seen(monkeypatch):
 
 def test_the_evaluation_is_another_one_and_that_without_it_stays():
     attack, spared = Watched(), Watched()
-    before = evaluation_digest(attack, Sound(), "data")
-    spared.spare_certified()
-    assert evaluation_digest(attack, Sound(), "data") == before != evaluation_digest(spared, Sound(), "data")
+    before = evaluation_digest(attack, DataSpace(), "data")
+    spared.skip_certified()
+    assert evaluation_digest(attack, DataSpace(), "data") == before != evaluation_digest(spared, DataSpace(), "data")
 
 
 def test_norms_that_reach_out_of_the_ball_are_refused():
-    with pytest.raises(BadInput, match=r"suite.watched_linf.spare_certified: expected norm l2 or l1, got linf"):
-        Watched("linf").spare_certified()
+    with pytest.raises(BadInput, match=r"skip_certified: expected norm l2 or l1, got linf"):
+        Watched("linf").skip_certified()
 
 
 def test_autoattack_takes_it_from_the_suite():
     pytest.importorskip("pyautoattack")
     network, x, labels = problem()
-    attack = AutoAttack(EPS[0], norm="l2", spare_certified=True)
+    attack = AutoAttack(EPS[0], norm="l2", skip_certified=True)
     clean, left = counts(attack, network, x, labels)
     proven = int((certified_radii(network, x, labels) >= EPS[0] * (1 + 1e-4)).sum())
     assert clean == 72 and proven <= left < clean
-    assert attack.spares_certified
+    assert attack.skips_certified

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from robode.corruptions.perturbation import Clean
+from robode.corruptions.noise import Clean
 from robode.data.info import DataFacts
 from robode.tasks.classification import Classification
 

@@ -86,12 +86,12 @@ def test_many_rows_that_pass_share_a_line():
 
     rows = [entry("pgd_l2", eps, "passes 9 gradient-masking checks") for eps in (0.1, 0.2)]
     assert masking_verdict.lines(rows)[1] == "pgd_l2 eps 0.2: robust accuracy 97.1 %, passes 9 gradient-masking checks"
-    rows += [entry("standard_l2", 0.1, "passes without checks: 96.7 of the 97.1 % are proven")]
+    rows += [entry("ensemble_l2", 0.1, "passes without checks: 96.7 of the 97.1 % are proven")]
     rows += [entry("fgsm_linf", 0.1, "fails 1 of 8 gradient-masking checks: PGD finds 61.0 % more")]
     assert masking_verdict.lines(rows) == [
         "fgsm_linf eps 0.1: robust accuracy 97.1 %, fails 1 of 8 gradient-masking checks: PGD finds 61.0 % more",
         "3 of 4 robust accuracies pass gradient-masking checks, 1 of them proven: pgd_l2 eps 0.1, 0.2; "
-        "standard_l2 eps 0.1",
+        "ensemble_l2 eps 0.1",
     ]
 
 

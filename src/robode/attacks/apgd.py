@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from robode.attacks.balls import Region, beside, step_direction
-from robode.attacks.losses import Loss, dlr_targeted, loss_named, margin_targeted
-from robode.attacks.problem import NEAR, Attempt, Model, Problem, attacking, gradient, in_turn, pose
-from robode.corruptions.noise import Draws
-from robode.corruptions.perturbation import Bounds
+from robode.attacks.attack import Climber
+from robode.attacks.balls import SMOOTH, Region, beside, check_norm, step_direction
+from robode.attacks.problem import NEAR, Attempt, Problem, Start, attacking, gradient, in_turn, loss_named
+from robode.config.levels import check_count
 from robode.errors import BadInput
-from robode.tasks.task import Task
+from robode.tasks.classification import dlr_targeted, margin_targeted
+from robode.tasks.task import AttackLoss
 
 Aimed = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(logits, labels, targets) -> (B,); an attack without targets ignores them."""
+"""(output, target, goal) -> (B,): what to climb; goal: the class to run towards, ignored by losses without one."""
 
 MOMENTUM = 0.75
 """Weight of the new step beside the last one."""
@@ -31,46 +31,36 @@ RISES = 0.75
 """Share of the steps between two checkpoints that must gain, or the step is halved."""
 
 
-def apgd(
-    model: Model,
-    x: Tensor,
-    labels: Tensor,
-    *,
-    eps: float | Tensor,
-    norm: str = "linf",
-    loss: str | None = None,
-    steps: int = 100,
-    restarts: int = 1,
-    bounds: Bounds | None = None,
-    draws: Draws | None = None,
-    targets: int = 0,
-    task: Task | None = None,
-) -> Tensor:
+def apgd(problem: Problem, *, loss: str | None = None, steps: int = 100, restarts: int = 1, targets: int = 0) -> Tensor:
     """x' (like x): where it is answered wrongly the first such iterate, elsewhere the iterate of the largest loss.
 
-    x: (B, *shape) in data units; labels: (B, ...) of the task, None for classification; loss: one of the task's, None
-    for its first; eps: in data units, a number or (B,); norm: linf or l2.
+    problem: with norm linf or l2. loss: one of the task's, None for its first.
     targets: run towards each of so many of the best other classes instead, with the targeted DLR for loss=dlr and
     z_t - z_y otherwise or for fewer than 4 classes; as many as there are, where there are fewer.
-    draws: of these samples, for the random starts. With them the first run (of each target) is split: a quarter of the
-    steps from near x, the rest, for what is left, from anywhere in the ball, where restarts begin too. Without them it
-    begins at x. Of 1000 blobs (10 classes, l2) DLR then changed 633, with all steps from anywhere 568.
+    The first run (of each target) is split: a quarter of the steps from near x, the rest, for what is left, from
+    anywhere in the ball, where restarts begin too; of a score that is an error, from the outward start. A problem from
+    x begins there, with all steps. Of 1000 blobs (10 classes, l2) DLR changed 633, with all steps from anywhere 568.
 
     A sample is let go at its first wrong answer, and wrong ones stay x. That changes no other sample (but for the
     rounding of sums in a shorter batch) and no answer's being wrong.
-    Raises BadInput for an unknown norm or loss, for dlr with fewer than 3 classes, and for steps or restarts < 1.
+    Raises BadInput for another norm or loss, for dlr with fewer than 3 classes, and for steps or restarts < 1.
     """
     if steps < 1 or restarts < 1 or targets < 0:
         raise BadInput(f"steps={steps}, restarts={restarts}, targets={targets}: expected at least 1, 1 and 0")
-    norms, plain = ("linf", "l2"), loss_named(loss, task)
-    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws, norms=norms, task=task)
+    check_norm(problem.norm, SMOOTH)
+    plain = loss_named(loss, problem.task)
+    anywhere = functools.partial(Problem.start, share=1.0)
+    far = functools.partial(Problem.outward_start, loss=plain) if problem.endless else anywhere
+    first: list[tuple[int, Start]] = [(steps // 4, functools.partial(Problem.start, share=NEAR))]
+    first = [*first, (steps - steps // 4, far)]
+    if problem.from_x:
+        first = [(steps, functools.partial(Problem.start, share=0.0))]
     runs: list[Attempt] = []
-    for target in range(1, targets + 1) if targets else [0]:
-        run = functools.partial(_run, plain=plain, dlr=loss == "dlr", target=target)
-        first = [(steps, 0.0)] if draws is None else [(steps // 4, NEAR), (steps - steps // 4, 1.0)]
-        starts = first + [(steps, 1.0)] * (restarts - 1)
-        runs += [functools.partial(run, steps=count, share=share) for count, share in starts if count]
-    with attacking(model):
+    for rank in range(1, targets + 1) if targets else [0]:
+        run = functools.partial(_run, plain=plain, dlr=loss == "dlr", rank=rank)
+        starts = first + [(steps, anywhere)] * (restarts - 1)
+        runs += [functools.partial(run, steps=count, start=start) for count, start in starts if count]
+    with attacking(problem.model):
         return in_turn(problem, runs)
 
 
@@ -87,8 +77,8 @@ class _State:
     """Everything that belongs to the samples still under attack, (B, …) each."""
 
     rows: Tensor
-    labels: Tensor
-    targets: Tensor
+    target: Tensor
+    goal: Tensor
     moved: Tensor
     before: Tensor  # the iterate before `moved`
     grad: Tensor  # of the loss at `moved`
@@ -127,24 +117,24 @@ class _State:
 
 
 def _run(
-    problem: Problem, *, plain: Loss, dlr: bool, steps: int, target: int, share: float
+    problem: Problem, *, plain: AttackLoss, dlr: bool, rank: int, steps: int, start: Start
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One run, an `Attempt`. target: the rank of the class to run towards, by DLR or its margin; 0 for none, which
-    climbs the plain loss; share: of eps, to start in."""
+    """One run, an `Attempt`. rank: of the class to run towards, by DLR or its margin; 0 for none, which climbs the
+    plain loss."""
     region, norm = problem.region, problem.norm
-    moved = problem.start(share)
-    aimed, targets = _aim(problem, plain, dlr, target)
+    moved = start(problem)
+    aimed, goal = _aim(problem, plain, dlr, rank)
     fell, values = torch.zeros_like(problem.eps, dtype=torch.bool), torch.full_like(problem.eps, -math.inf)
-    if targets is None:
+    if goal is None:
         return problem.x, fell, values
     result = torch.empty_like(moved)
-    state, judged = _begin(problem, moved, targets), 0
+    state, judged = _begin(problem, moved, goal), 0
     due = checkpoints(steps)
     for step in range(steps + 1):
         if step:
             moved = _step(state, region, norm, first=step == 1)
-        value, logits, grad = gradient(problem.model, functools.partial(_at, aimed, state), moved, state.labels)
-        gone = problem.failed(logits, state.labels)
+        value, output, grad = gradient(problem.model, functools.partial(_at, aimed, state), moved, state.target)
+        gone = problem.failed(output, state.target)
         state.arrive(moved, value, grad)
         if bool(gone.any()):
             result[state.rows[gone]], fell[state.rows[gone]] = moved[gone], True
@@ -158,12 +148,12 @@ def _run(
     return result, fell, values
 
 
-def _begin(problem: Problem, moved: Tensor, targets: Tensor) -> _State:
+def _begin(problem: Problem, moved: Tensor, goal: Tensor) -> _State:
     """Before the first gradient: any loss will be the best, and none a rise."""
-    labels, rows = problem.labels, torch.arange(len(problem.eps), device=problem.eps.device)
+    target, rows = problem.target, torch.arange(len(problem.eps), device=problem.eps.device)
     worst, none = torch.full_like(problem.eps, -math.inf), torch.zeros_like(moved)
     return _State(
-        rows=rows, labels=labels, targets=targets, moved=moved, before=moved,
+        rows=rows, target=target, goal=goal, moved=moved, before=moved,
         grad=none, value=-worst, size=2 * problem.eps, best=moved.clone(), best_grad=none.clone(), best_value=worst,
         rises=torch.zeros_like(rows), halved=torch.ones_like(rows, dtype=torch.bool), at_check=worst.clone(),
     )  # fmt: skip
@@ -178,17 +168,48 @@ def _step(state: _State, region: Region, norm: str, first: bool) -> Tensor:
     return region.back(moved.add_(state.moved, alpha=1 - MOMENTUM).sub_(state.before, alpha=1 - MOMENTUM))
 
 
-def _at(aimed: Aimed, state: _State, logits: Tensor, labels: Tensor) -> Tensor:
-    return aimed(logits, labels, state.targets)
+def _at(aimed: Aimed, state: _State, output: Tensor, target: Tensor) -> Tensor:
+    return aimed(output, target, state.goal)
 
 
-def _aim(problem: Problem, plain: Loss, dlr: bool, target: int) -> tuple[Aimed, Tensor | None]:
+def _aim(problem: Problem, plain: AttackLoss, dlr: bool, rank: int) -> tuple[Aimed, Tensor | None]:
     """What to climb, and towards which class of each sample, (B,); None where there is no class of that rank."""
-    if not target:
-        return lambda logits, labels, targets: plain(logits, labels), problem.labels
+    if not rank:
+        return lambda output, target, goal: plain(output, target), problem.target
     logits = problem.model(problem.x)
-    if target >= logits.shape[1]:
+    if rank >= logits.shape[1]:
         return margin_targeted, None
-    ranked = logits.scatter(1, problem.labels[:, None], -math.inf).argsort(dim=1, descending=True)
+    ranked = logits.scatter(1, problem.target[:, None], -math.inf).argsort(dim=1, descending=True)
     wanted = dlr_targeted if dlr and logits.shape[1] >= 4 else margin_targeted
-    return wanted, ranked[:, target - 1]
+    return wanted, ranked[:, rank - 1]
+
+
+class APGD(Climber):
+    """Auto-PGD. targets: run towards each of so many other classes; 0 for the loss alone."""
+
+    norms = SMOOTH
+    steps: int
+    restarts: int
+
+    def __init__(
+        self,
+        eps: float | Sequence[float],
+        norm: str = "linf",
+        loss: str | None = None,
+        steps: int = 100,
+        restarts: int = 1,
+        targets: int = 0,
+        suite: str = "attacks",
+    ) -> None:
+        check_count("targets", targets, least=0)
+        super().__init__("apgd", loss, eps, norm, suite, steps=steps, restarts=restarts)
+        if targets:
+            self.name = self.name.removesuffix(f"_{norm}") + f"_targeted_{norm}"
+        self.targets = targets
+
+    @property
+    def needs_classes(self) -> bool:  # type: ignore[override]
+        return self.targets > 0
+
+    def find(self, problem: Problem) -> Tensor:
+        return apgd(problem, loss=self.wanted, steps=self.steps, restarts=self.restarts, targets=self.targets)

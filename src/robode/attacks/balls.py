@@ -11,12 +11,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from robode.corruptions.noise import Draws
-from robode.corruptions.perturbation import Bounds
+from robode.corruptions.noise import PerSampleRNG
+from robode.corruptions.perturbation import Bounds, clip
 from robode.errors import BadInput
 
 Norm = Literal["linf", "l2", "l1"]
 NORMS: tuple[str, ...] = get_args(Norm)
+SMOOTH = ("linf", "l2")  # norms that every attack knows
 INSIDE = ("l2", "l1")  # norms whose ball of radius r lies in the l2 ball, which certificates are about
 
 SHARE = 0.01
@@ -81,16 +82,16 @@ def possible(grad: Tensor, x: Tensor, bounds: Bounds | None) -> Tensor:
     return grad.masked_fill((grad < 0) & (x <= bounds[0]) | (grad > 0) & (x >= bounds[1]), 0.0)
 
 
-def random_start(draws: Draws, x: Tensor, eps: Tensor, norm: str) -> Tensor:
+def random_start(rng: PerSampleRNG, x: Tensor, eps: Tensor, norm: str) -> Tensor:
     """A change like x, uniformly distributed over the ball."""
     shape = x.shape[1:]
     if norm == "linf":
-        return draws.uniform(*shape).mul_(2).sub_(1).to(x.dtype) * beside(eps, x)
+        return rng.uniform(*shape).mul_(2).sub_(1).to(x.dtype) * beside(eps, x)
     if norm == "l2":
-        z, size = draws.normal(*shape).to(x.dtype), x[0].numel()
-        return z * beside(eps * draws.uniform().to(x.dtype) ** (1 / size) / length(z, "l2"), z)
+        z, size = rng.normal(*shape).to(x.dtype), x[0].numel()
+        return z * beside(eps * rng.uniform().to(x.dtype) ** (1 / size) / length(z, "l2"), z)
     # signed exponentials and one more, over their sum: uniform in the ball (Barthe et al. 2005)
-    z, more = draws.uniform(*shape).to(x.dtype).mul_(2).sub_(1), draws.uniform().to(x.dtype)
+    z, more = rng.uniform(*shape).to(x.dtype).mul_(2).sub_(1), rng.uniform().to(x.dtype)
     z = -torch.log1p(-ALMOST * z.abs()) * z.sign()
     return z * beside(eps / (length(z, "l1") - torch.log1p(-more)), z)
 
@@ -101,7 +102,7 @@ class Region:
     def __init__(self, x: Tensor, eps: Tensor, norm: str, bounds: Bounds | None):
         self.x, self.eps, self.norm, self.bounds = x, eps, norm, bounds
         if norm == "linf":  # a box, whose faces are worth keeping
-            self.lower, self.upper = inside(x - beside(eps, x), bounds), inside(x + beside(eps, x), bounds)
+            self.lower, self.upper = clip(x - beside(eps, x), bounds), clip(x + beside(eps, x), bounds)
 
     def of(self, rows: Tensor) -> Region:
         """For some of the samples. rows: (k,) int64, or (B,) bool."""
@@ -115,12 +116,7 @@ class Region:
         """x' like x, brought into the ball and then into the bounds, in place. Not for a differentiated path."""
         if self.norm == "linf":
             return torch.clamp(moved, self.lower, self.upper, out=moved)
-        return inside(torch.add(self.x, project(moved.sub_(self.x), self.eps, self.norm), out=moved), self.bounds)
-
-
-def inside(x: Tensor, bounds: Bounds | None) -> Tensor:
-    """x clipped to the bounds, in place. Never in a differentiated path: torch's derivative at a bound is 0."""
-    return x if bounds is None else x.clamp_(*bounds)
+        return clip(torch.add(self.x, project(moved.sub_(self.x), self.eps, self.norm), out=moved), self.bounds)
 
 
 def _shrink(size: Tensor, eps: Tensor) -> Tensor:

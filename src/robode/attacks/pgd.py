@@ -1,21 +1,25 @@
-"""Projected gradient descent: small steps, each brought back into ball and bounds. Source: Madry et al., ICLR 2018."""
+"""FGSM and PGD: steps up the loss's gradient, one of full length or many small ones that stay in ball and bounds.
+
+Sources: Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015 (FGSM); Madry,
+Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to adversarial attacks", ICLR 2018 (PGD).
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from robode.attacks.attack import Attack, Climber
 from robode.attacks.balls import beside, possible, step_direction
-from robode.attacks.losses import Loss, loss_named
-from robode.attacks.problem import NEAR, Model, Problem, attacking, gradient, in_turn, pose
-from robode.corruptions.noise import Draws
-from robode.corruptions.perturbation import Bounds
+from robode.attacks.problem import NEAR, Problem, Start, attacking, gradient, in_turn, loss_named
+from robode.corruptions.perturbation import clip
 from robode.errors import BadInput
-from robode.tasks.task import Task
+from robode.tasks.task import AttackLoss
 
 TRAVEL = 2.5
 """Steps times step size over eps, where no step size is given: enough to cross the ball, 2 eps wide, and turn."""
@@ -28,51 +32,59 @@ ROUNDING = 1 + 1e-6
 """Of eps in float32."""
 
 
+def fgsm(problem: Problem, *, loss: str | None = None) -> Tensor:
+    """x' = x + eps times the steepest direction of norm 1, then the bounds; x itself for wrong answers.
+
+    loss: one of the task's, None for its first. Raises BadInput for an unknown loss.
+    """
+    x = problem.x
+    with attacking(problem.model):
+        _, output, grad = gradient(problem.model, loss_named(loss, problem.task), x, problem.target)
+        if problem.norm == "l1":
+            grad = possible(grad, x, problem.bounds)
+        moved = x + beside(problem.eps, x) * step_direction(grad, problem.norm)
+        wrong = beside(problem.failed(output, problem.target), x)
+        return torch.where(wrong, x, clip(moved, problem.bounds))
+
+
 def pgd(
-    model: Model,
-    x: Tensor,
-    labels: Tensor,
+    problem: Problem,
     *,
-    eps: float | Tensor,
-    norm: str = "linf",
     loss: str | None = None,
     steps: int = 40,
     step_size: float | None = None,
     restarts: int = 1,
-    bounds: Bounds | None = None,
-    draws: Draws | None = None,
     early: bool = True,
-    near: float | None = None,
-    task: Task | None = None,
 ) -> Tensor:
     """x' (like x) after `steps` steps of length step_size (None: 2.5 eps / steps) up the loss, from `restarts` starts:
     where they do not change the answer, that of the largest loss.
 
-    x: (B, *shape) in data units; labels: (B, ...) of the task, None for classification; loss: one of the task's, None
-    for its first; eps: in data units, a number or (B,).
-    draws: of these samples, for the random starts; without them the first start is x itself. near: the share of eps
-    within which the first start lies, None for that of `START`; restarts are anywhere in the ball.
+    loss: one of the task's, None for its first. The first start is near x or anywhere in the ball (`START`), or x
+    itself where the problem says so; restarts are anywhere in the ball. Of a score that is an error, the first run is
+    two: from x, and from the outward start, and the worst x' on the way counts.
     early: a sample is let go at the first iterate that is answered wrongly, and wrong ones stay x. That changes no
     other sample (but for the rounding of sums in a shorter batch) and no answer's being wrong. False, for training:
     every sample takes all steps of one run and ends where the last one leads.
     Warns where steps * step_size < 2 eps, too short a travel to reach all of the ball. Raises BadInput for an unknown
-    norm or loss, or for steps or restarts < 1.
+    loss, or for steps or restarts < 1.
     """
     if min(steps, restarts) < 1:
         raise BadInput(f"steps={steps}, restarts={restarts}: expected at least 1 of each")
-    problem = pose(model, x, labels, eps=eps, norm=norm, bounds=bounds, draws=draws, task=task)
-    reach = short_travel(float(problem.eps.max()) if len(x) else 0.0, steps, step_size)
-    if reach:
-        warnings.warn(reach, stacklevel=2)
-    endless = task is not None and task.better == "lower"  # nothing ever fails: the worst x' on the way counts
-    climb = loss_named(loss, task)
-    run = functools.partial(_run, loss=climb, steps=steps, step_size=step_size, early=early, endless=endless)
-    near = START[norm] if near is None else near
-    first = functools.partial(run, share=0.0 if draws is None else near)
-    with attacking(model):
-        if not early and len(x):
-            return first(problem)[0]
-        return in_turn(problem, [first] + [functools.partial(run, share=1.0)] * (restarts - 1))
+    short = short_travel(float(problem.eps.max()) if len(problem.x) else 0.0, steps, step_size)
+    if short:
+        warnings.warn(short, stacklevel=2)
+    wanted = loss_named(loss, problem.task)
+    run = functools.partial(_run, loss=wanted, steps=steps, step_size=step_size, early=early)
+    here = functools.partial(Problem.start, share=0.0)
+    first = here if problem.from_x else functools.partial(Problem.start, share=START[problem.norm])
+    starts: list[Start] = [first]
+    if problem.endless:
+        starts = [here, functools.partial(Problem.outward_start, loss=wanted)]
+    starts += [functools.partial(Problem.start, share=1.0)] * (restarts - 1)
+    with attacking(problem.model):
+        if not early and len(problem.x):
+            return run(problem, start=first)[0]
+        return in_turn(problem, [functools.partial(run, start=start) for start in starts])
 
 
 def short_travel(eps: float, steps: int, step_size: float | None) -> str | None:
@@ -85,37 +97,35 @@ def short_travel(eps: float, steps: int, step_size: float | None) -> str | None:
 
 
 def _run(
-    problem: Problem, *, loss: Loss, steps: int, step_size: float | None, early: bool, endless: bool, share: float
+    problem: Problem, *, loss: AttackLoss, steps: int, step_size: float | None, early: bool, start: Start
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One run from one start, an `Attempt`."""
-    labels, region = problem.labels, problem.region
-    moved = problem.start(share)
+    target, region, endless = problem.target, problem.region, problem.endless and early
+    moved = start(problem)
     size = beside(TRAVEL * problem.eps / steps if step_size is None else torch.full_like(problem.eps, step_size), moved)
     result, fell = torch.empty_like(moved), torch.zeros_like(problem.eps, dtype=torch.bool)
     values = torch.full_like(problem.eps, -math.inf)
-    rows = torch.arange(len(labels), device=labels.device)
+    rows = torch.arange(len(target), device=target.device)
     for _ in range(steps):
-        found, logits, grad = gradient(problem.model, loss, moved, labels)
+        found, output, grad = gradient(problem.model, loss, moved, target)
         if endless:
             _keep_worst(result, values, moved, found)
-        gone = problem.failed(logits, labels) if early else fell
+        gone = problem.failed(output, target) if early else fell
         if early and bool(gone.any()):
             result[rows[gone]], fell[rows[gone]] = moved[gone], True
             keep = ~gone
-            region, (rows, labels, size, moved, grad) = (
-                region.of(keep),
-                (each[keep] for each in (rows, labels, size, moved, grad)),
-            )
+            region = region.of(keep)
+            rows, target, size, moved, grad = (each[keep] for each in (rows, target, size, moved, grad))
             if not len(rows):
                 return result, fell, values
         if problem.norm == "l1":
             grad = possible(grad, moved, problem.bounds)
         moved = region.back(moved.addcmul_(step_direction(grad, problem.norm), size))
-    logits = problem.model(moved)
+    output = problem.model(moved)
     if endless:
-        _keep_worst(result, values, moved, loss(logits, labels))
+        _keep_worst(result, values, moved, loss(output, target))
         return result, fell, values
-    result[rows], fell[rows], values[rows] = moved, problem.failed(logits, labels), loss(logits, labels).to(values)
+    result[rows], fell[rows], values[rows] = moved, problem.failed(output, target), loss(output, target).to(values)
     return result, fell, values
 
 
@@ -124,3 +134,43 @@ def _keep_worst(result: Tensor, values: Tensor, moved: Tensor, found: Tensor) ->
     worse = found > values
     result.copy_(torch.where(beside(worse, moved), moved, result))
     values.copy_(torch.where(worse, found.to(values), values))
+
+
+class FGSM(Attack):
+    """One gradient step up the first loss of the task."""
+
+    def __init__(self, eps: float | Sequence[float], norm: str = "linf", suite: str = "attacks") -> None:
+        super().__init__("fgsm", eps, norm, suite)
+
+    def find(self, problem: Problem) -> Tensor:
+        return fgsm(problem)
+
+
+class PGD(Climber):
+    """Projected gradient descent. step_size: in data units, None for 2.5 eps / steps."""
+
+    steps: int
+    restarts: int
+
+    def __init__(
+        self,
+        eps: float | Sequence[float],
+        norm: str = "linf",
+        loss: str | None = None,
+        steps: int = 40,
+        step_size: float | None = None,
+        restarts: int = 1,
+        suite: str = "attacks",
+    ) -> None:
+        super().__init__("pgd", loss, eps, norm, suite, steps=steps, restarts=restarts)
+        number = isinstance(step_size, int | float) and not isinstance(step_size, bool)
+        if step_size is not None and not (number and 0 < step_size < math.inf):
+            raise BadInput(f"step_size={step_size}: expected a number above 0, or null for {TRAVEL} eps / steps")
+        self.step_size = step_size
+        if norm == "linf":  # rows of the time when it began near x are of another evaluation
+            self.start = START[norm]
+        if short := short_travel(max(self.severities), steps, step_size):
+            raise BadInput(f"{short}; set a larger one, or none")
+
+    def find(self, problem: Problem) -> Tensor:
+        return pgd(problem, loss=self.wanted, steps=self.steps, step_size=self.step_size, restarts=self.restarts)

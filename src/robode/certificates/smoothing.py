@@ -19,7 +19,7 @@ from scipy.special import betaincinv, ndtri
 from torch import Tensor, nn
 
 from robode.config.levels import check_count, noise_levels
-from robode.corruptions.noise import Draws
+from robode.corruptions.noise import PerSampleRNG
 from robode.corruptions.perturbation import Batch, Curve, Perturbation, Scoring
 from robode.errors import BadInput
 from robode.tasks.task import Task
@@ -86,15 +86,15 @@ class Smoothing(Perturbation):
 
     def scores(self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]) -> Curve:
         """Which smoothed answers are right and certified at each radius; the votes are counted once."""
-        assert batch.draws is not None, "smoothing needs random numbers for these images"
+        assert batch.rng is not None, "smoothing needs random numbers for these images"
         scoring = Scoring(network, task, batch)
         with torch.inference_mode():
-            answers, radii = self.certify(network, batch.x, copy.deepcopy(batch.draws))
+            answers, radii = self.certify(network, batch.x, copy.deepcopy(batch.rng))
         for level in levels:
             scoring.add(((answers == batch.targets) & (radii >= level)).float(), batch.x)
         return scoring.curve
 
-    def certify(self, network: nn.Module, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    def certify(self, network: nn.Module, x: Tensor, draws: PerSampleRNG) -> tuple[Tensor, Tensor]:
         """The smoothed answers, ABSTAIN where there is none, and their radii, (B,) int64 and (B,) float64.
 
         x: (B, *shape) in data units; draws: of these images.
@@ -105,7 +105,7 @@ class Smoothing(Perturbation):
         radii = torch.from_numpy(found).to(x.device)
         return torch.where(radii > 0, guess, ABSTAIN), radii
 
-    def _votes(self, network: nn.Module, x: Tensor, draws: Draws, count: int) -> Tensor:
+    def _votes(self, network: nn.Module, x: Tensor, draws: PerSampleRNG, count: int) -> Tensor:
         """How often each class is answered for x + noise, (B, classes) int64; logits that are not finite vote for none.
 
         The noise comes in pieces whose size does not depend on the batch, so that each image always gets the same.

@@ -9,6 +9,9 @@ import yaml
 
 from robode.config.schema import expected_type, words
 
+# Other words for a key: the level of noise is its variance, a radius is called eps.
+MEANT = {"std": "var", "sigma": "var", "variance": "var", "epsilon": "eps", "radius": "eps"}
+
 
 def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Dotted names of every key in a plain tree, branches included."""
@@ -19,7 +22,11 @@ def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:
-    """The known dotted key that was probably meant: the same last name elsewhere, or a similar spelling."""
+    """The known dotted key that was probably meant: another word for the same, the same last name elsewhere, or a
+    similar spelling."""
+    parent, _, key = word.rpartition(".")
+    if (meant := f"{parent}.{MEANT.get(key)}") in known:
+        return meant
     last_names = {key.split(".")[-1]: key for key in sorted(known, key=len, reverse=True)}
     last = word.split(".")[-1]
     if word == last and word in last_names:

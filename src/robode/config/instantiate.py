@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -53,9 +55,21 @@ def build(node: Any, drop: Collection[str] = (), **arguments: Any) -> Any:
         raise _explain(str(plain["_target_"]), error) from error
 
 
-def build_each(nodes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Builds every entry of a group; entries set to null are left out."""
-    return {name: build(node) for name, node in (nodes or {}).items() if node is not None}
+def build_each(nodes: Mapping[str, Any] | None, drop: Collection[str] = ()) -> dict[str, Any]:
+    """Builds every entry of a group; entries set to null are left out. drop: as of `build`."""
+    return {name: build(node, drop) for name, node in (nodes or {}).items() if node is not None}
+
+
+@contextmanager
+def keyed(key: str) -> Iterator[None]:
+    """Puts the key of a node in front of what is wrong with one of its settings, where the sentence has no key yet."""
+    try:
+        yield
+    except BadInput as error:
+        if str(error).startswith((key.partition(".")[0], "_target_")):
+            raise
+        setting = re.match(r"\w+[=:]", str(error))
+        raise BadInput(f"{key}{'.' if setting else ': '}{error}") from error
 
 
 def resolve_targets(plain: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,12 @@ UPPER = {"var": math.inf, "amount": 1.0, "radii": math.inf, "eps": math.inf}
 
 
 def noise_levels(key: str, value: object, upper: float) -> tuple[float, ...]:
-    """One number or a list of them in [0, upper], as a tuple of distinct ones; else BadInput naming `key`."""
-    levels: list[Any] = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    """One number or a list of them in [0, upper], as a tuple of distinct ones; else BadInput naming `key`.
+
+    A number may be written as a quotient of two: 8/255.
+    """
+    given: list[Any] = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    levels = [_quotient(level) for level in given]
     for level in levels:
         number = isinstance(level, (int, float)) and not isinstance(level, bool)
         if not number or not math.isfinite(level) or not 0 <= level <= upper:
@@ -23,6 +28,20 @@ def noise_levels(key: str, value: object, upper: float) -> tuple[float, ...]:
     if not levels:
         raise BadInput(f"{key}=[]: expected at least one level")
     return tuple(dict.fromkeys(float(level) for level in levels))
+
+
+def one_level(key: str, value: object) -> float:
+    """One number of at least 0; else BadInput naming `key`."""
+    levels = noise_levels(key, value, math.inf)
+    if len(levels) > 1:
+        raise BadInput(f"{key}: expected one number, got {value}")
+    return levels[0]
+
+
+def _quotient(value: Any) -> Any:
+    """The number that a text like 8/255 stands for; anything else as it is."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*", value) if isinstance(value, str) else None
+    return float(found[1]) / float(found[2]) if found and float(found[2]) else value
 
 
 def check_suite(suite: Mapping[str, Mapping[str, Any] | None]) -> None:

@@ -24,6 +24,7 @@ from robode.runs.origin import CODES, FORCE, START, check_code
 from robode.runs.run import OUTPUTS, Run, check_free, check_name, find
 
 POSITIVE = ("depth", "epochs", "batch_size", "lr", "repeats", "limit")
+TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
 CHECKPOINTS = ("best", "last")
 SPLITS = ("test", "validation", "train")
 INTERVALS = ("epoch", "step")
@@ -68,6 +69,7 @@ def check(verb: str, cfg: DictConfig) -> None:
         check_loggers(plain["logger"])
         _entries("objective", plain["objective"])
         check_data(plain["data"])
+        check_objectives(plain, plain["data"].get("task"))
         _check_seeds(plain)
         if plain["resume"] is not None:
             check_code(find(plain["resume"], key="resume")[0], plain["code"], START)
@@ -137,6 +139,29 @@ def check_loggers(loggers: Mapping[str, Any]) -> None:
         needs = LOGGERS.get(str(node["_target_"]).rpartition(".")[2], ())
         if needs and not any(map(find_spec, needs)):
             raise BadInput(f"logger={name}: needs the package {needs[0]}, which is not installed; install it")
+
+
+def check_objectives(plain: Mapping[str, Any], task: str | None) -> None:
+    """Refuse terms of the loss that are for another task, and a loss of which no term looks at the target.
+
+    task: the name of the data's; None where their YAML does not say it.
+    """
+    entries = _entries("objective", plain["objective"])
+    if not entries:
+        raise BadInput("objective: expected at least one term of the loss")
+    for name, node in entries:
+        wanted = node.get("task", task)
+        if task is not None and wanted != task:
+            raise BadInput(
+                f"objective={name} and data={plain['data']['name']}: expected {TARGETS.get(wanted, wanted)}, and these "
+                f"are for {task}; choose another objective"
+            )
+    if not any(node.get("looks_at_target", True) for _, node in entries):
+        names = ",".join(name for name, _ in entries)
+        term = "mean_squared_error" if task == "regression" else "cross_entropy"
+        raise BadInput(
+            f"objective={names}: no term of the loss looks at the target; add one: objective=[{term},{names}]"
+        )
 
 
 def check_monitors(plain: Mapping[str, Any]) -> None:

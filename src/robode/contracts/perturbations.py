@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.attacks.balls import NORMS, length
-from robode.corruptions.noise import DRAWS, Draws, base_noise
+from robode.corruptions.noise import DRAWS, PerSampleRNG, base_noise
 from robode.corruptions.perturbation import Batch, Curve, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import evaluating, in_units
@@ -53,7 +53,7 @@ class Scene:
         x, targets, bounds = in_units(self.x[start:stop]).clone(), self.targets[start:stop].clone(), self.facts.bounds
         if not perturbation.in_data_units:
             x, bounds = self.protocol.encode(x, self.facts), self.protocol.bounds(self.facts)
-        draws = Draws((seed, repeat, DRAWS), range(start, stop))
+        draws = PerSampleRNG((seed, repeat, DRAWS), range(start, stop))
         return Batch(x, targets, noise, bounds, draws, prepared=perturbation.prepare(self.network, self.facts.shape))
 
     def moved(self, perturbation: Perturbation, level: float, batch: Batch) -> Tensor:
@@ -89,7 +89,7 @@ class Case:
 def refusal(perturbation: Perturbation, protocol: EvaluationProtocol, facts: DataFacts) -> str | None:
     """Why it makes no sense for such data under the protocol, or None."""
     try:
-        return refusals({"it": perturbation}, protocol, facts).get(perturbation.name)
+        return refusals({"it": perturbation}, protocol, facts).get("it")
     except BadInput as error:
         return str(error)
 

@@ -15,7 +15,7 @@ from robode.contracts import families, perturbations
 from robode.contracts.families import KINDS, Family, fitting
 from robode.contracts.perturbations import FACTS, Case, hurried, refusal, scene_for
 from robode.corruptions.perturbation import Perturbation
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.module import DataModule
 from robode.data.validation import missing_files
 from robode.errors import BadInput
@@ -162,7 +162,7 @@ def perturbation(what: str, node: Mapping[str, Any]) -> Finding:
     if not isinstance(each, Perturbation):
         return Finding(what, 1, (f"{type(each).__name__} is neither a Perturbation nor a Quantity",))
     each, count, broken, refused = hurried(each), 0, dict[str, None](), dict[str, None]()
-    for protocol in (Sound(), ChNode2022()):
+    for protocol in (DataSpace(), ChNode2022()):
         for kind, facts in FACTS.items():
             if (why := refusal(each, protocol, facts)) is not None:
                 refused[why] = None

@@ -1,4 +1,7 @@
-"""The base noise: a function of (kind, seed, repeat, image index), the same for every network and level."""
+"""Noise: the base noise of every image, random numbers that belong to images, and perturbations made of noise alone.
+
+The base noise is a function of (kind, seed, repeat, image index), the same for every network and level.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from robode.attacks.fmn import FAR
+from robode.config.levels import UPPER, noise_levels
+from robode.corruptions.perturbation import Batch, Bounds, Corruption, clip
 
 Kind = Literal["normal", "uniform"]
 
@@ -45,7 +52,7 @@ def streamed(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
-class Draws:
+class PerSampleRNG:
     """Random numbers that belong to images: image i draws the same ones whichever batch it is in.
 
     words: of the seed (the first ones tell one use from another); part: the images. What is drawn comes on `device`,
@@ -61,7 +68,7 @@ class Draws:
             state = np.random.SeedSequence([*words, block]).generate_state(1, np.uint64)[0]
             generator.manual_seed(int(state))
 
-    def of(self, rows: Tensor) -> Draws:
+    def of(self, rows: Tensor) -> PerSampleRNG:
         """The same stream for some of the images. rows: (k,) int64 or bool, counted as here."""
         some = copy.copy(self)
         mine = torch.arange(len(self.part)) if self.rows is None else self.rows
@@ -79,3 +86,67 @@ class Draws:
     def _chosen(self, blocks: list[Tensor]) -> Tensor:
         every = torch.cat(blocks)[self._offset : self._offset + len(self.part)]
         return streamed(every if self.rows is None else every[self.rows], self.device)
+
+
+class Clean(Corruption):
+    """The data as they are."""
+
+    name = "clean"
+    severity_unit = "none"
+    corrupts = False
+
+    def __init__(self, suite: str = "clean") -> None:
+        super().__init__(suite)
+
+    def perturb(self, batch: Batch, severity: float) -> Tensor:
+        return batch.x
+
+
+class ClipOnly(Corruption):
+    """The clip of the protocol without any noise: under chnode_2022 a strong corruption by itself."""
+
+    name = "clip_only"
+    severity_unit = "none"
+
+    def perturb(self, batch: Batch, severity: float) -> Tensor:
+        return clip(batch.x.clone(), batch.bounds)
+
+
+class Gaussian(Corruption):
+    """x + sqrt(var) z, z ~ N(0, 1) per entry, then the clip. var: one or more variances, in units of x²."""
+
+    name = "gaussian"
+    severity_unit = "variance"
+    noise = "normal"
+
+    def __init__(self, var: float | Sequence[float], suite: str = "noise") -> None:
+        super().__init__(suite, noise_levels("suite.gaussian.var", var, UPPER["var"]))
+
+    def perturb(self, batch: Batch, severity: float) -> Tensor:
+        assert batch.noise is not None
+        return clip(torch.add(batch.x, batch.noise, alpha=severity**0.5), batch.bounds)
+
+
+class SaltAndPepper(Corruption):
+    """Each entry becomes, with probability amount/2 each, the upper bound (salt) or the lower one (pepper).
+
+    amount: one or more shares in [0, 1]. What is hit at a small amount is also hit at a larger one.
+    """
+
+    name = "salt_and_pepper"
+    severity_unit = "amount"
+    noise = "uniform"
+    optional = True
+
+    def __init__(self, amount: float | Sequence[float], suite: str = "noise") -> None:
+        super().__init__(suite, noise_levels("suite.salt_and_pepper.amount", amount, UPPER["amount"]))
+
+    def refusal(self, bounds: Bounds | None) -> str | None:
+        return "salt and pepper are the bounds of the data, and these data have none" if bounds is None else None
+
+    def perturb(self, batch: Batch, severity: float) -> Tensor:
+        assert batch.noise is not None and batch.bounds is not None
+        # Entries in the tails of U[-1/2, 1/2) are thrown far beyond the bounds, and the clip brings them
+        # back onto them. Ten times faster than two masks, because torch compares slowly on a CPU.
+        hit = nn.functional.hardshrink(batch.noise, 0.5 - severity / 2)
+        return clip(torch.add(batch.x, hit, alpha=FAR), batch.bounds)

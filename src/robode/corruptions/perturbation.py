@@ -1,4 +1,4 @@
-"""Perturbations, and those that do not look at the network: clean data, the clip alone, and two kinds of noise."""
+"""What a perturbation is: one way to disturb inputs, at one or more levels, scored as a whole curve."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from robode.config.levels import UPPER, noise_levels
-from robode.corruptions.noise import Draws, Kind
 from robode.tasks.task import Task
 
-Bounds = tuple[float, float]
+if TYPE_CHECKING:
+    from robode.corruptions.noise import Kind, PerSampleRNG
 
-FAR = 1e12
-"""Times the smallest difference of two float32 in [-1/2, 1/2), still far outside any bounds."""
+Bounds = tuple[float, float]
+"""The least and the largest number that an entry of x may be, in some space; images in data units: (0, 1)."""
 
 
 def as_it_is(x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def as_it_is(x: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Batch:
     """What a perturbation is given. x: (B, *shape) in the space in which it acts; targets: (B, ...); noise: the base
-    noise of these samples, like x; bounds: where x' is clipped, None for nowhere; draws: further random numbers of
+    noise of these samples, like x; bounds: where x' is clipped, None for nowhere; rng: further random numbers of
     these samples, the same for every level; decode: from that space to data units; prepared: what `prepare` found;
     reference: the network with the reference solver, which scores the same x' again; None where nobody asks."""
 
@@ -36,7 +36,7 @@ class Batch:
     targets: Tensor
     noise: Tensor | None
     bounds: Bounds | None
-    draws: Draws | None = None
+    rng: PerSampleRNG | None = None
     decode: Callable[[Tensor], Tensor] = as_it_is
     prepared: Tensor | None = None
     reference: nn.Module | None = None
@@ -92,6 +92,7 @@ class Perturbation(ABC):
     in_data_units: acts on x in data units, within the bounds of the data, whatever the protocol.
     needs_classes: makes sense for classification only. least_classes: of such data; with fewer it makes no sense.
     attacks: looks for the worst x'; it is scored a second time with the reference solver.
+    optional: of data that it makes no sense for it is left out, with a line; any other perturbation is refused.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Perturbation(ABC):
     corrupts: bool = True
     in_data_units: bool = False
     attacks: bool = False
+    optional: bool = False
     needs_classes: bool = False
     least_classes: int = 2
 
@@ -115,6 +117,10 @@ class Perturbation(ABC):
 
     def refusal(self, bounds: Bounds | None) -> str | None:
         """Why it makes no sense for data with these bounds, or None."""
+        return None
+
+    def warning(self, bounds: Bounds | None) -> str | None:
+        """What somebody who measures it on data with these bounds should know, in one line, or None."""
         return None
 
     def check(self, task: Task) -> None:
@@ -153,66 +159,3 @@ class Corruption(Perturbation):
 def clip(x: Tensor, bounds: Bounds | None) -> Tensor:
     """x (any shape) clipped to bounds, in place; as it is without bounds. Not for a differentiated path."""
     return x if bounds is None else x.clamp_(*bounds)
-
-
-class Clean(Corruption):
-    """The data as they are."""
-
-    name = "clean"
-    severity_unit = "none"
-    corrupts = False
-
-    def __init__(self, suite: str = "clean") -> None:
-        super().__init__(suite)
-
-    def perturb(self, batch: Batch, severity: float) -> Tensor:
-        return batch.x
-
-
-class ClipOnly(Corruption):
-    """The clip of the protocol without any noise: under chnode_2022 a strong corruption by itself."""
-
-    name = "clip_only"
-    severity_unit = "none"
-
-    def perturb(self, batch: Batch, severity: float) -> Tensor:
-        return clip(batch.x.clone(), batch.bounds)
-
-
-class Gaussian(Corruption):
-    """x + sqrt(var) z, z ~ N(0, 1) per entry, then the clip. var: one or more variances, in units of x²."""
-
-    name = "gaussian"
-    severity_unit = "variance"
-    noise = "normal"
-
-    def __init__(self, var: float | Sequence[float], suite: str = "noise") -> None:
-        super().__init__(suite, noise_levels("suite.gaussian.var", var, UPPER["var"]))
-
-    def perturb(self, batch: Batch, severity: float) -> Tensor:
-        assert batch.noise is not None
-        return clip(torch.add(batch.x, batch.noise, alpha=severity**0.5), batch.bounds)
-
-
-class SaltAndPepper(Corruption):
-    """Each entry becomes, with probability amount/2 each, the upper bound (salt) or the lower one (pepper).
-
-    amount: one or more shares in [0, 1]. What is hit at a small amount is also hit at a larger one.
-    """
-
-    name = "salt_and_pepper"
-    severity_unit = "amount"
-    noise = "uniform"
-
-    def __init__(self, amount: float | Sequence[float], suite: str = "noise") -> None:
-        super().__init__(suite, noise_levels("suite.salt_and_pepper.amount", amount, UPPER["amount"]))
-
-    def refusal(self, bounds: Bounds | None) -> str | None:
-        return "salt and pepper are the bounds of the data, and these data have none" if bounds is None else None
-
-    def perturb(self, batch: Batch, severity: float) -> Tensor:
-        assert batch.noise is not None and batch.bounds is not None
-        # Entries in the tails of U[-1/2, 1/2) are thrown far beyond the bounds, and the clip brings them
-        # back onto them. Ten times faster than two masks, because torch compares slowly on a CPU.
-        hit = nn.functional.hardshrink(batch.noise, 0.5 - severity / 2)
-        return clip(torch.add(batch.x, hit, alpha=FAR), batch.bounds)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
-from robode.corruptions.perturbation import Bounds, ClipOnly, Perturbation
+from robode.corruptions.noise import ClipOnly
+from robode.corruptions.perturbation import Batch, Bounds, Perturbation
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 
@@ -32,11 +34,17 @@ class EvaluationProtocol(ABC):
         """x (B, *shape) from the protocol's space to data units."""
         return x
 
+    def batch(self, x: Tensor, targets: Tensor, noise: Tensor | None, facts: DataFacts) -> Batch:
+        """What a corruption is given of x (B, *shape) in data units with targets (B, ...) and base noise like x: in the
+        protocol's space, with its clip."""
+        decode = functools.partial(self.decode, facts=facts)
+        return Batch(self.encode(x, facts), targets, noise, self.bounds(facts), decode=decode)
 
-class Sound(EvaluationProtocol):
+
+class DataSpace(EvaluationProtocol):
     """robode's own: data units, clipped to the bounds of the data (images [0, 1], vectors none)."""
 
-    name = "sound"
+    name = "data_space"
     space = "data"
 
     def bounds(self, facts: DataFacts) -> Bounds | None:
@@ -58,7 +66,7 @@ class ChNode2022(EvaluationProtocol):
 
     def bounds(self, facts: DataFacts) -> Bounds | None:
         if facts.bounds is None:
-            raise BadInput("protocol=chnode_2022: speaks of normalised images only; set protocol=sound")
+            raise BadInput("protocol=chnode_2022: speaks of normalised images only; set protocol=data_space")
         return (-1.0, 1.0)
 
     def encode(self, x: Tensor, facts: DataFacts) -> Tensor:

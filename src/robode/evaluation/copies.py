@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
-from robode.corruptions.noise import BLOCK, DRAWS, Draws, Kind, base_noise, streamed
-from robode.corruptions.perturbation import Batch, Clean, Perturbation
+from robode.corruptions.noise import BLOCK, DRAWS, Clean, Kind, PerSampleRNG, base_noise, streamed
+from robode.corruptions.perturbation import Batch, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import DataFacts
@@ -39,10 +38,10 @@ class Noise:
             self.drawn[kind] = streamed(base_noise(kind, *self.words), self.device)
         return self.drawn[kind]
 
-    def draws(self) -> Draws:
+    def draws(self) -> PerSampleRNG:
         """From the start of the images' stream."""
         seed, repeat, start, stop, _ = self.words
-        return Draws((seed, repeat, DRAWS), range(start, stop), self.device)
+        return PerSampleRNG((seed, repeat, DRAWS), range(start, stop), self.device)
 
 
 @dataclass
@@ -82,9 +81,7 @@ class Copies:
             reference = self.reference if perturbation.attacks or isinstance(perturbation, Clean) else None
             draws = noise.draws() if perturbation.in_data_units else None
             return Batch(x, targets, base, facts.bounds, draws, prepared=known, reference=reference)
-        decode = functools.partial(self.protocol.decode, facts=facts)
-        inside, bounds = self.protocol.encode(x, facts), self.protocol.bounds(facts)
-        return Batch(inside, targets, base, bounds, decode=decode, prepared=known)
+        return replace(self.protocol.batch(x, targets, base, facts), prepared=known)
 
     def measure(
         self,

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from robode.certificates.radius import Certified, constants
-from robode.config.instantiate import build, build_each, to_plain
+from robode.config.instantiate import build, keyed, to_plain
 from robode.corruptions.perturbation import Perturbation
 from robode.data.batches import evaluating
 from robode.data.info import DataFacts, Samples
@@ -218,13 +218,14 @@ class Measurement:
 
     quantities: the entries of the suite that give numbers and not scores of samples. codes: of each entry, the digest
     of the code that measures it; under "" that of what the protocol measures besides.
-    left_out: one line for each perturbation or quantity that makes no sense for these data.
+    notes: one line for each perturbation that is left out, because it makes no sense for these data, and for each
+    setting that looks like a mistake.
     """
 
     config: Mapping[str, Any]
     plan: Plan
     quantities: Mapping[str, Quantity]
-    left_out: list[str]
+    notes: list[str]
     batch_size: int
     codes: Mapping[str, str]
 
@@ -344,25 +345,40 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     """
     chosen = {key: choices.get(key, config[key]) for key in ("suite", "protocol", "repeats", "seed")}
     protocol = build(chosen["protocol"], drop=("name",))
-    built = build_each(chosen["suite"])
+    built = _built(chosen["suite"])
     quantities = {name: each for name, each in built.items() if isinstance(each, Quantity)}
     suite = {name: each for name, each in built.items() if name not in quantities}
     if not suite:
         raise BadInput("suite: expected something to score the network under, for example suite=[clean,eps_r]")
-    of_perturbations = refusals(suite, protocol, facts)
-    reasons = {name: of_perturbations.get(each.name) for name, each in suite.items()}
-    reasons |= {name: each.refusal(facts) for name, each in quantities.items()}
-    if all(reasons[name] for name in suite):
-        raise BadInput(f"suite: nothing in it fits these data ({', '.join(map(str, reasons.values()))})")
-    fitting = {name: each for name, each in suite.items() if not reasons[name]}
+    reasons = refusals(suite, protocol, facts) | {
+        name: reason for name, each in quantities.items() if (reason := each.refusal(facts))
+    }
+    for name, reason in reasons.items():
+        if name in quantities or not suite[name].optional or len(suite) == 1:
+            way = f"leave it out (suite.{name}=null), or choose a suite for all data, such as attacks_quick"
+            raise BadInput(f"suite.{name}: {reason}; {way}")
+    fitting = {name: each for name, each in suite.items() if name not in reasons}
+    warnings = {name: each.warning(facts.bounds) for name, each in fitting.items()}
+    notes = [f"{name} is left out: {reason}" for name, reason in reasons.items()]
+    notes += [f"suite.{name}.{warning}" for name, warning in warnings.items() if warning]
     return Measurement(
         config=config,
         plan=Plan(fitting, protocol, facts, chosen["repeats"], chosen["seed"]),
-        quantities={name: each for name, each in quantities.items() if not reasons[name]},
-        left_out=[f"{name} is left out: {refusal}" for name, refusal in reasons.items() if refusal],
+        quantities=quantities,
+        notes=notes,
         batch_size=choices.get("batch_size", EVALUATION_BATCH),
         codes=measuring_codes(config, to_plain(chosen["suite"]), to_plain(chosen["protocol"])),
     )
+
+
+def _built(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a suite that are not null. Raises `BadInput` with the key of the entry that is wrong."""
+    found = {}
+    for name, node in nodes.items():
+        if node is not None:
+            with keyed(f"suite.{name}"):
+                found[name] = build(node)
+    return found
 
 
 def warnings_about(network: Network) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from robode.config.instantiate import keyed
 from robode.config.levels import check_repeats
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
@@ -78,20 +79,21 @@ class Plan:
 
 
 def refusals(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> dict[str, str]:
-    """Name and reason of every perturbation that makes no sense for these data.
+    """Key and reason of every perturbation that makes no sense for these data.
 
     Raises BadInput if the protocol does not speak of such data at all, two perturbations would write the same row, or
-    one of them (the loss of an attack) is not for such a task.
+    a setting of one of them (the loss of an attack) is not for such a task.
     """
     _check_distinct(suite, protocol)
     inside, reasons = protocol.bounds(facts), {}
-    for each in suite.values():
+    for key, each in suite.items():
         reason = _unfit(each, facts.task)
         if reason is None:
-            each.check(facts.task)
+            with keyed(f"suite.{key}"):
+                each.check(facts.task)
             reason = each.refusal(facts.bounds if each.in_data_units else inside)
-        reasons[each.name] = reason or ""
-    return {name: reason for name, reason in reasons.items() if reason}
+        reasons[key] = reason or ""
+    return {key: reason for key, reason in reasons.items() if reason}
 
 
 def _unfit(perturbation: Perturbation, task: Task) -> str | None:
@@ -123,7 +125,7 @@ def _check_distinct(suite: Suite, protocol: EvaluationProtocol) -> None:
 def levels(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> list[Level]:
     """Every perturbation that makes sense at every severity, and the rows that the protocol adds."""
     refused = refusals(suite, protocol, facts)
-    chosen = [perturbation for perturbation in suite.values() if perturbation.name not in refused]
+    chosen = [perturbation for key, perturbation in suite.items() if key not in refused]
     if any(perturbation.corrupts and not perturbation.in_data_units for perturbation in chosen):
         chosen += protocol.extras
     return [Level(perturbation, severity) for perturbation in chosen for severity in perturbation.severities]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robode.attacks.losses import margin
 from robode.masking.file import verdict_text
+from robode.tasks.classification import margin
 from robode.tasks.measure import percent
 
 TOLERANCE = 0.01

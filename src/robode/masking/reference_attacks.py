@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robode.attacks import LOSSES, fgsm, pgd, square
-from robode.attacks.balls import beside, length
-from robode.attacks.losses import fallen, margin
-from robode.attacks.perturbations import SMOOTH
-from robode.attacks.problem import Model, attacking, gradient
+from robode.attacks.balls import SMOOTH, beside, length
+from robode.attacks.pgd import fgsm, pgd
+from robode.attacks.problem import Model, attacking, gradient, loss_named, make_problem
+from robode.attacks.square import square
 from robode.config.levels import check_count
-from robode.corruptions.noise import BLOCK, DRAWS, Draws
+from robode.corruptions.noise import BLOCK, DRAWS, PerSampleRNG
 from robode.corruptions.perturbation import Bounds, clip
 from robode.data.batches import device_of, evaluating, in_units
 from robode.data.module import DataModule, spread
@@ -33,6 +32,7 @@ from robode.network import Normalise, build_network, weights_digest
 from robode.quantities.quantity import Quantity, row
 from robode.runs.checkpoints import load_weights
 from robode.runs.run import checkpoint_path, find
+from robode.tasks.classification import margin, misclassified
 
 MASKING = DRAWS + 1  # third word of the draws: not that of a suite's perturbations
 USES = ("noise", "fgsm", "pgd", "square", "margin", "rescaled", "transfer", "large")  # second word: by place
@@ -45,7 +45,7 @@ STEPS, STEPS_FAR, RESTARTS, QUERIES, SEED = 20, 40, 1, 100, 0
 SETTINGS = {"steps": STEPS, "queries": QUERIES, "steps_far": STEPS_FAR}
 """Part of every entry of "panels": what other settings found is not taken for what these would find."""
 
-Attack = Callable[[Tensor, Tensor, Draws], Tensor]
+Attack = Callable[[Tensor, Tensor, PerSampleRNG], Tensor]
 """(x (B, *shape) in data units, labels (B,), draws of these samples) -> x' like x."""
 
 
@@ -74,7 +74,7 @@ class Trial:
         baseline: whose adversarials are carried over; title: its name in a sentence.
         """
         gradients, logits = self.gradients()
-        clean = ~fallen(logits, self.labels)
+        clean = ~misclassified(logits, self.labels)
         survives = self.right("pgd", partial(self.pgd, restarts=self.restarts), clean)
         attacks = self.attacks(baseline, logits)
         right = {"clean": clean, **self.under(attacks, WEAK, clean), "pgd": survives}
@@ -114,15 +114,15 @@ class Trial:
         """`checks.large_eps` of PGD on the loss. logits: (n, classes), of x."""
         eps = extent(self.x, self.norm, self.bounds)
         attack = partial(self.pgd, loss=loss, eps=eps, restarts=FAR_RESTARTS)
-        answers = self.answers("large", attack, ~fallen(logits, self.labels))
+        answers = self.answers("large", attack, ~misclassified(logits, self.labels))
         who = "PGD" if loss == "ce" else f"PGD ({loss})"
         return checks.large_eps(self.labels, logits.argmax(dim=1), answers, f"{self.norm} eps = {eps:.3g}", who)
 
     def gradients(self, loss: str = "ce") -> tuple[Tensor, Tensor]:
-        """Of a loss of `LOSSES` with respect to x, like x, and the logits (n, classes)."""
+        """Of a loss of classifiers with respect to x, like x, and the logits (n, classes)."""
         parts = zip(torch.split(self.x, BATCH), torch.split(self.labels, BATCH), strict=True)
         with attacking(self.model):
-            found = [gradient(self.model, LOSSES[loss], x, labels) for x, labels in parts]
+            found = [gradient(self.model, loss_named(loss), x, labels) for x, labels in parts]
         return torch.cat([grad for _, _, grad in found]), torch.cat([logits for _, logits, _ in found])
 
     @torch.no_grad()
@@ -133,7 +133,7 @@ class Trial:
             part = range(start, min(start + BATCH, len(found)))
             rows = standing[part.start : part.stop].nonzero()[:, 0]
             if len(rows):
-                draws = Draws((self.seed, USES.index(use), MASKING), part, self.x.device).of(rows)
+                draws = PerSampleRNG((self.seed, USES.index(use), MASKING), part, self.x.device).of(rows)
                 chosen = start + rows
                 logits = self.model(attack(self.x[chosen], self.labels[chosen], draws))
                 found[chosen] = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
@@ -143,20 +143,20 @@ class Trial:
         """Which of the samples `standing` are right at x', (n,) bool."""
         return self.answers(use, attack, standing) == self.labels
 
-    def noise(self, x: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+    def noise(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
         """x + eps times a random direction: a corner of the cube (linf), a point of the sphere (l2, l1)."""
         z = draws.normal(*x.shape[1:])
         z = z.sign() if self.norm == "linf" else z / beside(length(z, self.norm), z)
         return clip(x + self.eps * z, self.bounds)
 
-    def fgsm(self, x: Tensor, labels: Tensor, draws: Draws) -> Tensor:
-        return fgsm(self.model, x, labels, eps=self.eps, norm=self.norm, bounds=self.bounds)
+    def fgsm(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
+        return fgsm(make_problem(self.model, x, labels, eps=self.eps, norm=self.norm, bounds=self.bounds))
 
     def pgd(
         self,
         x: Tensor,
         labels: Tensor,
-        draws: Draws,
+        draws: PerSampleRNG,
         *,
         model: Model | None = None,
         loss: str = "ce",
@@ -164,15 +164,17 @@ class Trial:
         restarts: int = 1,
     ) -> Tensor:
         """On the network, within the eps in question and once, where nothing else is said."""
-        return pgd(
+        problem = make_problem(
             self.model if model is None else model, x, labels, eps=self.eps if eps is None else eps, norm=self.norm,
-            loss=loss, steps=self.steps, restarts=restarts, bounds=self.bounds, draws=draws,
+            bounds=self.bounds, rng=draws,
         )  # fmt: skip
+        return pgd(problem, loss=loss, steps=self.steps, restarts=restarts)
 
-    def square(self, x: Tensor, labels: Tensor, draws: Draws) -> Tensor:
-        return square(
-            self.model, x, labels, eps=self.eps, norm=self.norm, queries=self.queries, bounds=self.bounds, draws=draws
-        )
+    def square(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
+        problem = make_problem(
+            self.model, x, labels, eps=self.eps, norm=self.norm, bounds=self.bounds, rng=draws
+        )  # fmt: skip
+        return square(problem, queries=self.queries)
 
 
 def extent(x: Tensor, norm: str, bounds: Bounds | None) -> float:
@@ -217,7 +219,7 @@ def measure_panel(trial: Trial, baseline: Model, standing: Tensor) -> Entry:
     are right nowhere.
     """
     _, logits = trial.gradients()
-    clean = ~fallen(logits, trial.labels)
+    clean = ~misclassified(logits, trial.labels)
     attacks = trial.attacks(baseline, logits)
     strong = trial.under(attacks, STRONG, standing & clean)
     right = trial.under(attacks, WEAK, clean) | {name: each | (clean & ~standing) for name, each in strong.items()}

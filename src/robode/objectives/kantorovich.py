@@ -4,10 +4,10 @@ from torch import Tensor
 
 from robode.data.info import DataFacts
 from robode.network import Network
-from robode.objectives.objective import OfClasses
+from robode.objectives.objective import Objective
 
 
-class Kantorovich(OfClasses):
+class Kantorovich(Objective):
     """-(mean of f over class 1 - mean of f over class 0), f = (logit_1 - logit_0)/sqrt(2).
 
     W1 is the largest such difference over all 1-Lipschitz f (Kantorovich and Rubinstein 1958; lecture, "1-Lipschitz
@@ -16,8 +16,8 @@ class Kantorovich(OfClasses):
     """
 
     def refusal(self, facts: DataFacts) -> str | None:
-        two = facts.task.outputs == 2
-        return super().refusal(facts) or (None if two else f"expected data of two classes, got {facts.task.outputs}")
+        classes = facts.task.outputs
+        return None if classes == 2 else f"expected data of two classes, got {classes}"
 
     def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; labels: (B,) int64, 0 or 1."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robode.objectives.motion import Motion, number
-from robode.objectives.objective import OfClasses
+from robode.objectives.objective import Objective
 
 
-class MarginHinge(OfClasses):
+class MarginHinge(Objective):
     """sum over j != l of max(0, m - (y_l - y_j)), averaged over the batch; l is the label.
 
     margin: m > 0, in logits. rotation, zoom, shift: of the training images, see `Motion`.
@@ -38,7 +38,7 @@ class MarginHinge(OfClasses):
         return {"margin_hinge": (lacking * others).sum(1).mean()}
 
 
-class MarginCrossEntropy(OfClasses):
+class MarginCrossEntropy(Objective):
     """t CE((y - sqrt 2 eps onehot(l))/t, l), averaged over the batch: the true class starts with a handicap.
 
     offset: eps >= 0, the L2 radius in data units that the handicap stands for where logits have the pairwise constant

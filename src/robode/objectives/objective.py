@@ -6,25 +6,19 @@ from torch import Tensor
 
 from robode.data.info import DataFacts
 from robode.network import Network
-from robode.tasks.classification import Classification
 
 
 class Objective(ABC):
-    """Terms of a loss, which is the sum over all objectives; each term is logged under its name."""
+    """Terms of a loss, which is the sum over all objectives; each term is logged under its name.
+
+    Its YAML node says `task`, the task whose targets it takes (any, where it says none), and `looks_at_target: false`
+    where the target plays no part, so that what does not fit is refused before anything is built.
+    """
 
     def refusal(self, facts: DataFacts) -> str | None:
-        """Why it makes no sense for these data; None where it does."""
+        """Why it makes no sense for these data of its task; None where it does."""
         return None
 
     @abstractmethod
     def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """network: for `network(x)` and `network.flow`; x: (B, *shape) in data units; target: as the task has them."""
-
-
-class OfClasses(Objective):
-    """An objective whose targets are labels, (B,) int64."""
-
-    def refusal(self, facts: DataFacts) -> str | None:
-        if isinstance(facts.task, Classification):
-            return None
-        return f"expected data with classes, and these are for {facts.task.name}; choose another objective"

@@ -6,20 +6,20 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from robode.attacks.balls import Region, step_direction
+from robode.attacks.balls import SMOOTH, Region, step_direction
 from robode.attacks.pgd import TRAVEL
 from robode.attacks.problem import attacking, gradient
 from robode.data.batches import evaluating
 from robode.errors import BadInput
 from robode.network import Network
-from robode.objectives.adversarial import check_attack, fresh_draws
-from robode.objectives.objective import OfClasses
+from robode.objectives.adversarial import check_attack, fresh_rng
+from robode.objectives.objective import Objective
 
 START = 1e-3
 """Standard deviation of the first change: at x itself KL is at its minimum and has no gradient."""
 
 
-class Trades(OfClasses):
+class Trades(Objective):
     """CE(network(x), label) + beta max_x' KL(p(x) || p(x')), p = softmax(network(.)), x' within eps and the bounds.
 
     The two terms are logged as trades_clean and trades_gap. beta >= 0 trades the first for the second; eps, step_size:
@@ -32,12 +32,12 @@ class Trades(OfClasses):
     """
 
     def __init__(
-        self, eps: float, beta: float = 6.0, norm: str = "linf", steps: int = 10, step_size: float | None = None
+        self, eps: float | str, beta: float = 6.0, norm: str = "linf", steps: int = 10, step_size: float | None = None
     ):
-        check_attack("trades", eps, norm, steps, step_size, ("linf", "l2"))
+        self.eps = check_attack("trades", eps, norm, steps, step_size, SMOOTH)
         if not isinstance(beta, int | float) or not 0 <= beta < float("inf"):
             raise BadInput(f"objective.trades.beta: expected a number >= 0, got {beta}")
-        self.eps, self.beta, self.norm, self.steps = float(eps), beta, norm, steps
+        self.beta, self.norm, self.steps = beta, norm, steps
         self.step_size = TRAVEL * self.eps / steps if step_size is None else step_size
 
     def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class Trades(OfClasses):
                 """KL(p || softmax(logits)) but for a constant: (B,)."""
                 return -(p * logits.log_softmax(1)).sum(1)
 
-            moved = near.back(x + START * fresh_draws(x).normal(*x.shape[1:]).to(x.dtype))
+            moved = near.back(x + START * fresh_rng(x).normal(*x.shape[1:]).to(x.dtype))
             for _ in range(self.steps):
                 _, _, grad = gradient(network, gap, moved, labels)
                 moved = near.back(moved + self.step_size * step_direction(grad, self.norm))

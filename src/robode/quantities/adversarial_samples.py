@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robode.attacks import fgsm
+from robode.attacks.pgd import fgsm
+from robode.attacks.problem import make_problem
 from robode.config.levels import check_count
 from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import DataFacts
@@ -44,7 +45,7 @@ class AdversarialSamples(Quantity):
 
     def misfit(self, facts: DataFacts) -> str | None:
         images = len(facts.shape) == 3
-        return None if images else f"suite=adversarial_samples: is for images, not for shape {facts.shape}"
+        return None if images else f"is for images, not for shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
@@ -54,7 +55,8 @@ class AdversarialSamples(Quantity):
         x, labels = (each[: self.count].to(device) for each in data.split("test"))
         x = in_units(x)
         with evaluating(network):
-            attacked = fgsm(network, x, labels, eps=self.eps, loss="margin", bounds=data.facts.bounds)
+            problem = make_problem(network, x, labels, eps=self.eps, bounds=data.facts.bounds)
+            attacked = fgsm(problem, loss="margin")
             said, share = _answers(network, x)
             said_attacked, share_attacked = _answers(network, attacked)
         arrays = {

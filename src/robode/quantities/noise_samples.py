@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from robode.config.levels import check_count
-from robode.corruptions.perturbation import Clean, Gaussian, Perturbation, SaltAndPepper
-from robode.corruptions.protocols import ChNode2022, Sound
+from robode.corruptions.noise import Gaussian, SaltAndPepper, base_noise
+from robode.corruptions.perturbation import Corruption
+from robode.corruptions.protocols import ChNode2022, DataSpace, EvaluationProtocol
+from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
-from robode.evaluation.copies import sample_grid
-from robode.evaluation.suite import Plan
 from robode.network import Network
 from robode.quantities.quantity import Quantity, row, write_arrays
 
 FILE = "noise_samples.npz"
+LEVELS = (0.05, 0.2)
 
 
 class NoiseSamples(Quantity):
-    """The first `count` test images as the protocols chnode_2022 and sound corrupt them, with the network's answers.
+    """The first `count` test images as chnode_2022 and data_space corrupt them, with the network's answers.
 
     noise_samples.npz, for each protocol p: x/p (R, k, H, W, C) in data units, predictions/p (R, k), names/p (R,); and
     labels (k,). The noise is that of seed 0, copy 0. One row of numbers.csv: how many images.
@@ -36,25 +39,36 @@ class NoiseSamples(Quantity):
         self.count = count
 
     def misfit(self, facts: DataFacts) -> str | None:
-        return None if len(facts.shape) == 3 else f"suite=noise_samples: is for images, not for shape {facts.shape}"
+        return None if len(facts.shape) == 3 else f"is for images, not for shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        x, labels = (each[: self.count] for each in data.split("test"))
-        suite: dict[str, Perturbation] = {
-            "clean": Clean(suite="clean"),
-            "gaussian": Gaussian([0.05, 0.2]),
-            "salt_and_pepper": SaltAndPepper([0.05, 0.2]),
-        }
+        device, facts = device_of(network), data.facts
+        x, labels = (each[: self.count].to(device) for each in data.split("test"))
         arrays: dict[str, Any] = {"labels": labels.cpu().numpy()}
-        for protocol in (ChNode2022(), Sound()):
-            grid = sample_grid(network, x, labels, Plan(suite, protocol, data.facts, repeats=1))
+        for protocol in (ChNode2022(), DataSpace()):
+            shown = _shown(protocol, in_units(x), labels, facts)
+            with torch.no_grad(), evaluating(network):
+                answers = [network(moved).argmax(dim=1) for _, moved in shown]
             arrays |= {
-                f"names/{protocol.name}": np.array([name for name, _, _ in grid]),
-                f"x/{protocol.name}": np.stack([moved.permute(0, 2, 3, 1).numpy() for _, moved, _ in grid]),
-                f"predictions/{protocol.name}": np.stack([answers.numpy() for _, _, answers in grid]),
+                f"names/{protocol.name}": np.array([name for name, _ in shown]),
+                f"x/{protocol.name}": np.stack([moved.permute(0, 2, 3, 1).cpu().numpy() for _, moved in shown]),
+                f"predictions/{protocol.name}": np.stack([each.cpu().numpy() for each in answers]),
             }
         write_arrays(folder / FILE, arrays)
         return [row("noise_samples", float(len(labels)), "exact")]
+
+
+def _shown(protocol: EvaluationProtocol, x: Tensor, labels: Tensor, facts: DataFacts) -> list[tuple[str, Tensor]]:
+    """Title and x' like x (k, *shape), in data units, of clean images, both noises and what the protocol adds."""
+    found = [("clean", x)]
+    for each in (Gaussian(LEVELS), SaltAndPepper(LEVELS), *protocol.extras):
+        assert isinstance(each, Corruption)
+        noise = each.noise and base_noise(each.noise, 0, 0, 0, len(x), facts.shape).to(x.device)
+        for level in each.severities:
+            batch = protocol.batch(x, labels, noise, facts)
+            title = each.name if each.severity_unit == "none" else f"{each.name} {level:g}"
+            found.append((title, batch.decode(each.perturb(batch, level))))
+    return found

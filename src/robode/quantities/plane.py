@@ -1,9 +1,11 @@
-"""What a planar network does to the plane, saved for figures: regions, field, and where points and circles go."""
+"""What a network does to the plane: how far points can be moved (eps_r), and regions, field, points and circles, saved
+for figures."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robode.certificates.branch_and_bound import BUDGET, GAP, Radii, radii
+from robode.config.levels import check_count
 from robode.data.batches import device_of, in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
@@ -45,7 +49,7 @@ class Field2D(Quantity):
         self.radius, self.margin = float(radius), float(margin)
 
     def misfit(self, facts: DataFacts) -> str | None:
-        return None if facts.shape == (2,) else f"suite=field_2d: is for points of the plane, not shape {facts.shape}"
+        return None if facts.shape == (2,) else f"is for points of the plane, not for shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
@@ -102,3 +106,50 @@ def _mesh(x: Tensor, y: Tensor) -> Tensor:
     """(len(y), len(x), 2)."""
     grid = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([grid[1], grid[0]], dim=2)
+
+
+class EpsR(Quantity):
+    """eps_r of the CH-NODE paper's Fig. 1: the largest r for which every ball of radius r around a training point keeps
+    that point's class, in data units; 0 if a training point is classified wrongly.
+
+    Two rows: certified_lower, a proof, and attack_upper, the distance to a point of another class. The radii of the
+    single points go to eps_r.npz (points, labels, lower, upper, nearest). gap: relative, between the two rows;
+    budget: boxes a point that the proof may take before it is left as it is.
+    """
+
+    name = "eps_r"
+    gives = ("eps_r",)
+    needs_classes = True
+
+    def __init__(self, gap: float = GAP, budget: int = BUDGET):
+        if not 0 < gap < 1:
+            raise BadInput(f"suite.eps_r.gap: expected a number strictly between 0 and 1, got {gap}")
+        check_count("suite.eps_r.budget", budget)
+        self.gap, self.budget = gap, budget
+
+    def misfit(self, facts: DataFacts) -> str | None:
+        return None if facts.shape == (2,) else f"is for points of the plane, not for shape {facts.shape}"
+
+    def suits(self, network: nn.Module) -> bool:
+        """Networks whose two ends are affine: of such ends boxes have exact images."""
+        if not isinstance(network, Network) or not network.encoder.affine or network.flow.controlled:
+            return False
+        return matrix_of(network.head) is not None
+
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+        device = device_of(network)
+        x, labels = (each.to(device) for each in data.split("train"))
+        points = in_units(x)
+        # beyond the whole set's extent nothing is asked any more
+        reach = float((points.amax(0) - points.amin(0)).norm())
+        found = radii(network, points, labels, reach=reach, gap=self.gap, budget=self.budget)
+        write_arrays(folder / "eps_r.npz", _radii(points, labels, found))
+        return [
+            row("eps_r", float(found.lower.min()), "certified_lower"),
+            row("eps_r", float(found.upper.min()), "attack_upper"),
+        ]
+
+
+def _radii(points: Tensor, labels: Tensor, found: Radii) -> Mapping[str, np.ndarray]:
+    tensors = {"points": points.double(), "labels": labels, "lower": found.lower, "upper": found.upper}
+    return {name: each.cpu().numpy() for name, each in {**tensors, "nearest": found.nearest}.items()}

@@ -1,4 +1,4 @@
-"""Numbers about a trained network that are no accuracies: entries of a suite, rows of numbers.csv."""
+"""What a quantity is: numbers about a trained network that are no scores of samples; rows of numbers.csv."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import nn
 
-from robode.certificates.branch_and_bound import BUDGET, GAP, Radii, radii
-from robode.config.levels import check_count
-from robode.data.batches import device_of, in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
-from robode.errors import BadInput
 from robode.files import write_whole
-from robode.heads import matrix_of
 from robode.network import Network
 from robode.runs import results
 from robode.tasks.classification import Classification
@@ -36,9 +30,9 @@ class Quantity(ABC):
     needs_classes: ClassVar[bool] = False
 
     def refusal(self, facts: DataFacts) -> str | None:
-        """Why it makes no sense for these data, in one line; None where it does."""
+        """Why it makes no sense for these data, in words that follow the entry's key; None where it does."""
         if self.needs_classes and not isinstance(facts.task, Classification):
-            return f"suite={self.name}: needs classes, and this is a {facts.task.name} task"
+            return f"needs classes, and this is a {facts.task.name} task"
         return self.misfit(facts)
 
     def misfit(self, facts: DataFacts) -> str | None:
@@ -81,50 +75,3 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def row(quantity: str, value: float, kind: str = "measured", **ends: float) -> dict[str, Any]:
     """A row of numbers.csv without what all rows of a run have in common."""
     return {"quantity": quantity, "value": value, "kind": kind, **ends}
-
-
-class EpsR(Quantity):
-    """eps_r of the CH-NODE paper's Fig. 1: the largest r for which every ball of radius r around a training point keeps
-    that point's class, in data units; 0 if a training point is classified wrongly.
-
-    Two rows: certified_lower, a proof, and attack_upper, the distance to a point of another class. The radii of the
-    single points go to eps_r.npz (points, labels, lower, upper, nearest). gap: relative, between the two rows;
-    budget: boxes a point that the proof may take before it is left as it is.
-    """
-
-    name = "eps_r"
-    gives = ("eps_r",)
-    needs_classes = True
-
-    def __init__(self, gap: float = GAP, budget: int = BUDGET):
-        if not 0 < gap < 1:
-            raise BadInput(f"suite.eps_r.gap: expected a number strictly between 0 and 1, got {gap}")
-        check_count("suite.eps_r.budget", budget)
-        self.gap, self.budget = gap, budget
-
-    def misfit(self, facts: DataFacts) -> str | None:
-        return None if facts.shape == (2,) else f"suite=eps_r: is for points of the plane, not for shape {facts.shape}"
-
-    def suits(self, network: nn.Module) -> bool:
-        """Networks whose two ends are affine: of such ends boxes have exact images."""
-        if not isinstance(network, Network) or not network.encoder.affine or network.flow.controlled:
-            return False
-        return matrix_of(network.head) is not None
-
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        device = device_of(network)
-        x, labels = (each.to(device) for each in data.split("train"))
-        points = in_units(x)
-        # beyond the whole set's extent nothing is asked any more
-        reach = float((points.amax(0) - points.amin(0)).norm())
-        found = radii(network, points, labels, reach=reach, gap=self.gap, budget=self.budget)
-        write_arrays(folder / "eps_r.npz", _arrays(points, labels, found))
-        return [
-            row("eps_r", float(found.lower.min()), "certified_lower"),
-            row("eps_r", float(found.upper.min()), "attack_upper"),
-        ]
-
-
-def _arrays(points: torch.Tensor, labels: torch.Tensor, found: Radii) -> Mapping[str, np.ndarray]:
-    tensors = {"points": points.double(), "labels": labels, "lower": found.lower, "upper": found.upper}
-    return {name: each.cpu().numpy() for name, each in {**tensors, "nearest": found.nearest}.items()}

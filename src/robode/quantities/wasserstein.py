@@ -38,7 +38,7 @@ class Wasserstein(Quantity):
 
     def misfit(self, facts: DataFacts) -> str | None:
         right = facts.shape == (2,) and facts.task.outputs == 2
-        return None if right else f"suite=wasserstein: is for two samples of the plane, not shape {facts.shape}"
+        return None if right else f"is for two samples of the plane, not for shape {facts.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)

@@ -1,18 +1,34 @@
-"""Run folders of earlier versions: their configuration in today's words."""
+"""Run folders and reports of earlier versions: their configuration and their rows in today's words."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
+import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from robode.config.instantiate import targets
 from robode.config.paths import conf_dir
 
-RENAMED = {"Believable": "GradientMasking"}  # classes
 GROUPS = ("model", "data", "integrator", "encoder", "head", "objective", "protocol", "suite", "callbacks", "logger")
+CLASSES = {"Sound": "DataSpace", "MinimalNorm": "FMN", "Believable": "GradientMasking"}
+"""Classes of YAML files that had another name."""
+NAMES = {"standard_": "ensemble_", "minimal_": "fmn_", "standard ": "robode ensemble ", "sound: ": "data space: "}
+"""How names of perturbations, and of columns of published tables, began."""
+
+
+def rows_in_todays_words(rows: pd.DataFrame) -> pd.DataFrame:
+    """A table of texts, rows of results.csv or of a report, with the names of protocols, perturbations and columns that
+    they have today."""
+    changed: dict[str, pd.Series] = {}
+    for name in rows.columns.intersection(["perturbation", "column"]):
+        for then, today in NAMES.items():
+            changed[name] = changed.get(name, rows[name]).str.replace(f"^{then}", today, regex=True)
+    if "protocol" in rows:
+        changed["protocol"] = rows["protocol"].replace("sound", "data_space")
+    return rows.assign(**changed)
 
 
 def in_todays_words(config: DictConfig) -> None:
@@ -35,7 +51,9 @@ def _move(node: Any) -> None:
         target = str(node["_target_"])
         if target.startswith("robode."):
             name = target.rpartition(".")[2]
-            node["_target_"] = _homes().get(RENAMED.get(name, name), target)
+            node["_target_"] = _homes().get(CLASSES.get(name, name), target)
+    if isinstance(node, DictConfig) and "spare_certified" in node:
+        node["skip_certified"] = node.pop("spare_certified")
     keys = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
     for key in keys:
         if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from robode.config.allowed import HINTS
+from robode.config.allowed import HINTS, OF_OBJECTIVES
 
 # Where files are, what the run is called, who listens, how jobs are handled; how many threads compute (last bits) …
 VOLATILE = (
     "run", "resume", "force", "code", "fail_fast", "seeds", "logger", "experiment", "data.root", "data.source.root",
-    "trainer.threads",
+    "data.task", "trainer.threads",
 )  # fmt: skip
 # … and what is measured afterwards: one training serves any number of evaluations.
 EVALUATION = ("suite", "protocol", "repeats")
@@ -44,6 +44,9 @@ def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(group, dict):
             for key in HINTS:
                 group.pop(key, None)  # what a value may be is no value
+    for entry in (kept.get("objective") or {}).values():
+        for key in OF_OBJECTIVES:  # what a term of the loss is for decides no weight
+            (entry or {}).pop(key, None)
     for group, usual in USUAL.items():  # what every run had before there was a choice
         if kept.get(group) == usual:
             del kept[group]

@@ -16,10 +16,10 @@ from robode.config.instantiate import to_plain
 from robode.errors import BadInput, JobFailed
 from robode.files import make_folder, write_bytes
 from robode.runs.code import Today, canonical, network_of, remember
+from robode.runs.earlier import rows_in_todays_words
 from robode.runs.run import Run
 from robode.runs.table import Row, Table, header, records
-from robode.tasks.intervals import wilson
-from robode.tasks.measure import CLASSIFICATION, mean_score, measure_named
+from robode.tasks.measure import CLASSIFICATION, mean_score, measure_named, wilson
 
 # What was measured: rows that agree here are one measurement, which is never made twice. The name of the checkpoint is
 # no part of it: best.ckpt and last.ckpt may hold the same weights. Digests of code that are attested equal are one.
@@ -43,7 +43,7 @@ ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that di
 def renamed(old: pd.DataFrame) -> pd.DataFrame:
     """A table of texts with columns correct (and correct_finer, accuracy, …) with task and scores instead, and
     score_finer under its name of today; any other as it is."""
-    old = old.rename(columns={"score_finer": "score_reference"})
+    old = rows_in_todays_words(old.rename(columns={"score_finer": "score_reference"}))
     if "correct" not in old or "score" in old:
         return old
     n = pd.to_numeric(old["n"])

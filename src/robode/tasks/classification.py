@@ -1,4 +1,9 @@
-"""One of several classes a sample: the target is its number, the output one logit a class."""
+"""One of several classes a sample: the target is its number, the output one logit a class.
+
+The functions are what an attack on a classifier climbs: one number for each sample, larger is worse for the network.
+Sources: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+attacks", ICML 2020 (DLR); Carlini and Wagner 2017 (margin).
+"""
 
 from __future__ import annotations
 
@@ -13,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.tasks.intervals import wilson
-from robode.tasks.losses import cross_entropy, dlr, fallen, margin
-from robode.tasks.measure import CLASSIFICATION, Better
+from robode.tasks.measure import CLASSIFICATION, Better, wilson
 from robode.tasks.task import AttackLoss, Task
+
+TINY = 1e-12
+"""Keeps the quotient of DLR finite where the logits are all equal."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,11 @@ class Classification(Task):
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """1 for right answers."""
-        return (~fallen(output, target)).float()
+        return (~misclassified(output, target)).float()
 
     def failed(self, output: Tensor, target: Tensor) -> Tensor:
         """Wrong answers."""
-        return fallen(output, target)
+        return misclassified(output, target)
 
     @property
     def attack_losses(self) -> Mapping[str, AttackLoss]:
@@ -87,8 +93,58 @@ class Classification(Task):
         margins = output.gather(1, target[:, None]) - output
         radii = torch.where(margins.isfinite(), margins / pairs[target], 0.0).nan_to_num(0.0, math.inf, -math.inf)
         proven = radii.scatter(1, target[:, None], math.inf).amin(1) >= radius
-        return (proven & ~fallen(output, target)).float()
+        return (proven & ~misclassified(output, target)).float()
 
     def interval(self, scores: np.ndarray) -> tuple[float, float]:
         """Wilson's at n = the number of samples. scores: 0 or 1 each, or means over copies of the same samples."""
         return wilson(float(scores.sum(dtype=np.float64)), len(scores))
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(logits)_y: (B,). Vanishes, with its gradient, where the network is sure of itself."""
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """max_{j != y} z_j - z_y: (B,), positive exactly for wrong answers."""
+    return _best_other(logits, labels) - _own(logits, labels)
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio, (max_{j != y} z_j - z_y) / (z_(1) - z_(3)): (B,), blind to shift and scale.
+
+    z_(k): the k-th largest logit. Raises BadInput for fewer than 3 classes.
+    """
+    _need(logits, 3, "dlr")
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + TINY)
+
+
+def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2): (B,). Raises BadInput for fewer than 4 classes."""
+    _need(logits, 4, "targeted dlr")
+    top = logits.topk(4, dim=1).values
+    return margin_targeted(logits, labels, targets) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + TINY)
+
+
+def margin_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """z_t - z_y: (B,). For data with too few classes for `dlr_targeted`."""
+    return _own(logits, targets) - _own(logits, labels)
+
+
+def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether the answer is wrong, (B,) bool; logits that are not finite are wrong answers."""
+    return (logits.argmax(dim=1) != labels) | ~logits.isfinite().all(dim=1)
+
+
+def _own(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
+def _best_other(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.scatter(1, labels[:, None], -math.inf).amax(dim=1)
+
+
+def _need(logits: Tensor, classes: int, name: str) -> None:
+    if logits.shape[1] < classes:
+        raise BadInput(f"loss: {name} needs at least {classes} classes, got {logits.shape[1]}; use margin")

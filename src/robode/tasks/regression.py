@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.tasks.intervals import t_interval
-from robode.tasks.measure import Better
+from robode.tasks.measure import Better, t_interval
 from robode.tasks.task import AttackLoss, Task
 
 

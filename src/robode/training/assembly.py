@@ -12,8 +12,9 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from robode.config.allowed import OF_OBJECTIVES
 from robode.config.instantiate import build, build_each, resolve_targets, to_plain
-from robode.config.validate import check_loggers, check_monitors
+from robode.config.validate import check_loggers, check_monitors, check_objectives
 from robode.data.batches import in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
@@ -29,6 +30,7 @@ from robode.training.recorder import Recorder
 from robode.training.trainer import build_trainer, prepare_machine
 
 PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective")
+WAYS = {"min": "smaller", "max": "larger"}
 _digests: dict[str, str] = {}
 
 
@@ -63,7 +65,7 @@ def assemble(
     data.prepare()
     network = build_network(config, data.facts)
     try_once(network, in_units(data.split("train").x[:2]))
-    objectives = build_each(plain["objective"])
+    objectives = build_each(plain["objective"], drop=OF_OBJECTIVES)
     check_task(plain, objectives, data.facts)
     module = Training(network, objectives, plain["optimizer"], plain)
     callbacks = [ProjectConstraints(), *build_each(plain["callbacks"]).values(), Recorder()]
@@ -94,19 +96,25 @@ def try_jobs(configs: Sequence[DictConfig]) -> None:
 def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], facts: DataFacts) -> None:
     """Refuse objectives that these data cannot serve, and callbacks that watch the score of another task."""
     name, measure = plain["data"]["name"], facts.task.measure
-    if not objectives:
-        raise BadInput("objective: expected at least one term of the loss")
+    check_objectives(plain, facts.task.name)
     for key, objective in objectives.items():
         if not isinstance(objective, Objective):
             raise BadInput(f"objective.{key}: expected an Objective of robode, got {type(objective).__name__}")
         if (refusal := objective.refusal(facts)) is not None:
             raise BadInput(f"objective={key} and data={name}: {refusal}")
-    logged = [f"validation/{each}" for each in ("loss", measure.score_name)]
+    score = f"validation/{measure.score_name}"
+    modes = {"validation/loss": "min", score: "max" if measure.better == "higher" else "min"}
     for key, node in (plain["callbacks"] or {}).items():
-        monitor = str((node or {}).get("monitor"))
-        if monitor.startswith("validation/") and monitor not in logged:
+        monitor, mode = str((node or {}).get("monitor")), (node or {}).get("mode", "min")
+        if monitor.startswith("validation/") and monitor not in modes:
             raise BadInput(
-                f"callbacks.{key}.monitor={monitor}: expected {' or '.join(logged)} for data={name}; and fit mode"
+                f"callbacks.{key}.monitor={monitor}: expected {' or '.join(modes)} for data={name}, and "
+                f"callbacks.{key}.mode={modes[score]} for the latter"
+            )
+        if mode != modes.get(monitor, mode):
+            raise BadInput(
+                f"callbacks.{key}.mode={mode}: {monitor} gets better by getting {WAYS[modes[monitor]]}; expected "
+                f"callbacks.{key}.mode={modes[monitor]}"
             )
 
 

@@ -73,7 +73,7 @@ def measured(found: Subject, cfg: DictConfig, console: Console) -> tuple[Run, li
     found.data.prepare()
     measurement = build_measurement(found.config, found.data.facts, **choices)
     measurement.check(found.network.to(scope.device))
-    for text in filter(None, [found.note, *measurement.left_out, *precision_warnings(measurement.config)]):
+    for text in filter(None, [found.note, *measurement.notes, *precision_warnings(measurement.config)]):
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(cfg.split)
     found.make_folder()

@@ -132,7 +132,7 @@ def _train(
     run.save_config(config)
     run.update(trained=False)
     origin.record(run, config, parts.data.digest)
-    known = [*measurement.left_out, *precision_warnings(config), *warnings_about(parts.network)]
+    known = [*measurement.notes, *precision_warnings(config), *warnings_about(parts.network)]
     _warn(run, known, console)
     workers.start(run, resumed=checkpoint is not None)
     parts.module.run = run

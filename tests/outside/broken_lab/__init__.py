@@ -71,7 +71,7 @@ class Forgetful(Damped):
 
 
 class Dropout(Damped):
-    """Draws random numbers of torch's while it is measured."""
+    """PerSampleRNG random numbers of torch's while it is measured."""
 
     def weights(self):
         return 2 * self.K * torch.rand(()).round()

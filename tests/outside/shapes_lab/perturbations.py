@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from robode.attacks.attack import Attack
-from robode.attacks.balls import inside
+from robode.attacks.balls import beside
+from robode.attacks.problem import Problem
 from robode.corruptions.perturbation import Batch, Corruption, clip
 
 
@@ -31,6 +31,7 @@ class Coin(Attack):
     def __init__(self, eps: Sequence[float] = (0.1, 0.3), suite: str = "shapes"):
         super().__init__("coin", eps, "linf", suite)
 
-    def find(self, network: nn.Module, x: Tensor, targets: Tensor, **where: Any) -> Tensor:
-        corner = where["draws"].uniform(*x.shape[1:]).to(x) < 0.5
-        return inside(x + where["eps"] * (2 * corner.to(x) - 1), where["bounds"])
+    def find(self, problem: Problem) -> Tensor:
+        x = problem.x
+        corner = problem.rng.uniform(*x.shape[1:]).to(x) < 0.5
+        return clip(x + beside(problem.eps, x) * (2 * corner.to(x) - 1), problem.bounds)

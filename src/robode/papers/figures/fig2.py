@@ -12,7 +12,7 @@ FILE = "noise_samples.npz"
 ABOUT = {
     "chnode_2022": "As the published script makes them: noise on the normalised image, then a clip to [−1, 1]. White "
     "falls from 1 to 0.44 in pixels, and pepper lies at −0.18, below the black of the image",
-    "sound": "Noise in pixels, then a clip to [0, 1]",
+    "data_space": "Noise in pixels, then a clip to [0, 1]",
 }
 
 

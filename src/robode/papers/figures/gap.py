@@ -17,7 +17,7 @@ class Gap:
     attack: the perturbation of results.csv whose rows give the right ends; "certified" gives the left ones.
     """
 
-    def __init__(self, attack: str = "standard_l2"):
+    def __init__(self, attack: str = "ensemble_l2"):
         self.attack = attack
 
     def draw(self, collected: Collected) -> list[Picture]:
