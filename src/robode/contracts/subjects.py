@@ -138,7 +138,11 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
         if said is not None and said != is_so:
             broken.append(f"info is {said}, and the source says {is_so}")
         if broken or missing:
-            note = f"what it says of itself holds; {missing[0]} is not there, so that nothing else was checked" if missing else ""
+            note = (
+                f"what it says of itself holds; {missing[0]} is not there, so that nothing else was checked"
+                if missing
+                else ""
+            )
             return Finding(what, len(of_data.FACTS), tuple(broken), note)
         module.prepare()
     except Exception as error:
