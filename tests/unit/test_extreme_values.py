@@ -60,8 +60,9 @@ def test_trying_a_network_changes_nothing() -> None:
     config = composed("data=double_moons", "depth=2")
     network = build_network(config, build_data(config).facts)
     network.encoder.eval()
-    before, generator = {k: v.clone() for k, v in network.state_dict().items()}, torch.get_rng_state()
-    try_once(network, torch.rand(2, 2))
+    x, before = torch.rand(2, 2), {k: v.clone() for k, v in network.state_dict().items()}
+    generator = torch.get_rng_state()
+    try_once(network, x)
     assert network.training and network.flow.training and not network.encoder.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), generator) and all(p.grad is None for p in network.parameters())
