@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -76,15 +78,26 @@ def states_of(flow: Flow) -> States:
     return States(flow.width, flow.flattens)
 
 
+@contextmanager
+def in_eval(module: nn.Module) -> Iterator[None]:
+    """In eval mode; every part of it has the mode it had afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 @torch.no_grad()
 def features(facts: DataFacts, encoder: Encoder, flow: Flow) -> int:
     """How many numbers the flow hands to the head; it learns the shape of its first state here. Raises `BadInput` for
     an encoder that makes other states than the flow takes."""
-    name, training = type(encoder).__name__, encoder.training
-    with refused(f"encoder: {name} fails on samples of shape {facts.shape}"):
-        first, _ = encoder.eval().encode(torch.zeros(1, *facts.shape))
+    name = type(encoder).__name__
+    with in_eval(encoder), refused(f"encoder: {name} fails on samples of shape {facts.shape}"):
+        first, _ = encoder.encode(torch.zeros(1, *facts.shape))
         start = first.shape
-    encoder.train(training)
     if len(start) not in (2, 4) or start[:2] != (1, flow.width) or (flow.flattens and len(start) != 2):
         raise BadInput(
             f"encoder: {name} gives states of shape {tuple(start[1:])}, expected {flow.width} numbers"
@@ -105,15 +118,13 @@ def try_once(network: Network, x: Tensor | None = None) -> None:
     """
     given, outputs = x is not None, network.facts.task.outputs
     x = torch.zeros(2, *network.facts.shape) if x is None else x
-    training, encoder, head = network.training, type(network.encoder).__name__, type(network.head).__name__
-    with torch.random.fork_rng(devices=[]):
-        network.eval()
+    encoder, head = type(network.encoder).__name__, type(network.head).__name__
+    with torch.random.fork_rng(devices=[]), in_eval(network):
         with refused(f"encoder: {encoder} fails on samples of shape {network.facts.shape}"):
             y, context = network.encode(x)
         network.flow.check(y, context)
         with refused(f"head: {head} fails on the flow's last state"):
             found = network(x)
-        network.train(training)
     if not isinstance(found, Tensor) or tuple(found.shape) != (len(x), outputs):
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise BadInput(f"head: {head} gives {got} for {len(x)} samples, expected {(len(x), outputs)} for these data")

@@ -53,3 +53,16 @@ def test_a_bound_that_overflows_certifies_nothing(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(step, "lipschitz", lambda self: 1e308**2)
     monkeypatch.setattr(field, "lognorm", lambda self: math.nan)
     assert flow.certificate() == {"flow_ode": math.inf, "flow_discrete": math.inf}
+
+
+def test_trying_a_network_changes_nothing() -> None:
+    """Neither weights, nor modes of parts that are frozen, nor the generator."""
+    config = composed("data=double_moons", "depth=2")
+    network = build_network(config, build_data(config).facts)
+    network.encoder.eval()
+    x, before = torch.rand(2, 2), {k: v.clone() for k, v in network.state_dict().items()}
+    generator = torch.get_rng_state()
+    try_once(network, x)
+    assert network.training and network.flow.training and not network.encoder.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), generator) and all(p.grad is None for p in network.parameters())
