@@ -64,8 +64,8 @@ def render(
     pictures: Sequence[Picture],
     tests: Sequence[Test] = (),
 ) -> Report:
-    """Page and tables. context: what `publish` puts together, or `facts` gives back; tests: of `pairs_of`, where the runs
-    are not here any more."""
+    """Page and tables. context: what `publish` puts together, or `facts` gives back; tests: of `pairs_of`, where the
+    runs are not here any more."""
     report = write_report(folder, item, collected, {**context, "figures": list(pictures), "paired": tests})
     write_json(folder / FACTS, {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]})
     return report
