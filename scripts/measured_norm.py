@@ -4,6 +4,7 @@ python scripts/measured_norm.py RUN [--samples 500] [--data-root DIR]
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from robode.network import build_network
 from robode.ode.sensitivity import bsm_norms
 from robode.runs.run import checkpoint_path, find
 from robode.training.assembly import build_data
-from robode.training.checkpoints import load_weights
+from robode.runs.checkpoints import load_weights
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     run, _ = find(given.run)
     config = run.config()
     if given.data_root is not None:
-        config.data.root = config.data.source.root = str(given.data_root)
+        config = replace(config, data=config.data.at(str(given.data_root)))
     data = build_data(config)
     data.prepare()
     network = build_network(config, data.facts)

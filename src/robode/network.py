@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from robode.config.allowed import DESCRIPTION
-from robode.config.instantiate import build, to_plain
+from robode.config.config import Choice
 from robode.data.info import DataFacts
 from robode.encoders import Encoder, States, usual_encoder
 from robode.errors import BadInput
@@ -86,9 +85,27 @@ def features(facts: DataFacts, encoder: Encoder, flow: Flow) -> int:
     return math.prod(flow.build(start))
 
 
-def build_network(cfg: Any, facts: DataFacts) -> Network:
-    """The network of a composed configuration (keys model, integrator, depth, step, horizon; encoder and head, where
-    they are not the usual ones).
+class Parts(Protocol):
+    """What a network is put together from; a `TrainConfig` has it."""
+
+    @property
+    def model(self) -> Choice: ...
+    @property
+    def integrator(self) -> Choice: ...
+    @property
+    def encoder(self) -> Choice: ...
+    @property
+    def head(self) -> Choice: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def step(self) -> float | str: ...
+    @property
+    def horizon(self) -> float | None: ...
+
+
+def build_network(config: Parts, facts: DataFacts) -> Network:
+    """The network of a configuration.
 
     model.width=auto is the number of entries of one sample. Initial weights come from torch's global generator: first
     those of the flow, then of the encoder, then of the head.
@@ -96,29 +113,22 @@ def build_network(cfg: Any, facts: DataFacts) -> Network:
     Raises:
         BadInput: values that make no sense.
     """
-    integrator = build(arguments(cfg.integrator))
-    model = arguments(cfg.model)
-    if model.get("width") == "auto":
-        model["width"] = math.prod(facts.shape)
-    flow: Flow = build(model, depth=cfg.depth, integrator=integrator, step=cfg.step, horizon=cfg.horizon)
-    encoder = _encoder(arguments(getattr(cfg, "encoder", None) or {}), facts, flow)
-    head = arguments(getattr(cfg, "head", None) or {})
-    if not head.get("_target_"):
+    integrator = config.integrator.build()
+    width = {"width": math.prod(facts.shape)} if config.model.arguments.get("width") == "auto" else {}
+    more = {"depth": config.depth, "step": config.step, "horizon": config.horizon, **width}
+    flow: Flow = config.model.build(integrator=integrator, **more)
+    encoder = _encoder(config.encoder, facts, flow)
+    if not config.head.target:
         return Network(facts, flow, encoder)
-    made = build(head, features=features(facts, encoder, flow), outputs=facts.task.outputs)
+    made = config.head.build(features=features(facts, encoder, flow), outputs=facts.task.outputs)
     return Network(facts, flow, encoder, made)
 
 
-def _encoder(node: dict[str, Any], facts: DataFacts, flow: Flow) -> Encoder:
-    """The encoder of a node; one without a class is the usual one, bounded or not."""
+def _encoder(choice: Choice, facts: DataFacts, flow: Flow) -> Encoder:
+    """The encoder that was chosen; one without a class is the usual one, bounded or not."""
     states = states_of(flow)
-    if not node.get("_target_"):
-        return usual_encoder(facts.shape, states, bool(node.get("bounded")))
-    made = build(node, shape=facts.shape, states=states)
+    if not choice.target:
+        return usual_encoder(facts.shape, states, bool(choice.arguments.get("bounded")))
+    made = choice.build(shape=facts.shape, states=states)
     assert isinstance(made, Encoder)
     return made
-
-
-def arguments(node: Any) -> dict[str, Any]:
-    """A model, integrator, encoder or head node without the keys that describe it to the command line."""
-    return {key: value for key, value in to_plain(node).items() if key == "_target_" or key not in DESCRIPTION}

@@ -35,7 +35,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
         fake = ModuleType(f"robode.{module}")
         setattr(fake, function, stand_in)
         monkeypatch.setitem(sys.modules, f"robode.{module}", fake)
-    monkeypatch.setattr("robode.training.forecast.queue", lambda configs: None)
+    monkeypatch.setattr("robode.training.plan.queue", lambda configs: None)
     return seen
 
 

@@ -15,7 +15,7 @@ from robode.cli.main import main
 from robode.masking.signs import Believable, read_records
 from robode.runs.records import read_numbers, read_rows
 from robode.runs.run import Run
-from robode.verbs.certify import number, vacuous
+from robode.api.certification import number, vacuous
 
 NETS = """
 import subprocess
@@ -57,7 +57,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
     for name in ("ROBODE_CONFIG_PATH", "ROBODE_DATA", "ROBODE_DEBUG", "ROBODE_TRUST"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
     def run(*words: str) -> Answer:
         capsys.readouterr()

@@ -24,7 +24,7 @@ from robode.papers.preview import preview
 from robode.papers.selection import select
 from robode.runs.code import CODE, RECORD, training_code
 from robode.runs.run import Run, create
-from robode.training.forecast import located
+from robode.training.plan import located
 from robode.verbs.reproduce import Reproduction
 
 
@@ -56,8 +56,8 @@ class Night:
         patch.setattr("robode.verbs.reproduce.run_all", self.run_all)
         patch.setattr("robode.verbs.reproduce.publish", self.publish)
         patch.setattr("robode.verbs.reproduce.lacking", lambda run, *_: f"measure {run.id}" not in " ".join(self.done))
-        patch.setattr("robode.verbs.evaluate.evaluated", self.evaluated)
-        patch.setattr("robode.verbs.evaluate.report", lambda *_: None)
+        patch.setattr("robode.api.evaluation.evaluated", self.evaluated)
+        patch.setattr("robode.api.evaluation.report", lambda *_: None)
 
     def run_all(self, verb: str, words: Sequence[Sequence[str]], after: Any, **given: Any) -> None:
         """Like `jobs.run_all`."""
@@ -169,7 +169,7 @@ def test_a_failed_measurement_is_named_too(
     def fail(cfg: DictConfig, console: object) -> Any:
         raise JobFailed("the disk is full")
 
-    monkeypatch.setattr("robode.verbs.evaluate.evaluated", fail)
+    monkeypatch.setattr("robode.api.evaluation.evaluated", fail)
     assert night.work.run() == 1
     assert len(night.trained) == 4
     assert capsys.readouterr().err.endswith("N = 4 CH-NODE, seed 2 and 1 more: the disk is full\n")
@@ -238,9 +238,9 @@ def test_the_documented_example_really_runs(
 ) -> None:
     """A dry run, a reproduction that is complete then, and its report from its own tables alone."""
     monkeypatch.setattr(
-        "robode.verbs.evaluate.draw_figures", lambda folder: []
+        "robode.api.evaluation.draw_figures", lambda folder: []
     )  # pages of single runs: tested elsewhere
-    monkeypatch.setattr("robode.verbs.evaluate.write_page", lambda folder: folder / "report.html")
+    monkeypatch.setattr("robode.api.evaluation.write_page", lambda folder: folder / "report.html")
     selection = select(ITEM, ["size=smoke", "trainer.threads=1", "rows=H-DNN"])
     work = Reproduction(selection, plan(selection), evaluations(selection))
     job = work.jobs[1]

@@ -19,7 +19,7 @@ from robode.objectives.jacobian_penalty import JacobianPenalty
 from robode.objectives.trades import START, Trades
 from robode.runs.records import read_metrics
 from robode.tasks.classification import Classification
-from robode.training.checkpoints import read_checkpoint
+from robode.runs.checkpoints import read_checkpoint
 
 GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 POINTS = DataFacts((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))
@@ -173,7 +173,7 @@ TERMS = {
 @pytest.mark.parametrize("objective", ["trades", pytest.param([*TERMS][1], marks=pytest.mark.slow)])
 def test_a_run_logs_its_terms_and_resumes_with_the_draws_it_would_have_made(objective, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     words = (f"objective={objective}",)
     whole = train("epochs=2", "run=whole", *words)
     train("epochs=1", "run=parted", *words)

@@ -11,7 +11,7 @@ from robode.api import load, train
 from robode.data.toy import SixPoints
 from robode.errors import BadInput, JobFailed
 from robode.runs.run import find
-from robode.training.checkpoints import read_checkpoint
+from robode.runs.checkpoints import read_checkpoint
 
 SMALL = {
     "model": "chnode", "data": "six_points", "depth": 2, "model.width": 2, "epochs": 2, "callbacks": "none",

@@ -22,8 +22,8 @@ from robode.runs.store import Store
 from robode.tasks.measure import CLASSIFICATION
 from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
-from robode.training.checkpoints import load_weights
-from robode.verbs.evaluate import run_evaluation
+from robode.runs.checkpoints import load_weights
+from robode.api.evaluation import run_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def trained(tmp_path_factory) -> Path:
     """A run with the clean row only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("runs"))
-        patch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+        patch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
         return train("epochs=1", "run=small").folder.resolve()
 
 
 @pytest.fixture
 def run(trained, tmp_path, monkeypatch) -> Run:
     for name in ("draw_figures", "write_page"):
-        monkeypatch.setattr(f"robode.verbs.evaluate.{name}", lambda folder: [])
+        monkeypatch.setattr(f"robode.api.evaluation.{name}", lambda folder: [])
     return Run(Path(shutil.copytree(trained, tmp_path / "small")))
 
 
@@ -50,7 +50,7 @@ def usual():
 def evaluate(run: Run, *words: str):
     """What `robode evaluate run=…` does with these words; composing a configuration takes longer than evaluating."""
     changes = OmegaConf.from_dotlist([f"run={run.folder}", *words])
-    return run_evaluation(OmegaConf.merge(usual(), changes))["rows"]
+    return run_evaluation(OmegaConf.merge(usual(), changes)).rows
 
 
 def answers(rows) -> dict:

@@ -21,7 +21,7 @@ from robode.masking.trial import extent
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.runs import records
-from robode.verbs.evaluate import run_evaluation
+from robode.api.evaluation import run_evaluation
 
 HEADING = "Can these robust accuracies be believed?"
 
@@ -194,7 +194,7 @@ def test_settings_out_of_range_are_bad_input(wrong):
 
 def test_a_run_is_measured_through_the_suite_and_may_be_the_baseline_of_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     words = ("suite=believable", *(f"suite.believable.{key}={value}" for key, value in QUICK.items()))
     one, two = train("epochs=1", "seed=1"), train("epochs=1", "seed=2")
     page = one.folder / "report.html"

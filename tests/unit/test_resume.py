@@ -13,16 +13,17 @@ from robode.report.tables import percent
 from robode.runs.records import newest, read_metrics, read_rows, summarise
 from robode.runs.run import Run, find
 from robode.training import checkpoints
-from robode.training.checkpoints import read_checkpoint, replace_by_copy
+from robode.runs.checkpoints import read_checkpoint
+from robode.training.checkpoints import replace_by_copy
 from robode.training.module import Training
-from robode.verbs.train import run_training
+from robode.api.training import run_training
 
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     """Runs go into tmp_path; figures have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def never_stopped(tmp_path_factory):
     def trained(*words):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path_factory.mktemp("whole"))
-            patch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+            patch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
             return Run(train(*words, "run=whole").folder.resolve())
 
     return trained

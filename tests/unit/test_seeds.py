@@ -9,15 +9,15 @@ from small_runs import SMALL, composed, train
 from robode.config.seeds import chosen, one_each
 from robode.errors import BadInput, JobFailed
 from robode.runs.run import Run
-from robode.training.checkpoints import read_checkpoint
+from robode.runs.checkpoints import read_checkpoint
 from robode.verbs import train as train_module
-from robode.verbs.train import run_training
+from robode.api.training import run_training
 
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
 
 def together(*words):

@@ -22,7 +22,7 @@ from robode.papers.missing import lacking
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.runs.run import Run
-from robode.verbs.evaluate import measured
+from robode.api.evaluation import measured
 
 QUICK = ("suite=attacks_quick", "suite.fgsm_linf.eps=0.1", "suite.pgd_linf.eps=0.1", "suite.pgd_l2.eps=0.6")
 LINF = (*QUICK[:3], "~suite.pgd_l2")
@@ -128,7 +128,7 @@ def test_a_row_that_comes_later_speaks_against_those_before(tmp_path):
 
 def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     run = train("epochs=1", "suite=attacks_quick", "~suite.fgsm_linf", "~suite.pgd_l2", "suite.pgd_linf.eps=0.1")
     (verdict,) = read_part(run.folder, "verdicts")
     assert f"pgd_linf eps 0.1: {100 * verdict['left']:.1f} % left — {verdict['verdict']}" in capsys.readouterr().out

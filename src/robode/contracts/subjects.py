@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from robode.config.instantiate import build, inside
+from robode.config.validate import check_limit, check_validation
 from robode.contracts import data as of_data
 from robode.contracts import families, perturbations
 from robode.contracts.families import KINDS, Family, fitting
@@ -15,7 +16,7 @@ from robode.contracts.perturbations import FACTS, Case, hurried, refusal, scene_
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.module import DataModule
-from robode.data.validation import check_limit, check_validation, missing_files
+from robode.data.validation import missing_files
 from robode.errors import BadInput
 from robode.foreign import reason
 from robode.quantities.quantity import Quantity

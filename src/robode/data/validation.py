@@ -1,4 +1,4 @@
-"""Checks of the `data` section that need no torch, so that the command line can refuse early."""
+"""Whether the files of a data set are there and whole; no torch, so that the command line can refuse early."""
 
 from __future__ import annotations
 
@@ -15,28 +15,12 @@ NETWORK_TIMEOUT = 3.0
 """Seconds after which a silent server counts as no network."""
 
 
-def check_data(data: Mapping[str, Any]) -> None:
-    """Refuse a `data` section with bad numbers, truncated files, or missing ones and no network."""
-    check_validation(data.get("validation", 0))
-    check_limit(data.get("limit_train"))
-    source = data.get("source") or {}
+def check_files(source: Mapping[str, Any]) -> None:
+    """Refuse truncated files of a source, or missing ones and no network. source: the arguments of its class."""
     files = source.get("files") or ()
     missing = missing_files(source.get("root", "."), files)
     if missing and not reachable(source.get("url", "")):
         raise cannot_download(source.get("root", "."), missing)
-
-
-def check_validation(validation: float) -> None:
-    """A share in [0, 1) or a whole number of samples ≥ 1, else BadInput."""
-    number = isinstance(validation, (int, float)) and not isinstance(validation, bool)
-    if not number or not math.isfinite(validation) or validation < 0 or validation % 1 and validation > 1:
-        raise BadInput(f"data.validation={validation}: expected 0 (none), a share below 1 or a number of samples")
-
-
-def check_limit(limit_train: object) -> None:
-    """None (all) or a whole number of samples >= 1, else BadInput."""
-    if limit_train is not None and (type(limit_train) is not int or limit_train < 1):
-        raise BadInput(f"data.limit_train={limit_train}: expected a whole number of samples above 0, or null (all)")
 
 
 def missing_files(root: str | Path, files: Sequence[str]) -> list[str]:

@@ -23,8 +23,8 @@ from robode.masking.file import read_part, write_part
 from robode.masking.trial import Trial
 from robode.network import Normalise, build_network
 from robode.quantities.quantity import Quantity, row
+from robode.runs.checkpoints import load_weights
 from robode.runs.run import checkpoint_path, find
-from robode.training.checkpoints import load_weights
 
 LEARNED_FROM, DECAY, ITERATIONS = 2000, 1e-3, 50  # of the linear baseline
 

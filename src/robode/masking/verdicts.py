@@ -28,8 +28,8 @@ from robode.masking.rows import SAME_EPS, Attacked, Climb, Evidence, Panel, judg
 from robode.masking.signs import linear_classifier
 from robode.masking.trial import Trial
 from robode.report.tables import percent
+from robode.runs.progress import counted
 from robode.tasks.classification import Classification
-from robode.training.progress import counted
 
 Entry = dict[str, Any]
 FEW = 2  # believable rows that still get a line each

@@ -11,8 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from robode.cli.outcome import OTHER_CODE
-from robode.config.instantiate import to_plain
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import key_of, suspicions
@@ -22,7 +20,7 @@ from robode.runs import records
 from robode.runs.code import canonical, measuring_codes
 from robode.runs.environment import FILE
 from robode.runs.identity import config_hash, run_id
-from robode.runs.origin import ANY, SAME, data_of
+from robode.runs.origin import ANY, OTHER_CODE, SAME, data_of
 from robode.runs.run import OUTPUTS, Run
 from robode.tasks.measure import measure_named
 
@@ -96,7 +94,7 @@ class Shelf:
         try:
             changed = path.stat().st_mtime_ns
             if self._read.get(path, (0, ""))[0] != changed:
-                self._read[path] = (changed, config_hash(to_plain(Run(path.parent).config())))
+                self._read[path] = (changed, config_hash(Run(path.parent).config().plain()))
         except (BadInput, OSError):  # damaged, or just moved away
             return ""
         return self._read[path][1]

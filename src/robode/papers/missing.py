@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from omegaconf import DictConfig
-
 from robode.config.compose import Request, compose_jobs, hydra_session
-from robode.config.instantiate import build, to_plain
+from robode.config.config import EvaluateConfig
+from robode.config.instantiate import build
 from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
 from robode.papers.collect import Shelf, newest
@@ -21,7 +20,7 @@ from robode.runs.run import Run
 CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
 
 
-def evaluations(selection: Selection) -> list[DictConfig]:
+def evaluations(selection: Selection) -> list[EvaluateConfig]:
     """The configuration of every evaluation that follows a training; `run` is still missing.
 
     Raises:
@@ -30,16 +29,17 @@ def evaluations(selection: Selection) -> list[DictConfig]:
     found = []
     with hydra_session("evaluate") as session:
         for words in selection.evaluations():
-            found += compose_jobs(session, Request("evaluate", words, False, selection.config_dirs))
+            jobs = compose_jobs(session, Request("evaluate", words, False, selection.config_dirs))
+            found += [config for config in jobs if isinstance(config, EvaluateConfig)]
     return found
 
 
-def shelf_of(selection: Selection, asked: Iterable[DictConfig]) -> Shelf:
+def shelf_of(selection: Selection, asked: Iterable[EvaluateConfig]) -> Shelf:
     """The runs that count for a selection. asked: its `evaluations`."""
-    return Shelf(code=selection.code, asked=[to_plain(each) for each in asked])
+    return Shelf(code=selection.code, asked=[each.plain() for each in asked])
 
 
-def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], code: str = SAME) -> int:
+def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[EvaluateConfig], code: str = SAME) -> int:
     """How many rows, quantities and verdicts the run lacks of what the training (`config`) and the evaluations
     (`asked`) measure. code: SAME or ANY, whether what other code has measured counts.
 
@@ -60,7 +60,7 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
     known = {records.identity(row | any_code) for row in lines}
     judged = keyed(read_part(run.folder, "verdicts"))
     missing = 0
-    for each in ({"split": "test"}, *map(to_plain, asked)):
+    for each in ({"split": "test"}, *(config.plain() for config in asked)):
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
         measurement = build_measurement(config, source.facts, **choices)
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from omegaconf import DictConfig
-
-from robode.config.compose import Request, compose_jobs, hydra_session
-from robode.config.instantiate import to_plain
+from robode.config.compose import Request, Session, compose_trainings, hydra_session
+from robode.config.config import TrainConfig
 from robode.errors import BadInput
 from robode.papers.selection import Selection
 from robode.papers.spec import Row
 from robode.runs.identity import config_hash
-from robode.runs.origin import ANY
+from robode.runs.origin import ANY, SAME
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Job:
     row: Row
     seed: int
     words: tuple[str, ...]
-    cfg: DictConfig
+    cfg: TrainConfig
     wanted: bool = True
 
     @property
@@ -36,7 +34,7 @@ class Job:
     @cached_property
     def plain(self) -> dict[str, Any]:
         """The resolved configuration."""
-        return to_plain(self.cfg)
+        return self.cfg.plain()
 
     @cached_property
     def hash(self) -> str:
@@ -56,24 +54,25 @@ def plan(selection: Selection) -> list[Job]:
     with hydra_session("train") as session:
         for number, row in enumerate(selection.item.rows):
             words = (f"experiment={selection.experiment}", *row.words, *selection.size.words, *selection.words)
-            try:
-                request = Request("train", (*words, "seed=0"), False, selection.config_dirs)
-                (cfg,) = compose_jobs(session, request)
-            except BadInput as error:
-                raise BadInput(f"{error} (row '{row.name}' of {selection.name})") from error
-            jobs.append(_seeded(selection, number, row, words, cfg))
+            jobs.append(_seeded(session, selection, number, row, words))
     longest = max(map(len, jobs))
     return [row_jobs[i] for i in range(longest) for row_jobs in jobs if i < len(row_jobs)]
 
 
-def _seeded(selection: Selection, number: int, row: Row, words: tuple[str, ...], composed: DictConfig) -> list[Job]:
-    """The jobs of one row. The seed enters as a value: composing once for each would take long."""
-    jobs = []
+def _seeded(session: Session, selection: Selection, number: int, row: Row, words: tuple[str, ...]) -> list[Job]:
+    """The jobs of one row, composed at once: composing once for each seed would take long."""
     planned, asked = selection.seeds_of(row), selection.seeds
-    for seed in dict.fromkeys([*(asked or ()), *planned]):
-        cfg = composed.copy()
-        cfg.seed, cfg.code = seed, selection.code
+    seeds = list(dict.fromkeys([*(asked or ()), *planned]))
+    try:
+        listed = f"seeds=[{','.join(map(str, seeds))}]"
+        configs = compose_trainings(session, Request("train", (*words, listed), False, selection.config_dirs))
+    except BadInput as error:
+        raise BadInput(f"{error} (row '{row.name}' of {selection.name})") from error
+    own = [*(["force=true"] if selection.force else []), *([f"code={ANY}"] if selection.code == ANY else [])]
+    jobs = []
+    for config in configs:
+        seed = config.seed
         wanted = row.matches(selection.rows) and (asked is None or seed in asked)
-        own = [*(["force=true"] if selection.force else []), *([f"code={ANY}"] if selection.code == ANY else [])]
-        jobs.append(Job(number, row, seed, (*words, f"seed={seed}", *own), cfg, wanted))
+        config = replace(config, code=ANY if selection.code == ANY else SAME, force=selection.force)
+        jobs.append(Job(number, row, seed, (*words, f"seed={seed}", *own), config, wanted))
     return jobs

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from robode.config.config import EvaluateConfig
 from robode.papers.missing import lacking
 from robode.papers.plan import Job
 from robode.papers.selection import Selection
 from robode.training.forecast import duration, forecast
 
 
-def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[DictConfig]) -> None:
+def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[EvaluateConfig]) -> None:
     """Print one line a job; reads data and run folders, writes nothing.
 
     Raises:
@@ -27,7 +27,7 @@ def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[DictConfi
     for name in ("job", "row", "seed", "run", "state", "rows missing", "training left"):
         table.add_column(name, overflow="fold", justify="left" if name in ("row", "run", "state") else "right")
     seconds: list[float | None] = []
-    for number, (job, each) in enumerate(zip(jobs, forecast("train", [job.cfg for job in jobs]), strict=True)):
+    for number, (job, each) in enumerate(zip(jobs, forecast([job.cfg for job in jobs]), strict=True)):
         missing = str(lacking(each.run, job.plain, asked, selection.code)) if each.run.trained else "all"
         left = f"{duration(each.seconds)}"
         table.add_row(str(number), job.row.name, str(job.seed), str(each.run.folder), each.shown, missing, left)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from robode.config.instantiate import to_plain
 from robode.papers.collect import Collected, Shelf, collect, newest
 from robode.papers.plan import Job
 from robode.papers.spec import About, Column, Item, Row
@@ -35,7 +34,7 @@ class Group:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(int(run.config()["seed"]) for run in self.runs)
+        return tuple(run.config().seed for run in self.runs)
 
 
 def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None) -> list[Group]:
@@ -51,7 +50,7 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
     configs: dict[str, dict[str, Any]] = {}
     for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
         run = Run(folder)
-        plain = to_plain(run.config())
+        plain = run.config().plain()
         seed = int(plain.pop("seed"))
         key = config_hash(plain) + canonical(recorded(run.folder))  # two codes are two configurations
         configs.setdefault(key, plain)

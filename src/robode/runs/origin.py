@@ -7,15 +7,16 @@ would be measured is no property of the run.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from robode.cli.outcome import OTHER_CODE
-from robode.config.instantiate import to_plain
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.runs.code import RECORD, recorded, training_code
 from robode.runs.run import Run
 
-SAME, ANY = "same", "any"
+OTHER_CODE = "†"  # beside what other code has trained
+SAME: Literal["same"] = "same"
+ANY: Literal["any"] = "any"
 CODES = (SAME, ANY)  # what the word `code` may be
 # What a user can do instead of code=any.
 FORCE, START = "force=true trains it again (run=NAME beside it)", "leave resume out to train it anew"
@@ -29,7 +30,7 @@ def check_code(run: Run, code: str, *ways: str) -> str:
     Raises:
         BadInput: other code made the run, or a version of robode that kept no digest of it, and code is "same".
     """
-    plain = to_plain(run.config())
+    plain = run.config().plain()
     if not run.of_other_code(plain):
         return ""
     there, here = recorded(run.folder), training_code(plain)

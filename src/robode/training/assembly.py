@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import lightning
 import torch
-from omegaconf import DictConfig
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
-from robode.config.instantiate import build, build_each, resolve_targets, to_plain
-from robode.config.validate import check_loggers, check_monitors
+from robode.config.config import Group, TrainConfig, plain
+from robode.config.instantiate import check_keys
+from robode.config.validate import check_training
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
 from robode.errors import BadInput
@@ -41,7 +41,7 @@ class Parts:
 
 
 def assemble(
-    config: DictConfig, console: Console | None = None, threads: int | None = None, data: DataModule | None = None
+    config: TrainConfig, console: Console | None = None, threads: int | None = None, data: DataModule | None = None
 ) -> Parts:
     """Load the data, build network, objectives, callbacks and trainer. Reads files, writes none.
 
@@ -51,26 +51,24 @@ def assemble(
     Raises:
         BadInput: whatever in the configuration cannot work.
     """
-    plain = to_plain(config)
-    check_monitors(plain)  # a resumed run has its own data and the command line's callbacks
-    check_loggers(plain["logger"])
-    resolve_targets(plain["logger"])  # loggers are built when they have a folder to write to
-    prepare_machine(plain["trainer"], threads)
-    torch.manual_seed(plain["seed"])
+    check_training(config)  # a resumed run has its own data and the command line's callbacks
+    check_keys(plain(config.logger), "logger")  # loggers are built when they have a folder to write to
+    prepare_machine(config.trainer, threads)
+    torch.manual_seed(config.seed)
     data = data or build_data(config)
     data.prepare()
     network = build_network(config, data.facts)
-    objectives = build_each(plain["objective"])
-    check_task(plain, objectives, data.facts)
-    module = Training(network, objectives, plain["optimizer"], plain)
-    callbacks = [ProjectConstraints(), *build_each(plain["callbacks"]).values(), Recorder()]
-    callbacks += [ProgressBar(console or Console()), Checkpoints()]
-    return Parts(data, network, module, build_trainer(plain["trainer"], plain["epochs"], callbacks))
+    objectives = {name: part.build() for name, part in config.objective.items() if part}
+    check_task(config, objectives, data.facts)
+    module = Training(network, objectives, config)
+    chosen = [part.build() for part in config.callbacks.values() if part]
+    callbacks = [ProjectConstraints(), *chosen, Recorder(), ProgressBar(console or Console()), Checkpoints()]
+    return Parts(data, network, module, build_trainer(config.trainer, config.epochs, callbacks))
 
 
-def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], facts: DataFacts) -> None:
+def check_task(config: TrainConfig, objectives: Mapping[str, Objective], facts: DataFacts) -> None:
     """Refuse objectives that these data cannot serve, and callbacks that watch the score of another task."""
-    name, measure = plain["data"]["name"], facts.task.measure
+    name, measure = config.data.name, facts.task.measure
     if not objectives:
         raise BadInput("objective: expected at least one term of the loss")
     for key, objective in objectives.items():
@@ -79,37 +77,30 @@ def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], fa
         if (refusal := objective.refusal(facts)) is not None:
             raise BadInput(f"objective={key} and data={name}: {refusal}")
     logged = [f"validation/{each}" for each in ("loss", measure.score_name)]
-    for key, node in (plain["callbacks"] or {}).items():
-        monitor = str((node or {}).get("monitor"))
+    for key, part in config.callbacks.items():
+        monitor = str(part.arguments.get("monitor")) if part else ""
         if monitor.startswith("validation/") and monitor not in logged:
             raise BadInput(
                 f"callbacks.{key}.monitor={monitor}: expected {' or '.join(logged)} for data={name}; and fit mode"
             )
 
 
-def build_data(config: DictConfig) -> DataModule:
-    """The data module of the `data` section, not yet loaded. Raises `BadInput`."""
-    node = config.data
-    return DataModule(
-        build(node.source),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        validation=node.validation,
-        limit_train=node.get("limit_train"),
-        name=node.name,
-    )
+def build_data(config: TrainConfig) -> DataModule:
+    """The data module of a training, not yet loaded. Raises `BadInput`."""
+    return DataModule.of(config.data, config.batch_size, config.seed)
 
 
-def data_digest(config: DictConfig) -> str:
-    """`DataModule.digest` of the `data` section; each section is read once a process. Raises `BadInput`."""
-    plain = to_plain(config.data)
-    key = json.dumps(plain, sort_keys=True, default=str)
+def data_digest(config: TrainConfig) -> str:
+    """`DataModule.digest` of a training; each `data` section is read once a process. Raises `BadInput`."""
+    key = json.dumps(plain(config.data), sort_keys=True, default=str)
     if key not in _digests:
         _digests[key] = build_data(config).digest
     return _digests[key]
 
 
-def build_loggers(nodes: Any, run: Run) -> list[Any]:
-    """The loggers of the `logger` section; those with a `save_dir` write into the run folder."""
-    placed = {name: {**node, "save_dir": str(run.folder)} for name, node in to_plain(nodes).items() if node is not None}
-    return list(build_each(placed).values())
+def build_loggers(group: Group, run: Run) -> list[Logger]:
+    """The loggers of the `logger` section, which write into the run folder."""
+    placed = [
+        replace(part, arguments={**part.arguments, "save_dir": str(run.folder)}) for part in group.values() if part
+    ]
+    return [part.build() for part in placed]

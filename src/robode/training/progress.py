@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from lightning import Callback, Trainer
 from rich import progress
 from rich.console import Console
 
+from robode.runs.progress import bar
 from robode.training.module import Training
 
 SECONDS_BETWEEN_UPDATES = 0.2
@@ -74,26 +73,3 @@ def _validation(trainer: Trainer, module: Training) -> str:
     measure = module.network.facts.task.measure
     score = trainer.callback_metrics.get(f"validation/{measure.score_name}")
     return "" if score is None else f"  validation {measure.text(float(score), 2)}"
-
-
-def bar(console: Console) -> progress.Progress:
-    """A transient bar; silent where there is no terminal."""
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(elapsed_when_finished=True),
-        progress.TextColumn("{task.fields[note]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-        refresh_per_second=4,
-    )
-
-
-@contextmanager
-def counted(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a long phase; yields the function that moves it to (done, total)."""
-    with bar(console) as shown:
-        task = shown.add_task(title, total=None, note="")
-        yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from robode.cli.outcome import OTHER_CODE
-from robode.config.instantiate import to_plain
 from robode.config.listing import options
 from robode.config.paths import user_conf_dirs
 from robode.errors import BadInput
@@ -19,6 +17,7 @@ from robode.papers.publish import Picture, publish, render
 from robode.papers.published import facts, restore
 from robode.papers.selection import REPORTS, select
 from robode.runs import environment
+from robode.runs.origin import OTHER_CODE
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
 
 
@@ -88,7 +87,7 @@ def _of_runs(named: Sequence[str], to: Path | None) -> Path:
     if not folders:
         raise BadInput(f"report: expected runs, but there are none under {OUTPUTS}/")
     for run in (Run(folder) for folder in folders):
-        if run.exists and run.of_other_code(to_plain(run.config())):
+        if run.exists and run.of_other_code(run.config().plain()):
             print(f"{OTHER_CODE} run {run.id} was trained by other code")
     name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
     command = shlex.join(environment.relative_argv(["robode", "report", *named]))
