@@ -1,8 +1,8 @@
 """Real runs that take a tenth of a second: a CH-NODE of two layers on 60 points."""
 
+from robode.api.training import run_training
 from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.runs.run import Run, find
-from robode.api.training import run_training
 
 SMALL = (
     "data=double_moons", "data.validation=0.25", "data.limit_train=60", "model=chnode", "model.width=4", "depth=2",

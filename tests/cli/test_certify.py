@@ -10,12 +10,12 @@ import pytest
 import torch
 from command_line import Answer
 
+from robode.api.certification import number, vacuous
 from robode.certificates.radius import Constants
 from robode.cli.main import main
 from robode.masking.signs import Believable, read_records
 from robode.runs.records import read_numbers, read_rows
 from robode.runs.run import Run
-from robode.api.certification import number, vacuous
 
 NETS = """
 import subprocess

@@ -13,7 +13,7 @@ def compose_all(asked: set[tuple[str, tuple[str, ...]]]) -> None:
     with hydra_session("train") as session:
         for experiment, words in sorted(asked):
             (cfg,) = compose_jobs(session, Request("train", (f"experiment={experiment}", *words, "seed=1")))
-            check("train", cfg)
+            check(cfg)
             assert cfg.experiment == experiment
 
 

@@ -10,10 +10,10 @@ import pytest
 from command_line import Answer
 from omegaconf import DictConfig
 from own_paper import ITEM, write_own_paper
+from robode.cli.outcome import Outcome, failure
 
 from robode.cli.completion import candidates
 from robode.cli.main import main
-from robode.cli.outcome import Outcome, failure
 from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.errors import JobFailed
 from robode.files import read_json, write_json

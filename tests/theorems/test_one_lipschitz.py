@@ -23,9 +23,9 @@ from robode.linalg.orthonormal import orthonormal
 from robode.network import Network, build_network
 from robode.ode.field import VectorField
 from robode.ode.flow import Constrained, Flow
+from robode.runs.checkpoints import read_checkpoint
 from robode.tasks.classification import Classification
 from robode.training.assembly import assemble
-from robode.runs.checkpoints import read_checkpoint
 
 IMAGES = DataFacts((1, 6, 6), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
 POINTS = DataFacts((2,), (0.3, -0.2), (0.7, 0.7), None, Classification(tuple("abc")))

@@ -5,9 +5,9 @@ import pytest
 import torch
 from small_runs import composed, train
 
+from robode.api.evaluation import run_evaluation
 from robode.errors import BadInput
 from robode.runs.checkpoints import read_checkpoint
-from robode.api.evaluation import run_evaluation
 
 
 @pytest.fixture

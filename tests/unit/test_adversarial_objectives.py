@@ -17,9 +17,9 @@ from robode.network import Network
 from robode.objectives.adversarial import Adversarial
 from robode.objectives.jacobian_penalty import JacobianPenalty
 from robode.objectives.trades import START, Trades
+from robode.runs.checkpoints import read_checkpoint
 from robode.runs.records import read_metrics
 from robode.tasks.classification import Classification
-from robode.runs.checkpoints import read_checkpoint
 
 GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 POINTS = DataFacts((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))

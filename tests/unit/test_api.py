@@ -10,8 +10,8 @@ import torch
 from robode.api import load, train
 from robode.data.toy import SixPoints
 from robode.errors import BadInput, JobFailed
-from robode.runs.run import find
 from robode.runs.checkpoints import read_checkpoint
+from robode.runs.run import find
 
 SMALL = {
     "model": "chnode", "data": "six_points", "depth": 2, "model.width": 2, "epochs": 2, "callbacks": "none",

@@ -12,6 +12,9 @@ from pretend_device import THERE, There, pretending
 from small_runs import composed, train
 from torch import nn
 
+from robode.api.certification import run_certify
+from robode.api.evaluation import run_evaluation
+from robode.api.training import run_training
 from robode.attacks.perturbations import APGD, FGSM, PGD, Ensemble, MinimalNorm, Square
 from robode.certificates.radius import Certified, constants
 from robode.certificates.smoothing import Smoothing
@@ -38,9 +41,6 @@ from robode.network import Network
 from robode.runs.records import read_numbers, read_rows
 from robode.runs.run import find
 from robode.tasks.classification import Classification
-from robode.api.certification import run_certify
-from robode.api.evaluation import run_evaluation
-from robode.api.training import run_training
 
 GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 120

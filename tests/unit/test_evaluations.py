@@ -11,19 +11,19 @@ import torch
 from omegaconf import OmegaConf
 from small_runs import composed, train
 
+from robode.api.evaluation import run_evaluation
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.copies import Copies
 from robode.files import read_json, write_json
 from robode.network import build_network
 from robode.runs import journal, records
+from robode.runs.checkpoints import load_weights
 from robode.runs.run import Run
 from robode.runs.scores import read_scores, scores_path, write_scores
 from robode.runs.store import Store
 from robode.tasks.measure import CLASSIFICATION
 from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
-from robode.runs.checkpoints import load_weights
-from robode.api.evaluation import run_evaluation
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_runs import SMALL, composed
 
+from robode.api.evaluation import run_evaluation
 from robode.evaluation.monotone import settle
 from robode.runs import records
 from robode.runs.scores import read_scores, write_scores
@@ -12,7 +13,6 @@ from robode.tasks.classification import Classification
 from robode.tasks.intervals import wilson
 from robode.tasks.measure import mean_score
 from robode.tasks.regression import Regression
-from robode.api.evaluation import run_evaluation
 
 TASK = Classification(("a", "b"))
 SAME = dict.fromkeys(records.COLUMNS, "") | {

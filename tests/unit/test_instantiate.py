@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from robode.config.instantiate import build, check_targets, check_keys
+from robode.config.instantiate import build, check_keys, check_targets
 from robode.errors import BadInput
 
 HOSTILE = [
@@ -148,4 +148,6 @@ def test_resolving_builds_nothing_and_looks_at_every_target(user_package, monkey
     monkeypatch.setenv("ROBODE_TRUST", user_package)
     check_keys({"a": {"_target_": "my_noise.Blur"}})  # without the k that it needs
     with pytest.raises(BadInput, match="no such class"):
-        check_keys({"a": None, "b": {"_target_": "my_noise.Blur", "c": [{"_target_": "my_noise.Missing"}]}})
+        check_keys({"a": None, "b": {"_target_": "my_noise.Blur", "k": [{"_target_": "my_noise.Missing"}]}})
+    with pytest.raises(BadInput, match=r"unknown key 'b.kk' of my_noise.Blur: did you mean 'k'\?"):
+        check_keys({"b": {"_target_": "my_noise.Blur", "kk": 3}})

@@ -11,6 +11,7 @@ from masked_models import Quantised, data_named, honest
 from small_runs import composed, train
 from torch import nn
 
+from robode.api.evaluation import run_evaluation
 from robode.data.parts import spread
 from robode.errors import BadInput
 from robode.evaluation.measure import weights_digest
@@ -21,7 +22,6 @@ from robode.masking.trial import extent
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.runs import records
-from robode.api.evaluation import run_evaluation
 
 HEADING = "Can these robust accuracies be believed?"
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from small_runs import SMALL, composed, train
 
+from robode.api.evaluation import run_evaluation
 from robode.errors import JobFailed
 from robode.evaluation.measure import weights_digest
 from robode.runs.records import read_rows
 from robode.runs.run import find
 from robode.training.assembly import assemble
-from robode.api.evaluation import run_evaluation
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,10 @@ from robode.integrators.one_step import Euler
 from robode.network import Network
 from robode.objectives.noisy_cross_entropy import NoisyCrossEntropy
 from robode.objectives.weight_smoothness import WeightSmoothness
+from robode.runs.checkpoints import read_checkpoint
 from robode.runs.records import read_metrics
 from robode.tasks.classification import Classification
 from robode.training.assembly import assemble
-from robode.runs.checkpoints import read_checkpoint
 
 
 def test_smoothness_is_the_published_sum():

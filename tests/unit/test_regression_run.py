@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from small_runs import composed
 
+from robode.api.evaluation import run_evaluation
+from robode.api.training import run_training
 from robode.errors import BadInput
 from robode.report.paper_page import write_runs_report
 from robode.runs import records
+from robode.runs.checkpoints import read_checkpoint
 from robode.runs.run import Run, find
 from robode.runs.scores import read_scores
 from robode.tasks.measure import measure_named
 from robode.tasks.regression import Regression
 from robode.training.assembly import assemble
-from robode.runs.checkpoints import read_checkpoint
-from robode.api.evaluation import run_evaluation
-from robode.api.training import run_training
 
 WORDS = (
     "data=pendulum", "data.source.train=300", "data.source.test=100", "data.validation=60", "model=resnet", "depth=2",

@@ -8,15 +8,15 @@ import pytest
 import torch
 from small_runs import composed, train
 
+from robode.api.training import run_training
 from robode.errors import BadInput, JobFailed
 from robode.report.tables import percent
+from robode.runs.checkpoints import read_checkpoint
 from robode.runs.records import newest, read_metrics, read_rows, summarise
 from robode.runs.run import Run, find
 from robode.training import checkpoints
-from robode.runs.checkpoints import read_checkpoint
 from robode.training.checkpoints import replace_by_copy
 from robode.training.module import Training
-from robode.api.training import run_training
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +199,7 @@ def test_best_checkpoint_lost_between_two_writes_is_made_again(monkeypatch, fata
 def test_resume_keeps_the_runs_own_configuration():
     run = train("epochs=1", "model.kappa=0.5")
     train(f"resume={run.id}", "epochs=2")
-    assert run.config().model.kappa == 0.5
+    assert run.config().model.arguments["kappa"] == 0.5
     assert run.status()["epoch"] == 2
 
 

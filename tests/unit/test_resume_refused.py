@@ -1,8 +1,9 @@
 """What cannot be resumed is said in one line, and a finished run is whole whatever happens to its continuation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from omegaconf import OmegaConf
 from small_runs import train
 
 from robode.errors import BadInput, JobFailed
@@ -61,9 +62,7 @@ def test_damaged_checkpoint_is_one_line(run_of_one_epoch):
 
 def test_checkpoint_of_another_shape_is_one_line(run_of_one_epoch):
     run = run_of_one_epoch
-    config = run.config()
-    config.depth = 3
-    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    run.save_config(replace(run.config(), depth=3))
     with pytest.raises(BadInput, match="another network") as refusal:
         train(f"resume={run.id}", "epochs=2")
     assert "\n" not in str(refusal.value)

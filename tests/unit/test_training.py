@@ -7,15 +7,15 @@ import pytest
 import torch
 from small_runs import SMALL, composed, train
 
+from robode.api.evaluation import run_evaluation
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import warnings_about, weights_digest
 from robode.network import build_network
+from robode.runs.checkpoints import load_weights, read_checkpoint
 from robode.runs.records import COLUMNS, read_bsm, read_metrics, read_rows
 from robode.runs.run import Run, find
 from robode.training.assembly import assemble, build_data
-from robode.runs.checkpoints import load_weights, read_checkpoint
 from robode.training.module import Training
-from robode.api.evaluation import run_evaluation
 
 
 @pytest.fixture(autouse=True)

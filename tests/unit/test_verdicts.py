@@ -12,6 +12,7 @@ from rich.console import Console
 from small_runs import composed, train
 from torch import nn
 
+from robode.api.evaluation import measured
 from robode.errors import BadInput
 from robode.evaluation.target import Subject, _description
 from robode.masking import panel as masking_panel
@@ -22,7 +23,6 @@ from robode.papers.missing import lacking
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.runs.run import Run
-from robode.api.evaluation import measured
 
 QUICK = ("suite=attacks_quick", "suite.fgsm_linf.eps=0.1", "suite.pgd_linf.eps=0.1", "suite.pgd_l2.eps=0.6")
 LINF = (*QUICK[:3], "~suite.pgd_l2")
