@@ -3,12 +3,12 @@
 import functools
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from small_runs import composed, train
 
 from robode.api.evaluation import run_evaluation
@@ -43,14 +43,13 @@ def run(trained, tmp_path, monkeypatch) -> Run:
 
 
 @functools.cache
-def usual():
-    return composed("run=RUN", "suite=[noise,clean]", "repeats=3", verb="evaluate")
+def usual(*words: str):
+    return composed("run=RUN", "suite=[noise,clean]", "repeats=3", *words, verb="evaluate")
 
 
 def evaluate(run: Run, *words: str):
     """What `robode evaluate run=…` does with these words; composing a configuration takes longer than evaluating."""
-    changes = OmegaConf.from_dotlist([f"run={run.folder}", *words])
-    return run_evaluation(OmegaConf.merge(usual(), changes)).rows
+    return run_evaluation(replace(usual(*words), run=str(run.folder))).rows
 
 
 def answers(rows) -> dict:
@@ -188,7 +187,7 @@ def test_other_splits_have_rows_of_their_own_and_leave_the_pictures_alone(run):
 
 def test_a_split_that_the_data_lack_is_bad_input_and_nothing_is_written(run, monkeypatch):
     config = run.config()
-    config.data.validation = 0
+    config = replace(config, data=replace(config.data, validation=0))
     run.save_config(config)
     record = run.folder / "environment.json"
     write_json(record, read_json(record) | {"data_digest": build_data(config).digest})

@@ -14,7 +14,7 @@ from torch import nn
 
 from robode.api.evaluation import measured
 from robode.errors import BadInput
-from robode.evaluation.target import Subject, _description
+from robode.evaluation.target import EvaluationTarget, _description
 from robode.masking import panel as masking_panel
 from robode.masking import verdicts as masking_verdicts
 from robode.masking.file import FILE, key_of, read_part, suspicions
@@ -41,8 +41,8 @@ def asked(*words: str):
 def evaluate(network: nn.Module, folder: Path, *words: str, suite: tuple[str, ...] = QUICK):
     """`robode evaluate` of a module on 80 images; the verdicts in masking.json by (perturbation, eps)."""
     cfg, data = asked(*suite, *(SMALL if not words else words)), data_named("bars")
-    found = Subject(Run(folder), network, data, folder / "w.pt", _description("bars", data), {})
-    _, rows = measured(found, cfg, Console())
+    found = EvaluationTarget(Run(folder), network, data, folder / "w.pt", _description("bars", data), {})
+    rows = measured(found, cfg, Console())
     verdicts = {(each["perturbation"], each["eps"]): each for each in read_part(folder, "verdicts")}
     attacked = {(row["perturbation"], row["severity"]) for row in rows if row["severity_unit"] == "eps"}
     assert attacked <= set(verdicts) or "verdicts=0" in words
@@ -132,10 +132,11 @@ def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, mo
     run = train("epochs=1", "suite=attacks_quick", "~suite.fgsm_linf", "~suite.pgd_l2", "suite.pgd_linf.eps=0.1")
     (verdict,) = read_part(run.folder, "verdicts")
     assert f"pgd_linf eps 0.1: {100 * verdict['left']:.1f} % left — {verdict['verdict']}" in capsys.readouterr().out
-    assert "verdicts" not in run.config() and "Can these robust accuracies" in (run.folder / "report.html").read_text()
-    assert lacking(run, run.config(), []) == 0
+    assert "verdicts" not in run.config().plain()
+    assert "Can these robust accuracies" in (run.folder / "report.html").read_text()
+    assert lacking(run, run.config().plain(), []) == 0
     (run.folder / FILE).write_text("{}")
-    assert lacking(run, run.config(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
+    assert lacking(run, run.config().plain(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
 
 
 def test_zero_means_no_verdicts_and_less_is_refused(tmp_path):

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 from robode.config.allowed import DESCRIPTION
 from robode.config.config import Choice, EvaluateConfig, Node, Part, Value
-from robode.config.instantiate import check_targets
 from robode.errors import BadInput
 
 C = TypeVar("C")
@@ -22,9 +21,8 @@ def parse(kind: type[C], node: Node) -> C:
     """A configuration of this kind from its resolved plain form.
 
     Raises:
-        BadInput: a key that nobody reads, a value of another type, or a class that a configuration must not name.
+        BadInput: a key that nobody reads, or a value of another type.
     """
-    check_targets(node)
     return _section(kind, _with_data_root(node) if issubclass(kind, EvaluateConfig) else node, "")
 
 

@@ -22,7 +22,9 @@ from robode.config.config import (
     Group,
     TrainConfig,
     TrainerConfig,
+    plain,
 )
+from robode.config.instantiate import check_targets
 from robode.config.levels import UPPER, check_suite, noise_levels
 from robode.errors import BadInput
 
@@ -57,6 +59,7 @@ def check(config: Config) -> None:
     Raises:
         BadInput: one line saying what was expected, what came and which key to change.
     """
+    check_targets(plain(config))
     if isinstance(config, TrainConfig):
         check_training(config)
     elif isinstance(config, EvaluateConfig):

@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from robode.config.config import Node, TrainConfig, Value
-from robode.config.instantiate import to_plain
+from robode.config.instantiate import check_targets, to_plain
 from robode.config.parse import parse
 from robode.config.validate import check_name
 from robode.errors import BadInput, JobFailed
@@ -69,7 +69,8 @@ class Run:
             ) from error
         if not isinstance(config, DictConfig):
             raise BadInput(f"{path}: expected the YAML of a run, got a {type(config).__name__}")
-        plain = in_todays_words(to_plain(config))
+        check_targets(written := to_plain(config))
+        plain = in_todays_words(written)
         for key, file in files_of(plain).items():
             if (copied := self.folder / _copied(key, file)).is_file():
                 plain["model"][key] = str(copied)

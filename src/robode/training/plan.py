@@ -38,10 +38,10 @@ def check_folders(config: Config) -> None:
             )
         if config.data is not None:
             check_files(config.data.source.arguments)
+    elif isinstance(config, ExportConfig) and Path(str(config.to)).is_file():
+        raise BadInput(f"to={config.to}: expected a folder, and this is a file")
     elif config.run is not None:
         check_code(find(config.run)[0], config.code)
-        if isinstance(config, ExportConfig) and Path(str(config.to)).is_file():
-            raise BadInput(f"to={config.to}: expected a folder, and this is a file")
 
 
 def _check_training(config: TrainConfig) -> None:
