@@ -12,9 +12,9 @@ import torch
 from robode.data.batches import in_units
 from robode.network import build_network
 from robode.ode.sensitivity import bsm_norms
+from robode.runs.checkpoints import load_weights
 from robode.runs.run import checkpoint_path, find
 from robode.training.assembly import build_data
-from robode.runs.checkpoints import load_weights
 
 
 def main() -> None:

@@ -54,8 +54,8 @@ class Evaluated(Result):
 @dataclass(frozen=True)
 class Asked:
     """Of what, beside the suite. limit: a part of the samples of the split (data.parts); another limit makes other
-    rows. verdicts: on at most so many samples every attacked accuracy is questioned; 0: not. device: where all of it runs;
-    None: where the run was trained, if that is here."""
+    rows. verdicts: on at most so many samples every attacked accuracy is questioned; 0: not. device: where all of it
+    runs; None: where the run was trained, if that is here."""
 
     split: str = "test"
     limit: int | None = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -44,10 +43,9 @@ def unknown(where: str, key: str, known: Sequence[str]) -> BadInput:
     return BadInput(f"unknown key '{where}{key}': {where.rstrip('.') or 'the configuration'} has {', '.join(known)}")
 
 
-@cache
-def hints(kind: Hashable) -> dict[str, Any]:
+def hints(kind: type[Any]) -> dict[str, Any]:
     """The types of the fields of a dataclass."""
-    names = {each.name for each in fields(cast(Any, kind))}
+    names = {each.name for each in fields(kind)}
     return {name: hint for name, hint in get_type_hints(kind).items() if name in names}
 
 

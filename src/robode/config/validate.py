@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from robode.config.allowed import check_node
 from robode.config.config import (
@@ -137,6 +138,8 @@ def _check_export(config: ExportConfig) -> None:
     check_source(config)
     if config.to is None:
         raise BadInput("to: expected the folder to write, for example to=exported")
+    if Path(config.to).is_file():
+        raise BadInput(f"to={config.to}: expected a folder, and this is a file")
     if find_spec("safetensors") is None:
         raise BadInput("export: needs the package safetensors, which is not installed: pip install 'robode[export]'")
 

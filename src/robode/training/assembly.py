@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import lightning
 import torch
@@ -16,16 +19,17 @@ from robode.config.instantiate import check_keys
 from robode.config.validate import check_training
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.network import Network, build_network
 from robode.objectives.objective import Objective
+from robode.runs.environment import threads_of
 from robode.runs.run import Run
 from robode.training.callbacks import ProjectConstraints
 from robode.training.checkpoints import Checkpoints
 from robode.training.module import Training
 from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
-from robode.training.trainer import build_trainer, prepare_machine
+from robode.training.trainer import RESUMED, RUN_DIR, build_trainer, fit, prepare_machine
 
 _digests: dict[str, str] = {}
 
@@ -104,3 +108,18 @@ def build_loggers(group: Group, run: Run) -> list[Logger]:
         replace(part, arguments={**part.arguments, "save_dir": str(run.folder)}) for part in group.values() if part
     ]
     return [part.build() for part in placed]
+
+
+def main() -> None:
+    """Train the run in $ROBODE_RUN_DIR as process $LOCAL_RANK and write nothing."""
+    run = Run(Path(os.environ[RUN_DIR]))
+    try:
+        parts = assemble(run.config(), threads=threads_of(run))
+        parts.module.run = run
+        fit(parts.trainer, parts.module, parts.data, run.last if os.environ[RESUMED] == "1" else None)
+    except (BadInput, JobFailed) as error:
+        sys.exit(f"robode, process {os.environ['LOCAL_RANK']}: {error}")
+
+
+if __name__ == "__main__":
+    main()

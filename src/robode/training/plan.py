@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robode.config.config import Config, EvaluateConfig, ExportConfig, TrainConfig
+from robode.config.config import Config, EvaluateConfig, TrainConfig
 from robode.config.parse import parse
 from robode.data.validation import check_files
 from robode.errors import BadInput
@@ -38,8 +38,6 @@ def check_folders(config: Config) -> None:
             )
         if config.data is not None:
             check_files(config.data.source.arguments)
-    elif isinstance(config, ExportConfig) and Path(str(config.to)).is_file():
-        raise BadInput(f"to={config.to}: expected a folder, and this is a file")
     elif config.run is not None:
         check_code(find(config.run)[0], config.code)
 

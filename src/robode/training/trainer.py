@@ -1,7 +1,7 @@
 """Lightning's Trainer as robode uses it: quiet, whole checkpoints, on the machine that conf/trainer names.
 
 Several processes on one machine can train together (DDP). Process 0 is the one that the user started. It starts the
-others as `python -m robode.training.trainer`, which read the run folder's config.yaml: no command line is repeated, so
+others as `python -m robode.training.assembly`, which read the run folder's config.yaml: no command line is repeated, so
 sweeps and calls from Python work as well. Only process 0 writes.
 """
 
@@ -28,7 +28,6 @@ import robode
 from robode.config.config import TrainerConfig
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
-from robode.runs.environment import threads_of
 from robode.runs.run import Run
 from robode.training.checkpoints import WholeFiles
 from robode.training.module import Training
@@ -144,7 +143,7 @@ class Workers:
                 RUN_DIR: str(run.folder.resolve()),
                 RESUMED: str(int(resumed)),
             }
-            command = [sys.executable, "-m", "robode.training.trainer"]
+            command = [sys.executable, "-m", "robode.training.assembly"]
             # Its own session: Ctrl-C reaches process 0, which ends the others when it has saved its state.
             self._started.append(subprocess.Popen(command, env=environment, start_new_session=True))
 
@@ -185,20 +184,3 @@ def together(count: int) -> Iterator[Workers]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def main() -> None:
-    """Train the run in $ROBODE_RUN_DIR as process $LOCAL_RANK and write nothing."""
-    from robode.training.assembly import assemble
-
-    run = Run(Path(os.environ[RUN_DIR]))
-    try:
-        parts = assemble(run.config(), threads=threads_of(run))
-        parts.module.run = run
-        fit(parts.trainer, parts.module, parts.data, run.last if os.environ[RESUMED] == "1" else None)
-    except (BadInput, JobFailed) as error:
-        sys.exit(f"robode, process {os.environ['LOCAL_RANK']}: {error}")
-
-
-if __name__ == "__main__":
-    main()
