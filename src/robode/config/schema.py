@@ -55,13 +55,16 @@ def register() -> None:
     """Make the schemas known to Hydra under the names that the primary configs list first."""
     from hydra.core.config_store import ConfigStore
 
-    for verb in CONFIGS:
-        made = [
-            (each.name, _simple(verb, each.name) or Any, field(default=_default(verb, each))) for each in _words(verb)
-        ]
-        made += [(name, Any, field(default=None)) for name in places(verb)]
-        schema = make_dataclass(f"{verb.capitalize()}Words", made)
+    for verb, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{verb}_schema", node=schema, provider="robode")
+
+
+def _made(verb: str) -> type:
+    """The dataclass of a verb's words, in this module, where the process of a launcher finds it."""
+    known = [(each.name, _simple(verb, each.name) or Any, field(default=_default(verb, each))) for each in _words(verb)]
+    made = make_dataclass(verb, [*known, *((name, Any, field(default=None)) for name in places(verb))])
+    made.__module__ = __name__
+    return made
 
 
 def _default(verb: str, word: Field[Any]) -> Any:
@@ -69,3 +72,7 @@ def _default(verb: str, word: Field[Any]) -> Any:
     if word.name in groups(verb):
         return None
     return UNSET if word.default is MISSING or word.default is None else word.default
+
+
+SCHEMAS = {verb: _made(verb) for verb in CONFIGS}
+globals().update(SCHEMAS)
