@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import restatement
-from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.config.compose import Request, compose_trainings, hydra_session
+from robode.config.config import TrainConfig
 from robode.training.assembly import Parts, assemble, build_data
 
 MNIST_FILE = "MNIST/raw/train-images-idx3-ubyte"
@@ -48,7 +48,7 @@ class Setting:
         """For the JSON file; where the data lie is nobody's business."""
         return {key: value for key, value in asdict(self).items() if key != "root"}
 
-    def config(self) -> DictConfig:
+    def config(self) -> TrainConfig:
         """The published recipe for this model, composed as `robode train` composes it."""
         words = ["experiment=chnode_2022/table1", f"model={self.model}", f"depth={self.depth}"]
         words += [f"data={self.data}", "data.validation=0", "epochs=1", "repeats=1"]
@@ -57,7 +57,7 @@ class Setting:
         if self.batches is not None:
             words.append(f"+trainer.limit_train_batches={self.batches}")
         with hydra_session("train") as session:
-            return compose_jobs(session, Request("train", tuple(words)))[0]
+            return compose_trainings(session, Request("train", tuple(words)))[0]
 
     def robode(self) -> Parts:
         """Data, network, module and trainer as `robode train` assembles them."""

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 import yaml
 
-import robode.verbs.train  # noqa: F401  what a forked process need not import any more
+import robode.api  # noqa: F401  what a forked process need not import any more
 from robode.cli.main import main as main_of_robode
 
 SWEEP = (

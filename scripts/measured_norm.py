@@ -4,6 +4,7 @@ python scripts/measured_norm.py RUN [--samples 500] [--data-root DIR]
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ def main() -> None:
     run, _ = find(given.run)
     config = run.config()
     if given.data_root is not None:
-        config.data.root = config.data.source.root = str(given.data_root)
+        config = replace(config, data=config.data.at(str(given.data_root)))
     data = build_data(config)
     data.prepare()
     network = build_network(config, data.facts)

@@ -65,7 +65,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+        patch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
         train("epochs=1")
     return place
 

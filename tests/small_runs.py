@@ -1,8 +1,8 @@
 """Real runs that take a tenth of a second: a CH-NODE of two layers on 60 points."""
 
+from robode.api.training import run_training
 from robode.config.compose import Request, compose_jobs, hydra_session
 from robode.runs.run import Run, find
-from robode.verbs.train import run_training
 
 SMALL = (
     "data=double_moons", "data.validation=0.25", "data.limit_train=60", "model=chnode", "model.width=4", "depth=2",
@@ -19,4 +19,4 @@ def composed(*words, verb="train"):
 
 def train(*words) -> Run:
     """What `robode train` does with SMALL and these words, without its error handling."""
-    return find(run_training(composed(*SMALL, *words), words)["run"])[0]
+    return find(run_training(composed(*SMALL, *words), words).run)[0]

@@ -6,13 +6,12 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from robode.config.allowed import DESCRIPTION
-from robode.config.instantiate import build, to_plain
+from robode.config.config import Choice
 from robode.data.info import DataFacts
 from robode.encoders import Encoder, States, usual_encoder
 from robode.errors import BadInput
@@ -135,9 +134,27 @@ def try_once(network: Network, x: Tensor | None = None) -> None:
         )
 
 
-def build_network(cfg: Any, facts: DataFacts) -> Network:
-    """The network of a composed configuration (keys model, integrator, depth, step, horizon; encoder and head, where
-    they are not the usual ones).
+class Parts(Protocol):
+    """What a network is put together from; a `TrainConfig` has it."""
+
+    @property
+    def model(self) -> Choice: ...
+    @property
+    def integrator(self) -> Choice: ...
+    @property
+    def encoder(self) -> Choice: ...
+    @property
+    def head(self) -> Choice: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def step(self) -> float | str: ...
+    @property
+    def horizon(self) -> float | None: ...
+
+
+def build_network(config: Parts, facts: DataFacts) -> Network:
+    """The network of a configuration.
 
     model.width=auto is the number of entries of one sample. Initial weights come from torch's global generator: first
     those of the flow, then of the encoder, then of the head.
@@ -145,28 +162,26 @@ def build_network(cfg: Any, facts: DataFacts) -> Network:
     Raises:
         BadInput: values that make no sense.
     """
-    integrator = build(arguments(cfg.integrator))
+    integrator = config.integrator.build()
     _expect("integrator", integrator, Integrator)
-    model = arguments(cfg.model)
-    if model.get("width") == "auto":
-        model["width"] = math.prod(facts.shape)
-    flow: Flow = build(model, depth=cfg.depth, integrator=integrator, step=cfg.step, horizon=cfg.horizon)
+    width = {"width": math.prod(facts.shape)} if config.model.arguments.get("width") == "auto" else {}
+    more = {"depth": config.depth, "step": config.step, "horizon": config.horizon, **width}
+    flow: Flow = config.model.build(integrator=integrator, **more)
     _expect("model", flow, Flow)
-    encoder = _encoder(arguments(getattr(cfg, "encoder", None) or {}), facts, flow)
-    head = arguments(getattr(cfg, "head", None) or {})
-    if not head.get("_target_"):
+    encoder = _encoder(config.encoder, facts, flow)
+    if not config.head.target:
         return Network(facts, flow, encoder)
-    made = build(head, features=features(facts, encoder, flow), outputs=facts.task.outputs)
+    made = config.head.build(features=features(facts, encoder, flow), outputs=facts.task.outputs)
     _expect("head", made, nn.Module)
     return Network(facts, flow, encoder, made)
 
 
-def _encoder(node: dict[str, Any], facts: DataFacts, flow: Flow) -> Encoder:
-    """The encoder of a node; one without a class is the usual one, bounded or not."""
+def _encoder(choice: Choice, facts: DataFacts, flow: Flow) -> Encoder:
+    """The encoder that was chosen; one without a class is the usual one, bounded or not."""
     states = states_of(flow)
-    if not node.get("_target_"):
-        return usual_encoder(facts.shape, states, bool(node.get("bounded")))
-    made: Encoder = build(node, shape=facts.shape, states=states)
+    if not choice.target:
+        return usual_encoder(facts.shape, states, bool(choice.arguments.get("bounded")))
+    made: Encoder = choice.build(shape=facts.shape, states=states)
     _expect("encoder", made, Encoder)
     return made
 
@@ -175,11 +190,6 @@ def _expect(group: str, made: object, kind: type) -> None:
     """Raises `BadInput` for a part that is none of its group."""
     if not isinstance(made, kind):
         raise BadInput(f"{group}: expected a class derived from {kind.__name__}, got {type(made).__name__}")
-
-
-def arguments(node: Any) -> dict[str, Any]:
-    """A model, integrator, encoder or head node without the keys that describe it to the command line."""
-    return {key: value for key, value in to_plain(node).items() if key == "_target_" or key not in DESCRIPTION}
 
 
 def weights_digest(network: nn.Module) -> str:

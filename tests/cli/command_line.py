@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from omegaconf import DictConfig
+from typing import Any
 
 
 @dataclass
@@ -25,8 +24,8 @@ class Answer:
 
 @dataclass
 class Jobs:
-    """The jobs that reached the stand-in for `run_training`; `effect` is called with each configuration."""
+    """The jobs that reached the stand-in for what does the work; `effect` is called with each configuration."""
 
-    configs: list[DictConfig] = field(default_factory=list)
+    configs: list[Any] = field(default_factory=list)
     argv: list[list[str]] = field(default_factory=list)
-    effect: Callable[[DictConfig], object] = lambda cfg: None
+    effect: Callable[[Any], object] = lambda cfg: None

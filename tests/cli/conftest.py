@@ -1,16 +1,15 @@
 """The command line in this process, from an empty folder, with a stand-in where training would begin."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from command_line import Answer, Jobs
-from omegaconf import DictConfig
 
 from robode.cli.main import main
+from robode.config.jobs import Job, Result
 
 
 @pytest.fixture
@@ -25,17 +24,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     seen = Jobs()
 
-    def stand_in(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) -> dict[str, Any]:
-        seen.configs.append(cfg)
+    def stand_in(job: Job, wait: bool = True) -> Result:
+        seen.configs.append(job.config)
         seen.argv.append(list(sys.argv))
-        seen.effect(cfg)
-        return {}
+        seen.effect(job.config)
+        return Result(run=Path("nowhere"))
 
-    for module, function in (("train", "run_training"), ("evaluate", "run_evaluation")):
-        fake = ModuleType(f"robode.verbs.{module}")
-        setattr(fake, function, stand_in)
-        monkeypatch.setitem(sys.modules, f"robode.verbs.{module}", fake)
-    monkeypatch.setattr("robode.training.forecast.queue", lambda configs: None)
+    fake = ModuleType("robode.api")
+    fake.work = stand_in  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "robode.api", fake)
+    monkeypatch.setattr("robode.training.plan.queue", lambda configs: None)
     return seen
 
 

@@ -1,16 +1,16 @@
 """Bad input that only assembling can see: training called from Python, and a resumed run, whose data are its own."""
 
 import pytest
-from omegaconf import DictConfig
 
 from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.config.config import Config
 from robode.errors import BadInput
 from robode.training.assembly import assemble
 
 SMALL = ("data=six_points", "model.width=2", "depth=1", "callbacks=none", "trainer.threads=1")
 
 
-def composed(*words: str) -> DictConfig:
+def composed(*words: str) -> Config:
     with hydra_session("train") as session:
         (cfg,) = compose_jobs(session, Request("train", (*SMALL, *words)))
     return cfg
@@ -37,4 +37,4 @@ def test_assembling_refuses(word: str, expected: str, monkeypatch: pytest.Monkey
 def test_assembling_what_is_good() -> None:
     parts = assemble(composed())
     assert not parts.data.has_validation
-    assert parts.module.interval == "epoch"
+    assert parts.module.config.optimizer.interval == "epoch"

@@ -19,6 +19,16 @@ CASES = {
     "depth": "expected key=value",
     "depth='": "cannot be read as key=value",
     "--dept 3": "unrecognized arguments: --dept",
+    # keys that nobody reads
+    "+data.typo=1": "unknown key 'data.typo': data has name, root, validation, limit_train, source",
+    "+data.validaton=1": "unknown key 'data.validaton': did you mean 'data.validation'?",
+    "+optimizer.typo=1": "unknown key 'optimizer.typo': optimizer has optimizer, scheduler, interval",
+    "+model.typo=1": "model.typo: model=chnode has no such key",
+    "+model.gama=1": "model.gama: model=chnode has no such key; did you mean model.gamma?",
+    "+encoder.typo=1": "encoder.typo: encoder=auto has no such key",
+    "model.name=foo": "model.name is said by the file of model=… and cannot be set; choose another model",
+    "data.name=mine": "cannot be set; choose another data",
+    "~model.allowed": "cannot be set; choose another model",
     # wrong type
     "depth=abc": "depth must be an integer, got 'abc'",
     "depth=2.5": "depth must be an integer, got '2.5'",
@@ -69,6 +79,14 @@ CASES = {
     "model=node model.hidden=[64,0]": "model.hidden=[64, 0]",
     "model=node model.hidden=[2.5]": "model.hidden=[2.5]",
     "model=node model.hidden=[true]": "model.hidden=[True]",
+    "seeds=0": "seeds=0: expected how many (seeds=3: 1, 2, 3) or which (seeds=[1,5]), or null for one",
+    "seeds=[1.5]": "seeds=[1.5]: expected how many",
+    "seeds=2 run=mine": "run=mine: names one run, and seeds=2 asks for several; leave one out",
+    "code=other": "code=other: choose one of: same, any",
+    "trainer.threads=0": "trainer.threads=0: expected a whole number >= 1 or null",
+    "trainer.devices=0": "trainer.devices=0: expected a whole number >= 1",
+    "trainer.precision=bf16-true": "rounds gamma and h",
+    "trainer=[cpu,gpu]": "expected one trainer",
     "logger.csv=5": "logger.csv=5: expected a node with a _target_, or null to switch it off",
     "+logger.mine.x=5": "logger.mine={'x': 5}: expected a node with a _target_",
     "callbacks.bsm=off": "callbacks.bsm=off: expected a node with a _target_",
@@ -158,6 +176,27 @@ def test_evaluate_refuses(words: str, expected: str, robode: Callable[..., Answe
     assert answer.code == 2
     assert list(folder.iterdir()) == []
     assert jobs.configs == []
+
+
+CLOSED = {
+    "+data.typo=1": "unknown key 'data.typo'",
+    "+model.typo=1": "model.typo: model=chnode has no such key",
+    "+suite.gaussian.vra=0.1": "unknown key 'suite.gaussian.vra' of robode.corruptions.perturbation.Gaussian: "
+    "did you mean 'var'?",
+    "+optimizer.optimizer.momentums=1": "unknown key 'optimizer.optimizer.momentums' of torch.optim.Adam",
+    "+protocol.typo=1": "unknown key 'protocol.typo'",
+    "experiment=typo": "unknown key 'data.validaton': did you mean 'data.validation'?",
+}
+
+
+@pytest.mark.parametrize("words", CLOSED)
+def test_a_dry_run_refuses_a_key_that_nobody_reads(words: str, robode: Callable[..., Answer], folder: Path) -> None:
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    (folder / "conf" / "experiment" / "typo.yaml").write_text("# @package _global_\n# mine\ndata:\n  validaton: 0\n")
+    answer = robode("train", "--dry-run", "data=six_points", "model.width=2", *words.split())
+    assert CLOSED[words] in answer.line
+    assert (answer.code, answer.out) == (2, "")
+    assert [path.name for path in folder.iterdir()] == ["conf"]
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import pytest
 import torch
 from command_line import Answer
 
+from robode.api.certification import number, vacuous
 from robode.certificates.radius import Constants
 from robode.cli.main import main
 from robode.masking.file import read_part
 from robode.masking.reference_attacks import GradientMasking
 from robode.runs.results import read_numbers, read_rows
 from robode.runs.run import Run
-from robode.verbs.certify import number, vacuous
 
 NETS = """
 import subprocess
@@ -58,7 +58,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
     for name in ("ROBODE_CONFIG_PATH", "ROBODE_DATA", "ROBODE_DEBUG", "ROBODE_TRUST"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
     def run(*words: str) -> Answer:
         capsys.readouterr()

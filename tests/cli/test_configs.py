@@ -27,7 +27,7 @@ def test_search_path(
     answer = robode("train", "experiment=quick", "lr=0.5", *words)
     assert answer.code == 0, answer.err
     (cfg,) = jobs.configs
-    assert (cfg.epochs, cfg.model.width, cfg.lr, cfg.experiment) == (7, 4, 0.5, "quick")
+    assert (cfg.epochs, cfg.model.arguments["width"], cfg.lr, cfg.experiment) == (7, 4, 0.5, "quick")
 
 
 def test_a_file_of_the_users_cannot_replace_ours(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:

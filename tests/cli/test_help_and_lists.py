@@ -9,18 +9,19 @@ from command_line import Answer
 from robode import __version__
 from robode.cli.completion import SCRIPTS, candidates
 from robode.config import schema
+from robode.config.config import CONFIGS
 from robode.config.listing import GROUPS, entries
 from robode.config.paths import conf_dir
 
 
 def test_help_and_version(robode: Callable[..., Answer]) -> None:
     assert robode().out == robode("--help").out
-    for verb in (*schema.SCHEMAS, "reproduce", "report", "list", "completion"):
+    for verb in (*CONFIGS, "reproduce", "report", "list", "completion"):
         assert f"\n  {verb} " in robode("--help").out
     assert robode("--version").out == f"robode {__version__}\n"
 
 
-@pytest.mark.parametrize("verb", schema.SCHEMAS)
+@pytest.mark.parametrize("verb", CONFIGS)
 def test_verb_help_lists_words_and_groups(verb: str, robode: Callable[..., Answer]) -> None:
     out = robode(verb, "--help").out
     for word, about in schema.words(verb).items():

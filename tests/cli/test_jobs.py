@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from command_line import Answer, Jobs
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
+from robode.config.config import TrainConfig
 from robode.errors import BadInput, Busy, JobFailed
 
 
@@ -51,7 +51,7 @@ def test_a_job_sees_its_own_command_line_and_no_hydra(robode: Callable[..., Answ
 
 def test_sweep_over_noise_levels_leaves_one_record(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     answer = robode("train", "-m", "model=chnode", "suite.gaussian.var=0.05,0.2")
-    assert [cfg.suite.gaussian.var for cfg in jobs.configs] == [0.05, 0.2]
+    assert [cfg.suite["gaussian"].arguments["var"] for cfg in jobs.configs] == [0.05, 0.2]
     assert "sweep: 2 jobs, 0 reused, 0 failed" in answer.out
     assert answer.code == 0
     files = [path.name for path in folder.rglob("*") if path.is_file()]
@@ -59,7 +59,7 @@ def test_sweep_over_noise_levels_leaves_one_record(robode: Callable[..., Answer]
 
 
 def test_a_failing_job_does_not_stop_the_others(robode: Callable[..., Answer], jobs: Jobs) -> None:
-    def fail(cfg: DictConfig) -> None:
+    def fail(cfg: TrainConfig) -> None:
         if cfg.depth == 2:
             raise JobFailed("NaN loss\nat step 3")
 
@@ -72,7 +72,7 @@ def test_a_failing_job_does_not_stop_the_others(robode: Callable[..., Answer], j
 
 
 def test_fail_fast_runs_nothing_after_a_failure(robode: Callable[..., Answer], jobs: Jobs) -> None:
-    def fail(cfg: DictConfig) -> None:
+    def fail(cfg: TrainConfig) -> None:
         if cfg.depth == 2:
             raise JobFailed("NaN loss")
 
@@ -87,7 +87,7 @@ def test_fail_fast_runs_nothing_after_a_failure(robode: Callable[..., Answer], j
 def test_a_job_that_another_process_has_is_done_at_the_end(robode: Callable[..., Answer], jobs: Jobs) -> None:
     tried: list[int] = []
 
-    def busy_at_first(cfg: DictConfig) -> None:
+    def busy_at_first(cfg: TrainConfig) -> None:
         tried.append(cfg.depth)
         if cfg.depth == 1 and tried.count(1) == 1:
             raise Busy("run 1 is being trained by another process")
@@ -119,7 +119,7 @@ def test_a_job_that_another_process_has_is_done_at_the_end(robode: Callable[...,
 def test_exceptions_become_one_line(
     error: Exception, code: int, line: str, robode: Callable[..., Answer], jobs: Jobs
 ) -> None:
-    def fail(cfg: DictConfig) -> None:
+    def fail(cfg: TrainConfig) -> None:
         raise error
 
     jobs.effect = fail
@@ -130,7 +130,7 @@ def test_exceptions_become_one_line(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("lightning", [False, True], ids=["plain", "as Lightning ends it"])
 def test_signals(number: signal.Signals, code: int, lightning: bool, robode: Callable[..., Answer], jobs: Jobs) -> None:
-    def interrupt(cfg: DictConfig) -> None:
+    def interrupt(cfg: TrainConfig) -> None:
         try:
             os.kill(os.getpid(), number)
         except KeyboardInterrupt:
@@ -148,7 +148,7 @@ def test_signals(number: signal.Signals, code: int, lightning: bool, robode: Cal
 
 
 def test_a_wish_to_exit_is_respected(robode: Callable[..., Answer], jobs: Jobs) -> None:
-    def leave(cfg: DictConfig) -> None:
+    def leave(cfg: TrainConfig) -> None:
         sys.exit(5)
 
     jobs.effect = leave
@@ -159,9 +159,9 @@ def test_a_wish_to_exit_is_respected(robode: Callable[..., Answer], jobs: Jobs) 
 def test_evaluate_reaches_its_verb(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     run = folder / "outputs" / "default" / "mine"
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text("depth: 1\n")
+    (run / "config.yaml").write_text(robode("train", "--cfg").out)
     assert robode("evaluate", "-m", "run=mine", "suite.gaussian.var=0.1,0.3").code == 0
-    assert [(cfg.run, cfg.suite.gaussian.var) for cfg in jobs.configs] == [("mine", 0.1), ("mine", 0.3)]
+    assert [(cfg.run, cfg.suite["gaussian"].arguments["var"]) for cfg in jobs.configs] == [("mine", 0.1), ("mine", 0.3)]
 
 
 def test_cfg_prints_and_starts_nothing(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from robode.cli.main import main
 from robode.config import schema
+from robode.config.config import CONFIGS
 from robode.config.listing import options
 from robode.runs.results import COLUMNS
 
@@ -16,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # the commands of the section Extend need the package that it shows: tests/outside runs them
 BLOCKS = "".join(re.findall(r"```bash\n(.*?)```", README.split("\n## Extend")[0], re.S))
 LINES = [line.split("#")[0].strip() for line in BLOCKS.split("\n")]
-VERBS = tuple(f"robode {verb} " for verb in schema.SCHEMAS)
+VERBS = tuple(f"robode {verb} " for verb in CONFIGS)
 ROBODE = [line for line in LINES if line.startswith(VERBS)]
 MAKE = sorted(set(re.findall(r"\bmake ([a-z]+)", README)) - {"and"})
 PATHS = set(re.findall(r"[`(]((?:docs|bench|tests|src|conf|scripts)/[\w./-]+)[`)]", README))

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from command_line import Answer
-from omegaconf import DictConfig
 from own_paper import ITEM, write_own_paper
 
 from robode.cli.completion import candidates
 from robode.cli.main import main
-from robode.cli.outcome import Outcome, failure
 from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.config.config import EvaluateConfig
+from robode.config.jobs import Job as Composed
+from robode.config.jobs import Outcome, Result, failure
 from robode.errors import JobFailed
 from robode.files import read_json, write_json
 from robode.papers.collect import Shelf
@@ -24,7 +25,7 @@ from robode.report.cells import Table
 from robode.report.paper_page import Report
 from robode.runs.code import CODE, RECORD, training_code
 from robode.runs.run import Run, create
-from robode.training.forecast import located
+from robode.training.plan import located
 from robode.verbs.reproduce import Reproduction
 
 
@@ -53,19 +54,19 @@ class Night:
         self.done: list[str] = []
         self.reports = 0
         self.effect: Callable[[Job], object] = lambda job: None
-        patch.setattr("robode.verbs.reproduce.run_all", self.run_all)
+        patch.setattr("robode.verbs.reproduce.run_each", self.run_each)
         patch.setattr("robode.verbs.reproduce.publish", self.publish)
         patch.setattr("robode.verbs.reproduce.missing", lambda run, *_: f"measure {run.id}" not in " ".join(self.done))
-        patch.setattr("robode.verbs.evaluate.evaluated", self.evaluated)
-        patch.setattr("robode.verbs.evaluate.report", lambda *_: None)
+        patch.setattr("robode.api.evaluation.evaluated", self.evaluated)
+        patch.setattr("robode.api.evaluation.report", lambda *_: None)
 
-    def run_all(self, verb: str, words: Sequence[Sequence[str]], after: Any, **given: Any) -> None:
-        """Like `jobs.run_all`."""
-        assert (verb, given) == ("train", {"config_dirs": (), "fail_fast": False})
+    def run_each(self, jobs: Sequence[Composed], work: object, after: Any, **given: Any) -> None:
+        """Like `jobs.run_each`."""
+        assert given == {"config_dirs": (), "fail_fast": False}
         of = {job.words: job for job in self.work.jobs}
-        for number, each in enumerate(words):
-            own = [word for word in each if word.startswith("run=")]
-            job = of[tuple(word for word in each if word not in own)]
+        for number, each in enumerate(jobs):
+            own = [word for word in each.words if word.startswith("run=")]
+            job = of[tuple(word for word in each.words if word not in own)]
             after(number, self.train(job, *own))
 
     def train(self, job: Job, name: str = "") -> Outcome:
@@ -74,14 +75,14 @@ class Night:
         except JobFailed as error:
             return failure(error)
         name = name.removeprefix("run=") or f"{job.cfg.model.name}-{job.seed}"
-        run = create(Run(Path("outputs") / job.plain["experiment"] / name), job.plain)
+        run = create(Run(Path("outputs") / job.cfg.experiment / name), job.cfg)
         write_json(run.folder / RECORD, {CODE: training_code(job.plain)})
         run.last.write_text("")
         run.update(status="done", trained=True)
         self.done.append(f"train {run.id}")
-        return Outcome(result={"run": str(run.folder)})
+        return Outcome(result=Result(run=run.folder))
 
-    def evaluated(self, cfg: DictConfig, console: object) -> tuple[Run, list[dict[str, Any]]]:
+    def evaluated(self, cfg: EvaluateConfig, console: object) -> tuple[Run, list[dict[str, Any]]]:
         self.done.append(f"measure {Path(cfg.run).name} {cfg.split} {' '.join(cfg.suite)}")
         return Run(Path(cfg.run)), [{}]
 
@@ -128,7 +129,7 @@ def test_a_run_of_other_code_does_not_count_and_is_trained_anew_beside_it(
     night: Night, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = night.work.jobs[0]
-    old = Path(night.train(first).result["run"])
+    old = night.train(first).result.run
     write_json(old / RECORD, {CODE: "0123456789ab"})
     expected = located(first.cfg, anew=True).id
     assert night.work.run() == 0
@@ -143,9 +144,9 @@ def test_runs_of_other_code_count_where_that_was_asked_for(
     night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for job in night.work.jobs:
-        run = night.train(job).result["run"]
-        write_json(Path(run) / RECORD, {CODE: "0123456789ab"})
-        night.done.append(f"measure {Path(run).name}")
+        run = night.train(job).result.run
+        write_json(run / RECORD, {CODE: "0123456789ab"})
+        night.done.append(f"measure {run.name}")
     before = list(night.done)
     night.work.shelf = Shelf(code="any")
     assert night.work.run() == 0 and night.done == before
@@ -166,17 +167,17 @@ def test_a_failed_job_is_named_and_the_others_go_on(night: Night, capsys: pytest
 def test_a_failed_measurement_is_named_too(
     night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(cfg: DictConfig, console: object) -> Any:
+    def fail(cfg: EvaluateConfig, console: object) -> Any:
         raise JobFailed("the disk is full")
 
-    monkeypatch.setattr("robode.verbs.evaluate.evaluated", fail)
+    monkeypatch.setattr("robode.api.evaluation.evaluated", fail)
     assert night.work.run() == 1
     assert len(night.trained) == 4
     assert capsys.readouterr().err.endswith("N = 4 CH-NODE, seed 2 and 1 more: the disk is full\n")
 
 
 def test_what_another_process_has_is_left_to_it_for_now(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
-    """`jobs.run_all` comes back to it; a busy job is neither measured nor a failure."""
+    """`jobs.run_each` comes back to it; a busy job is neither measured nor a failure."""
     train = night.train
     night.train = lambda job: Outcome(code=2, error="busy", state="busy") if job.seed == 1 else train(job)  # type: ignore[method-assign]
     assert night.work.run() == 0
@@ -238,9 +239,9 @@ def test_the_documented_example_really_runs(
 ) -> None:
     """A dry run, a reproduction that is complete then, and its report from its own tables alone."""
     monkeypatch.setattr(
-        "robode.verbs.evaluate.draw_figures", lambda folder: []
+        "robode.api.evaluation.draw_figures", lambda folder: []
     )  # pages of single runs: tested elsewhere
-    monkeypatch.setattr("robode.verbs.evaluate.write_page", lambda folder: folder / "report.html")
+    monkeypatch.setattr("robode.api.evaluation.write_page", lambda folder: folder / "report.html")
     selection = select(ITEM, ["size=smoke", "trainer.threads=1", "rows=H-DNN"])
     work = Reproduction(selection, plan(selection), evaluations(selection))
     job = work.jobs[1]

@@ -6,12 +6,15 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from robode.config.config import DataConfig
+from robode.config.instantiate import to_plain
+from robode.config.parse import parse
+from robode.config.validate import check_data
 from robode.contracts.data import FACTS, SAMPLES, present
 from robode.contracts.subjects import held
 from robode.data.batches import in_units
 from robode.data.info import Source
 from robode.data.module import DataModule
-from robode.data.validation import check_data
 from robode.tasks.classification import Classification
 
 FOLDER = Path(__file__).parents[2] / "conf" / "data"
@@ -30,7 +33,7 @@ EMBEDDED = [name for name in NAMES if "files" not in section(name).source]
 @pytest.fixture(scope="module", params=EMBEDDED)
 def data(request) -> DataModule:
     cfg = section(request.param)
-    check_data(cfg)
+    check_data(parse(DataConfig, to_plain(cfg)))
     module = DataModule(hydra.utils.instantiate(cfg.source), 100, 0, cfg.validation, cfg.limit_train, cfg.name)
     module.prepare()
     return module

@@ -71,7 +71,7 @@ def test_check_accepts_it(lab: Lab, conf: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["damped", "turns"])
 def test_train_works_with_it(model: str, lab: Lab, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     small = ["data.source.n=60", "data.validation=10", "depth=2", "epochs=1", "batch_size=25", "repeats=1"]
     code, out, err = lab("train", f"model={model}", "data=squares", "suite=shapes", "trainer.threads=1", *small)
     assert code == 0, err

@@ -5,15 +5,15 @@ import pytest
 import torch
 from small_runs import composed, train
 
+from robode.api.evaluation import run_evaluation
 from robode.errors import BadInput
 from robode.runs.checkpoints import read_checkpoint
-from robode.verbs.evaluate import run_evaluation
 
 
 @pytest.fixture
 def J(tmp_path, monkeypatch) -> np.ndarray:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     upper = np.triu(np.random.default_rng(0).normal(size=(4, 4)), 1)
     return upper - upper.T
 
@@ -25,7 +25,7 @@ def test_a_run_outlives_its_J_file(J, tmp_path):
     assert torch.equal(saved, torch.as_tensor(J))
     (tmp_path / "mine.npy").unlink()
     result = run_evaluation(composed(f"run={run.folder}", "suite=clean", verb="evaluate"))
-    assert result["score"] > 0
+    assert result.score > 0
 
 
 def test_another_J_than_the_one_trained_with_is_refused(J):

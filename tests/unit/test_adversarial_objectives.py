@@ -174,7 +174,7 @@ TERMS = {
 @pytest.mark.parametrize("objective", ["trades", pytest.param([*TERMS][1], marks=pytest.mark.slow)])
 def test_a_run_logs_its_terms_and_resumes_with_the_draws_it_would_have_made(objective, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     words = (f"objective={objective}",)
     whole = train("epochs=2", "run=whole", *words)
     train("epochs=1", "run=parted", *words)

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from robode.config.allowed import DESCRIPTION, check_node, check_value
-from robode.data.validation import check_data
+from robode.config.config import DataConfig
+from robode.config.parse import parse
+from robode.config.validate import check_data
 from robode.errors import BadInput
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -71,7 +73,7 @@ def test_every_yaml_of_robode_says_what_its_keys_may_be(path: Path) -> None:
 def test_every_data_set_of_robode_says_what_the_keys_of_its_source_may_be(path: Path) -> None:
     node = {key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "defaults"}
     assert set(node["allowed"]) >= set(node["source"]) - {"_target_"}
-    check_data({**node, "source": {key: value for key, value in node["source"].items() if key != "files"}})
+    check_data(parse(DataConfig, {**node, "root": "data"}))
 
 
 @pytest.mark.parametrize(("allowed", "says"), [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robode.api import load, train
+from robode.api import certify, evaluate, export, load, train
 from robode.data.toy import SixPoints
 from robode.errors import BadInput, JobFailed
 from robode.runs.checkpoints import read_checkpoint
@@ -44,6 +44,41 @@ def test_bytes_that_were_not_scaled_are_refused() -> None:
         load("mine")(torch.ones(3, 2, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize(("x", "got"), [
+    (torch.zeros(2), r"\(2,\)"), (torch.zeros(3, 5), r"\(3, 5\)"), (torch.zeros(1, 3, 2), r"\(1, 3, 2\)"),
+    (torch.zeros(()), r"\(\)"), ([[0.0, 0.0]], "a list"),
+])  # fmt: skip
+def test_x_of_another_shape_is_refused_in_one_line(x: object, got: str, tmp_path: Path) -> None:
+    train(**SMALL, run="mine")
+    with pytest.raises(BadInput, match=rf"^x: expected \(B, 2\).*, got {got}$"):
+        load("mine")(x)
+
+
+def test_a_finished_run_that_is_resumed_is_reused_and_one_with_more_epochs_is_not() -> None:
+    first = train(**SMALL, run="mine")
+    again = train(resume=str(first.run))
+    assert (again.run, again.reused, again.score) == (first.run, True, first.score)
+    longer = train(resume="mine", epochs=3)
+    assert (longer.run, longer.reused) == (first.run, False)
+
+
+def test_a_run_is_evaluated_certified_and_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("safetensors")
+    run = train(**{**SMALL, "encoder": "identity", "head": "orthonormal"}, run="mine").run
+    more = evaluate(run, suite=["clean", "noise"], repeats=1, **{"suite.gaussian.var": [0.1]})
+    assert {row["perturbation"] for row in more.rows} == {"clean", "gaussian"} and more.report.is_file()
+    certified = certify("mine", radii=[0.1])
+    assert certified.certificate.is_file() and 0 < certified.end_to_end < 10
+    exported = export(run, "there")
+    assert sorted(path.name for path in exported.to.iterdir()) == [
+        "certificate.json",
+        "config.yaml",
+        "model.safetensors",
+    ]
+    with pytest.raises(BadInput, match="split=all"):
+        evaluate(run, split="all")
+
+
 @pytest.mark.parametrize(("overrides", "says"), [
     ({"depth": 0}, "depth=0"), ({"model": "nothing"}, "nothing"), ({"nonsense": 1}, "nonsense"),
     ({"model.gamma": "magic"}, "model.gamma=magic"), ({"run": "a b"}, "run: expected a name"),
@@ -63,7 +98,8 @@ def test_a_training_that_fails_is_a_failed_job() -> None:
 
 @pytest.mark.parametrize(("words", "says"), [
     ({"run": "nowhere"}, "run=nowhere"), ({"run": "mine", "checkpoint": "third"}, "checkpoint=third"),
-    ({"run": "mine", "device": "tpu"}, "device=tpu"),
+    ({"run": "mine", "device": "tpu"}, "device=tpu"), ({"run": "mine", "code": "foo"}, "code=foo: choose one of"),
+    ({"run": 5}, "run=5: expected a run"), ({"run": None}, "run=None: expected a run"),
 ])  # fmt: skip
 def test_what_cannot_be_loaded_is_one_line(words: dict[str, str], says: str) -> None:
     train(**SMALL, run="mine")

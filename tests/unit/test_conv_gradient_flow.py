@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from small_runs import composed
 
 from robode.certificates.radius import certified_radii, pair_lipschitz
+from robode.config.parse import choice
 from robode.config.paths import conf_dir
 from robode.data.info import DataFacts
 from robode.errors import BadInput, JobFailed
@@ -43,10 +44,11 @@ def network(facts: DataFacts = GREY, seed: int = 0, depth: int = 5, **options: A
     euler = OmegaConf.to_container(OmegaConf.load(conf_dir() / "integrator/euler.yaml"))
     assert isinstance(node, dict) and isinstance(euler, dict)
     node.pop("defaults")
-    ends = {group: OmegaConf.load(conf_dir() / group / f"{name}.yaml") for group, name in ENDS.items()}
-    cfg = SimpleNamespace(
-        model=node | {"width": 9} | options, integrator=euler, depth=depth, step="auto", horizon=None, **ends
-    )
+    nodes = {"model": node | {"width": 9} | options, "integrator": euler}
+    for group, name in ENDS.items():
+        nodes[group] = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
+    parts = {group: choice(each, group) for group, each in nodes.items()}
+    cfg = SimpleNamespace(depth=depth, step="auto", horizon=None, **parts)
     return build_network(cfg, facts)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from robode.data import validation as checks
 from robode.data import vision
-from robode.data.validation import check_data
+from robode.data.validation import check_files
 from robode.data.vision import CIFAR10, MNIST, FashionMNIST, MNIST5k
 from robode.errors import BadInput
 
@@ -57,7 +57,7 @@ def test_fashion_mnist_has_its_own_folder(tmp_path):
 def test_missing_files_without_a_network_are_one_line_at_once_and_nothing_is_written(tmp_path):
     root = tmp_path / "nowhere"
     begin = time.perf_counter()
-    for attempt in (mnist(root).load, lambda: check_data(section(root))):
+    for attempt in (mnist(root).load, lambda: check_files(section(root)["source"])):
         with pytest.raises(BadInput, match="data.root=.*not found and cannot be downloaded.*ROBODE_DATA") as caught:
             attempt()
         assert "\n" not in str(caught.value)
@@ -71,7 +71,7 @@ def test_a_truncated_file_is_named(tmp_path, name, keep):
     write_mnist(tmp_path)
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:keep])
-    for attempt in (mnist(tmp_path).load, lambda: check_data(section(tmp_path))):
+    for attempt in (mnist(tmp_path).load, lambda: check_files(section(tmp_path)["source"])):
         with pytest.raises(BadInput, match=f"{path.name}.*data.root.*ROBODE_DATA"):
             attempt()
 
@@ -81,12 +81,12 @@ def test_a_file_longer_than_its_header_says_is_named(tmp_path):
     path = tmp_path / FILES[0]
     path.write_bytes(path.read_bytes() + b"0")
     with pytest.raises(BadInput, match=f"{path.name}: truncated or damaged, 15697 bytes where 15696"):
-        check_data(section(tmp_path))
+        check_files(section(tmp_path)["source"])
 
 
 def test_complete_files_pass_the_early_check(tmp_path):
     write_mnist(tmp_path)
-    check_data(section(tmp_path))
+    check_files(section(tmp_path)["source"])
 
 
 @pytest.mark.parametrize("labels", [np.arange(19) % 10, np.full(20, 10)])
@@ -127,7 +127,7 @@ def test_a_download_that_breaks_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_the_early_check_lets_a_download_be_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "reachable", lambda url: True)
-    check_data(section(tmp_path))
+    check_files(section(tmp_path)["source"])
 
 
 class Colours(CIFAR10):

@@ -12,6 +12,9 @@ from pretend_device import THERE, There, pretending
 from small_runs import composed, train
 from torch import nn
 
+from robode.api.certification import run_certify
+from robode.api.evaluation import run_evaluation
+from robode.api.training import run_training
 from robode.attacks.apgd import APGD
 from robode.attacks.ensemble import Ensemble
 from robode.attacks.fmn import FMN
@@ -44,9 +47,6 @@ from robode.network import Network
 from robode.runs.results import read_numbers, read_rows
 from robode.runs.run import find
 from robode.tasks.classification import Classification
-from robode.verbs.certify import run_certify
-from robode.verbs.evaluate import run_evaluation
-from robode.verbs.train import run_training
 
 GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 120
@@ -178,8 +178,8 @@ def test_the_sample_grid_comes_back():
 def measured_on(device, run, monkeypatch, folder):
     """results.csv, numbers.csv and masking.json of an evaluation of a copy of the run."""
     shutil.copytree(run.folder, folder)
-    monkeypatch.setattr("robode.verbs.evaluate.chosen_device", lambda word: device)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.chosen_device", lambda word: device)
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     words = ("suite.eps_r.budget=40", "suite.gradient_masking.samples=30", "verdicts=20", "limit=40", "repeats=2")
     suite = "suite=[noise,attacks_quick,certified,smoothing,eps_r,field_2d,wasserstein,gradient_masking]"
     more = ("suite.smoothing.n=50", "suite.smoothing.radii=[0]")
@@ -192,7 +192,7 @@ def test_a_whole_evaluation_with_verdicts_and_quantities_runs_there(monkeypatch,
     monkeypatch.chdir(tmp_path)
     words = ("data=two_samples", "model=node", "model.width=2", "depth=2", "step=0.5", "epochs=1", "lr=0.05")
     more = ("suite=clean", "trainer.threads=1", "batch_size=25", "data.limit_train=60", "data.validation=0")
-    run = find(run_training(composed(*words, *more))["run"])[0]
+    run = find(run_training(composed(*words, *more)).run)[0]
     here = measured_on(torch.device("cpu"), run, monkeypatch, tmp_path / "here")
     with pretending():
         there = measured_on(THERE, run, monkeypatch, tmp_path / "there")
@@ -314,5 +314,5 @@ def test_training_on_a_gpu_is_measured_there(tmp_path, monkeypatch):
     words = ("trainer=gpu", "suite=[noise,attacks_quick,certified]", "callbacks=[default,robustness_sweep]")
     run = train("epochs=1", *words)
     assert seen == {"cuda"} and (run.folder / "report.html").is_file()
-    rows = run_evaluation(composed(f"run={run.folder}", "suite=clean", "device=cpu", verb="evaluate"))["rows"]
+    rows = run_evaluation(composed(f"run={run.folder}", "suite=clean", "device=cpu", verb="evaluate")).rows
     assert len(rows) == 1 and seen == {"cuda"}, "what a GPU has measured is known"

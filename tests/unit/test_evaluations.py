@@ -4,15 +4,16 @@ import functools
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from rich.console import Console
 from small_runs import composed, train
 
+from robode.api.evaluation import run_evaluation
 from robode.contracts.subjects import _held as held
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.copies import Copies
@@ -25,7 +26,6 @@ from robode.runs.run import Run
 from robode.tasks.measure import CLASSIFICATION
 from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
-from robode.verbs.evaluate import run_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +33,25 @@ def trained(tmp_path_factory) -> Path:
     """A run with the clean row only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("runs"))
-        patch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+        patch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
         return train("epochs=1", "run=small").folder.resolve()
 
 
 @pytest.fixture
 def run(trained, tmp_path, monkeypatch) -> Run:
     for name in ("draw_figures", "write_page"):
-        monkeypatch.setattr(f"robode.verbs.evaluate.{name}", lambda folder: [])
+        monkeypatch.setattr(f"robode.api.evaluation.{name}", lambda folder: [])
     return Run(Path(shutil.copytree(trained, tmp_path / "small")))
 
 
 @functools.cache
-def usual():
-    return composed("run=RUN", "suite=[noise,clean]", "repeats=3", verb="evaluate")
+def usual(*words: str):
+    return composed("run=RUN", "suite=[noise,clean]", "repeats=3", *words, verb="evaluate")
 
 
 def evaluate(run: Run, *words: str):
     """What `robode evaluate run=…` does with these words; composing a configuration takes longer than evaluating."""
-    changes = OmegaConf.from_dotlist([f"run={run.folder}", *words])
-    return run_evaluation(OmegaConf.merge(usual(), changes))["rows"]
+    return run_evaluation(replace(usual(*words), run=str(run.folder))).rows
 
 
 def answers(rows) -> dict:
@@ -190,7 +189,7 @@ def test_other_splits_have_rows_of_their_own_and_leave_the_pictures_alone(run):
 
 def test_a_split_that_the_data_lack_is_bad_input_and_nothing_is_written(run, monkeypatch):
     config = run.config()
-    config.data.validation = 0
+    config = replace(config, data=replace(config.data, validation=0))
     run.save_config(config)
     record = run.folder / "environment.json"
     write_json(record, read_json(record) | {"data_digest": build_data(config).digest})

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from small_runs import composed
 
+from robode.config.config import TrainConfig
 from robode.config.instantiate import build_each
 from robode.data.info import DataFacts
 from robode.network import build_network
@@ -27,14 +27,14 @@ def flat(plain: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @cache
-def experiment(name: str, *words: str) -> DictConfig:
+def experiment(name: str, *words: str) -> TrainConfig:
     return composed(f"experiment=chnode_2022/{name}", *words)
 
 
 def changes(name: str, *words: str, model: str = "chnode") -> dict[str, Any]:
     """The keys in which it differs from table1, with its values."""
     configs = experiment("table1", f"model={model}"), experiment(name, f"model={model}", *words)
-    one, two = (flat(OmegaConf.to_container(config, resolve=True)) for config in configs)  # type: ignore[arg-type]
+    one, two = (flat(config.plain()) for config in configs)
     return {key: two.get(key) for key in one | two if one.get(key) != two.get(key) and key != "experiment"}
 
 
@@ -68,9 +68,7 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_of_the_discrete_table_is_certified(row: str) -> None:
     words, values = ROWS[row]
-    config = experiment("table1_discrete", "model=chnode", *words).copy()
-    for key, value in values.items():
-        OmegaConf.update(config, key, value)
+    config = experiment("table1_discrete", "model=chnode", *words, *(f"{key}={value}" for key, value in values.items()))
     torch.manual_seed(0)
     flow = build_network(config, MNIST).flow
     assert flow.certificate()["flow_discrete"] <= 1

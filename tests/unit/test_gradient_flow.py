@@ -169,9 +169,9 @@ def test_the_experiments_cycle_fits_their_data(data: str) -> None:
     """One cycle ends with the last step of the last epoch; a schedule that is too short stops a training."""
     config = composed(f"experiment=one_lipschitz/{data}", "data.root=nowhere", "epochs=3")
     assert config.model.name == "gradient_flow" and config.integrator.name == "euler" and config.data.name == data
-    scheduler = config.optimizer.scheduler
-    assert scheduler.steps_per_epoch == math.ceil((60_000 - config.data.validation) / config.batch_size)
-    assert (scheduler.epochs, scheduler.max_lr, config.optimizer.interval) == (3, config.lr, "step")
+    scheduler = config.optimizer.scheduler.arguments
+    assert scheduler["steps_per_epoch"] == math.ceil((60_000 - config.data.validation) / config.batch_size)
+    assert (scheduler["epochs"], scheduler["max_lr"], config.optimizer.interval) == (3, config.lr, "step")
 
 
 def test_width_auto_is_as_many_numbers_as_a_sample_has() -> None:

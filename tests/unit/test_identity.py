@@ -1,8 +1,10 @@
 """Which two trainings are the same one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_runs import composed
 
 from robode.runs.identity import config_hash, differences, run_id, training_config
 from robode.runs.run import Run, create
@@ -66,13 +68,15 @@ def test_the_run_keeps_a_copy_of_every_file_of_its_model(tmp_path):
     files = {"J_file": "one.npy", "spectrum_file": "two.txt"}
     for name in files.values():
         (tmp_path / name).write_text(name)
-    model = {"name": "chnode", **{key: str(tmp_path / name) for key, name in files.items()}}
-    run = create(Run(tmp_path / "run"), {**CONFIG, "model": model, "L_file": str(tmp_path / "one.npy")})
+    config = composed()
+    paths = {key: str(tmp_path / name) for key, name in files.items()}
+    model = replace(config.model, arguments={**config.model.arguments, **paths})
+    run = create(Run(tmp_path / "run"), replace(config, model=model))
     for name in files.values():
         (tmp_path / name).unlink()
-    kept = run.config().model
-    assert Path(kept.J_file).read_text() == "one.npy" and Path(kept.spectrum_file).read_text() == "two.txt"
-    assert kept.J_file == str(run.folder / "J.npy")
+    kept = run.config().model.arguments
+    assert Path(kept["J_file"]).read_text() == "one.npy" and Path(kept["spectrum_file"]).read_text() == "two.txt"
+    assert kept["J_file"] == str(run.folder / "J.npy")
 
 
 def test_another_encoder_or_head_is_another_run_and_the_usual_ones_are_those_of_runs_without_a_choice():

@@ -40,7 +40,7 @@ VERBS = {
 def package(tmp_path, monkeypatch) -> Path:
     """The folder of `theirs`, a trusted package with a family and a data set; ./conf names them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     monkeypatch.setenv("ROBODE_TRUST", "theirs")
     monkeypatch.syspath_prepend(tmp_path / "site")
     folder = tmp_path / "site" / "theirs"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from robode.config.instantiate import build, check_targets, resolve_targets
+from robode.config.instantiate import build, check_keys, check_targets
 from robode.errors import BadInput
 
 HOSTILE = [
@@ -146,6 +146,8 @@ def test_a_trusted_package_that_is_broken(text, expected, tmp_path, monkeypatch)
 
 def test_resolving_builds_nothing_and_looks_at_every_target(user_package, monkeypatch):
     monkeypatch.setenv("ROBODE_TRUST", user_package)
-    resolve_targets({"a": {"_target_": "my_noise.Blur"}})  # without the k that it needs
+    check_keys({"a": {"_target_": "my_noise.Blur"}})  # without the k that it needs
     with pytest.raises(BadInput, match="no such class"):
-        resolve_targets({"a": None, "b": {"_target_": "my_noise.Blur", "c": [{"_target_": "my_noise.Missing"}]}})
+        check_keys({"a": None, "b": {"_target_": "my_noise.Blur", "k": [{"_target_": "my_noise.Missing"}]}})
+    with pytest.raises(BadInput, match=r"unknown key 'b.kk' of my_noise.Blur: did you mean 'k'\?"):
+        check_keys({"b": {"_target_": "my_noise.Blur", "kk": 3}})

@@ -11,6 +11,7 @@ from masked_models import Quantised, data_named, honest
 from small_runs import composed, train
 from torch import nn
 
+from robode.api.evaluation import run_evaluation
 from robode.data.module import spread
 from robode.errors import BadInput
 from robode.masking import checks
@@ -20,7 +21,6 @@ from robode.network import weights_digest
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.runs import results
-from robode.verbs.evaluate import run_evaluation
 
 HEADING = "<h2>Gradient-masking checks</h2>"
 
@@ -197,7 +197,7 @@ def test_settings_out_of_range_are_bad_input(wrong):
 
 def test_a_run_is_measured_through_the_suite_and_may_be_the_baseline_of_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     words = ("suite=gradient_masking", *(f"suite.gradient_masking.{key}={value}" for key, value in QUICK.items()))
     one, two = train("epochs=1", "seed=1"), train("epochs=1", "seed=2")
     page = one.folder / "report.html"

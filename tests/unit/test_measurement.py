@@ -6,19 +6,19 @@ import pytest
 import torch
 from small_runs import SMALL, composed, train
 
+from robode.api.evaluation import run_evaluation
 from robode.errors import JobFailed
 from robode.network import weights_digest
 from robode.runs.results import read_rows
 from robode.runs.run import find
 from robode.training.assembly import assemble
-from robode.verbs.evaluate import run_evaluation
 
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     """Runs go into tmp_path; figures have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
 
 def test_evaluation_with_another_seed_draws_other_noise_for_the_same_network():
@@ -60,7 +60,7 @@ def test_status_tells_what_happened_while_drawing(error, status, monkeypatch):
             raise error
         return []
 
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", draw)
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", draw)
     with pytest.raises(type(error)) if error else nullcontext():
         train("epochs=1", "run=drawn")
     run, _ = find("drawn")

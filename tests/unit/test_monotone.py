@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from small_runs import SMALL, composed
 
+from robode.api.evaluation import run_evaluation
 from robode.evaluation.consistency import make_monotone
 from robode.runs import results
 from robode.runs.results import Store, read_scores, write_scores
 from robode.tasks.classification import Classification
 from robode.tasks.measure import mean_score, wilson
 from robode.tasks.regression import Regression
-from robode.verbs.evaluate import run_evaluation
 
 TASK = Classification(("a", "b"))
 SAME = dict.fromkeys(results.COLUMNS, "") | {
@@ -71,15 +71,15 @@ def test_a_kill_between_the_bits_and_their_row_is_measured_again(tmp_path):
 
 
 def test_an_evaluation_lowers_what_an_earlier_one_with_a_larger_eps_left(tmp_path, monkeypatch):
-    from robode.verbs.train import run_training
+    from robode.api.training import run_training
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
-    run = run_training(composed(*SMALL, "epochs=1"), [*SMALL, "epochs=1"])["run"]
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
+    run = run_training(composed(*SMALL, "epochs=1"), [*SMALL, "epochs=1"]).run
 
     def evaluated(eps):
         words = (f"run={run}", "suite=attacks_quick", "~suite.pgd_linf", "~suite.fgsm_linf", f"suite.pgd_l2.eps={eps}")
-        found = run_evaluation(composed(*words, "verdicts=0", verb="evaluate"))["rows"]
+        found = run_evaluation(composed(*words, "verdicts=0", verb="evaluate")).rows
         return next(row for row in found if row["severity"] == eps)
 
     def found_nothing(row):

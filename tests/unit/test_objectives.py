@@ -36,7 +36,7 @@ def test_smoothness_is_the_published_sum():
 
 def test_loss_terms_are_logged_and_summed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     run = train("epochs=1", "objective=[cross_entropy,weight_smoothness]", "objective.weight_smoothness.alpha=5")
     metrics = METRICS.read(run.folder / "metrics.csv")
     value = {name: metrics[metrics["name"] == f"train/{name}"]["value"].iloc[-1] for name in
@@ -82,7 +82,7 @@ def test_noise_levels_that_make_no_sense(var):
 @pytest.mark.slow
 def test_training_on_noise_resumes_with_the_draws_it_would_have_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     whole = train("epochs=2", "run=whole", *NOISY)
     train("epochs=1", "run=parted", *NOISY)
     parted = train("resume=parted", "epochs=2")

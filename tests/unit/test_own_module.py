@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_runs import composed
 
-from robode.evaluation.target import subject
+from robode.evaluation.target import target_of
 
 FACTORY = """
 from robode.data.toy import SixPoints
@@ -33,7 +33,7 @@ def test_gamma_and_h_of_a_network_of_robode_stay_in_float64(tmp_path: Path, monk
     made = their_flow.make()
     torch.save(made.state_dict(), "weights.pt")
     words = ("module=their_flow:make", "checkpoint=weights.pt", "data=six_points", "suite=clean")
-    found = subject(composed(*words, verb="evaluate")).network
+    found = target_of(composed(*words, verb="evaluate")).network
     assert found.flow.gamma.dtype == torch.float64
     assert torch.equal(found.flow.gamma, made.flow.gamma) and torch.equal(found.flow.h, made.flow.h)
     sys.modules.pop("their_flow", None)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from small_runs import composed
 
+from robode.api.evaluation import run_evaluation
+from robode.api.training import run_training
 from robode.errors import BadInput
 from robode.report.paper_page import write_runs_report
 from robode.runs import results
@@ -17,8 +19,6 @@ from robode.runs.table import METRICS
 from robode.tasks.measure import measure_named
 from robode.tasks.regression import Regression
 from robode.training.assembly import assemble
-from robode.verbs.evaluate import run_evaluation
-from robode.verbs.train import run_training
 
 WORDS = (
     "data=pendulum", "data.source.train=300", "data.source.test=100", "data.validation=60", "model=resnet", "depth=2",
@@ -30,7 +30,7 @@ WORDS = (
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("regression"))
-        found = find(run_training(composed(*WORDS), WORDS)["run"])[0]
+        found = find(run_training(composed(*WORDS), WORDS).run)[0]
         return Run(found.folder.resolve())
 
 
@@ -127,7 +127,7 @@ def test_an_evaluation_later_measures_what_is_missing_alone(run: Run, monkeypatc
     words = (f"run={run.folder}", "suite=clean", "protocol=data_space", "repeats=1")
     result = run_evaluation(composed(*words, verb="evaluate"))
     assert (run.folder / "results.csv").read_text() == before
-    assert result["score"] > 0 and measure_named(result["task"]).better == "lower"
+    assert result.score > 0 and measure_named(result.task).better == "lower"
 
 
 def test_under_attack_and_certified_clean_is_best_and_the_proof_worst(run):
@@ -135,7 +135,7 @@ def test_under_attack_and_certified_clean_is_best_and_the_proof_worst(run):
     words = (f"run={run.folder}", "suite=[clean,curve_l2,certified]", "suite.fmn_l2=null",
              "suite.certified.radii=[0,0.25,0.5]",
              "suite.pgd_l2.eps=[0.25,0.5]", "suite.pgd_l2.steps=10")  # fmt: skip
-    found = run_evaluation(composed(*words, verb="evaluate"))["rows"]
+    found = run_evaluation(composed(*words, verb="evaluate")).rows
     scores = {(row["perturbation"], row["severity"]): read_scores(run.folder, row) for row in found}
     clean, proven = scores["clean", 0.0], {r: scores["certified", r] for r in (0.0, 0.25, 0.5)}
     for eps in (0.25, 0.5):

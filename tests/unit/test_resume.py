@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_runs import composed, train
 
+from robode.api.training import run_training
 from robode.errors import BadInput, JobFailed
 from robode.runs.checkpoints import read_checkpoint
 from robode.runs.results import newest, read_rows, summarise
@@ -17,14 +18,13 @@ from robode.tasks.measure import percent
 from robode.training import checkpoints
 from robode.training.checkpoints import replace_by_copy
 from robode.training.module import Training
-from robode.verbs.train import run_training
 
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     """Runs go into tmp_path; figures have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def never_stopped(tmp_path_factory):
     def trained(*words):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path_factory.mktemp("whole"))
-            patch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+            patch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
             return Run(train(*words, "run=whole").folder.resolve())
 
     return trained
@@ -200,7 +200,7 @@ def test_best_checkpoint_lost_between_two_writes_is_made_again(monkeypatch, fata
 def test_resume_keeps_the_runs_own_configuration():
     run = train("epochs=1", "model.kappa=0.5")
     train(f"resume={run.id}", "epochs=2")
-    assert run.config().model.kappa == 0.5
+    assert run.config().model.arguments["kappa"] == 0.5
     assert run.status()["epoch"] == 2
 
 

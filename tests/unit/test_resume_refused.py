@@ -1,19 +1,20 @@
 """What cannot be resumed is said in one line, and a finished run is whole whatever happens to its continuation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from omegaconf import OmegaConf
 from small_runs import train
 
 from robode.errors import BadInput, JobFailed
-from robode.training.resume import _lengths
+from robode.training.plan import lengths
 
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     """Runs go into tmp_path; figures have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
 
 def test_resume_of_a_finished_run_only_evaluates(run_of_one_epoch):
@@ -48,8 +49,8 @@ def test_resume_refuses_to_stretch_a_schedule_made_for_the_epochs():
 
 def test_a_schedule_inside_another_is_found():
     inner = [{"_target_": "LinearLR", "total_iters": 5}, {"_target_": "OneCycleLR", "total_steps": 90}]
-    assert _lengths({"_target_": "SequentialLR", "schedulers": inner, "milestones": [5]}) == ["total_steps"]
-    assert _lengths(None) == _lengths({"_target_": "ExponentialLR", "gamma": 0.8}) == []
+    assert lengths({"_target_": "SequentialLR", "schedulers": inner, "milestones": [5]}) == ["total_steps"]
+    assert lengths(None) == lengths({"_target_": "ExponentialLR", "gamma": 0.8}) == []
 
 
 def test_damaged_checkpoint_is_one_line(run_of_one_epoch):
@@ -61,9 +62,7 @@ def test_damaged_checkpoint_is_one_line(run_of_one_epoch):
 
 def test_checkpoint_of_another_shape_is_one_line(run_of_one_epoch):
     run = run_of_one_epoch
-    config = run.config()
-    config.depth = 3
-    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    run.save_config(replace(run.config(), depth=3))
     with pytest.raises(BadInput, match="another network") as refusal:
         train(f"resume={run.id}", "epochs=2")
     assert "\n" not in str(refusal.value)

@@ -3,21 +3,21 @@
 import json
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
+from small_runs import composed
 
+from robode.config.validate import check_name
 from robode.errors import BadInput, JobFailed
 from robode.files import write_json
-from robode.runs.identity import run_id
+from robode.runs.identity import differences, run_id
 from robode.runs.origin import relative_argv
-from robode.runs.run import Run, check_name, checkpoint_path, create, find, locate, set_aside
+from robode.runs.run import Run, checkpoint_path, create, find, locate, set_aside
 
 DATA = "0123456789ab"
-CONFIG = {
-    "model": {"name": "chnode"}, "depth": 8, "seed": 3, "lr": 0.1, "run": None, "resume": None, "logger": None,
-    "experiment": "default", "data": {"name": "mnist5k", "root": "data"},
-}  # fmt: skip
+CONFIG = composed("seed=3", "lr=0.1")
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def in_folder(tmp_path, monkeypatch):
 
 
 def config(**changes):
-    return OmegaConf.create({**CONFIG, **changes})
+    return replace(CONFIG, **changes)
 
 
 def made(**changes):
@@ -36,7 +36,7 @@ def made(**changes):
 
 def test_one_training_has_one_folder_and_another_has_another():
     first = made()
-    assert first.folder.name == run_id(CONFIG, DATA) and made() == first
+    assert first.folder.name == run_id(CONFIG.plain(), DATA) and made() == first
     assert made(lr=0.2) != first and create(locate(config(), "other data"), config()) != first
     assert first.status()["status"] == "queued" and not first.trained
     assert OmegaConf.load(first.folder / "config.yaml").depth == 8
@@ -45,13 +45,13 @@ def test_one_training_has_one_folder_and_another_has_another():
 def test_a_run_that_was_extended_gives_its_first_training_another_folder():
     """resume=RUN epochs=20 leaves a run whose name says 10 epochs: it is not the run of 10 epochs any more."""
     first = made()
-    first.save_config({**CONFIG, "epochs": 20})
+    first.save_config(config(epochs=20))
     second = made()
     assert second.folder.name == f"{first.folder.name}-2" and locate(config(), DATA) == second
 
 
 def test_a_chosen_name_belongs_to_one_training():
-    assert made(run="mine") == made(run="mine", suite={"clean": {}})
+    assert made(run="mine") == made(run="mine", suite={"clean": CONFIG.suite["clean"]})
     with pytest.raises(BadInput, match="has lr=0.1, not 0.2; choose another name or resume=mine"):
         made(run="mine", lr=0.2)
     with pytest.raises(BadInput, match="letters"):
@@ -78,9 +78,14 @@ def test_a_killed_run_does_not_count_as_running():
     assert Run(run.folder / "nowhere").state == "not started"
 
 
-def test_stored_configuration_is_resolved():
-    run = made(twice="${depth}", run="mine")
-    assert "${" not in (run.folder / "config.yaml").read_text()
+def test_stored_configuration_is_resolved_and_read_back():
+    run = made(run="mine")
+    text = (run.folder / "config.yaml").read_text()
+    assert "${" not in text and "allowed" not in text
+    again = run.config()
+    assert {**again.plain(), "model": None} == {**run.config().plain(), "model": None}
+    assert (again.depth, again.model.arguments) == (8, CONFIG.model.arguments)
+    assert differences(again.plain(), CONFIG.plain()) == []
 
 
 def test_find_by_folder_name_and_checkpoint(tmp_path):
@@ -170,11 +175,22 @@ def test_command_line_is_kept_without_absolute_paths(tmp_path):
 
 def test_a_run_folder_of_an_earlier_version_opens_in_todays_words():
     """A class that has moved is found by its name, model.ends is encoder and head; what is of others stays."""
-    run = made(
-        model={"name": "hdnn", "_target_": "robode.fields.elsewhere.HDNN", "ends": "orthonormal"},
-        optimizer={"optimizer": {"_target_": "torch.optim.Adam"}},
-    )
+    run = made(run="old")
+    plain = CONFIG.plain()
+    for key in ("encoder", "head", "code", "seeds"):
+        del plain[key]
+    plain["model"] |= {"_target_": "robode.fields.elsewhere.CHNode", "ends": "orthonormal"}
+    plain["protocol"]["name"] = "sound"
+    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(plain))
     found = run.config()
-    assert found.model._target_ == "robode.families.hdnn.HDNN" and "ends" not in found.model
-    assert found.head._target_ == "robode.heads.Orthonormal"
-    assert found.optimizer.optimizer._target_ == "torch.optim.Adam"
+    assert found.model.target == "robode.families.chnode.CHNode" and "ends" not in found.model.arguments
+    assert found.head.target == "robode.heads.Orthonormal" and found.encoder.arguments == {"bounded": True}
+    assert found.optimizer.optimizer.target == "torch.optim.Adam" and found.protocol == CONFIG.protocol
+
+
+def test_a_key_that_nobody_reads_is_refused_in_a_run_folder_too():
+    run = made(run="odd")
+    plain = CONFIG.plain() | {"deptj": 3}
+    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(plain))
+    with pytest.raises(BadInput, match=r"odd/config.yaml: unknown key 'deptj': did you mean 'depth'\?"):
+        run.config()

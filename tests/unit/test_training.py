@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_runs import SMALL, composed, train
 
+from robode.api.evaluation import run_evaluation
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import warnings_about
 from robode.network import build_network, weights_digest
@@ -16,14 +17,13 @@ from robode.runs.run import Run, find
 from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import assemble, build_data
 from robode.training.module import Training
-from robode.verbs.evaluate import run_evaluation
 
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
     """Runs go into tmp_path; figures have tests of their own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
 
 def network_of(run: Run, checkpoint):
@@ -147,7 +147,7 @@ def test_evaluation_appends_and_gives_the_same_numbers(finished):
     assert len(after) == len(before) + 1
     assert 0.3 in set(after["severity"])
     assert set(after["weights"]) == {weights_digest(network_of(finished, finished.best))}
-    assert result["score"] == before[before["perturbation"] == "clean"]["score"].iloc[0]
+    assert result.score == before[before["perturbation"] == "clean"]["score"].iloc[0]
 
 
 def test_early_stop_leaves_gamma_projected():

@@ -12,8 +12,10 @@ from rich.console import Console
 from small_runs import composed, train
 from torch import nn
 
+from robode.api.evaluation import measured
+from robode.config.validate import check
 from robode.errors import BadInput
-from robode.evaluation.target import Subject, _description
+from robode.evaluation.target import EvaluationTarget, _description
 from robode.masking import reference_attacks
 from robode.masking import verdict as masking_verdict
 from robode.masking.file import FILE, PASSES, failures, key_of, read_part
@@ -22,7 +24,6 @@ from robode.papers.plan import missing
 from robode.report.masking_section import masking_section
 from robode.report.page import write_page
 from robode.runs.run import Run
-from robode.verbs.evaluate import measured
 
 QUICK = ("suite=attacks_quick", "suite.fgsm_linf.eps=0.1", "suite.pgd_linf.eps=0.1", "suite.pgd_l2.eps=0.6")
 LINF = (*QUICK[:3], "~suite.pgd_l2")
@@ -41,8 +42,8 @@ def asked(*words: str):
 def evaluate(network: nn.Module, folder: Path, *words: str, suite: tuple[str, ...] = QUICK):
     """`robode evaluate` of a module on 80 images; the verdicts in masking.json by (perturbation, eps)."""
     cfg, data = asked(*suite, *(SMALL if not words else words)), data_named("bars")
-    found = Subject(Run(folder), network, data, folder / "w.pt", _description("bars", data), {})
-    _, rows = measured(found, cfg, Console())
+    found = EvaluationTarget(Run(folder), network, data, folder / "w.pt", _description("bars", data), {})
+    rows = measured(found, cfg, Console())
     verdicts = {(each["perturbation"], each["eps"]): each for each in read_part(folder, "verdicts")}
     attacked = {(row["perturbation"], row["severity"]) for row in rows if row["severity_unit"] == "eps"}
     assert attacked <= set(verdicts) or "verdicts=0" in words
@@ -135,7 +136,7 @@ def test_a_row_that_comes_later_speaks_against_those_before(tmp_path):
 
 def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("robode.verbs.evaluate.draw_figures", lambda folder: [])
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     run = train("epochs=1", "suite=attacks_quick", "~suite.fgsm_linf", "~suite.pgd_l2", "suite.pgd_linf.eps=0.1")
     (verdict,) = read_part(run.folder, "verdicts")
     assert (
@@ -155,8 +156,7 @@ def test_zero_means_no_verdicts_and_less_is_refused(tmp_path):
     network = honest("chnode", "bars")
     assert evaluate(network, tmp_path, "verdicts=0") == {} and not (tmp_path / FILE).exists()
     with pytest.raises(BadInput, match=r"^verdicts=-1: expected a whole number of at least 0.*$"):
-        evaluate(network, tmp_path / "b", "verdicts=-1")
-    assert not (tmp_path / "b").exists()
+        check(asked("verdicts=-1"))
 
 
 def test_files_of_earlier_versions_are_kept_and_damaged_parts_are_made_again(tmp_path):

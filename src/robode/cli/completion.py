@@ -9,8 +9,8 @@ import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
+from robode.config.config import CONFIGS
 from robode.config.listing import GROUPS
-from robode.config.schema import SCHEMAS
 from robode.errors import BadInput
 
 VERBS = ("train", "evaluate", "certify", "export", "reproduce", "report", "check", "list", "completion", "--help",
@@ -72,7 +72,7 @@ def candidates(line: str) -> list[str]:
         return sorted(name for name in trusted() if name.startswith(last))
     if verb in ("reproduce", "report"):
         return _paper_candidates(before[1:], last)
-    return _hydra_candidates(verb, " ".join([*before[1:], last])) if verb in SCHEMAS else []
+    return _hydra_candidates(verb, " ".join([*before[1:], last])) if verb in CONFIGS else []
 
 
 def _paper_candidates(before: Sequence[str], last: str) -> list[str]:
@@ -90,10 +90,14 @@ def _paper_candidates(before: Sequence[str], last: str) -> list[str]:
 
 def _hydra_candidates(verb: str, rest: str) -> list[str]:
     """Ask Hydra, which expects a command line without a verb."""
+    from hydra.core.global_hydra import GlobalHydra
+
     from robode.config.compose import hydra_session
 
     answer = io.StringIO()
     os.environ["COMP_LINE"] = f"robode {rest}"
-    with hydra_session(verb) as session, redirect_stdout(answer):
-        session.shell_completion(config_name=verb, overrides=["query=fish"])
+    with hydra_session(verb), redirect_stdout(answer):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        hydra.shell_completion(config_name=verb, overrides=["query=fish"])
     return [word for word in answer.getvalue().split() if not word.startswith("hydra")]

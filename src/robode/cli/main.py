@@ -10,14 +10,14 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from robode import __version__
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
-    from robode.cli.outcome import Outcome
     from robode.config.compose import Request
+    from robode.config.jobs import Outcome
 
 USAGE = """\
 usage: robode <verb> [key=value ...]
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        from robode.cli.outcome import failure
+        from robode.config.jobs import failure
 
         outcome = failure(error)
         return _complain(outcome.error, outcome.code)
@@ -93,7 +93,7 @@ def _run_verb(verb: str, words: list[str]) -> int:
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_intermixed_args(words)
     if given.help:
-        from robode.config.listing import verb_help
+        from robode.cli.help import verb_help
 
         print(verb_help(verb, given.config_dir))
         return 0
@@ -153,50 +153,31 @@ def _run_check(words: list[str]) -> int:
 
 
 def _show(request: "Request") -> int:
-    from omegaconf import OmegaConf
+    from robode.verbs.composed import show_config
 
-    from robode.config.compose import compose_jobs, hydra_session
-
-    with hydra_session(request.verb) as session:
-        print("---\n".join(OmegaConf.to_yaml(cfg) for cfg in compose_jobs(session, request)), end="")
+    print(show_config(request), end="")
     return 0
 
 
 def _dry_run(request: "Request") -> int:
-    """What would be done: every job with its run, its state and what it will cost; nothing is written."""
-    from robode.config.compose import compose_jobs, hydra_session
-    from robode.config.validate import check_jobs
+    from robode.verbs.composed import look_ahead
 
-    with hydra_session(request.verb) as session:
-        configs = compose_jobs(session, request)
-        check_jobs(request.verb, configs)
-    if any(cfg.get("module") for cfg in configs):
-        raise BadInput("--dry-run: speaks of runs only; leave it out, a module has no training to wait for")
-    from robode.training.forecast import check_runs, forecast, show
+    jobs = look_ahead(request)
+    from robode.training.forecast import show
 
-    check_runs(request.verb, configs, request.overrides)
-    show(forecast(request.verb, configs))
+    show(jobs)
     return 0
 
 
 def _run(request: "Request") -> int:
-    """Look at every job, then run them; nothing is written before all of them have been found good."""
     # Before torch starts its threads: threads that spin for long while they wait starve each other where another
     # process wants a core (a 2 s epoch took 33 s); short spinning costs a few per cent on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from robode.cli.jobs import run_jobs
-    from robode.config.compose import compose_jobs, hydra_session
-    from robode.config.validate import check_jobs
+    from robode.verbs.composed import run_composed
 
-    with hydra_session(request.verb) as session, _termination() as received:
+    with _termination() as received:
         try:
-            configs = compose_jobs(session, request)
-            check_jobs(request.verb, configs)
-            if request.verb == "train" and len(configs) > 1:
-                from robode.training.forecast import queue
-
-                queue(configs)
-            return _summary(request, run_jobs(session, request))
+            return _ended(request, run_composed(request))
         except (KeyboardInterrupt, SystemExit) as stop:
             return _stopped(stop, received)
 
@@ -209,7 +190,7 @@ def _termination() -> Iterator[list[int]]:
         yield received
         return
 
-    def terminate(signum: int, frame: Any) -> None:
+    def terminate(signum: int, frame: object) -> None:
         received.append(signum)
         raise KeyboardInterrupt
 
@@ -234,17 +215,42 @@ def _stopped(stop: BaseException, received: list[int]) -> int:
     return _complain("interrupted", INTERRUPTED)
 
 
-def _summary(request: "Request", outcomes: "list[Outcome]") -> int:
+def _ended(request: "Request", outcomes: "list[Outcome]") -> int:
     """Say how the jobs ended. Exit code: the job's own, or 1 for a sweep with failures."""
     failed = [(number, outcome) for number, outcome in enumerate(outcomes) if outcome.code]
-    if not request.multirun or len(outcomes) == 1:
+    if len(outcomes) == 1:
         return _complain(failed[0][1].error, failed[0][1].code) if failed else 0
-    from robode.cli.outcome import summary
-
-    summary(outcomes)
+    _summary(outcomes)
     for number, outcome in failed:
         _complain(f"job {number} ({' '.join(outcome.overrides)}): {outcome.error}", 1)
     return 1 if failed else 0
+
+
+def _summary(outcomes: "Sequence[Outcome]") -> None:
+    """Print one line for each job of a sweep and a last line that counts them."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from robode.runs.origin import OTHER_CODE
+    from robode.tasks.measure import measure_named
+
+    table = Table(box=None, header_style="bold")
+    for name in ("job", "ended", "clean", "run", "words"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("job", "clean") else "left")
+    for number, outcome in enumerate(outcomes):
+        clean = run = mark = ""
+        if (result := outcome.result) is not None:
+            clean = "" if result.score is None else measure_named(result.task).text(result.score)
+            run, mark = str(result.run), OTHER_CODE * result.other_code
+        table.add_row(str(number), outcome.state + mark, clean, escape(run), escape(" ".join(outcome.overrides)))
+    console = Console()
+    console.print(table)
+    if any(outcome.result and outcome.result.other_code for outcome in outcomes):
+        console.print(f"{OTHER_CODE} trained by other code than this")
+    failed = sum(1 for outcome in outcomes if outcome.code)
+    reused = sum(1 for outcome in outcomes if outcome.state == "reused")
+    print(f"sweep: {len(outcomes)} jobs, {reused} reused, {failed} failed")
 
 
 def _complain(line: str, code: int) -> int:

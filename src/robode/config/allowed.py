@@ -25,7 +25,7 @@ DESCRIPTION = ("_target_", "name", "integrators", "allowed", "fits", "info")
 """Keys that describe a node and are no arguments of its class."""
 HINTS = ("allowed", "fits", "info")
 """Those of them that only say what may be chosen: no part of what was."""
-GROUPS = ("model", "integrator", "encoder", "head", "data")
+GROUPS = ("model", "integrator", "encoder", "head", "data", "trainer")
 """Whose nodes have a description."""
 OF_OBJECTIVES = ("task", "looks_at_target")
 """The same of an objective: the task whose targets it takes, and whether it looks at them."""

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from robode.config.allowed import spec_of
+from robode.config.config import Node, TrainConfig
 from robode.errors import BadInput
 
 
-def check_combination(plain: Mapping[str, Any]) -> None:
-    """Raises `BadInput` for parts of a plain configuration that do not go together, or that say so in words that cannot
+def check_combination(config: TrainConfig) -> None:
+    """Raises `BadInput` for parts of a configuration that do not go together, or that say so in words that cannot
     be read."""
-    fits = {group: _said(plain, group, "fits") for group in ("model", "encoder", "head")}
-    info = _said(plain, "data", "info")
-    model, data, encoder = (f"{group}={plain[group].get('name')}" for group in ("model", "data", "encoder"))
+    parts = {"model": config.model, "encoder": config.encoder, "head": config.head}
+    fits = {group: _said(part.about.get("fits"), f"{group}/{part.name}.yaml: fits") for group, part in parts.items()}
+    info = _said(config.data.info, f"data/{config.data.name}.yaml: info")
+    model, data, encoder = f"model={config.model.name}", f"data={config.data.name}", f"encoder={config.encoder.name}"
     shape, gives = info.get("shape"), fits["encoder"].get("gives")
-    states = spec_of(fits["model"].get("states"), plain["model"])
+    states = spec_of(fits["model"].get("states"), config.model.arguments)
     kind = {1: "vectors", 3: "images"}.get(len(shape)) if isinstance(shape, list) else None
     numbers = math.prod(shape) if isinstance(shape, list) else 0
     if kind and fits["encoder"].get("takes", kind) != kind:
@@ -43,7 +44,7 @@ def check_combination(plain: Mapping[str, Any]) -> None:
             f"{model} and {data if kind == 'vectors' else encoder}: the model takes images, and gets vectors; choose "
             "another of the two"
         )
-    width = plain["model"].get("width")
+    width = config.model.arguments.get("width")
     if kind and type(width) is int:
         if width < numbers and fits["encoder"].get("pads") in ("samples", kind):
             raise BadInput(
@@ -53,14 +54,15 @@ def check_combination(plain: Mapping[str, Any]) -> None:
         outputs = info.get("outputs")
         if whole and fits["head"].get("features") == "outputs" and width != outputs:
             raise BadInput(
-                f"head={plain['head']['name']}: expected a state of {outputs} numbers, as many as a target of {data} "
+                f"head={config.head.name}: expected a state of {outputs} numbers, as many as a target of {data} "
                 f"has, got {width}; set model.width={outputs} or choose head=linear"
             )
 
 
-def _said(plain: Mapping[str, Any], group: str, key: str) -> Mapping[str, Any]:
-    """What a node says under a key that describes it; nothing, where it says nothing."""
-    said = plain[group].get(key) or {}
+def _said(said: object, where: str) -> Node:
+    """What a file says under a key that describes it; nothing, where it says nothing."""
+    if said is None:
+        return {}
     if not isinstance(said, Mapping):
-        raise BadInput(f"{group}/{plain[group].get('name')}.yaml: {key}: expected KEY: VALUE in it, got {said}")
+        raise BadInput(f"{where}: expected KEY: VALUE in it, got {said}")
     return said

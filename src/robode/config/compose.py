@@ -1,38 +1,36 @@
-"""From command-line words to composed configurations, one for each job; no torch, nothing written.
+"""From command-line words to typed configurations, one for each job, composed once; no torch, nothing written."""
 
-Hydra composes twice: here, for every job of a sweep, so that bad input is found before anything starts;
-and again when it runs the jobs (it may do so in another process).
-"""
+from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
-from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from robode.config import explain, safety, schema
 from robode.config.allowed import check_set
+from robode.config.config import CONFIGS, Config, TrainConfig
+from robode.config.instantiate import to_plain
+from robode.config.jobs import Job, Outcome
 from robode.config.listing import options
+from robode.config.parse import parse
 from robode.config.paths import conf_dir, user_conf_dirs
+from robode.config.validate import seeds_of
 from robode.errors import BadInput
-
-if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
 
 NO_EXPERIMENT = "default"
 # Groups of which several options can be merged.
 ADD_UP = ("suite", "callbacks", "logger", "objective")
-_OUR_NODES: "WeakKeyDictionary[object, dict[Any, dict[str, Any]]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -51,64 +49,165 @@ class Request:
         return [*path, *overrides]
 
 
+@dataclass(frozen=True)
+class Composed:
+    """One job as Hydra composes it. words: those that compose to it alone. cfg: without the ``hydra`` node. launcher:
+    what the ``hydra`` node has chosen to run it."""
+
+    words: tuple[str, ...]
+    cfg: DictConfig
+    launcher: str
+
+
 def _quoted(folder: Path) -> str:
     return str(folder).replace("'", r"\'")
 
 
 @contextmanager
-def hydra_session(verb: str) -> "Iterator[Hydra]":
+def hydra_session(verb: str) -> Iterator[Session]:
     """Hydra with the project's configuration folder and typed keys; its global state is put back after."""
     schema.register()
     with initialize_config_dir(config_dir=str(conf_dir()), job_name=verb, version_base="1.3"):
-        session = GlobalHydra.instance().hydra
-        assert session is not None
-        yield session
+        yield Session()
 
 
-def compose_jobs(session: "Hydra", request: Request) -> list[DictConfig]:
+class Session:
+    """Hydra is ready to compose."""
+
+    def jobs(self, request: Request) -> list[Job]:
+        """The jobs of a request, one for each seed of ``seeds``. Raises `BadInput`."""
+        return [job for each in composed(request) for job in typed(request.verb, each.words, each.cfg)]
+
+
+def compose_jobs(session: Session, request: Request) -> list[Config]:
+    """The configurations of `Session.jobs`."""
+    return [job.config for job in session.jobs(request)]
+
+
+def compose_trainings(session: Session, request: Request) -> list[TrainConfig]:
+    """The configurations of a request of `robode train`."""
+    return [config for config in compose_jobs(session, request) if isinstance(config, TrainConfig)]
+
+
+def typed(verb: str, words: Sequence[str], cfg: DictConfig) -> list[Job]:
+    """The jobs of a composed configuration, one for each of its `seeds`. Raises `BadInput` like `parse`."""
+    config = parse(CONFIGS[verb], to_plain(cfg))
+    if not isinstance(config, TrainConfig) or config.seeds is None:
+        return [Job(tuple(words), config)]
+    alone = [word for word in words if word.partition("=")[0] not in ("seed", "seeds")]
+    found = []
+    for seed in seeds_of(config):
+        cfg.seed, cfg.seeds = seed, None  # and not in `config`: another value may refer to it
+        found.append(Job((*alone, f"seed={seed}"), parse(TrainConfig, to_plain(cfg))))
+    return found
+
+
+def composed(request: Request) -> list[Composed]:
     """Compose every job of a request and make sure that no file of the user's steers Hydra.
-
-    Returns:
-        One configuration a job, without the ``hydra`` node and with the experiment's name filled in.
 
     Raises:
         BadInput: unknown key or choice, wrong type, a sweep without -m, a foreign ``hydra`` node.
     """
-    with _sentences(session, request):
+    with _sentences(request):
         parsed = OverridesParser.create().parse_overrides(list(request.overrides))
         allowed = safety.check_overrides(parsed)
         _check_choices(request, parsed)
-        ours = _our_hydra_node(session, request, allowed)
+        ours = _our_hydra_node(request, tuple(allowed))
         if not request.multirun:
-            jobs = [list(request.overrides)]
+            jobs = [tuple(request.overrides)]
         else:
-            jobs = sweep(request.overrides)
+            jobs = _each(parsed)
             # The sweep itself runs under the configuration without the swept words.
             fixed = [str(word.input_line) for word in parsed if not word.is_sweep_override()]
-            safety.check_hydra_node(_hydra_node(_compose(session, request, fixed)), ours)
-        configs = [_compose(session, request, words) for words in jobs]
-        for cfg in configs:
-            safety.check_hydra_node(_hydra_node(cfg), ours)
-            _drop_places(request.verb, cfg)
-            _check_words(request.verb, cfg)
-        return [task_config(cfg) for cfg in configs]
+            safety.check_hydra_node(_hydra_node(_compose(request, fixed)), ours)
+        return [_checked(request, words, allowed, ours) for words in jobs]
+
+
+def _checked(request: Request, words: tuple[str, ...], allowed: Sequence[str], ours: Mapping[str, Any]) -> Composed:
+    """One job, in which nothing steers Hydra and no word is missing or too many."""
+    cfg = _compose(request, [*allowed, *words] if request.multirun else words)
+    safety.check_hydra_node(_hydra_node(cfg), ours)
+    _drop_places(request.verb, cfg)
+    _check_words(request.verb, cfg)
+    choices = cfg.hydra.runtime.choices
+    launcher = str(choices.get("hydra/launcher"))
+    return Composed(words, _without_hydra(cfg, choices.get("experiment")), launcher)
+
+
+def _without_hydra(cfg: DictConfig, experiment: str | None) -> DictConfig:
+    """``experiment`` holds the recipe's name."""
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    if "experiment" in cfg:
+        cfg.experiment = experiment or NO_EXPERIMENT
+    return cfg
+
+
+def _each(parsed: Sequence[Override]) -> list[tuple[str, ...]]:
+    """The words of each job of a sweep: every combination of the swept values, the last word's changing first."""
+    lists = [
+        [f"{word.get_key_element()}={value}" for value in word.sweep_string_iterator()]
+        if word.is_sweep_override()
+        else [str(word.input_line)]
+        for word in parsed
+        if not word.is_hydra_override()
+    ]
+    return list(itertools.product(*lists))
+
+
+def launched(request: Request, task: Callable[[Job], Outcome]) -> list[Outcome]:
+    """Have the launcher that the user chose run every job, by Hydra's own sweep: it composes each of them again where
+    that runs. task: can be pickled, gets the job there."""
+    words = [*request.for_hydra(request.overrides), "hydra.mode=MULTIRUN"]
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    batches = hydra.multirun(config_name=request.verb, task_function=Launched(request.verb, task), overrides=words)
+    return [outcome for batch in batches for job in batch for outcome in job.return_value]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launcher calls for each job."""
+
+    verb: str
+    task: Callable[[Job], Outcome]
+
+    def __call__(self, cfg: DictConfig) -> list[Outcome]:
+        """No trace of Hydra is left while a job runs: Lightning would add words of Hydra's to its command line."""
+        hydra = HydraConfig.get()
+        words, experiment = list(hydra.overrides.task), hydra.runtime.choices.get("experiment")
+        state, HydraConfig.instance().cfg = HydraConfig.instance().cfg, None
+        try:
+            _drop_places(self.verb, cfg)
+            return [self.task(job) for job in typed(self.verb, words, _without_hydra(cfg, experiment))]
+        finally:
+            HydraConfig.instance().cfg = state
 
 
 def _check_choices(request: Request, parsed: Sequence[Override]) -> None:
     """A group is chosen by the name of one file, several only where they add up (``suite=[a,b]``)."""
     for word in parsed:
-        check_set(word.key_or_group)
-        if word.key_or_group.partition(".")[0] in schema.places(request.verb):
-            raise BadInput(explain.unknown_key(request.verb, word.key_or_group, list(schema.words(request.verb))))
-        choices = options(word.key_or_group, user_conf_dirs(request.config_dirs))
+        key, line = word.key_or_group, str(word.input_line)
+        if key.partition(".")[0] in schema.places(request.verb):
+            raise BadInput(explain.unknown_key(request.verb, key, list(schema.words(request.verb))))
+        if word.is_sweep_override() and not request.multirun:
+            raise BadInput(explain.needs_multirun(line))
+        _check_described(key, word)
+        choices = options(key, user_conf_dirs(request.config_dirs))
         if not choices or word.is_sweep_override() or word.is_delete():
             continue
         value = word.value()
-        if isinstance(value, list) and word.key_or_group not in ADD_UP:
-            raise BadInput(explain.one_choice(request.verb, str(word.input_line), [str(v) for v in value]))
+        if isinstance(value, list) and key not in ADD_UP:
+            raise BadInput(explain.one_choice(request.verb, line, [str(v) for v in value]))
         if not isinstance(value, str | list | dict):
-            shown = str(word.input_line).partition("=")[2]
-            raise BadInput(explain.unknown_choice(word.key_or_group, shown, choices))
+            raise BadInput(explain.unknown_choice(key, line.partition("=")[2], choices))
+
+
+def _check_described(key: str, word: Override) -> None:
+    """``model.name=…`` would be another family under the name of this one."""
+    inside = word.value() if not word.is_sweep_override() and not word.is_delete() else None
+    for each in (key, *(f"{key}.{name}" for name in inside)) if isinstance(inside, dict) else (key,):
+        check_set(each)
 
 
 def _drop_places(verb: str, cfg: DictConfig) -> None:
@@ -130,42 +229,18 @@ def _check_words(verb: str, cfg: DictConfig) -> None:
             raise BadInput(f"{word}: is needed and cannot be removed; choose another value instead")
 
 
-def sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """The words of each job of a sweep, in the order in which Hydra's own sweeper runs them."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    tasks = [word for word in parsed if not word.is_hydra_override()]
-    hydra_words = [str(word.input_line) for word in parsed if word.is_hydra_override()]
-    batches = BasicSweeper.split_arguments(tasks, max_batch_size=None)
-    return [[*hydra_words, *job] for job in batches[0]]
-
-
-def task_config(cfg: DictConfig) -> DictConfig:
-    """A composed configuration without its ``hydra`` node; ``experiment`` holds the recipe's name."""
-    name = cfg.hydra.runtime.choices.get("experiment") or NO_EXPERIMENT
-    with open_dict(cfg):
-        del cfg["hydra"]
-    name_experiment(cfg, name)
-    return cfg
-
-
-def name_experiment(cfg: DictConfig, name: str | None) -> None:
-    """Write the chosen experiment's name into a configuration that has a place for it."""
-    if "experiment" in cfg:
-        cfg.experiment = name or NO_EXPERIMENT
-
-
 @contextmanager
-def _sentences(session: "Hydra", request: Request) -> Iterator[None]:
+def _sentences(request: Request) -> Iterator[None]:
     """Turn Hydra's and OmegaConf's errors into BadInput with one line."""
     try:
         yield
     except BadInput:
         raise
     except Exception as error:  # whatever composing raises, the words or the files are at fault
-        raise BadInput(_sentence(error, session, request)) from error
+        raise BadInput(_sentence(error, request)) from error
 
 
-def _sentence(error: Exception, session: "Hydra", request: Request) -> str:
+def _sentence(error: Exception, request: Request) -> str:
     if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
         group, choice = explain.group_and_choice(str(error.missing_cfg_file))
         choices = options(group, user_conf_dirs(request.config_dirs)) or list(error.options or ())
@@ -173,17 +248,17 @@ def _sentence(error: Exception, session: "Hydra", request: Request) -> str:
     unknown = explain.key_not_found(error)
     if unknown is not None:
         where, key = unknown
-        return where + explain.unknown_key(request.verb, key, _known_keys(session, request))
+        return where + explain.unknown_key(request.verb, key, _known_keys(request))
     return explain.sentence(request.verb, error)
 
 
-def _known_keys(session: "Hydra", request: Request) -> list[str]:
+def _known_keys(request: Request) -> list[str]:
     """Keys of the configuration with the user's group choices, or of the default one where those fail."""
     choices = [w for w in request.overrides if "." not in w.split("=")[0] and "," not in w]
     groups = [w for w in choices if options(w.split("=")[0], user_conf_dirs(request.config_dirs))]
     for words in (groups, []):
         try:
-            cfg = _compose(session, request, words)
+            cfg = _compose(request, words)
         except Exception:  # these words are at fault too
             continue
         plain = OmegaConf.to_container(cfg, resolve=False)
@@ -193,18 +268,19 @@ def _known_keys(session: "Hydra", request: Request) -> list[str]:
     return list(schema.words(request.verb))
 
 
-def _compose(session: "Hydra", request: Request, words: Sequence[str]) -> DictConfig:
-    overrides = request.for_hydra(words)
-    return session.compose_config(config_name=request.verb, overrides=overrides, run_mode=RunMode.RUN)
+def _compose(request: Request, words: Sequence[str]) -> DictConfig:
+    return compose(config_name=request.verb, overrides=request.for_hydra(words), return_hydra_config=True)
 
 
-def _our_hydra_node(session: "Hydra", request: Request, allowed: Sequence[str]) -> dict[str, Any]:
-    """The `hydra` node without the user's choices, composed once a session; from our files alone once a process."""
-    owner = session if user_conf_dirs(request.config_dirs) else hydra_session
-    known, key = _OUR_NODES.setdefault(owner, {}), (request.verb, request.config_dirs, tuple(allowed))
-    if key not in known:
-        known[key] = _hydra_node(_compose(session, request, allowed))
-    return known[key]
+_ours: dict[tuple[str, tuple[Path, ...], tuple[str, ...]], dict[str, Any]] = {}
+
+
+def _our_hydra_node(request: Request, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """The `hydra` node without the user's choices, composed once a process."""
+    key = (request.verb, tuple(user_conf_dirs(request.config_dirs)), allowed)
+    if key not in _ours:
+        _ours[key] = _hydra_node(_compose(request, allowed))
+    return _ours[key]
 
 
 def _hydra_node(cfg: DictConfig) -> dict[str, Any]:

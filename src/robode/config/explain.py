@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import yaml
 
@@ -13,7 +12,7 @@ from robode.config.schema import expected_type, words
 MEANT = {"std": "var", "sigma": "var", "variance": "var", "epsilon": "eps", "radius": "eps"}
 
 
-def flat_keys(node: Any, prefix: str = "") -> Iterator[str]:
+def flat_keys(node: object, prefix: str = "") -> Iterator[str]:
     """Dotted names of every key in a plain tree, branches included."""
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -74,6 +73,12 @@ def one_choice(verb: str, override: str, values: Sequence[str]) -> str:
     return f"{override}: expected one {key}; for a job each: robode {verb} -m {key}={','.join(values)}"
 
 
+def needs_multirun(override: str) -> str:
+    """One line for several values of a word where a single job was asked for."""
+    key, _, value = override.partition("=")
+    return f"{override}: several values need -m (a sweep); a list is written {key}=[{value}]"
+
+
 def group_and_choice(file: str) -> tuple[str, str]:
     """``experiment/paper/table`` → ``experiment``, ``paper/table``; Hydra's own groups have two parts."""
     cut = file.index("/", len("hydra/") if file.startswith("hydra/") else 0)
@@ -104,9 +109,6 @@ def sentence(verb: str, error: Exception) -> str:
         return f"{match[1]}: cannot be read as key=value; are all quotes and brackets closed?"
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"+{match[1]}: {match[1]} is a key already; write it without the +"
-    if match := re.search(r"(?:value for argument|Sweep parameters) '(.+?)'(?: req|\n)", text):
-        key, _, value = match[1].partition("=")
-        return f"{match[1]}: several values need -m (a sweep); a list is written {key}=[{value}]"
     if match := re.search(r"Error merging override (.+)", text):
         return _wrong_type(verb, match[1], first_line(error.__cause__ or error))
     if match := re.search(r"In '([^']+)': \w+ raised while composing.*\n(.+)(?:\n +full_key: (.+))?", text):

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from robode.config.allowed import DESCRIPTION
 from robode.errors import BadInput, JobFailed
 from robode.foreign import reason
 
@@ -46,7 +49,7 @@ def build(node: Any, drop: Collection[str] = (), **arguments: Any) -> Any:
     if not isinstance(plain, Mapping) or "_target_" not in plain:
         raise BadInput(f"expected a node with a _target_, got {plain!r}")
     plain = {key: value for key, value in plain.items() if key not in drop}
-    resolve_targets(plain)
+    check_keys(plain)
     try:
         return instantiate(plain, _convert_="all", _partial_=True)(**arguments)
     except (BadInput, JobFailed):
@@ -72,6 +75,40 @@ def keyed(key: str) -> Iterator[None]:
         raise BadInput(f"{key}{'.' if setting else ': '}{error}") from error
 
 
+def check_keys(plain: Any, place: str = "") -> None:
+    """Import every class that a plain configuration names, and refuse a key that its class does not have; builds
+    nothing. place: where the configuration stands, for the complaint.
+
+    Raises:
+        BadInput: like `build`.
+    """
+    if isinstance(plain, Mapping):
+        if "_target_" in plain:
+            _check_arguments(_resolve(plain["_target_"]), plain, place)
+        for key, value in plain.items():
+            check_keys(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(plain, list):
+        for value in plain:
+            check_keys(value, place)
+
+
+def _check_arguments(made: type, node: Mapping[Any, Any], place: str) -> None:
+    """Raises `BadInput` for the first key of a node that the class has no argument for."""
+    try:
+        parameters = inspect.signature(made).parameters.values()
+    except (TypeError, ValueError):  # a class that does not say
+        return
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return
+    known = [each.name for each in parameters if each.kind is not inspect.Parameter.POSITIONAL_ONLY]
+    for key in node:
+        if key not in known and key not in (*DESCRIPTION, "_args_"):
+            near = get_close_matches(str(key), known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(known) or 'no keys'}"
+            where = f"{place}.{key}" if place else str(key)
+            raise BadInput(f"unknown key '{where}' of {node['_target_']}: {hint}")
+
+
 def resolve_targets(plain: Any) -> None:
     """Import every class that a plain configuration names. Raises `BadInput` like `build`, and builds nothing."""
     for target in targets(plain):
@@ -85,7 +122,7 @@ def check_targets(config: Any) -> None:
         BadInput: a `_target_` outside the allowed packages, or a `hydra` node (Hydra's own nodes can run
         commands).
     """
-    plain = to_plain(config)
+    plain = config if isinstance(config, dict) else to_plain(config)
     if isinstance(plain, Mapping) and "hydra" in plain:
         raise BadInput("expected no 'hydra' node in a configuration of robode: it can run commands; remove it")
     for target in targets(plain):
@@ -94,6 +131,8 @@ def check_targets(config: Any) -> None:
 
 def to_plain(config: Any) -> Any:
     """Resolved plain containers: interpolated targets become visible, and checkpoints stay loadable."""
+    if hasattr(config, "plain"):  # typed already
+        return config.plain()
     if not isinstance(config, DictConfig | ListConfig):
         config = OmegaConf.create(config)
     try:

@@ -1,48 +1,53 @@
-"""What a composed configuration must satisfy before torch is imported: one sentence for each mistake.
+"""What a typed configuration must satisfy: ranges, choices and combinations, one sentence for each mistake.
 
-Constructors check their own arguments again; these checks only make the common mistakes cheap to find.
+Types and keys are seen to by `parse`. Constructors check their own arguments again; these checks only make the common
+mistakes cheap to find. What needs run folders or the files of data is asked by `robode.training.checks`.
 """
+
+from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig
 
 from robode.config.allowed import check_node
 from robode.config.combinations import check_combination
-from robode.config.instantiate import check_targets, to_plain
+from robode.config.config import (
+    CertifyConfig,
+    Choice,
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    ExportConfig,
+    Group,
+    TrainConfig,
+    TrainerConfig,
+    plain,
+)
+from robode.config.instantiate import check_targets
 from robode.config.levels import UPPER, check_suite, noise_levels
-from robode.config.seeds import chosen
-from robode.data.validation import check_data
-from robode.device import check_device
 from robode.errors import BadInput
-from robode.runs.origin import CODES, FORCE, START, check_code
-from robode.runs.run import OUTPUTS, Run, check_free, check_name, find
 
-POSITIVE = ("depth", "epochs", "batch_size", "lr", "repeats", "limit")
-TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
 CHECKPOINTS = ("best", "last")
-SPLITS = ("test", "validation", "train")
-INTERVALS = ("epoch", "step")
+TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
 # Loggers of Lightning's that are importable without the package they write with: any one of these will do.
 LOGGERS = {"TensorBoardLogger": ("tensorboard", "tensorboardX")}
+HALF = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
-def check_jobs(verb: str, jobs: Sequence[DictConfig]) -> None:
+def check_jobs(configs: Sequence[Config]) -> None:
     """Refuse a command line as a whole if one of its jobs cannot work, or two would be the same run.
 
     Raises:
         BadInput: see `check`.
     """
     names = []
-    for cfg in jobs:
-        check(verb, cfg)
-        if verb == "train" and cfg.run is not None and cfg.resume is None:
-            names.append((cfg.experiment, cfg.run))
+    for config in configs:
+        check(config)
+        if isinstance(config, TrainConfig) and config.run is not None and config.resume is None:
+            names.append((config.experiment, config.run))
     for experiment, run in names:
         if names.count((experiment, run)) > 1:
             raise BadInput(
@@ -51,174 +56,201 @@ def check_jobs(verb: str, jobs: Sequence[DictConfig]) -> None:
             )
 
 
-def check(verb: str, cfg: DictConfig) -> None:
-    """Refuse a configuration that cannot work. verb: one of ``schema.SCHEMAS``; cfg: without the ``hydra`` node.
+def check(config: Config) -> None:
+    """Refuse a configuration that cannot work.
 
     Raises:
         BadInput: one line saying what was expected, what came and which key to change.
     """
-    plain = to_plain(cfg)
-    _check_choice("code", plain.get("code", CODES[0]), CODES)
-    _check_counts(plain)
-    if verb != "export":
-        _check_suites(plain)
-    if verb == "train":
-        _check_time(plain)
-        _check_model(plain)
-        check_optimizer(plain["optimizer"])
-        check_loggers(plain["logger"])
-        _entries("objective", plain["objective"])
-        check_data(plain["data"])
-        check_objectives(plain, plain["data"].get("task"))
-        _check_seeds(plain)
-        if plain["resume"] is not None:
-            check_code(find(plain["resume"], key="resume")[0], plain["code"], START)
-        else:
-            _check_run(plain)
-            check_monitors(plain)
+    check_targets(plain(config))
+    if isinstance(config, TrainConfig):
+        check_training(config)
+    elif isinstance(config, EvaluateConfig):
+        _check_evaluation(config)
     else:
-        _check_choice("split", plain.get("split", "test"), SPLITS)
-        if verb == "certify":
-            _check_certify(plain)
-        if verb != "export":
-            check_device(plain.get("device", "auto"))
-        _check_subject(verb, plain)
-        if verb == "export":
-            _check_export(plain)
-    check_targets(plain)
+        _check_export(config)
 
 
-def _check_subject(verb: str, plain: Mapping[str, Any]) -> None:
-    """A run; or, with `module`, a network of the user's with a file of weights and a data set."""
-    module, run, checkpoint = plain.get("module"), plain["run"], plain["checkpoint"]
-    if module is None:
-        if run == "???":
-            raise BadInput(f"run: expected the run to {verb}, for example run=outputs/default/NAME")
-        _check_choice("checkpoint", checkpoint, CHECKPOINTS)
-        if "name" in plain.get("data", {}):
-            raise BadInput(f"data={plain['data']['name']}: a run has its own data; leave it out (data.root may be set)")
-        check_code(find(run)[0], plain["code"])
-        return
-    if run != "???":
-        raise BadInput(f"run={run} and module={module}: give one of them")
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(module)):
+def check_training(config: TrainConfig) -> None:
+    """`check` of a training."""
+    for key in ("depth", "epochs", "batch_size", "lr", "repeats"):
+        _check_positive(key, getattr(config, key))
+    _check_seed(config.seed)
+    _check_suite(config.suite)
+    _check_time(config)
+    _check_parts(config)
+    check_trainer(config.trainer)
+    _check_loggers(config.logger)
+    check_data(config.data)
+    check_objectives(config, config.data.task)
+    if config.resume is None:  # a resumed run has its own data
+        check_name(config.run)
+        _check_monitors(config)
+
+
+def _check_evaluation(config: EvaluateConfig) -> None:
+    for key in ("repeats", "batch_size", "limit"):
+        if getattr(config, key) is not None:
+            _check_positive(key, getattr(config, key))
+    if config.verdicts < 0:
+        raise BadInput(
+            f"verdicts={config.verdicts}: expected a whole number of at least 0, the samples of a panel; "
+            "0 = no verdicts"
+        )
+    _check_seed(config.seed)
+    _check_suite(config.suite)
+    if isinstance(config, CertifyConfig):
+        _check_certify(config)
+    if config.module is None:
+        check_source(config)
+        if config.data is not None:
+            raise BadInput(f"data={config.data.name}: a run has its own data; leave it out (data.root may be set)")
+    else:
+        _check_module(config, config.module)
+
+
+def check_source(config: EvaluateConfig | ExportConfig) -> None:
+    """A run, and one of its checkpoints."""
+    if config.run is None:
+        raise BadInput(f"run: expected the run to {config.verb}, for example run=outputs/default/NAME")
+    if config.checkpoint not in CHECKPOINTS:
+        raise BadInput(f"checkpoint={config.checkpoint}: choose one of: {', '.join(CHECKPOINTS)}")
+
+
+def _check_module(config: EvaluateConfig, module: str) -> None:
+    """A network of the user's with a file of weights and a data set."""
+    if config.run is not None:
+        raise BadInput(f"run={config.run} and module={module}: give one of them")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", module):
         raise BadInput(f"module={module}: expected PACKAGE:FACTORY, for example module=mypackage.networks:make")
-    if not Path(str(checkpoint)).is_file():
-        raise BadInput(f"checkpoint={checkpoint}: expected the file with the weights of module={module}")
-    if "name" not in plain["data"]:
+    if config.data is None:
         raise BadInput(f"data: expected the data set for module={module}, for example data=mnist5k")
-    check_data(plain["data"])
+    check_data(config.data)
 
 
-def _check_certify(plain: Mapping[str, Any]) -> None:
-    if plain["norm"] != "l2":
-        raise BadInput(f"norm={plain['norm']}: choose l2; its radius r holds for l1 too, and r/sqrt(d) for linf")
-    if "certified" not in plain["suite"]:
+def _check_certify(config: CertifyConfig) -> None:
+    if config.norm != "l2":
+        raise BadInput(f"norm={config.norm}: choose l2; its radius r holds for l1 too, and r/sqrt(d) for linf")
+    if config.suite.get("certified") is None:
         raise BadInput("suite: expected the suite certified among others, for example suite=[certified,smoothing]")
-    if plain["radii"] is not None:
-        noise_levels("radii", plain["radii"], UPPER["radii"])
+    if config.radii is not None:
+        noise_levels("radii", config.radii, UPPER["radii"])
 
 
-def _check_export(plain: Mapping[str, Any]) -> None:
-    if plain["to"] == "???":
+def _check_export(config: ExportConfig) -> None:
+    check_source(config)
+    if config.to is None:
         raise BadInput("to: expected the folder to write, for example to=exported")
-    if Path(plain["to"]).is_file():
-        raise BadInput(f"to={plain['to']}: expected a folder, and this is a file")
+    if Path(config.to).is_file():
+        raise BadInput(f"to={config.to}: expected a folder, and this is a file")
     if find_spec("safetensors") is None:
         raise BadInput("export: needs the package safetensors, which is not installed: pip install 'robode[export]'")
 
 
-def check_optimizer(optimizer: Mapping[str, Any]) -> None:
-    """Refuse an `optimizer` section whose scheduler would never move."""
-    _check_choice("optimizer.interval", optimizer.get("interval", "epoch"), INTERVALS)
+def check_data(data: DataConfig) -> None:
+    """Refuse numbers of held-out and training samples that are none, and keys of the source that its file does not
+    allow. Raises `BadInput`."""
+    check_validation(data.validation)
+    check_limit(data.limit_train)
+    if data.allowed is not None:
+        check_node("data.source", {**data.source.plain(), "name": data.name, "allowed": data.allowed})
 
 
-def check_loggers(loggers: Mapping[str, Any]) -> None:
-    """Refuse a `logger` section with an entry that is none, or that needs a package which is not installed."""
-    for name, node in _entries("logger", loggers):
-        needs = LOGGERS.get(str(node["_target_"]).rpartition(".")[2], ())
+def check_validation(validation: object) -> None:
+    """A share in [0, 1) or a whole number of samples ≥ 1, else BadInput."""
+    wrong = not isinstance(validation, int | float) or isinstance(validation, bool) or not math.isfinite(validation)
+    if wrong or validation < 0 or validation % 1 and validation > 1:  # type: ignore[operator]
+        raise BadInput(f"data.validation={validation}: expected 0 (none), a share below 1 or a number of samples")
+
+
+def check_limit(limit_train: object) -> None:
+    """None (all) or a whole number of samples >= 1, else BadInput."""
+    if limit_train is not None and (type(limit_train) is not int or limit_train < 1):
+        raise BadInput(f"data.limit_train={limit_train}: expected a whole number of samples above 0, or null (all)")
+
+
+def check_name(name: str | None) -> None:
+    """A run's name becomes a folder's. Raises `BadInput`."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise BadInput(f"run: expected a name of letters, digits, '.', '_' and '-', got '{name}'")
+
+
+def seeds_of(config: TrainConfig) -> list[int]:
+    """A list of seeds, or 1 … n for a number n. Raises `BadInput`."""
+    for key, name in (("run", config.run), ("resume", config.resume)):
+        if name is not None:
+            raise BadInput(f"{key}={name}: names one run, and seeds={config.seeds} asks for several; leave one out")
+    seeds = config.seeds
+    listed = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds or ())
+    if not listed or not all(0 <= seed < 2**32 for seed in listed):
+        raise BadInput(f"seeds={seeds}: expected how many (seeds=3: 1, 2, 3) or which (seeds=[1,5]), or null for one")
+    return list(dict.fromkeys(listed))
+
+
+def check_trainer(trainer: TrainerConfig) -> None:
+    """Refuse numbers and precisions that no machine can train with. Raises `BadInput`."""
+    if trainer.precision in HALF:
+        raise BadInput(
+            f"trainer.precision={trainer.precision}: rounds gamma and h, which the guarantees need in float64; "
+            "choose 32-true, 64-true, bf16-mixed or 16-mixed"
+        )
+    if trainer.threads is not None and trainer.threads < 1:
+        raise BadInput(f"trainer.threads={trainer.threads}: expected a whole number >= 1 or null")
+    everything = trainer.accelerator == "gpu" and trainer.devices in ("auto", -1)
+    if not everything and (not isinstance(trainer.devices, int) or trainer.devices < 1):
+        raise BadInput(f"trainer.devices={trainer.devices}: expected a whole number >= 1 (or auto on GPUs)")
+
+
+def _check_loggers(loggers: Group) -> None:
+    """Refuse a logger that needs a package which is not installed."""
+    for name, logger in loggers.items():
+        needs = LOGGERS.get(logger.target.rpartition(".")[2], ()) if logger else ()
         if needs and not any(map(find_spec, needs)):
             raise BadInput(f"logger={name}: needs the package {needs[0]}, which is not installed; install it")
 
 
-def check_objectives(plain: Mapping[str, Any], task: str | None) -> None:
+def check_objectives(config: TrainConfig, task: str | None) -> None:
     """Refuse terms of the loss that are for another task, and a loss of which no term looks at the target.
 
     task: the name of the data's; None where their YAML does not say it.
     """
-    entries = _entries("objective", plain["objective"])
-    if not entries:
+    terms = {name: part.about for name, part in config.objective.items() if part}
+    if not terms:
         raise BadInput("objective: expected at least one term of the loss")
-    for name, node in entries:
-        wanted = node.get("task", task)
+    for name, about in terms.items():
+        wanted = str(about.get("task", task))
         if task is not None and wanted != task:
             raise BadInput(
-                f"objective={name} and data={plain['data']['name']}: expected {TARGETS.get(wanted, wanted)}, and these "
+                f"objective={name} and data={config.data.name}: expected {TARGETS.get(wanted, wanted)}, and these "
                 f"are for {task}; choose another objective"
             )
-    if not any(node.get("looks_at_target", True) for _, node in entries):
-        names = ",".join(name for name, _ in entries)
+    if not any(about.get("looks_at_target", True) for about in terms.values()):
+        names = ",".join(terms)
         term = "mean_squared_error" if task == "regression" else "cross_entropy"
         raise BadInput(
             f"objective={names}: no term of the loss looks at the target; add one: objective=[{term},{names}]"
         )
 
 
-def check_monitors(plain: Mapping[str, Any]) -> None:
+def _check_monitors(config: TrainConfig) -> None:
     """Refuse callbacks that watch validation data where `data.validation` holds none out."""
-    validation = plain["data"].get("validation", 0)
-    for name, node in _entries("callbacks", plain["callbacks"]):
-        monitor = str(node.get("monitor"))
-        if monitor.startswith("validation/") and not validation:
+    for name, callback in config.callbacks.items():
+        monitor = str(callback.arguments.get("monitor")) if callback else ""
+        if monitor.startswith("validation/") and not config.data.validation:
             raise BadInput(
                 f"callbacks={name}: watches {monitor}, and data.validation=0 holds nothing out; "
                 "change data.validation or leave the callback out"
             )
 
 
-def _entries(group: str, section: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Entries of a group that are not switched off by null."""
-    found = [(name, node) for name, node in section.items() if node is not None]
-    for name, node in found:
-        if not isinstance(node, Mapping) or "_target_" not in node:
-            raise BadInput(f"{group}.{name}={node}: expected a node with a _target_, or null to switch it off")
-    return found
-
-
-def _check_seeds(plain: Mapping[str, Any]) -> None:
-    if plain.get("seeds") is None:
-        return
-    chosen(plain["seeds"])
-    for key in ("run", "resume"):
-        if plain[key] is not None:
-            raise BadInput(
-                f"{key}={plain[key]}: names one run, and seeds={plain['seeds']} asks for several; leave one out"
-            )
-
-
-def _check_run(plain: Mapping[str, Any]) -> None:
-    """A chosen name may be that of a run which is there already, if it is the same training."""
-    name, experiment = plain["run"], plain["experiment"]
-    if name is not None:
-        check_name(name)
-        check_free(OUTPUTS / experiment / name, plain)
-        if not plain["force"] and (run := Run(OUTPUTS / experiment / name)).exists:
-            check_code(run, plain["code"], FORCE)
-
-
-def _check_counts(plain: Mapping[str, Any]) -> None:
-    for key in POSITIVE:
-        everything = key == "limit" and plain.get(key) is None
-        if key in plain and not everything and not _positive(plain[key]):
-            raise BadInput(f"{key}={plain[key]}: expected a number above 0")
-    seed = plain.get("seed")
+def _check_seed(seed: int | None) -> None:
     if seed is not None and not 0 <= seed < 2**32:
         raise BadInput(f"seed={seed}: expected an integer from 0 to 2**32 - 1")
 
 
-def _check_time(plain: Mapping[str, Any]) -> None:
+def _check_time(config: TrainConfig) -> None:
     """Exactly one of ``step`` and ``horizon`` is a number, or step is ``auto``."""
-    step, horizon = plain["step"], plain["horizon"]
+    step, horizon = config.step, config.horizon
     if step != "auto" and not _positive(step):
         raise BadInput(f"step={step}: expected 'auto' or a number above 0")
     if horizon is not None and not _positive(horizon):
@@ -227,29 +259,32 @@ def _check_time(plain: Mapping[str, Any]) -> None:
         raise BadInput(f"step={step} and horizon={horizon}: give one of them (step=auto is none)")
 
 
-def _check_model(plain: Mapping[str, Any]) -> None:
-    for group in ("model", "integrator", "encoder", "head"):
-        check_node(group, plain.get(group) or {})
-    check_combination(plain)
-    model, integrator = plain["model"], plain["integrator"]["name"]
-    supported = model.get("integrators")
-    if supported and integrator not in supported:
+def _check_parts(config: TrainConfig) -> None:
+    """The keys of the network's parts, and whether the model takes the integrator."""
+    parts: Mapping[str, Choice] = {
+        "model": config.model, "integrator": config.integrator, "encoder": config.encoder, "head": config.head
+    }  # fmt: skip
+    for group, part in parts.items():
+        check_node(group, part.plain())
+    check_combination(config)
+    supported = config.model.about.get("integrators")
+    if isinstance(supported, Sequence) and supported and config.integrator.name not in supported:
         raise BadInput(
-            f"integrator={integrator}: makes no sense for model={model['name']}; choose one of: {', '.join(supported)}"
+            f"integrator={config.integrator.name}: makes no sense for model={config.model.name}; "
+            f"choose one of: {', '.join(map(str, supported))}"
         )
 
 
-def _check_choice(key: str, value: Any, choices: Sequence[object]) -> None:
-    if not any(type(value) is type(choice) and value == choice for choice in choices):  # 1 == True
-        shown = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
-        raise BadInput(f"{key}={value}: choose one of: {shown}")
-
-
-def _check_suites(plain: Mapping[str, Any]) -> None:
-    if not isinstance(plain["suite"], Mapping) or not plain["suite"]:
+def _check_suite(suite: Group) -> None:
+    if not suite:
         raise BadInput("suite: expected at least one perturbation; choose a suite, for example suite=noise")
-    check_suite(plain["suite"])
+    check_suite({name: part.arguments for name, part in suite.items() if part is not None})
 
 
-def _positive(value: Any) -> bool:
+def _check_positive(key: str, value: object) -> None:
+    if not _positive(value):
+        raise BadInput(f"{key}={value}: expected a number above 0")
+
+
+def _positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

@@ -9,14 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robode.config.instantiate import TRUST, inside, resolve_targets, targets, to_plain, trusted
+from robode.config.instantiate import TRUST, check_keys, inside, targets, trusted
 from robode.config.listing import options
 from robode.config.paths import conf_dir, user_conf_dirs
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
-
+    from robode.config.compose import Session
     from robode.contracts.subjects import Finding
 
 CARRIED = ("integrator", "encoder", "head")  # what is tried in a family of robode's
@@ -68,7 +67,7 @@ def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:
     """
     found = ours() if package is None else theirs(package, config_dirs)
     for each in found:
-        resolve_targets(each.node)
+        check_keys(each.node)
     from rich.console import Console
 
     from robode.contracts.subjects import findings
@@ -142,11 +141,11 @@ def _composed(files: Sequence[tuple[str, str]], config_dirs: Sequence[str]) -> I
             yield Described(group, name, _file(group, name, folders), configs or (first,))
 
 
-def _compose(session: Hydra, words: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any]:
-    from robode.config.compose import Request, compose_jobs
+def _compose(session: Session, words: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any]:
+    from robode.config.compose import Request, compose_trainings
 
-    (cfg,) = compose_jobs(session, Request("train", words, config_dirs=folders))
-    return dict(to_plain(cfg))
+    (config,) = compose_trainings(session, Request("train", words, config_dirs=folders))
+    return config.plain()
 
 
 def _file(group: str, name: str, config_dirs: Sequence[str]) -> Path:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from robode.certificates.radius import constants
 from robode.config.allowed import check_node, spec_of
+from robode.config.parse import choice
 from robode.data.info import DataFacts
 from robode.errors import BadInput
 from robode.network import Network, build_network
@@ -58,10 +59,11 @@ class Family:
         self, *, depth: int = DEPTH, step: Any = "auto", horizon: Any = None, seed: int = 0, **keys: Any
     ) -> Network:
         """A new one, whose weights depend on the seed alone; keys: of the model. Raises `BadInput`."""
-        cfg = SimpleNamespace(
-            model={**self.model, **keys}, integrator=self.integrator, encoder=self.encoder, head=self.head,
-            depth=depth, step=step, horizon=horizon,
-        )  # fmt: skip
+        model = choice({**self.model, **keys}, "model")
+        integrator, encoder, head = (choice(getattr(self, key), key) for key in ("integrator", "encoder", "head"))
+        cfg: Any = SimpleNamespace(
+            model=model, integrator=integrator, encoder=encoder, head=head, depth=depth, step=step, horizon=horizon
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_network(cfg, self.facts)

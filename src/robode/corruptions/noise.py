@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robode.attacks.fmn import FAR
 from robode.config.levels import UPPER, noise_levels
 from robode.corruptions.perturbation import Batch, Bounds, Corruption, clip
 
@@ -21,6 +20,9 @@ Kind = Literal["normal", "uniform"]
 
 BLOCK = 50
 """Images that share one generator: long enough to draw fast, short enough to start anywhere."""
+
+FAR = 1e12
+"""Times the smallest difference of two float32 in [-1/2, 1/2), still far outside any bounds."""
 
 DRAWS = 2
 """Third word of the draws of a suite's perturbations, after the two kinds of base noise."""

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robode.config.config import DataConfig
+from robode.config.validate import check_limit, check_validation
 from robode.data.batches import EpochOrder, TensorBatches, placed
 from robode.data.info import Samples, Source
 from robode.data.samples import facts_of, load_checked
-from robode.data.validation import check_limit, check_validation
 from robode.errors import BadInput
 
 SPLIT_SEED = 2022
@@ -97,6 +98,12 @@ class DataModule(lightning.LightningDataModule):
         self.order = EpochOrder(seed)
         self._splits: dict[str, Samples] = {}
         self._placed: dict[tuple[str, torch.device], Samples] = {}
+
+    @classmethod
+    def of(cls, config: DataConfig, batch_size: int, seed: int = 0) -> DataModule:
+        """That of a configuration, not yet loaded. Raises BadInput."""
+        source = config.source.build()
+        return cls(source, batch_size, seed, config.validation, config.limit_train, config.name)
 
     def prepare(self) -> None:
         """Read and split everything, once. Raises BadInput where the data are missing, damaged or not of their task."""

@@ -1,4 +1,4 @@
-"""Checks of the `data` section that need no torch, so that the command line can refuse early."""
+"""Whether the files of a data set are there and whole; no torch, so that the command line can refuse early."""
 
 from __future__ import annotations
 
@@ -9,46 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robode.config.allowed import HINTS, check_node, no_such_key
 from robode.errors import BadInput
 
 NETWORK_TIMEOUT = 3.0
 """Seconds after which a silent server counts as no network."""
 
 
-KEYS = ("name", "root", "validation", "limit_train", "source", "allowed", "info")
-
-
-def check_data(data: Mapping[str, Any]) -> None:
-    """Refuse a `data` section with unknown keys, bad numbers, truncated files, or missing ones and no network. What it
-    says under `allowed` is about the keys of its source."""
-    for key in data:
-        if key not in KEYS:
-            raise no_such_key("data", str(key), [key for key in KEYS if key not in HINTS], f"data={data.get('name')}")
-    check_validation(data.get("validation", 0))
-    check_limit(data.get("limit_train"))
-    source = data.get("source") or {}
-    if not isinstance(source, Mapping):
-        raise BadInput(f"data.source={source}: expected a node with a _target_")
-    if "allowed" in data:
-        check_node("data.source", {**source, "name": data.get("name"), "allowed": data["allowed"]})
+def check_files(source: Mapping[str, Any]) -> None:
+    """Refuse truncated files of a source, or missing ones and no network. source: the arguments of its class."""
     files = source.get("files") or ()
     missing = missing_files(source.get("root", "."), files)
     if missing and not reachable(source.get("url", "")):
         raise cannot_download(source.get("root", "."), missing)
-
-
-def check_validation(validation: float) -> None:
-    """A share in [0, 1) or a whole number of samples ≥ 1, else BadInput."""
-    number = isinstance(validation, (int, float)) and not isinstance(validation, bool)
-    if not number or not math.isfinite(validation) or validation < 0 or validation % 1 and validation > 1:
-        raise BadInput(f"data.validation={validation}: expected 0 (none), a share below 1 or a number of samples")
-
-
-def check_limit(limit_train: object) -> None:
-    """None (all) or a whole number of samples >= 1, else BadInput."""
-    if limit_train is not None and (type(limit_train) is not int or limit_train < 1):
-        raise BadInput(f"data.limit_train={limit_train}: expected a whole number of samples above 0, or null (all)")
 
 
 def missing_files(root: str | Path, files: Sequence[str]) -> list[str]:

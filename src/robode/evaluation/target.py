@@ -6,16 +6,16 @@ import hashlib
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from robode import __version__
-from robode.config.instantiate import TRUST, to_plain
+from robode.config.config import EvaluateConfig, ExportConfig, plain
+from robode.config.instantiate import TRUST
 from robode.data.batches import in_units
 from robode.data.module import DataModule
 from robode.errors import BadInput
@@ -25,13 +25,12 @@ from robode.network import Network, build_network, weights_digest
 from robode.runs.checkpoints import load_weights
 from robode.runs.origin import check_code, check_data
 from robode.runs.run import OUTPUTS, Run, checkpoint_path, find
-from robode.training.assembly import build_data
 
 MODULES = OUTPUTS / "modules"
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationTarget:
     """A network, its data, and the folder that its results go to.
 
     config: plain; of the run's training, or as much of one as describes the rows of a module. about: what a module's
@@ -53,29 +52,30 @@ class Subject:
             write_json(self.run.folder / "module.json", self.about)
 
 
-def subject(cfg: DictConfig) -> Subject:
-    """The subject of a command line of `evaluate` or `certify`; nothing is written.
+def target_of(config: EvaluateConfig) -> EvaluationTarget:
+    """What a command line of `evaluate` or `certify` is about; nothing is written.
 
     Raises:
         BadInput: no such run, module, checkpoint or data, or parts that do not belong together.
     """
-    if cfg.module is not None:
-        return of_module(cfg)
-    found = of_run(cfg)
+    if config.module is not None:
+        return of_module(config, config.module)
+    found = of_run(config)
     check_data(found.run, found.data.digest)
     return found
 
 
-def of_run(cfg: DictConfig) -> Subject:
-    """The network of `cfg.run` with the weights of `cfg.checkpoint`; the data are not read.
+def of_run(config: EvaluateConfig | ExportConfig) -> EvaluationTarget:
+    """The network of `config.run` with the weights of `config.checkpoint`; the data are not read.
 
     Raises:
-        BadInput: no such run or checkpoint, or other code trained it and `cfg.code` is not "any".
+        BadInput: no such run or checkpoint, or other code trained it and `config.code` is not "any".
     """
-    return trained(cfg.run, cfg.checkpoint, cfg.code, (cfg.get("data") or {}).get("root"))
+    root = config.data_root if isinstance(config, EvaluateConfig) else None
+    return trained(str(config.run), config.checkpoint, config.code, root)
 
 
-def trained(where: str | Path, name: str = "best", code: str = "same", root: str | None = None) -> Subject:
+def trained(where: str | Path, name: str = "best", code: str = "same", root: str | None = None) -> EvaluationTarget:
     """The network of a run (its folder, its name or a checkpoint in it) with the weights of the checkpoint `name`; the
     data are not read. code: "any" takes a run of other code too; root: of its data, where they have moved.
 
@@ -87,38 +87,37 @@ def trained(where: str | Path, name: str = "best", code: str = "same", root: str
     checkpoint = checkpoint_path(run, named or name)
     config = run.config()
     if root is not None:
-        for node in (config.data, config.data.source):
-            if "root" in node:
-                node.root = root
-    data = build_data(config)
+        config = replace(config, data=config.data.at(root))
+    data = DataModule.of(config.data, config.batch_size, config.seed)
     network = build_network(config, data.facts)
     load_weights(checkpoint, network)
-    return Subject(run, network, data, checkpoint, to_plain(config), {}, note)
+    return EvaluationTarget(run, network, data, checkpoint, config.plain(), {}, note)
 
 
-def of_module(cfg: DictConfig) -> Subject:
-    """`cfg.module` (PACKAGE:FACTORY): what the factory returns, called without arguments, with the weights in the file
-    `cfg.checkpoint`; x in data units -> logits.
+def of_module(config: EvaluateConfig, module: str) -> EvaluationTarget:
+    """`module` (PACKAGE:FACTORY): what the factory returns, called without arguments, with the weights in the file
+    `config.checkpoint`; x in data units -> logits.
 
     Raises:
         BadInput: a package that is not trusted, a factory that is none, weights of another network, or a network that
             does not give one logit a class for the data.
     """
-    network = _made(cfg.module).cpu()
+    assert config.data is not None  # validated
+    network = _made(module).cpu()
     if not isinstance(network, Network):  # whose gamma and h stay in float64
         network = network.float()
-    checkpoint = Path(cfg.checkpoint)
-    _load(network, checkpoint, cfg.module)
-    data = build_data(OmegaConf.create({"data": to_plain(cfg.data), "batch_size": cfg.batch_size, "seed": 0}))
+    checkpoint = Path(config.checkpoint)
+    _load(network, checkpoint, module)
+    data = DataModule.of(config.data, config.batch_size)
     data.prepare()
-    _check_logits(network, data, cfg.module)
-    name, weights = str(cfg.module).rpartition(":")[2], weights_digest(network)
-    digest = hashlib.sha256(f"{cfg.module} {weights} {data.digest}".encode()).hexdigest()[:8]
-    about = {"module": cfg.module, "checkpoint": checkpoint.name, "weights": weights, "data": data.name}
+    _check_logits(network, data, module)
+    name, weights = module.rpartition(":")[2], weights_digest(network)
+    digest = hashlib.sha256(f"{module} {weights} {data.digest}".encode()).hexdigest()[:8]
+    about = {"module": module, "checkpoint": checkpoint.name, "weights": weights, "data": data.name}
     about |= {"data_digest": data.digest, "version": __version__}
-    model = {"name": name, "_target_": str(cfg.module).replace(":", ".")}  # where the digest of its code begins
-    described = _description(name, data) | {"model": model, "data": to_plain(cfg.data)}
-    return Subject(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, described, about)
+    model = {"name": name, "_target_": module.replace(":", ".")}  # where the digest of its code begins
+    described = _description(name, data) | {"model": model, "data": plain(config.data)}
+    return EvaluationTarget(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, described, about)
 
 
 def _description(name: str, data: DataModule) -> dict[str, Any]:

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig
 
-from robode.config.instantiate import to_plain
+from robode.config.config import EvaluateConfig
 from robode.errors import BadInput
 from robode.papers.plan import Job
 from robode.papers.selection import Selection
@@ -37,9 +36,9 @@ class Shelf:
     _read: dict[Path, tuple[int, str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, selection: Selection, asked: Iterable[DictConfig]) -> Shelf:
+    def of(cls, selection: Selection, asked: Iterable[EvaluateConfig]) -> Shelf:
         """The runs that count for a selection. asked: its `plan.evaluations`."""
-        return cls(code=selection.code, asked=[to_plain(each) for each in asked])
+        return cls(code=selection.code, asked=[each.plain() for each in asked])
 
     def find(self, job: Job) -> Run | None:
         """The job's run, if it was begun: rather one of this code, rather a trained one, and rather one with the name
@@ -72,7 +71,7 @@ class Shelf:
         try:
             changed = path.stat().st_mtime_ns
             if self._read.get(path, (0, ""))[0] != changed:
-                self._read[path] = (changed, config_hash(to_plain(Run(path.parent).config())))
+                self._read[path] = (changed, config_hash(Run(path.parent).config().plain()))
         except (BadInput, OSError):  # damaged, or just moved away
             return ""
         return self._read[path][1]

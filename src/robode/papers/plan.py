@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from omegaconf import DictConfig
 from rich.console import Console
 
-from robode.config.compose import Request, compose_jobs, hydra_session
-from robode.config.instantiate import build, to_plain
+from robode.config.compose import Request, Session, compose_jobs, compose_trainings, hydra_session
+from robode.config.config import EvaluateConfig, TrainConfig
+from robode.config.instantiate import build
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
@@ -34,7 +34,7 @@ class Job:
     row: Row
     seed: int
     words: tuple[str, ...]
-    cfg: DictConfig
+    cfg: TrainConfig
     wanted: bool = True
 
     @property
@@ -45,7 +45,7 @@ class Job:
     @cached_property
     def plain(self) -> Plain:
         """The resolved configuration."""
-        return to_plain(self.cfg)
+        return self.cfg.plain()
 
     @cached_property
     def hash(self) -> str:
@@ -65,43 +65,45 @@ def plan(selection: Selection) -> list[Job]:
     with hydra_session("train") as session:
         for number, row in enumerate(selection.item.rows):
             words = (f"experiment={selection.experiment}", *row.words, *selection.size.words, *selection.words)
-            try:
-                request = Request("train", (*words, "seed=0"), False, selection.config_dirs)
-                (cfg,) = compose_jobs(session, request)
-            except BadInput as error:
-                raise BadInput(f"{error} (row '{row.name}' of {selection.name})") from error
-            jobs.append(_seeded(selection, number, row, words, cfg))
+            jobs.append(_seeded(session, selection, number, row, words))
     longest = max(map(len, jobs))
     return [row_jobs[i] for i in range(longest) for row_jobs in jobs if i < len(row_jobs)]
 
 
-def _seeded(selection: Selection, number: int, row: Row, words: tuple[str, ...], composed: DictConfig) -> list[Job]:
-    """The jobs of one row. The seed enters as a value: composing once for each would take long."""
-    jobs = []
+def _seeded(session: Session, selection: Selection, number: int, row: Row, words: tuple[str, ...]) -> list[Job]:
+    """The jobs of one row, composed at once: composing once for each seed would take long."""
     planned, asked = selection.seeds_of(row), selection.seeds
-    for seed in dict.fromkeys([*(asked or ()), *planned]):
-        cfg = composed.copy()
-        cfg.seed, cfg.code = seed, selection.code
+    seeds = list(dict.fromkeys([*(asked or ()), *planned]))
+    try:
+        listed = f"seeds=[{','.join(map(str, seeds))}]"
+        configs = compose_trainings(session, Request("train", (*words, listed), False, selection.config_dirs))
+    except BadInput as error:
+        raise BadInput(f"{error} (row '{row.name}' of {selection.name})") from error
+    own = [*(["force=true"] if selection.force else []), *([f"code={ANY}"] if selection.code == ANY else [])]
+    jobs = []
+    for config in configs:
+        seed = config.seed
         wanted = row.matches(selection.rows) and (asked is None or seed in asked)
-        own = [*(["force=true"] if selection.force else []), *([f"code={ANY}"] if selection.code == ANY else [])]
-        jobs.append(Job(number, row, seed, (*words, f"seed={seed}", *own), cfg, wanted))
+        config = replace(config, code=ANY if selection.code == ANY else SAME, force=selection.force)
+        jobs.append(Job(number, row, seed, (*words, f"seed={seed}", *own), config, wanted))
     return jobs
 
 
-def evaluations(selection: Selection) -> list[DictConfig]:
+def evaluations(selection: Selection) -> list[EvaluateConfig]:
     """The configuration of every evaluation that follows a training; `run` is still missing.
 
     Raises:
         BadInput: words that `robode evaluate` does not understand.
     """
-    found = []
+    found: list[EvaluateConfig] = []
     with hydra_session("evaluate") as session:
         for words in selection.evaluations():
-            found += compose_jobs(session, Request("evaluate", words, False, selection.config_dirs))
+            configs = compose_jobs(session, Request("evaluate", words, False, selection.config_dirs))
+            found += [config for config in configs if isinstance(config, EvaluateConfig)]
     return found
 
 
-def missing(run: Run, config: Plain, asked: Iterable[DictConfig], code: str = SAME) -> int:
+def missing(run: Run, config: Plain, asked: Iterable[EvaluateConfig], code: str = SAME) -> int:
     """How many rows, quantities and verdicts the run lacks of what the training (`config`) and the evaluations
     (`asked`) measure. code: SAME or ANY, whether what other code has measured counts. Needs torch, but neither data
     nor network.
@@ -122,7 +124,7 @@ def missing(run: Run, config: Plain, asked: Iterable[DictConfig], code: str = SA
     known = {results.identity(row | any_code) for row in lines_of(rows)}
     judged = keyed(read_part(run.folder, "verdicts"))
     count = 0
-    for each in ({"split": "test"}, *map(to_plain, asked)):
+    for each in ({"split": "test"}, *(config.plain() for config in asked)):
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
         measurement = build_measurement(config, source.facts, **choices)
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.plan.seed}
@@ -138,7 +140,7 @@ def missing(run: Run, config: Plain, asked: Iterable[DictConfig], code: str = SA
     return count
 
 
-def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[DictConfig]) -> None:
+def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[EvaluateConfig]) -> None:
     """Print each job with its state, what it still takes and its run; reads data and run folders, writes nothing.
 
     A run's name is never broken: in a terminal it has a line of its own, in a pipe a job is one line, for grep.
@@ -152,7 +154,7 @@ def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[DictConfi
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     beside = "\n    " if console.is_terminal else "  "
     seconds: list[float | None] = []
-    for number, (job, each) in enumerate(zip(jobs, forecast("train", [job.cfg for job in jobs]), strict=True)):
+    for number, (job, each) in enumerate(zip(jobs, forecast([job.cfg for job in jobs]), strict=True)):
         left = missing(each.run, job.plain, asked, selection.code) if each.run.trained else "all"
         say(f"{number:>3} {job.name}: {each.shown}, rows missing: {left}, training left: {duration(each.seconds)}"
             f"{beside}{each.run.folder}")  # fmt: skip

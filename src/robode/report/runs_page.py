@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from robode.config.instantiate import to_plain
 from robode.report.layout import About, Column, Layout, Plain, Row
 from robode.report.values import Collected, Source, gather, newest
 from robode.runs import results
@@ -33,7 +32,7 @@ class Group:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(int(run.config()["seed"]) for run in self.runs)
+        return tuple(run.config().seed for run in self.runs)
 
 
 def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None) -> list[Group]:
@@ -49,7 +48,7 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
     configs: dict[str, Plain] = {}
     for folder in dict.fromkeys(Path(folder).resolve() for folder in folders):
         run = Run(folder)
-        plain = to_plain(run.config())
+        plain = run.config().plain()
         seed = int(plain.pop("seed"))
         key = config_hash(plain) + canonical(recorded(run.folder))  # two codes are two configurations
         configs.setdefault(key, plain)
@@ -93,7 +92,7 @@ def measured_by_other_code(run: Run) -> bool:
 
 def _source(number: int, row: Row, run: Run) -> Source:
     """A run that was named, wherever it is and whatever code made it."""
-    plain = to_plain(run.config())
+    plain = run.config().plain()
     mark = run.trained and run.of_other_code(plain)
     return Source(number, row, int(plain["seed"]), run, plain, mark, lambda found: found)
 

@@ -38,7 +38,8 @@ MEASURING = ("robode.network", "robode.evaluation.measure")
 # Modules that change no number: they say, draw, check, find and write down.
 SILENT = (
     "robode.report", "robode.papers", "robode.runs", "robode.config.validate", "robode.config.instantiate",
-    "robode.config.seeds", "robode.errors", "robode.files", "robode.foreign", "robode.training.progress",
+    "robode.config.config", "robode.config.parse", "robode.errors", "robode.files", "robode.foreign",
+    "robode.training.progress",
 )  # fmt: skip
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import pandas as pd
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
+from robode.config.config import Value
 from robode.config.instantiate import targets
 from robode.config.paths import conf_dir
+from robode.runs.identity import USUAL
 
 GROUPS = ("model", "data", "integrator", "encoder", "head", "objective", "protocol", "suite", "callbacks", "logger")
 CLASSES = {"Sound": "DataSpace", "MinimalNorm": "FMN", "Believable": "GradientMasking"}
@@ -31,33 +33,41 @@ def rows_in_todays_words(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**changed)
 
 
-def in_todays_words(config: DictConfig) -> None:
-    """Change what an earlier version said otherwise: `model.ends` chose encoder and head, the suite believable is
-    gradient_masking, and a class of robode's that has moved to another module is found by its name."""
-    model = config.get("model")
-    if isinstance(model, DictConfig) and model.pop("ends", None) is not None:
-        config["encoder"] = {"name": "bounded", "bounded": True}
-        config["head"] = {"name": "orthonormal", "_target_": "robode.heads.Orthonormal"}
-    suite = config.get("suite")
-    if isinstance(suite, DictConfig) and "believable" in suite:
-        suite["gradient_masking"] = suite.pop("believable")
-    _move(config)
+BOUNDED: Mapping[str, Value] = {
+    "encoder": {"name": "bounded", "bounded": True},
+    "head": {"name": "orthonormal", "_target_": "robode.heads.Orthonormal"},
+}
 
 
-def _move(node: Any) -> None:
-    if not OmegaConf.is_config(node):
-        return
-    if isinstance(node, DictConfig) and "_target_" in node:
-        target = str(node["_target_"])
-        if target.startswith("robode."):
-            name = target.rpartition(".")[2]
-            node["_target_"] = _homes().get(CLASSES.get(name, name), target)
-    if isinstance(node, DictConfig) and "spare_certified" in node:
-        node["skip_certified"] = node.pop("spare_certified")
-    keys = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
-    for key in keys:
-        if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
-            _move(node[key])
+def in_todays_words(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version said otherwise: `model.ends` chose encoder and head, or nothing did; a protocol had a
+    name; the suite gradient_masking was believable; a class of robode's that has moved is found by its name."""
+    model, protocol = plain.get("model"), plain.get("protocol")
+    found: dict[str, Any] = {**USUAL, **plain}
+    if isinstance(model, Mapping) and "ends" in model:
+        found |= BOUNDED if model["ends"] is not None else {}
+        found["model"] = {key: value for key, value in model.items() if key != "ends"}
+    suite = plain.get("suite")
+    if isinstance(suite, Mapping) and "believable" in suite:
+        found["suite"] = {"gradient_masking" if key == "believable" else key: node for key, node in suite.items()}
+    if isinstance(protocol, Mapping):
+        found["protocol"] = {key: value for key, value in protocol.items() if key != "name"}
+    return {key: _moved(value) for key, value in found.items()}
+
+
+def _moved(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_moved(each) for each in node]
+    if not isinstance(node, Mapping):
+        return node
+    moved = {key: _moved(value) for key, value in node.items()}
+    target = str(node.get("_target_", ""))
+    if target.startswith("robode."):
+        name = target.rpartition(".")[2]
+        moved["_target_"] = _homes().get(CLASSES.get(name, name), target)
+    if "spare_certified" in moved:
+        moved["skip_certified"] = moved.pop("spare_certified")
+    return moved
 
 
 @cache

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robode.config.allowed import HINTS, OF_OBJECTIVES
+from robode.config.config import Node, Value
 
 # Where files are, what the run is called, who listens, how jobs are handled; how many threads compute (last bits) …
 VOLATILE = (
@@ -27,12 +28,12 @@ RESULT_SCHEMA = 2
 _ABSENT = object()
 
 
-def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
+def training_config(plain: Node) -> dict[str, Any]:
     """The part of a plain resolved configuration that decides the weights; `plain` stays as it is.
 
     A file that a key of the model names (`files_of`) counts by its content.
     """
-    kept = {key: copy.deepcopy(value) for key, value in plain.items()}
+    kept: dict[str, Any] = {key: copy.deepcopy(value) for key, value in plain.items()}
     for dotted in (*VOLATILE, *EVALUATION):
         *path, last = dotted.split(".")
         node: Any = kept
@@ -59,28 +60,30 @@ def training_config(plain: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def files_of(config: Mapping[Any, Any]) -> dict[str, Path]:
+def files_of(config: Node) -> dict[str, Path]:
     """The files that a network is made from: every key of the model that ends in ENDING and names one."""
     model = config.get("model")
     named = model.items() if isinstance(model, Mapping) else ()
     return {str(key): Path(str(value)) for key, value in named if str(key).endswith(ENDING) and value}
 
 
-def config_hash(plain: Mapping[str, Any]) -> str:
+def config_hash(plain: Node) -> str:
     """SHA-256 of the training configuration."""
     return _digest(training_config(plain))
 
 
-def run_id(plain: Mapping[str, Any], data_digest: str) -> str:
+def run_id(plain: Node, data_digest: str) -> str:
     """<model>-N<depth>-s<seed>-<hash8>: the name of a run that was given none.
 
     data_digest: of the samples (`DataModule.digest`); the same configuration on other files is another run.
     """
     unique = _digest([training_config(plain), data_digest, RESULT_SCHEMA])[:8]
-    return f"{plain['model']['name']}-N{plain['depth']}-s{plain['seed']}-{unique}"
+    model = plain["model"]
+    assert isinstance(model, Mapping)
+    return f"{model['name']}-N{plain['depth']}-s{plain['seed']}-{unique}"
 
 
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def differences(a: Node, b: Node) -> list[tuple[str, Value, Value]]:
     """(dotted key, value in a, value in b) wherever two trainings differ; None for a key that one lacks."""
     one, two = dict(_flat(training_config(a))), dict(_flat(training_config(b)))
     keys = dict.fromkeys([*one, *two])
@@ -88,7 +91,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, A
     return [(key, one.get(key), two.get(key)) for key in differing]
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(node: Node, prefix: str = "") -> Iterator[tuple[str, Value]]:
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
@@ -96,5 +99,5 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield prefix + str(key), value
 
 
-def _digest(content: Any) -> str:
+def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

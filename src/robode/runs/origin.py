@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from robode.config.instantiate import to_plain
 from robode.errors import BadInput
 from robode.files import read_json, write_json
 from robode.runs.code import CODE, RECORD, packages, recorded, source_of, training_code
@@ -26,7 +25,8 @@ from robode.runs.identity import config_hash
 from robode.runs.run import Run
 
 OTHER_CODE = "†"  # beside whatever other code than today's has made
-SAME, ANY = "same", "any"
+SAME: Literal["same"] = "same"
+ANY: Literal["any"] = "any"
 CODES = (SAME, ANY)  # what the word `code` may be
 # What a user can do instead of code=any.
 FORCE, START = "force=true trains it again (run=NAME beside it)", "leave resume out to train it anew"
@@ -42,7 +42,7 @@ def check_code(run: Run, code: str, *ways: str) -> str:
     Raises:
         BadInput: other code made the run, or a version of robode that kept no digest of it, and code is "same".
     """
-    plain = to_plain(run.config())
+    plain = run.config().plain()
     if not run.of_other_code(plain):
         return ""
     there, here = recorded(run.folder), training_code(plain)

@@ -12,7 +12,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from robode.config.allowed import HINTS
+from robode.config.config import Node, TrainConfig, Value
 from robode.config.instantiate import check_targets, to_plain
+from robode.config.parse import parse
+from robode.config.validate import check_name
 from robode.errors import BadInput, JobFailed
 from robode.files import read_json, write_json, write_text
 from robode.runs import code as code_digest
@@ -56,8 +59,8 @@ class Run:
         """Whether the folder is a run's."""
         return (self.folder / "config.yaml").is_file()
 
-    def config(self) -> DictConfig:
-        """The resolved configuration of its training. Raises `BadInput` if it is damaged or not safe."""
+    def config(self) -> TrainConfig:
+        """The configuration of its training. Raises `BadInput` if it is damaged or not safe."""
         path = self.folder / "config.yaml"
         try:
             config = OmegaConf.load(path)
@@ -67,16 +70,19 @@ class Run:
             ) from error
         if not isinstance(config, DictConfig):
             raise BadInput(f"{path}: expected the YAML of a run, got a {type(config).__name__}")
-        check_targets(config)
-        in_todays_words(config)
-        for key, file in files_of(config).items():
+        check_targets(written := to_plain(config))
+        plain = in_todays_words(written)
+        for key, file in files_of(plain).items():
             if (copied := self.folder / _copied(key, file)).is_file():
-                config.model[key] = str(copied)
-        return config
+                plain["model"][key] = str(copied)
+        try:
+            return parse(TrainConfig, plain)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
 
-    def save_config(self, config: Any) -> None:
-        """Write config.yaml, resolved, without what its values may be. Raises `JobFailed` if the disk refuses."""
-        plain = to_plain(config)
+    def save_config(self, config: TrainConfig) -> None:
+        """Write config.yaml, without what its values may be. Raises `JobFailed` if the disk refuses."""
+        plain = config.plain()
         for group in plain.values():
             if isinstance(group, dict):
                 for key in HINTS:
@@ -101,7 +107,7 @@ class Run:
         """Whether there are weights: of a finished training, or of one that can go on."""
         return self.last.is_file()
 
-    def of_other_code(self, plain: Mapping[str, Any]) -> bool:
+    def of_other_code(self, plain: Node) -> bool:
         """Whether other code than this has made its weights. plain: the configuration of its training."""
         return self.begun and not code_digest.same(code_digest.recorded(self.folder), code_digest.training_code(plain))
 
@@ -124,7 +130,7 @@ class Run:
         return True
 
 
-def locate(config: Any, data_digest: str, outputs: Path = OUTPUTS, anew: bool = False) -> Run:
+def locate(config: TrainConfig, data_digest: str, outputs: Path = OUTPUTS, anew: bool = False) -> Run:
     """The folder that this training has or will have; nothing is written.
 
     A folder of the right name may hold another training, because `resume=RUN epochs=…` changes what a run is.
@@ -134,13 +140,11 @@ def locate(config: Any, data_digest: str, outputs: Path = OUTPUTS, anew: bool = 
     Raises:
         BadInput: the name in `run` is none, or belongs to another training.
     """
-    plain = to_plain(config)
-    name = plain.get("run")
-    check_name(name)
-    parent = outputs / str(plain.get("experiment") or "default")
-    if name is not None:
-        check_free(parent / str(name), plain)
-        return Run(parent / str(name))
+    plain, parent = config.plain(), outputs / config.experiment
+    check_name(config.run)
+    if config.run is not None:
+        check_free(parent / config.run, config)
+        return Run(parent / config.run)
     other: Run | None = None
     for each in _numbered(run_id(plain, data_digest)):
         run = Run(parent / each)
@@ -152,9 +156,9 @@ def locate(config: Any, data_digest: str, outputs: Path = OUTPUTS, anew: bool = 
     raise AssertionError("numbers do not end")
 
 
-def check_free(folder: Path, plain: Mapping[str, Any]) -> None:
-    """Raises `BadInput` if the folder holds another training than `plain` describes."""
-    if differing := _difference(folder, plain):
+def check_free(folder: Path, config: TrainConfig) -> None:
+    """Raises `BadInput` if the folder holds another training than `config` describes."""
+    if differing := _difference(folder, config.plain()):
         key, there, asked = differing[0]
         raise BadInput(
             f"run={folder.name}: {folder} is there already and has {key}={there}, not {asked}; "
@@ -162,10 +166,8 @@ def check_free(folder: Path, plain: Mapping[str, Any]) -> None:
         )
 
 
-def _difference(folder: Path, plain: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    if not Run(folder).exists:
-        return []
-    return differences(to_plain(Run(folder).config()), plain)
+def _difference(folder: Path, plain: Node) -> list[tuple[str, Value, Value]]:
+    return differences(Run(folder).config().plain(), plain) if Run(folder).exists else []
 
 
 def _numbered(name: str) -> Iterator[str]:
@@ -176,23 +178,22 @@ def _numbered(name: str) -> Iterator[str]:
         number += 1
 
 
-def create(run: Run, config: Any) -> Run:
+def create(run: Run, config: TrainConfig) -> Run:
     """The run's folder with config.yaml, if it is not there yet: queued, nothing done.
 
     Raises:
         JobFailed: the folder cannot be written.
     """
-    plain = to_plain(config)
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        for key, file in files_of(plain).items():  # the original may move or change
+        for key, file in files_of(config.plain()).items():  # the original may move or change
             if file.is_file():
                 _copy(file, run.folder / _copied(key, file))
     except OSError as error:
         raise JobFailed(f"cannot write {error.filename or run.folder}: {error.strerror}") from error
     if not run.exists:
         run.update(status="queued", trained=False, epoch=0, step=0, warnings=[])
-        run.save_config(plain)  # last: a folder with this file is a run
+        run.save_config(config)  # last: a folder with this file is a run
     return run
 
 
@@ -212,12 +213,6 @@ def set_aside(run: Run) -> None:
                 path.rename(shelf / path.name)
     except OSError as error:
         raise JobFailed(f"cannot move {run.folder} aside: {error.strerror}") from error
-
-
-def check_name(name: str | None) -> None:
-    """A run's name becomes a folder's. Raises `BadInput`."""
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", str(name)):
-        raise BadInput(f"run: expected a name of letters, digits, '.', '_' and '-', got '{name}'")
 
 
 def _copied(key: str, file: Path) -> str:

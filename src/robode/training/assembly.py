@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import lightning
 import torch
-from omegaconf import DictConfig
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
-from robode.config.allowed import OF_OBJECTIVES
-from robode.config.instantiate import build, build_each, resolve_targets, to_plain
-from robode.config.validate import check_loggers, check_monitors, check_objectives
+from robode.config.config import Group, TrainConfig, plain
+from robode.config.instantiate import check_keys
+from robode.config.validate import check_objectives, check_training
 from robode.data.batches import in_units
 from robode.data.info import DataFacts
 from robode.data.module import DataModule
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.network import Network, build_network, try_once
 from robode.objectives.objective import Objective
+from robode.runs.origin import threads_of
 from robode.runs.run import Run
 from robode.training.callbacks import ProjectConstraints
 from robode.training.checkpoints import Checkpoints
 from robode.training.module import Training
 from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
-from robode.training.trainer import build_trainer, prepare_machine
+from robode.training.trainer import RESUMED, RUN_DIR, build_trainer, fit, prepare_machine
 
 PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective")
 WAYS = {"min": "smaller", "max": "larger"}
@@ -45,7 +48,7 @@ class Parts:
 
 
 def assemble(
-    config: DictConfig, console: Console | None = None, threads: int | None = None, data: DataModule | None = None
+    config: TrainConfig, console: Console | None = None, threads: int | None = None, data: DataModule | None = None
 ) -> Parts:
     """Load the data, build network, objectives, callbacks and trainer. Reads files, writes none.
 
@@ -55,25 +58,23 @@ def assemble(
     Raises:
         BadInput: whatever in the configuration cannot work.
     """
-    plain = to_plain(config)
-    check_monitors(plain)  # a resumed run has its own data and the command line's callbacks
-    check_loggers(plain["logger"])
-    resolve_targets(plain["logger"])  # loggers are built when they have a folder to write to
-    prepare_machine(plain["trainer"], threads)
-    torch.manual_seed(plain["seed"])
+    check_training(config)  # a resumed run has its own data and the command line's callbacks
+    check_keys(plain(config.logger), "logger")  # loggers are built when they have a folder to write to
+    prepare_machine(config.trainer, threads)
+    torch.manual_seed(config.seed)
     data = data or build_data(config)
     data.prepare()
     network = build_network(config, data.facts)
     try_once(network, in_units(data.split("train").x[:2]))
-    objectives = build_each(plain["objective"], drop=OF_OBJECTIVES)
-    check_task(plain, objectives, data.facts)
-    module = Training(network, objectives, plain["optimizer"], plain)
-    callbacks = [ProjectConstraints(), *build_each(plain["callbacks"]).values(), Recorder()]
-    callbacks += [ProgressBar(console or Console()), Checkpoints()]
-    return Parts(data, network, module, build_trainer(plain["trainer"], plain["epochs"], callbacks))
+    objectives = {name: part.build() for name, part in config.objective.items() if part}
+    check_task(config, objectives, data.facts)
+    module = Training(network, objectives, config)
+    chosen = [part.build() for part in config.callbacks.values() if part]
+    callbacks = [ProjectConstraints(), *chosen, Recorder(), ProgressBar(console or Console()), Checkpoints()]
+    return Parts(data, network, module, build_trainer(config.trainer, config.epochs, callbacks))
 
 
-def try_jobs(configs: Sequence[DictConfig]) -> None:
+def try_jobs(configs: Sequence[TrainConfig]) -> None:
     """Build the network of each job of a command line, alike ones once, and look whether it runs and whether its
     objectives suit the data; no file is read. The global generator of torch stays where it is.
 
@@ -81,22 +82,21 @@ def try_jobs(configs: Sequence[DictConfig]) -> None:
         BadInput: a job that cannot work.
     """
     tried = set()
-    for cfg in configs:
-        plain = to_plain(cfg)
-        key = json.dumps({group: plain[group] for group in PARTS}, sort_keys=True, default=str)
+    for config in configs:
+        key = json.dumps({group: plain(getattr(config, group)) for group in PARTS}, sort_keys=True, default=str)
         if key in tried:
             continue
         tried.add(key)
-        info = build_data(cfg).facts
+        info = build_data(config).facts
         with torch.random.fork_rng(devices=[]):
-            try_once(build_network(cfg, info))
-            check_task(plain, build_each(plain["objective"]), info)
+            try_once(build_network(config, info))
+            check_task(config, {name: part.build() for name, part in config.objective.items() if part}, info)
 
 
-def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], facts: DataFacts) -> None:
+def check_task(config: TrainConfig, objectives: Mapping[str, Objective], facts: DataFacts) -> None:
     """Refuse objectives that these data cannot serve, and callbacks that watch the score of another task."""
-    name, measure = plain["data"]["name"], facts.task.measure
-    check_objectives(plain, facts.task.name)
+    name, measure = config.data.name, facts.task.measure
+    check_objectives(config, facts.task.name)
     for key, objective in objectives.items():
         if not isinstance(objective, Objective):
             raise BadInput(f"objective.{key}: expected an Objective of robode, got {type(objective).__name__}")
@@ -104,8 +104,9 @@ def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], fa
             raise BadInput(f"objective={key} and data={name}: {refusal}")
     score = f"validation/{measure.score_name}"
     modes = {"validation/loss": "min", score: "max" if measure.better == "higher" else "min"}
-    for key, node in (plain["callbacks"] or {}).items():
-        monitor, mode = str((node or {}).get("monitor")), (node or {}).get("mode", "min")
+    for key, part in config.callbacks.items():
+        given = part.arguments if part else {}
+        monitor, mode = str(given.get("monitor")), given.get("mode", "min")
         if monitor.startswith("validation/") and monitor not in modes:
             raise BadInput(
                 f"callbacks.{key}.monitor={monitor}: expected {' or '.join(modes)} for data={name}, and "
@@ -118,29 +119,37 @@ def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], fa
             )
 
 
-def build_data(config: DictConfig) -> DataModule:
-    """The data module of the `data` section, not yet loaded. Raises `BadInput`."""
-    node = config.data
-    return DataModule(
-        build(node.source),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        validation=node.validation,
-        limit_train=node.get("limit_train"),
-        name=node.name,
-    )
+def build_data(config: TrainConfig) -> DataModule:
+    """The data module of a training, not yet loaded. Raises `BadInput`."""
+    return DataModule.of(config.data, config.batch_size, config.seed)
 
 
-def data_digest(config: DictConfig) -> str:
-    """`DataModule.digest` of the `data` section; each section is read once a process. Raises `BadInput`."""
-    plain = to_plain(config.data)
-    key = json.dumps(plain, sort_keys=True, default=str)
+def data_digest(config: TrainConfig) -> str:
+    """`DataModule.digest` of a training; each `data` section is read once a process. Raises `BadInput`."""
+    key = json.dumps(plain(config.data), sort_keys=True, default=str)
     if key not in _digests:
         _digests[key] = build_data(config).digest
     return _digests[key]
 
 
-def build_loggers(nodes: Any, run: Run) -> list[Any]:
-    """The loggers of the `logger` section; those with a `save_dir` write into the run folder."""
-    placed = {name: {**node, "save_dir": str(run.folder)} for name, node in to_plain(nodes).items() if node is not None}
-    return list(build_each(placed).values())
+def build_loggers(group: Group, run: Run) -> list[Logger]:
+    """The loggers of the `logger` section, which write into the run folder."""
+    placed = [
+        replace(part, arguments={**part.arguments, "save_dir": str(run.folder)}) for part in group.values() if part
+    ]
+    return [part.build() for part in placed]
+
+
+def main() -> None:
+    """Train the run in $ROBODE_RUN_DIR as process $LOCAL_RANK and write nothing."""
+    run = Run(Path(os.environ[RUN_DIR]))
+    try:
+        parts = assemble(run.config(), threads=threads_of(run))
+        parts.module.run = run
+        fit(parts.trainer, parts.module, parts.data, run.last if os.environ[RESUMED] == "1" else None)
+    except (BadInput, JobFailed) as error:
+        sys.exit(f"robode, process {os.environ['LOCAL_RANK']}: {error}")
+
+
+if __name__ == "__main__":
+    main()

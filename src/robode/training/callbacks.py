@@ -1,4 +1,4 @@
-"""Keeping constraints while training, and measuring sensitivities."""
+"""Keeping constraints while training, and measuring sensitivities and robustness."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
+from robode.evaluation.measure import build_measurement
 from robode.ode.flow import Constrained, Flow
 from robode.ode.sensitivity import BSM, bsm_norms
+from robode.runs.results import append_rows
 from robode.runs.run import Run
 from robode.runs.table import BSM_NORMS
 from robode.training.module import Training, looks
@@ -122,3 +124,32 @@ class BSMLogger(Callback):
         """Append the waiting rows to bsm.csv. Raises `JobFailed`."""
         rows, self._waiting = self._waiting, []
         BSM_NORMS.append(run.folder / "bsm.csv", rows)
+
+
+class RobustnessSweep(Callback):
+    """Appends rows (with `epoch`, counted from 0) to robustness_sweep.csv, from which the figure is drawn.
+
+    every_n_epochs: how often; the last epoch is always measured. repeats: noisy copies per level. The test
+    set is never looked at. Random generators and the network are left as they were. Without validation data
+    (data.validation=0) it measures nothing.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, repeats: int = 1):
+        for key, value in (("every_n_epochs", every_n_epochs), ("repeats", repeats)):
+            if value < 1:
+                raise BadInput(f"callbacks.robustness_sweep.{key}: expected a whole number >= 1, got {value}")
+        self.every_n_epochs, self.repeats = every_n_epochs, repeats
+
+    def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        epoch = trainer.current_epoch
+        due = (epoch + 1) % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not due or not trainer.is_global_zero or not data.has_validation:
+            return
+        measurement = build_measurement(module.config.plain(), data.facts, repeats=self.repeats)
+        x, target = data.split("validation", module.device)
+        about = measurement.about(
+            module.run, module.network, split="validation", checkpoint="training", digest=data.digest
+        )
+        rows = measurement.rows(about, module.network, x, target)
+        append_rows(module.run.folder / "robustness_sweep.csv", [{**row, "epoch": epoch} for row in rows])

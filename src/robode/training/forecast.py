@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig
-
-from robode.config.instantiate import to_plain
-from robode.config.seeds import one_each
+from robode.config.config import Config, EvaluateConfig, ExportConfig, TrainConfig
+from robode.config.jobs import Job
+from robode.errors import BadInput
 from robode.files import read_json
 from robode.runs.origin import FORCE, OTHER_CODE, START, check_code, check_data
-from robode.runs.run import OUTPUTS, REPLACED, Run, create, find, locate
-from robode.training.resume import resumed
+from robode.runs.run import OUTPUTS, REPLACED, Run, find
+from robode.training.plan import located, resumed
+
+Speeds = Mapping[tuple[str, ...], list[float]]
 
 
 @dataclass(frozen=True)
@@ -34,99 +34,94 @@ class Forecast:
         return self.state + OTHER_CODE * self.other
 
 
-def forecast(verb: str, configs: Sequence[DictConfig], outputs: Path = OUTPUTS) -> list[Forecast]:
+def forecast(configs: Sequence[Config], outputs: Path = OUTPUTS) -> list[Forecast]:
     """configs: composed and checked jobs of any verb. Reads data and run folders, writes nothing."""
-    if verb != "train":
-        runs = [find(cfg.run)[0] for cfg in configs]
-        return [Forecast(run, run.state, 0.0, _other(run)) for run in runs]
-    speeds = _speeds(outputs)
-    found = []
-    for cfg in (each for together in configs for each in one_each(together)):
-        plain = to_plain(cfg)
-        run = find(cfg.resume, key="resume")[0] if cfg.resume is not None else located(cfg, outputs)
-        known = speeds.get(_kind(plain))
-        left = 0.0 if run.trained and not cfg.force else _work(plain) - _done(run, plain)
-        seconds = 0.0 if left <= 0 else None if known is None else left * statistics.median(known)
-        found.append(Forecast(run, run.state, seconds, not cfg.force and _other(run)))
-    return found
+    speeds = _speeds(outputs) if any(isinstance(config, TrainConfig) for config in configs) else {}
+    return [
+        _training(config, speeds, outputs) if isinstance(config, TrainConfig) else _of_run(config) for config in configs
+    ]
 
 
-def check_runs(verb: str, configs: Sequence[DictConfig], words: Sequence[str] = ()) -> None:
+def _of_run(config: EvaluateConfig | ExportConfig) -> Forecast:
+    run = find(str(config.run))[0]
+    return Forecast(run, run.state, 0.0, _other(run))
+
+
+def _training(config: TrainConfig, speeds: Speeds, outputs: Path) -> Forecast:
+    run = find(config.resume, key="resume")[0] if config.resume is not None else located(config, outputs)
+    known = speeds.get(_kind(config))
+    left = 0.0 if run.trained and not config.force else _work(config) - _done(run, config)
+    seconds = 0.0 if left <= 0 else None if known is None else left * statistics.median(known)
+    return Forecast(run, run.state, seconds, not config.force and _other(run))
+
+
+def check_runs(jobs: Sequence[Job]) -> None:
     """What a dry run promises: data, networks and runs of all jobs work together as the command itself will find them.
-    Reads data and run folders, writes nothing. words: the `key=value` that the user typed.
+    Reads data and run folders, writes nothing.
 
     Raises:
         BadInput: a job that cannot work, a run of other data, or of other code that `code` does not allow.
     """
     from robode.training.assembly import data_digest, try_jobs
 
-    if verb != "train":
-        for cfg in configs:
-            run, config = _found(cfg)
+    trainings = [(job, job.config) for job in jobs if isinstance(job.config, TrainConfig)]
+    try_jobs([config for _, config in trainings if config.resume is None])
+    for job, config in trainings:
+        if config.resume is not None:
+            continued, run = resumed(config, job.words)
+            check_data(run, data_digest(continued))
+            check_code(run, config.code, START)
+        elif not config.force and (run := located(config)).exists:
             check_data(run, data_digest(config))
-        return
-    jobs = [cfg for together in configs for cfg in one_each(together)]
-    try_jobs([cfg for cfg in jobs if cfg.resume is None])
-    for cfg in jobs:
-        if cfg.resume is not None:
-            config, run = resumed(cfg, words)
-            check_data(run, data_digest(config))
-            check_code(run, cfg.code, START)
-        elif not cfg.force and (run := located(cfg)).exists:
-            check_data(run, data_digest(cfg))
-            check_code(run, cfg.code, FORCE)
+            check_code(run, config.code, FORCE)
+    for job in jobs:
+        if not isinstance(job.config, TrainConfig):
+            run, known = _found(job.config)
+            check_data(run, data_digest(known))
 
 
-def _found(cfg: DictConfig) -> tuple[Run, DictConfig]:
+def _found(config: EvaluateConfig | ExportConfig) -> tuple[Run, TrainConfig]:
     """A run and its configuration, with its data where `data.root` says that they are now."""
-    run = find(cfg.run)[0]
-    config, root = run.config(), (cfg.get("data") or {}).get("root")
-    for node in (config.data, config.data.source) if root is not None else ():
-        if "root" in node:
-            node.root = root
-    return run, config
+    run = find(str(config.run))[0]
+    known, root = run.config(), getattr(config, "data_root", None)
+    return run, known if root is None else replace(known, data=known.data.at(root))
 
 
 def _other(run: Run) -> bool:
-    return run.exists and run.of_other_code(to_plain(run.config()))
+    return run.exists and run.of_other_code(run.config().plain())
 
 
-def located(cfg: DictConfig, outputs: Path = OUTPUTS, anew: bool = False) -> Run:
-    """The folder that the training of a composed configuration has or will have (`runs.locate`). Loads the data once a
-    process."""
-    from robode.training.assembly import data_digest
-
-    return locate(cfg, data_digest(cfg), outputs, anew)
-
-
-def _speeds(outputs: Path) -> dict[tuple[str, ...], list[float]]:
+def _speeds(outputs: Path) -> Speeds:
     """Seconds per layer and epoch of every finished training under `outputs`, by kind of network and data."""
     speeds: dict[tuple[str, ...], list[float]] = {}
     for file in outputs.glob("**/environment.json"):
         run = Run(file.parent)
         if REPLACED in file.parts or not run.trained:
             continue
-        record, plain = read_json(file), to_plain(run.config())
+        try:
+            record, config = read_json(file), run.config()
+        except BadInput:  # damaged, or of a layout that is not known any more
+            continue
         sessions = [record, *record.get("earlier", {}).values()]
         seconds = sum(session.get("wall_seconds") or 0.0 for session in sessions)
-        if seconds and _work(plain):
-            speeds.setdefault(_kind(plain), []).append(seconds / _work(plain))
+        if seconds and _work(config):
+            speeds.setdefault(_kind(config), []).append(seconds / _work(config))
     return speeds
 
 
-def _kind(plain: Mapping[str, Any]) -> tuple[str, ...]:
-    data, model = plain["data"], plain["model"]
-    parts = (model["name"], model.get("width"), data["name"], data.get("limit_train"), plain["trainer"]["name"])
-    return tuple(map(str, (*parts, plain["batch_size"])))
+def _kind(config: TrainConfig) -> tuple[str, ...]:
+    model, data = config.model, config.data
+    parts = (model.name, model.arguments.get("width"), data.name, data.limit_train, config.trainer.name)
+    return tuple(map(str, (*parts, config.batch_size)))
 
 
-def _work(plain: Mapping[str, Any]) -> float:
+def _work(config: TrainConfig) -> float:
     """Layers times epochs."""
-    return float(plain["depth"] * plain["epochs"])
+    return float(config.depth * config.epochs)
 
 
-def _done(run: Run, plain: Mapping[str, Any]) -> float:
-    return float(plain["depth"] * run.status().get("epoch", 0))
+def _done(run: Run, config: TrainConfig) -> float:
+    return float(config.depth * run.status().get("epoch", 0))
 
 
 def show(jobs: Sequence[Forecast]) -> None:
@@ -158,18 +153,3 @@ def duration(seconds: float | None) -> str:
     if minutes < 90:
         return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def queue(configs: Sequence[DictConfig]) -> None:
-    """Give every training of a sweep its folder before the first one starts, so that others see what is planned; none,
-    where one of them cannot work.
-
-    Raises:
-        BadInput: data or a network of one of the jobs that cannot work.
-    """
-    from robode.training.assembly import try_jobs
-
-    jobs = [cfg for together in configs for cfg in one_each(together) if cfg.resume is None]
-    try_jobs(jobs)
-    for run, cfg in [(located(cfg), cfg) for cfg in jobs]:
-        create(run, cfg)

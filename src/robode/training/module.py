@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from robode.config.instantiate import build
-from robode.config.validate import check_optimizer
-from robode.errors import BadInput
+from robode.config.config import TrainConfig
+from robode.errors import BadInput, JobFailed
 from robode.network import Network
 from robode.objectives.objective import Objective
 from robode.runs.run import Run
-from robode.training.guard import blown_up
 
 LOOK_EVERY = 50  # On a GPU each look at the loss waits for the device; on a CPU it costs nothing.
 
@@ -58,24 +56,21 @@ class Tally:
 class Training(lightning.LightningModule):
     """Trains a Network on the sum of the terms of its objectives.
 
-    objectives: name -> Objective. optimizer: the node with `optimizer`, and `scheduler` (or null) and
-    `interval` (epoch or step, how often the scheduler moves).
-    config, run: the plain configuration and the run folder, for callbacks; run is set before fit.
+    objectives: name -> Objective. config, run: the configuration (its `optimizer` is built here) and the run folder,
+    for callbacks; run is set before fit.
     """
 
     run: Run
     epoch_means: dict[str, float] | None = None
 
-    def __init__(self, network: Network, objectives: Mapping[str, Objective], optimizer: Any, config: Any):
+    def __init__(self, network: Network, objectives: Mapping[str, Objective], config: TrainConfig):
         super().__init__()
         self.network, self.objectives, self.config = network, objectives, config
-        check_optimizer(optimizer)
-        self.optimizer = build(optimizer["optimizer"], params=network.parameters())
-        scheduler = optimizer.get("scheduler")
-        self.scheduler = build(scheduler, optimizer=self.optimizer) if scheduler else None
+        self.optimizer = config.optimizer.optimizer.build(params=network.parameters())
+        scheduler = config.optimizer.scheduler
+        self.scheduler = scheduler.build(optimizer=self.optimizer) if scheduler else None
         if isinstance(self.scheduler, ReduceLROnPlateau):
             raise BadInput("optimizer.scheduler: ReduceLROnPlateau cannot be resumed exactly; use e.g. StepLR")
-        self.interval = optimizer.get("interval", "epoch")
         self.window, self.whole_epoch = Tally(), Tally()
         self._output: Tensor | None = None
         self._rng: dict[str, Any] | None = None
@@ -89,7 +84,7 @@ class Training(lightning.LightningModule):
             return self.optimizer
         return {
             "optimizer": self.optimizer,
-            "lr_scheduler": {"scheduler": self.scheduler, "interval": self.interval},
+            "lr_scheduler": {"scheduler": self.scheduler, "interval": self.config.optimizer.interval},
         }
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -145,3 +140,32 @@ class Training(lightning.LightningModule):
             torch.set_rng_state(self._rng["cpu"].cpu())
             if len(self._rng["cuda"]) == torch.cuda.device_count():
                 torch.cuda.set_rng_state_all([state.cpu() for state in self._rng["cuda"]])
+
+
+def blown_up(network: Network, x: Tensor, loss: float, *, step: int, epoch: int, lr: float) -> JobFailed:
+    """The one-line failure for a non-finite loss on the batch x (B, *shape), before optimiser step `step`."""
+    flow = network.flow
+    return JobFailed(
+        f"loss is {loss} at step {step} (epoch {epoch}): {_origin(network, x)}; "
+        f"try a smaller lr (now {lr:g}), a smaller step or horizon (now h={float(flow.h):.3g}), "
+        f"or integrator=etd (now {flow.integrator.name})"
+    )
+
+
+@torch.no_grad()
+def _origin(network: Network, x: Tensor) -> str:
+    """The first place where something is not finite."""
+    for name, parameter in network.named_parameters():
+        if not parameter.isfinite().all():
+            return f"the last update made {name} non-finite"
+    if not x.isfinite().all():
+        return "the data are not finite"
+    y, context = network.encode(x)
+    if not y.isfinite().all():
+        return "the encoder's output is not finite"
+    if reason := network.flow.defect():
+        return reason
+    for layer, state in enumerate(network.flow.states(y, context)[1:], 1):
+        if not state.isfinite().all():
+            return f"the state after layer {layer} of {network.flow.depth} is the first that is not finite"
+    return "all states are finite, so the head or a loss term overflowed"

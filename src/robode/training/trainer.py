@@ -1,82 +1,81 @@
-"""Lightning's Trainer as robode uses it: quiet, whole checkpoints, the machine that conf/trainer names."""
+"""Lightning's Trainer as robode uses it: quiet, whole checkpoints, on the machine that conf/trainer names.
+
+Several processes on one machine can train together (DDP). Process 0 is the one that the user started. It starts the
+others as `python -m robode.training.assembly`, which read the run folder's config.yaml: no command line is repeated, so
+sweeps and calls from Python work as well. Only process 0 writes.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+import robode
+from robode.config.config import TrainerConfig
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
+from robode.runs.run import Run
 from robode.training.checkpoints import WholeFiles
 from robode.training.module import Training
 
-OURS = ("name", "threads", "fast_dev_run")  # keys of conf/trainer that are not arguments of Lightning's Trainer
-HALF = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
+RUN_DIR, RESUMED = "ROBODE_RUN_DIR", "ROBODE_RESUMED"
+SECONDS_TO_FINISH = 30.0
 
 
-def prepare_machine(node: Mapping[str, Any], threads: int | None = None) -> None:
+def prepare_machine(config: TrainerConfig, threads: int | None = None) -> None:
     """Set torch's threads and see that the accelerator is there.
 
-    node: the `trainer` section. threads: what to use where the section says null (a resumed run must use as
-    many as before: the number changes the last bits).
+    threads: what to use where the section says null (a resumed run must use as many as before: the number changes the
+    last bits).
 
     Raises:
-        BadInput: a GPU is asked for and there is none, the precision is half throughout, or threads is not a
-        positive number.
+        BadInput: a GPU is asked for and there is none.
     """
-    if node["accelerator"] == "gpu" and not torch.cuda.is_available():
-        raise BadInput(f"trainer={node['name']}: torch sees no GPU; use trainer=cpu, or ddp_sim for two processes")
-    if str(node.get("precision")) in HALF:
-        raise BadInput(
-            f"trainer.precision={node['precision']}: rounds gamma and h, which the guarantees need in float64; "
-            "choose 32-true, 64-true, bf16-mixed or 16-mixed"
-        )
+    if config.accelerator == "gpu" and not torch.cuda.is_available():
+        raise BadInput(f"trainer={config.name}: torch sees no GPU; use trainer=cpu, or ddp_sim for two processes")
     # Lightning has torch ask the driver's library in every optimiser step whether there are GPUs: 0.2 ms each.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-    wanted = node["threads"] if node["threads"] is not None else threads
-    if wanted is None and node["accelerator"] == "cpu" and processes(node) > 1:
-        wanted = max(1, (os.cpu_count() or 1) // processes(node))
+    wanted = config.threads if config.threads is not None else threads
+    if wanted is None and config.accelerator == "cpu" and processes(config) > 1:
+        wanted = max(1, (os.cpu_count() or 1) // processes(config))
     if wanted is not None:
-        if not isinstance(wanted, int) or wanted < 1:
-            raise BadInput(f"trainer.threads: expected a whole number >= 1 or null, got {wanted}")
         torch.set_num_threads(wanted)
 
 
-def processes(node: Mapping[str, Any]) -> int:
+def processes(config: TrainerConfig) -> int:
     """How many processes train together."""
-    devices = node["devices"]
-    if node["accelerator"] == "gpu" and devices in ("auto", -1):
-        return torch.cuda.device_count() if node["strategy"] != "auto" else 1
-    if isinstance(devices, bool) or not isinstance(devices, int) or devices < 1:
-        raise BadInput(f"trainer.devices: expected a whole number >= 1 (or auto on GPUs), got {devices}")
-    return devices
+    if isinstance(config.devices, int) and config.devices > 0:
+        return config.devices
+    return torch.cuda.device_count() if config.strategy != "auto" else 1
 
 
-def build_trainer(node: Mapping[str, Any], epochs: int, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
-    """node: the `trainer` section; keys other than OURS go to Lightning.
-
-    Raises:
-        BadInput: keys or values that Lightning refuses.
-    """
+def build_trainer(config: TrainerConfig, epochs: int, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
+    """Raises `BadInput` for keys or values that Lightning refuses."""
     _quiet()
-    options = {key: value for key, value in node.items() if key not in OURS}
-    options["devices"] = processes(node)
-    if node["fast_dev_run"]:  # Lightning's own would switch off everything that writes, which is what wants testing
+    options: dict[str, Any] = dict(config.more)
+    if config.fast_dev_run:  # Lightning's own would switch off everything that writes, which is what wants testing
         options |= {"limit_train_batches": 1, "limit_val_batches": 1}
         epochs = 1
     try:
         return lightning.Trainer(
+            accelerator=config.accelerator,
+            devices=processes(config),
+            strategy=config.strategy,
+            precision=config.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
             callbacks=list(callbacks),
             plugins=[WholeFiles(), LightningEnvironment()],
@@ -90,7 +89,7 @@ def build_trainer(node: Mapping[str, Any], epochs: int, callbacks: Sequence[ligh
             **options,
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
-        raise BadInput(f"trainer={node['name']}: {str(error).splitlines()[0]}") from error
+        raise BadInput(f"trainer={config.name}: {str(error).splitlines()[0]}") from error
 
 
 def fit(trainer: lightning.Trainer, module: Training, data: DataModule, checkpoint: Path | None = None) -> None:
@@ -124,3 +123,64 @@ def _quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\.(pytorch|fabric)")
+
+
+class Workers:
+    """The other processes. Between entering and leaving `together` this process is number 0 of `count`."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, run: Run, resumed: bool) -> None:
+        """Start them on the run's configuration. resumed: from last.ckpt."""
+        source = str(Path(robode.__file__).parents[1])
+        path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+        for rank in range(1, self.count):
+            environment = os.environ | {
+                "LOCAL_RANK": str(rank),
+                "PYTHONPATH": path,
+                RUN_DIR: str(run.folder.resolve()),
+                RESUMED: str(int(resumed)),
+            }
+            command = [sys.executable, "-m", "robode.training.assembly"]
+            # Its own session: Ctrl-C reaches process 0, which ends the others when it has saved its state.
+            self._started.append(subprocess.Popen(command, env=environment, start_new_session=True))
+
+    def finish(self, failed: bool) -> None:
+        """Wait for them, or end them where process 0 failed or they hang."""
+        for process in self._started:
+            if failed:
+                process.kill()
+            try:
+                process.wait(SECONDS_TO_FINISH)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def together(count: int) -> Iterator[Workers]:
+    """Room for `count` processes; with one, nothing happens. Ends the others whatever happens in the body."""
+    workers = Workers(count)
+    if count == 1:
+        yield workers
+        return
+    ours = {"LOCAL_RANK": "0", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    ours |= {"MASTER_PORT": str(find_free_network_port()), "WORLD_SIZE": str(count)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    failed = True
+    try:
+        yield workers
+        failed = False
+    finally:
+        workers.finish(failed)
+        if torch.distributed.is_initialized():
+            with suppress(RuntimeError):
+                torch.distributed.destroy_process_group()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

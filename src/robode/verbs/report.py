@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from robode.config.instantiate import to_plain
 from robode.config.listing import options
 from robode.config.paths import user_conf_dirs
 from robode.errors import BadInput
@@ -103,7 +102,7 @@ def _of_runs(named: Sequence[str], to: Path | None) -> Report:
     if not folders:
         raise BadInput(f"report: expected runs, but there are none under {OUTPUTS}/")
     for run in (Run(folder) for folder in folders):
-        if run.exists and run.of_other_code(to_plain(run.config())):
+        if run.exists and run.of_other_code(run.config().plain()):
             print(f"{OTHER_CODE} run {run.id} was trained by other code")
         if measured_by_other_code(run):
             print(f"{OTHER_CODE} run {run.id} has measurements that only other code has made")

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 
-from robode.cli.jobs import run_all
-from robode.cli.outcome import Outcome, failure
+from robode.config.config import EvaluateConfig
+from robode.config.jobs import Job as Composed
+from robode.config.jobs import Outcome, failure, run_each
+from robode.config.validate import check_jobs
 from robode.errors import BadInput, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import Job, evaluations, missing, plan, preview
 from robode.papers.publish import publish
 from robode.papers.selection import Selection, item_among, select
 from robode.report.paper_page import Report
-from robode.training.forecast import located
+from robode.training.plan import check_folders, located
 from robode.verbs.report import show
 
 PAUSE = 30.0  # seconds between two refreshed reports: a toy set must not draw longer than it trains
@@ -60,7 +61,7 @@ class Reproduction:
 
     selection: Selection
     jobs: list[Job]
-    asked: list[DictConfig]
+    asked: list[EvaluateConfig]
     shelf: Shelf = field(default_factory=Shelf)
     console: Console = field(default_factory=Console)
     failures: dict[tuple[int, str], list[str]] = field(default_factory=dict)  # exit code and line → jobs
@@ -82,24 +83,33 @@ class Reproduction:
             if outcome.state == "busy":
                 self._say(f"{name}: another process has it, put off")
                 return
-            if self._went_well(todo[number], outcome) and not self._complete(todo[number]):
-                self._measure(todo[number], Path(outcome.result["run"]))
+            done = self._went_well(todo[number], outcome) and outcome.result
+            if done and not self._complete(todo[number]):
+                self._measure(todo[number], done.run)
             self._say(f"{name}: {outcome.state}")
             if time.monotonic() - self.refreshed > PAUSE:
                 self._publish()
 
-        words = [job.words for job in todo]
-        fast = self.selection.fail_fast
-        run_all("train", words, config_dirs=self.selection.config_dirs, fail_fast=fast, after=after)
+        self._train(todo, after)
         return self._end()
+
+    def _train(self, todo: list[Job], after: Callable[[int, Outcome], None]) -> None:
+        """All of them, once all of them have been found good."""
+        check_jobs([job.cfg for job in todo])
+        for job in todo:
+            check_folders(job.cfg)
+        from robode.api import work
+
+        composed = [Composed(job.words, job.cfg) for job in todo]
+        dirs, fast = self.selection.config_dirs, self.selection.fail_fast
+        run_each(composed, work, config_dirs=dirs, fail_fast=fast, after=after)
 
     def beside(self, job: Job) -> Job:
         """The job as it is; where other code has its run, with the name of one beside that."""
         if self.selection.force or not self.shelf.left_out(job):
             return job
-        cfg = job.cfg.copy()
-        cfg.run = located(job.cfg, anew=True).id
-        return replace(job, words=(*job.words, f"run={cfg.run}"), cfg=cfg)
+        name = located(job.cfg, anew=True).id
+        return replace(job, words=(*job.words, f"run={name}"), cfg=replace(job.cfg, run=name))
 
     def _complete(self, job: Job) -> bool:
         """Whether a run has everything that the table needs of it; one that cannot be read will say so when it runs."""
@@ -113,14 +123,12 @@ class Reproduction:
 
     def _measure(self, job: Job, folder: Path) -> None:
         """Everything besides what the training has measured itself, so that a killed night has complete rows."""
-        from robode.verbs.evaluate import evaluated, report
+        from robode.api.evaluation import evaluated, report
 
         rows: list[dict[str, Any]] = []
         try:
             for each in self.asked:
-                cfg = each.copy()
-                cfg.run = str(folder)
-                run, found = evaluated(cfg, self.console)
+                run, found = evaluated(replace(each, run=str(folder)), self.console)
                 rows += found
             if rows:
                 report(run, rows, self.console)

@@ -1,56 +1,64 @@
-"""`robode certify`: the certified constants of a network, what they are made of, and its certified accuracy."""
+"""The certified constants of a network, what they are made of, and its certified accuracy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from robode import __version__
+from robode.api.evaluation import Evaluated, measured, report
 from robode.certificates.radius import Constants, constants
+from robode.config.config import CertifyConfig
 from robode.device import chosen_device
-from robode.evaluation.target import Subject, subject
+from robode.evaluation.target import EvaluationTarget, target_of
 from robode.files import write_json
 from robode.network import weights_digest
 from robode.report.tables import verdict
 from robode.runs.code import network_code
-from robode.verbs.evaluate import measured, report
 
 FILE = "certificate.json"
 
 
-def run_certify(cfg: DictConfig) -> dict[str, Any]:
-    """Print the certified constants and measure `cfg.suite`, in which `cfg.radii` replace those of `certified`; write
-    certificate.json into the folder of the run or module, rows into its results.csv.
+@dataclass(frozen=True, kw_only=True)
+class Certified(Evaluated):
+    """What a certification leaves. certificate: the file."""
 
-    Returns:
-        What `robode.verbs.evaluate.run_evaluation` does, and certificate (the file).
+    certificate: Path
+
+
+def run_certify(config: CertifyConfig) -> Certified:
+    """Print the certified constants and measure `config.suite`, in which `config.radii` replace those of `certified`;
+    write certificate.json into the folder of the run or module, rows into its results.csv.
 
     Raises:
         BadInput: a layer without a known constant, or what `run_evaluation` refuses; nothing is written.
         JobFailed: the disk refuses, or a certificate is broken.
     """
     console = Console()
-    device = chosen_device(cfg.get("device", "auto"))
-    found = subject(cfg)
+    device = chosen_device(config.device)
+    found = target_of(config)
     bounds = constants(found.network.to(device), found.data.facts.shape)
-    if cfg.radii is not None:
-        cfg.suite.certified.radii = cfg.radii
-    run, rows = measured(found, cfg, console)
-    console.print(constants_table(bounds, title=escape(run.id)))
-    result = report(run, rows, console)
+    certified = config.suite["certified"]
+    if config.radii is not None and certified is not None:
+        asked = replace(certified, arguments={**certified.arguments, "radii": config.radii})
+        config = replace(config, suite={**config.suite, "certified": asked})
+    rows = measured(found, config, console)
+    console.print(constants_table(bounds, title=escape(found.run.id)))
+    result = report(found.run, rows, console)
     for line in vacuous(bounds, rows, found.data.facts.task.worst):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
-    path = run.folder / FILE
-    measured_on = {"split": cfg.split, "data_digest": found.data.digest}
+    path = found.run.folder / FILE
+    measured_on = {"split": config.split, "data_digest": found.data.digest}
     write_json(path, certificate(found, bounds) | measured_on | scores(rows))
     console.print(f"certificate: {path}", highlight=False, soft_wrap=True)
-    return result | {"certificate": str(path)}
+    return Certified(**vars(result), certificate=path)
 
 
 def constants_table(bounds: Constants, title: str) -> Table:
@@ -84,7 +92,7 @@ def vacuous(bounds: Constants, rows: Sequence[Mapping[str, Any]], worst: float) 
     return lines
 
 
-def certificate(found: Subject, bounds: Constants) -> dict[str, Any]:
+def certificate(found: EvaluationTarget, bounds: Constants) -> dict[str, Any]:
     """What certificate.json says about a network, whatever the samples: constants, and what they are constants of;
     other_code: whether other code than this has trained it (code=any)."""
     return {

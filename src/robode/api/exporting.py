@@ -1,43 +1,48 @@
-"""`robode export`: a trained network for other programs: weights as safetensors, certificate, configuration."""
+"""A trained network for other programs: weights as safetensors, certificate, configuration."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 
 from robode import __version__
+from robode.api.certification import FILE, certificate
 from robode.certificates.radius import constants
+from robode.config.config import ExportConfig
+from robode.config.jobs import Result
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.target import of_run
 from robode.files import make_folder, read_json, write_bytes, write_json
 from robode.runs.origin import check_data
 from robode.runs.run import Run
-from robode.verbs.certify import FILE, certificate
 
 MEASURED = ("split", "data_digest", "clean", "certified", "smoothing")  # of the run's own certificate
 
 
-def run_export(cfg: DictConfig) -> dict[str, Any]:
-    """Write model.safetensors, certificate.json and config.yaml of `cfg.run` into the folder `cfg.to`.
+@dataclass(frozen=True, kw_only=True)
+class Exported(Result):
+    """What an export leaves. to: the folder."""
+
+    to: Path
+
+
+def run_export(config: ExportConfig) -> Exported:
+    """Write model.safetensors, certificate.json and config.yaml of `config.run` into the folder `config.to`.
 
     The constants are worked out anew, in float64; the certified accuracy is that of `robode certify`, where it was run
     for these weights and by this code.
 
-    Returns:
-        run and to (folders).
-
     Raises:
-        BadInput: no such run or checkpoint, one that other code trained (unless `cfg.code` is "any"), or data that are
-            not those of the run.
+        BadInput: no such run or checkpoint, one that other code trained (unless `config.code` is "any"), or data that
+            are not those of the run.
         JobFailed: the disk refuses.
     """
     from safetensors.torch import save  # an extra; robode.config.validate says so where it is absent
 
-    found, to = of_run(cfg), Path(cfg.to)
+    found, to = of_run(config), Path(str(config.to))
     _check_data(found.run, found.data)
     content = certificate(found, constants(found.network, found.data.facts.shape))
     known = read_json(found.run.folder / FILE)
@@ -51,7 +56,7 @@ def run_export(cfg: DictConfig) -> dict[str, Any]:
     write_bytes(to / "config.yaml", (found.run.folder / "config.yaml").read_bytes())
     for line in filter(None, [found.note, f"exported: {to}"]):
         Console().print(line, highlight=False, soft_wrap=True)
-    return {"run": str(found.run.folder), "to": str(to)}
+    return Exported(run=found.run.folder, to=to)
 
 
 def _check_data(run: Run, data: DataModule) -> None:

@@ -1,0 +1,125 @@
+"""Measure a trained run or anyone's module under perturbations, without training it again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+
+from robode.config.config import EvaluateConfig, plain
+from robode.config.jobs import Result
+from robode.device import chosen_device
+from robode.evaluation.measure import FLOW, Scope, build_measurement, held, measure, precision_warnings
+from robode.evaluation.target import EvaluationTarget, target_of
+from robode.masking.file import FILE as MASKING
+from robode.report.figures import draw_figures
+from robode.report.page import other_code, write_page
+from robode.report.tables import certificates_line, results_table
+from robode.runs import results
+from robode.runs.origin import OTHER_CODE
+from robode.runs.run import Run
+
+Row: TypeAlias = dict[str, Any]
+"""Of results.csv."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Result):
+    """What a measurement leaves. report: the page; rows: what was asked for, as in results.csv; flow_ode,
+    flow_discrete, end_to_end: the certified Lipschitz bounds (nan where there is no flow, inf where nothing is
+    certified). score: on clean data, None where the suite has no clean row."""
+
+    report: Path
+    rows: list[Row]
+    flow_ode: float
+    flow_discrete: float
+    end_to_end: float
+
+
+def run_evaluation(config: EvaluateConfig) -> Evaluated:
+    """Append what results.csv lacks of `config.suite` under `config.protocol` on `config.split`; refresh figures and
+    page.
+
+    `config.seed` is that of the noise (column noise_seed; null = the run's own); column seed stays the training's.
+
+    Raises:
+        BadInput: no such run, checkpoint, split or device, damaged files, or a suite that does not fit the data.
+        JobFailed: the disk refuses.
+    """
+    console = Console()
+    return report(*evaluated(config, console), console)
+
+
+def evaluated(config: EvaluateConfig, console: Console) -> tuple[Run, list[Row]]:
+    """The run and its rows, as `run_evaluation` measures them; figures and page stay as they are.
+
+    Raises:
+        BadInput, JobFailed: like `run_evaluation`.
+    """
+    chosen_device(config.device)  # before anything is read
+    found = target_of(config)
+    return found.run, measured(found, config, console)
+
+
+def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) -> list[Row]:
+    """The rows of a target that has been found already; its folder is made when nothing can be refused any more.
+
+    Raises:
+        BadInput, JobFailed: like `run_evaluation`.
+    """
+    device = chosen_device(config.device)
+    seed = 0 if config.seed is None and config.module is not None else config.seed  # nobody knows a module's own
+    choices: dict[str, Any] = {} if seed is None else {"seed": seed}
+    found.data.prepare()
+    measurement = build_measurement(
+        found.config, found.data.facts, suite=plain(config.suite), protocol=plain(config.protocol),
+        repeats=config.repeats, batch_size=config.batch_size, **choices,
+    )  # fmt: skip
+    measurement.check(found.network.to(device))
+    for text in filter(None, [found.note, *measurement.notes, *precision_warnings(measurement.config)]):
+        console.print(text, highlight=False, soft_wrap=True)
+    found.data.split(config.split)
+    found.make_folder()
+    scope = Scope(config.split, config.limit, config.verdicts, device)
+    return measure(measurement, found.run, found.network, found.data, found.checkpoint, console, scope)
+
+
+def report(run: Run, rows: list[Row], console: Console) -> Evaluated:
+    """Print the table of these rows; draw every figure that the run's files allow and write the page, unless the page
+    is newer than everything that it shows."""
+    console.print(results_table(results.summarise(pd.DataFrame(rows)), title=escape(run.id)))
+    bounds = {name: float(rows[0][name]) for name in FLOW}
+    if not all(math.isnan(bound) for bound in bounds.values()):  # anyone's module has no flow
+        console.print(certificates_line(**bounds), highlight=False, soft_wrap=True)
+    end_to_end = float(rows[0]["end_to_end"])
+    if not math.isnan(end_to_end):  # an earlier version measured these rows
+        line = f"certified Lipschitz bound: x -> output (end_to_end) {end_to_end:.4g}, per data unit"
+        console.print(line, highlight=False, soft_wrap=True)
+    # under the lock, or one process could draw while another measures and replace the newer page by the older
+    with held(run, console), console.status("drawing figures"):
+        page = run.folder / "report.html"
+        if not _is_newest(page):
+            draw_figures(run.folder)
+            page = write_page(run.folder)
+    console.print(f"report:  {page}", highlight=False, soft_wrap=True)
+    clean = [row["score"] for row in rows if row["perturbation"] == "clean"]
+    return Evaluated(
+        run=run.folder, report=page, rows=rows, task=rows[0]["task"], score=clean[0] if clean else None,
+        flow_ode=bounds["flow_ode"], flow_discrete=bounds["flow_discrete"], end_to_end=end_to_end,
+    )  # fmt: skip
+
+
+def _is_newest(page: Path) -> bool:
+    """Whether nothing that the page shows has changed since it was written, nor what it says of other code."""
+    if not page.is_file():
+        return False
+    said, written = other_code(page.parent), page.read_text(encoding="utf-8")
+    if bool(said) != (OTHER_CODE in written) or not all(line in written for line in said):
+        return False
+    shown = [path for kind in ("*.csv", "*.npz", "*.ckpt", MASKING) for path in page.parent.glob(kind)]
+    return page.stat().st_mtime_ns > max((path.stat().st_mtime_ns for path in shown), default=0)

@@ -1,0 +1,144 @@
+"""Find the run or make it, fit what is missing, measure what is missing, draw the page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from robode.api.evaluation import Evaluated, Row, report
+from robode.config.config import TrainConfig
+from robode.data.module import DataModule
+from robode.errors import BadInput
+from robode.evaluation.measure import Measurement, Scope, build_measurement, measure, precision_warnings, warnings_about
+from robode.network import build_network
+from robode.runs import origin
+from robode.runs.checkpoints import load_weights
+from robode.runs.lock import job, turn
+from robode.runs.origin import FORCE, START, check_code, check_data
+from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
+from robode.training.assembly import Parts, assemble, build_data, build_loggers
+from robode.training.plan import resumed
+from robode.training.trainer import Workers, fit, processes, together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Evaluated):
+    """What a training leaves. reused: whether nothing was trained, because an earlier training was found again."""
+
+
+def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = True) -> Trained:
+    """Train the network of `config`, or continue the run `config.resume`, then measure it and write its report.
+
+    Nothing is done twice: a run that was trained before is only measured, and only where rows are missing; one
+    that was cut off goes on from its last epoch; one that another process has is waited for. A run that other code
+    has begun is refused unless `config.code` is "any", one of other data always.
+
+    words: the `key=value` that the user typed; a resumed run takes its configuration from its folder and only
+    these from the command line. wait: false = raise `Busy` where another process has the run.
+
+    Raises:
+        BadInput: before anything is written.
+        JobFailed: NaN, disk.
+        KeyboardInterrupt: the run is marked interrupted and can be resumed.
+    """
+    console, continued, code = Console(), config.resume is not None, config.code
+    ways = (START,) if continued else (FORCE,)
+    config, run = resumed(config, words) if continued else (config, None)
+    data = build_data(config)
+    run = run or locate(config, data.digest)
+    anew = not continued and config.force
+    with together(processes(config.trainer)) as workers:
+        with _refused(run):
+            note = "" if anew else _checked(run, data, code, ways)
+            parts = assemble(config, console, origin.threads_of(run), data)
+            measurement = build_measurement(config.plain(), parts.data.facts, **_reduced(config))
+            measurement.check(parts.network)
+        with turn(run, console, wait):
+            if not anew:  # another process may have had it meanwhile
+                _checked(run, data, code, ways)
+            run = run if continued else _prepared(run, config)
+            before = run.status().get("step", 0)
+            with job(run, console):
+                for line in filter(None, [f"run:     {run.folder}", note]):
+                    console.print(line, highlight=False, soft_wrap=True)
+                if continued or not run.trained:
+                    _train(run, config, parts, measurement, workers, console)
+                rows = _measure_best(run, config, parts.data, measurement, console)
+                run.update(status="done")  # the page shows it; the job marks the run anew if drawing fails
+                found = report(run, rows, console)
+    reused = run.status().get("step", 0) == before
+    return Trained(**{**vars(found), "reused": reused, "other_code": bool(note)})
+
+
+def _checked(run: Run, data: DataModule, code: str, ways: Sequence[str]) -> str:
+    """`check_code`'s line about a run that is there already and saw these data. Raises `BadInput`."""
+    if not run.exists:
+        return ""
+    check_data(run, data.digest)
+    return check_code(run, code, *ways)
+
+
+@contextmanager
+def _refused(run: Run) -> Iterator[None]:
+    """A job that was queued and turns out to be impossible does not stay queued."""
+    try:
+        yield
+    except BadInput as error:
+        if run.state == "queued":
+            run.update(status="failed", error=str(error))
+        raise
+
+
+def _prepared(run: Run, config: TrainConfig) -> Run:
+    """The run's folder, emptied where the user wants it trained anew."""
+    if config.force and (run.folder / "config.yaml").is_file():
+        set_aside(run)
+    return create(run, config)
+
+
+def _train(
+    run: Run, config: TrainConfig, parts: Parts, measurement: Measurement, workers: Workers, console: Console
+) -> None:
+    """Fit from the beginning, or from last.ckpt if there is one."""
+    began, checkpoint = time.monotonic(), run.last if run.last.is_file() else None
+    if checkpoint:
+        load_weights(checkpoint, parts.network)  # says in one line what does not fit
+        console.print(f"goes on after epoch {run.status().get('epoch', 0)}", highlight=False)
+    run.save_config(config)
+    run.update(trained=False)
+    origin.record(run, config.plain(), parts.data.digest)
+    known = [*measurement.notes, *precision_warnings(config.plain()), *warnings_about(parts.network)]
+    _warn(run, known, console)
+    workers.start(run, resumed=checkpoint is not None)
+    parts.module.run = run
+    parts.trainer.loggers = build_loggers(config.logger, run)
+    fit(parts.trainer, parts.module, parts.data, checkpoint)
+    origin.finish(run, began)
+    run.update(trained=True)
+
+
+def _measure_best(
+    run: Run, config: TrainConfig, data: DataModule, measurement: Measurement, console: Console
+) -> list[Row]:
+    """Measure the network that `robode evaluate` will see."""
+    checkpoint = checkpoint_path(run, "best")
+    network = build_network(config, data.facts)
+    load_weights(checkpoint, network)
+    _warn(run, warnings_about(network), console)
+    return measure(measurement, run, network, data, checkpoint, console, Scope())
+
+
+def _warn(run: Run, texts: Sequence[str], console: Console) -> None:
+    """Say once, and write down, what a user of these settings should know."""
+    for text in texts:
+        if run.warn(text):
+            console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _reduced(config: TrainConfig) -> dict[str, int]:
+    """fast_dev_run tries every part once."""
+    return {"repeats": 1} if config.trainer.fast_dev_run else {}

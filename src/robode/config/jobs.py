@@ -1,0 +1,132 @@
+"""Jobs one after the other: what is done for each, how it ends as an exit code and one line, who has to wait.
+
+A job that another process has is put off until the rest is done, so that several processes share one sweep.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from robode.config.config import Config
+from robode.errors import BadInput, Busy, JobFailed
+
+State = Literal["done", "reused", "failed", "busy", "skipped"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration, and the words that compose to it alone."""
+
+    words: tuple[str, ...]
+    config: Config
+
+    @property
+    def verb(self) -> str:
+        return self.config.verb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What every job leaves. run: the folder. score: on clean data, in the unit of the task (None where it was not
+    measured). reused: whether everything that was asked for was there already; other_code: whether other code than this
+    has trained the run."""
+
+    run: Path
+    task: str = ""
+    score: float | None = None
+    reused: bool = False
+    other_code: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended. code: as a process would return it; error: one line if that is not 0; state: reused = nothing
+    was trained because that was done before; busy = another process has the job."""
+
+    overrides: tuple[str, ...] = ()
+    code: int = 0
+    error: str = ""
+    result: Result | None = None
+    state: State = "done"
+
+
+Work = Callable[[Job, bool], Result]
+"""What is done for a job. The flag: whether to wait where another process has it, or raise `Busy`."""
+
+
+def run_each(
+    jobs: Sequence[Job],
+    work: Work,
+    *,
+    config_dirs: Sequence[str] = (),
+    fail_fast: bool = False,
+    after: Callable[[int, Outcome], None] = lambda number, outcome: None,
+) -> list[Outcome]:
+    """Run jobs in this process; one that fails does not stop the others, unless it or `fail_fast` says so.
+
+    after: gets the number and the outcome of each job when it is done (a job that is put off comes twice, first
+    as busy).
+    """
+    outcomes: list[Outcome] = []
+    for number, job in enumerate(jobs):
+        alone = len(jobs) == 1
+        outcomes.append(_one(job, work, alone, config_dirs, _stops(fail_fast, job, outcomes)))
+        after(number, outcomes[-1])
+    for number, job in enumerate(jobs):
+        if outcomes[number].state == "busy":
+            outcomes[number] = _one(job, work, True, config_dirs, _stops(fail_fast, job, outcomes))
+            after(number, outcomes[number])
+    return outcomes
+
+
+def _stops(fail_fast: bool, job: Job, outcomes: Sequence[Outcome]) -> bool:
+    return (fail_fast or job.config.fail_fast) and any(each.state == "failed" for each in outcomes)
+
+
+def _one(job: Job, work: Work, wait: bool, config_dirs: Sequence[str], skip: bool) -> Outcome:
+    if skip:
+        reason = "not run, because a job before it failed (fail_fast=true)"
+        return Outcome(job.words, 1, reason, state="skipped")
+    try:
+        with command_of(job, config_dirs):
+            result = work(job, wait)
+    except Exception as error:
+        return failure(error, job.words)
+    return Outcome(job.words, result=result, state="reused" if result.reused else "done")
+
+
+@contextmanager
+def command_of(job: Job, config_dirs: Sequence[str]) -> Iterator[None]:
+    """``sys.argv`` is a command line that repeats this job alone: that is what is recorded, and not the whole sweep."""
+    argv = sys.argv
+    folders = [word for folder in config_dirs for word in ("--config-dir", folder)]
+    sys.argv = [argv[0], job.verb, *folders, *job.words]
+    try:
+        yield
+    finally:
+        sys.argv = argv
+
+
+def failure(error: Exception, overrides: Sequence[str] = ()) -> Outcome:
+    """An exception as an exit code and one line; the traceback is shown where ROBODE_DEBUG=1."""
+    if os.environ.get("ROBODE_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, BadInput):
+        code, text = 2, str(error)
+    elif isinstance(error, JobFailed):
+        code, text = 1, str(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        code, text = 1, f"cannot use '{error.filename}': {error.strerror}"
+    elif isinstance(error, OSError) and error.strerror is not None:
+        code, text = 1, error.strerror
+    else:
+        code, text = 1, f"unexpected {type(error).__name__}: {error} (ROBODE_DEBUG=1 shows the traceback)"
+    state: State = "busy" if isinstance(error, Busy) else "failed"
+    return Outcome(tuple(overrides), code, " ".join(text.split()), state=state)

@@ -1,0 +1,143 @@
+"""From plain containers to the dataclasses of `config`: every key must be one that somebody reads, of its type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from robode.config.allowed import DESCRIPTION, OF_OBJECTIVES
+from robode.config.config import Choice, EvaluateConfig, Node, Part, Value
+from robode.errors import BadInput
+
+C = TypeVar("C")
+UNSET = "???"  # of a word that the user has to give
+
+
+def parse(kind: type[C], node: Node) -> C:
+    """A configuration of this kind from its resolved plain form.
+
+    Raises:
+        BadInput: a key that nobody reads, or a value of another type.
+    """
+    return _section(kind, _with_data_root(node) if issubclass(kind, EvaluateConfig) else node, "")
+
+
+def _with_data_root(node: Node) -> Node:
+    """Of an evaluation `data` is a data set only where one was chosen, else the place of the run's own."""
+    data = node.get("data")
+    if not isinstance(data, Mapping) or "name" in data:
+        return node
+    for key in data:
+        if key != "root":
+            raise unknown("data.", str(key), ["root"])
+    return {**node, "data": None, "data_root": data.get("root")}
+
+
+def unknown(where: str, key: str, known: Sequence[str]) -> BadInput:
+    """The refusal of a key of a section. where: the section, with a dot behind it, or empty."""
+    if near := get_close_matches(key, known, 1):
+        return BadInput(f"unknown key '{where}{key}': did you mean '{where}{near[0]}'?")
+    return BadInput(f"unknown key '{where}{key}': {where.rstrip('.') or 'the configuration'} has {', '.join(known)}")
+
+
+def hints(kind: type[Any]) -> dict[str, Any]:
+    """The types of the fields of a dataclass."""
+    names = {each.name for each in fields(kind)}
+    return {name: hint for name, hint in get_type_hints(kind).items() if name in names}
+
+
+def _section(kind: type[C], node: object, where: str) -> C:
+    """A dataclass from its node. where: its keys, with a dot behind them."""
+    if not isinstance(node, Mapping):
+        raise BadInput(f"{where.rstrip('.')}={node}: expected keys of its own, like {where}{next(iter(hints(kind)))}")
+    known = hints(kind)
+    values: dict[str, Any] = {}
+    for each in fields(cast(Any, kind)):
+        if each.name in node:
+            expected = each.metadata.get("expected", "")
+            values[each.name] = _value(known[each.name], node[each.name], f"{where}{each.name}", expected)
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise BadInput(f"{where}{each.name}: is needed and not there")
+    rest = {str(key): value for key, value in node.items() if key not in known}
+    if rest and "more" not in known:
+        raise unknown(where, next(iter(rest)), list(known))
+    return kind(**values, **({"more": rest} if rest else {}))
+
+
+def _value(hint: Any, value: Any, key: str, expected: str) -> Any:
+    """A value of a field, converted to what the field holds."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if value is None and NoneType in options:
+        return None
+    for option in options:
+        if option is Choice:
+            return choice(value, key)
+        if option is Part:
+            return part(value, key)
+        if is_dataclass(option):
+            return _section(cast(type, option), value, f"{key}.")
+        if get_origin(option) is not None and get_origin(option) is not Literal and Part in _leaves(option):
+            return _group(value, key)
+    if value == UNSET and NoneType in options:
+        return None
+    if not any(_fits(option, value) for option in options):
+        raise BadInput(f"{key}={value}: {_expected(options, expected)}")
+    return value
+
+
+def _group(value: object, key: str) -> dict[str, Part | None]:
+    if value is not None and not isinstance(value, Mapping):
+        raise BadInput(f"{key}={value}: expected entries with a _target_ each")
+    entries = value.items() if isinstance(value, Mapping) else ()
+    return {str(name): None if node is None else part(node, f"{key}.{name}") for name, node in entries}
+
+
+def part(node: object, key: str) -> Part:
+    """The part that a node describes. Raises `BadInput`, naming the key, for a node without a class."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise BadInput(f"{key}={node}: expected a node with a _target_, or null to switch it off")
+    described = OF_OBJECTIVES if key.startswith("objective.") else ()
+    about = {name: node[name] for name in described if name in node}
+    arguments = {str(name): value for name, value in node.items() if name not in ("_target_", *described)}
+    return Part(str(node["_target_"]), key.rpartition(".")[2], arguments, about)
+
+
+def choice(node: object, key: str) -> Choice:
+    """The part that the file chosen for a group describes. Raises `BadInput`, naming the key."""
+    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
+        raise BadInput(f"{key}={node}: expected the name of one, for example as in conf/{key}/")
+    about: dict[str, Value] = {name: node[name] for name in DESCRIPTION if name in node and name != "_target_"}
+    arguments = {str(name): value for name, value in node.items() if name not in DESCRIPTION}
+    return Choice(str(node.get("_target_", "")), node["name"], arguments, about)
+
+
+def _leaves(hint: Any) -> set[Any]:
+    return {leaf for each in get_args(hint) for leaf in _leaves(each)} or {hint}
+
+
+def _fits(hint: Any, value: object) -> bool:
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if get_origin(hint) is Mapping:
+        return isinstance(value, Mapping)
+    if get_origin(hint) is not None:  # a list
+        return isinstance(value, list | tuple) and all(_fits(get_args(hint)[0], each) for each in value)
+    return isinstance(value, hint)
+
+
+def _expected(options: Sequence[Any], expected: str) -> str:
+    if expected:
+        return f"expected {expected}"
+    if get_origin(options[0]) is Literal:
+        return f"choose one of: {', '.join(get_args(options[0]))}"
+    return f"expected {' or '.join(TYPES[each] for each in options if each in TYPES)}"
+
+
+TYPES = {int: "an integer", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}

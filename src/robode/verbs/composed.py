@@ -1,0 +1,120 @@
+"""`robode train`, `evaluate`, `certify` and `export`: words to jobs, all of them looked at, then done one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from robode.config.compose import Request, composed, hydra_session, launched, typed
+from robode.config.config import EvaluateConfig, TrainConfig, plain
+from robode.config.instantiate import check_keys
+from robode.config.jobs import Job, Outcome, command_of, failure, run_each
+from robode.config.validate import check_jobs
+from robode.errors import BadInput, JobFailed
+from robode.files import write_text
+from robode.runs.run import OUTPUTS
+from robode.training.plan import check_folders
+
+if TYPE_CHECKING:
+    from robode.training.forecast import Forecast
+
+OURS = "basic"  # the launcher of Hydra's that stands for "one after the other, in this process"
+
+
+def show_config(request: Request) -> str:
+    """The composed configurations as YAML. Raises `BadInput`."""
+    from omegaconf import OmegaConf
+
+    with hydra_session(request.verb):
+        return "---\n".join(OmegaConf.to_yaml(each.cfg) for each in composed(request))
+
+
+def look_ahead(request: Request) -> list[Forecast]:
+    """What would be done: every job with its run, its state and what it will cost; nothing is written.
+
+    Raises:
+        BadInput: what running it would refuse, or a module of the user's, which has no run.
+    """
+    with hydra_session(request.verb):
+        jobs, _ = _looked_at(request)
+    configs = [job.config for job in jobs]
+    for config in configs:
+        if isinstance(config, EvaluateConfig) and config.module is not None:
+            raise BadInput("--dry-run: speaks of runs only; leave it out, a module has no training to wait for")
+        check_keys(plain(config))
+    from robode.training.forecast import check_runs, forecast
+
+    check_runs(jobs)
+    return forecast(configs)
+
+
+def run_composed(request: Request) -> list[Outcome]:
+    """Look at every job, then run them; nothing is written before all of them were found good. Raises `BadInput`."""
+    with hydra_session(request.verb):
+        jobs, launcher = _looked_at(request)
+        trainings = [job.config for job in jobs if isinstance(job.config, TrainConfig)]
+        if len(trainings) > 1:
+            from robode.training.plan import queue
+
+            queue(trainings)
+        if launcher != OURS:
+            return _launched(request, jobs)
+    if request.multirun:
+        _record(request, jobs)
+    from robode.api import work
+
+    return run_each(jobs, work, config_dirs=request.config_dirs)
+
+
+def _looked_at(request: Request) -> tuple[list[Job], str]:
+    """All jobs, found good, and who shall run them."""
+    found = composed(request)
+    jobs = [job for each in found for job in typed(request.verb, each.words, each.cfg)]
+    check_jobs([job.config for job in jobs])
+    for job in jobs:
+        check_folders(job.config)
+    return jobs, found[0].launcher if request.multirun else OURS
+
+
+def _record(request: Request, jobs: Sequence[Job]) -> None:
+    """outputs/sweeps/<now>/multirun.yaml: what was asked for, and the words of each job, in their order."""
+    from omegaconf import OmegaConf
+
+    folder = OUTPUTS / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    content = {"verb": request.verb, "overrides": list(request.overrides), "jobs": [list(job.words) for job in jobs]}
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise JobFailed(f"cannot write {error.filename or folder}: {error.strerror}") from error
+    write_text(folder / "multirun.yaml", OmegaConf.to_yaml(content))
+
+
+def _launched(request: Request, jobs: Sequence[Job]) -> list[Outcome]:
+    """The jobs wherever the user's launcher puts them; what was put off is done here, waiting for whoever has it."""
+    from robode.api import work
+
+    outcomes = launched(request, Task(request.config_dirs))
+    for number, outcome in enumerate(outcomes):
+        if outcome.state == "busy":
+            outcomes[number] = run_each([jobs[number]], work, config_dirs=request.config_dirs)[0]
+    return outcomes
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a launcher has to do for a job, perhaps in another process."""
+
+    config_dirs: tuple[str, ...]
+
+    def __call__(self, job: Job) -> Outcome:
+        """Like the first turn of `run_each`: a job that another process has comes back as busy."""
+        from robode.api import work
+
+        try:
+            with command_of(job, self.config_dirs):
+                result = work(job, False)
+        except Exception as error:
+            return failure(error, job.words)
+        return Outcome(job.words, result=result, state="reused" if result.reused else "done")
