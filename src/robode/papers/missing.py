@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.config.compose import Request, compose_evaluations
 from robode.config.config import EvaluateConfig
 from robode.config.instantiate import build
 from robode.files import read_json
@@ -26,12 +26,8 @@ def evaluations(selection: Selection) -> list[EvaluateConfig]:
     Raises:
         BadInput: words that `robode evaluate` does not understand.
     """
-    found = []
-    with hydra_session("evaluate") as session:
-        for words in selection.evaluations():
-            jobs = compose_jobs(session, Request("evaluate", words, False, selection.config_dirs))
-            found += [config for config in jobs if isinstance(config, EvaluateConfig)]
-    return found
+    requests = [Request("evaluate", words, False, selection.config_dirs) for words in selection.evaluations()]
+    return [config for request in requests for config in compose_evaluations(request)]
 
 
 def shelf_of(selection: Selection, asked: Iterable[EvaluateConfig]) -> Shelf:
