@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from robode.config.compose import Request, compose_trainings, hydra_session
+from robode.config.compose import Request, compose_trainings
 from robode.config.config import TrainConfig
 from robode.training.assembly import Parts, assemble, build_data
 
@@ -56,8 +56,7 @@ class Setting:
             words.append(f"data.root={self.root}")
         if self.batches is not None:
             words.append(f"+trainer.limit_train_batches={self.batches}")
-        with hydra_session("train") as session:
-            return compose_trainings(session, Request("train", tuple(words)))[0]
+        return compose_trainings(Request("train", tuple(words)))[0]
 
     def robode(self) -> Parts:
         """Data, network, module and trainer as `robode train` assembles them."""

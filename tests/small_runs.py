@@ -1,7 +1,7 @@
 """Real runs that take a tenth of a second: a CH-NODE of two layers on 60 points."""
 
 from robode.api.training import run_training
-from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.config.compose import Request, compose_jobs
 from robode.runs.run import Run, find
 
 SMALL = (
@@ -12,9 +12,8 @@ SMALL = (
 
 def composed(*words, verb="train"):
     """The configuration of a command line."""
-    with hydra_session(verb) as session:
-        (config,) = compose_jobs(session, Request(verb, words))
-    return config
+    (job,) = compose_jobs(Request(verb, words))
+    return job.config
 
 
 def train(*words) -> Run:

@@ -2,18 +2,16 @@
 
 import pytest
 
-from robode.config.compose import Request, compose_jobs, hydra_session
-from robode.config.config import Config
+from robode.config.compose import Request, compose_trainings
+from robode.config.config import TrainConfig
 from robode.errors import BadInput
 from robode.training.assembly import assemble
 
 SMALL = ("data=six_points", "model.width=2", "depth=1", "callbacks=none", "trainer.threads=1")
 
 
-def composed(*words: str) -> Config:
-    with hydra_session("train") as session:
-        (cfg,) = compose_jobs(session, Request("train", (*SMALL, *words)))
-    return cfg
+def composed(*words: str) -> TrainConfig:
+    return compose_trainings(Request("train", (*SMALL, *words)))[0]
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.config.compose import Request, compose_evaluations, compose_trainings
 from robode.config.validate import check
 from robode.papers.spec import items
 
 
 def compose_all(asked: set[tuple[str, tuple[str, ...]]]) -> None:
-    with hydra_session("train") as session:
-        for experiment, words in sorted(asked):
-            (cfg,) = compose_jobs(session, Request("train", (f"experiment={experiment}", *words, "seed=1")))
-            check(cfg)
-            assert cfg.experiment == experiment
+    for experiment, words in sorted(asked):
+        (cfg,) = compose_trainings(Request("train", (f"experiment={experiment}", *words, "seed=1")))
+        check(cfg)
+        assert cfg.experiment == experiment
 
 
 def test_a_row_of_every_item_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +44,6 @@ def test_our_evaluations_compose(folder: Path) -> None:
         for each in item.evaluations
         for size in item.sizes.values()
     }
-    with hydra_session("evaluate") as session:
-        for each in sorted(words):
-            (cfg,) = compose_jobs(session, Request("evaluate", each))
-            assert set(cfg.suite) > {"clean"} or cfg.split == "train", each
+    for each in sorted(words):
+        (cfg,) = compose_evaluations(Request("evaluate", each))
+        assert set(cfg.suite) > {"clean"} or cfg.split == "train", each

@@ -12,7 +12,7 @@ from own_paper import ITEM, write_own_paper
 
 from robode.cli.completion import candidates
 from robode.cli.main import main
-from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.config.compose import Request, compose_trainings
 from robode.config.config import EvaluateConfig
 from robode.config.jobs import Job as Composed
 from robode.config.jobs import Outcome, Result, failure
@@ -228,8 +228,7 @@ def test_words_reach_every_training_and_its_evaluations(own_paper: Path) -> None
 def test_a_seed_is_a_value_in_every_job_of_a_row(composed: Reproduction, own_paper: Path) -> None:
     """Rows are composed once; composing a seed by its words must give the same."""
     job = composed.jobs[-1]
-    with hydra_session("train") as session:
-        (cfg,) = compose_jobs(session, Request("train", job.words))
+    (cfg,) = compose_trainings(Request("train", job.words))
     assert job.cfg == cfg and cfg.seed == 3 and len({each.hash for each in composed.jobs}) == 6
 
 

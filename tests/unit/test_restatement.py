@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robode.config.compose import Request, compose_jobs, hydra_session
+from robode.config.compose import Request, compose_trainings
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.resnet import ResNet
@@ -121,8 +121,7 @@ def test_training_adds_the_smoothness_term_once_per_pair_of_layers() -> None:
 def recipe(family: str) -> Parts:
     """What `robode train experiment=chnode_2022/table1` trains with, on the embedded digits, in float64."""
     words = ("experiment=chnode_2022/table1", f"model={family}", f"depth={DEPTH}", "data=mnist5k")
-    with hydra_session("train") as session:
-        parts = assemble(compose_jobs(session, Request("train", words))[0])
+    parts = assemble(compose_trainings(Request("train", words))[0])
     parts.network.double()
     return parts
 

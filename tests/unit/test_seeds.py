@@ -6,7 +6,7 @@ from small_runs import SMALL, train
 
 from robode.api import training as train_module
 from robode.api import work
-from robode.config.compose import Request, compose_trainings, hydra_session
+from robode.config.compose import Request, compose_jobs, compose_trainings
 from robode.config.jobs import run_each
 from robode.errors import BadInput, JobFailed
 from robode.runs.checkpoints import read_checkpoint
@@ -21,8 +21,7 @@ def in_folder(tmp_path, monkeypatch):
 
 def together(*words):
     """The outcomes of the jobs that the words make."""
-    with hydra_session("train") as session:
-        return run_each(session.jobs(Request("train", (*SMALL, *words))), work)
+    return run_each(compose_jobs(Request("train", (*SMALL, *words))), work)
 
 
 def runs(*words):
@@ -41,8 +40,7 @@ def test_seeds_by_number_or_by_name():
 
 
 def several(*words):
-    with hydra_session("train") as session:
-        return compose_trainings(session, Request("train", (*SMALL, *words)))
+    return compose_trainings(Request("train", (*SMALL, *words)))
 
 
 def test_what_refers_to_the_seed_follows_it():

@@ -18,7 +18,7 @@ from robode.api.certification import Certified, run_certify
 from robode.api.evaluation import Evaluated, run_evaluation
 from robode.api.exporting import Exported, run_export
 from robode.api.training import Trained, run_training
-from robode.config.compose import Request, hydra_session
+from robode.config.compose import Request, compose_jobs
 from robode.config.config import CertifyConfig, EvaluateConfig, TrainConfig, Value
 from robode.config.jobs import Job, Result, run_each
 from robode.config.validate import CHECKPOINTS, check_jobs
@@ -134,8 +134,7 @@ def work(job: Job, wait: bool = True) -> Result:
 
 def _done(verb: str, overrides: Mapping[str, Value]) -> Result:
     words = tuple(f"{key}={_word(value)}" for key, value in overrides.items())
-    with hydra_session(verb) as session:
-        jobs = session.jobs(Request(verb, words))
+    jobs = compose_jobs(Request(verb, words))
     check_jobs([job.config for job in jobs])
     check_folders(jobs[0].config)
     (outcome,) = run_each(jobs, work)

@@ -92,11 +92,11 @@ def _hydra_candidates(verb: str, rest: str) -> list[str]:
     """Ask Hydra, which expects a command line without a verb."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from robode.config.compose import hydra_session
+    from robode.config.compose import hydra_ready
 
     answer = io.StringIO()
     os.environ["COMP_LINE"] = f"robode {rest}"
-    with hydra_session(verb), redirect_stdout(answer):
+    with hydra_ready(verb), redirect_stdout(answer):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         hydra.shell_completion(config_name=verb, overrides=["query=fish"])

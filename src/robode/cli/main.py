@@ -16,7 +16,6 @@ from robode import __version__
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
-    from robode.config.compose import Request
     from robode.config.jobs import Outcome
 
 USAGE = """\
@@ -41,16 +40,22 @@ INTERRUPTED, TERMINATED = 130, 143
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _dispatch(words)
-    except BrokenPipeError:  # `robode list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        from robode.config.jobs import failure
+    # Before torch starts its threads: threads that spin for long while they wait starve each other where another
+    # process wants a core (a 2 s epoch took 33 s); short spinning costs a few per cent on an idle machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    with _termination() as received:
+        try:
+            return _dispatch(words)
+        except BrokenPipeError:  # `robode list | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (KeyboardInterrupt, SystemExit) as stop:
+            return _stopped(stop, received)
+        except Exception as error:
+            from robode.config.jobs import failure
 
-        outcome = failure(error)
-        return _complain(outcome.error, outcome.code)
+            outcome = failure(error)
+            return _complain(outcome.error, outcome.code)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -65,31 +70,36 @@ def _dispatch(words: list[str]) -> int:
         from robode.verbs.list import run_list
 
         return run_list(rest)
-    if verb == "check":
-        return _run_check(rest)
     if verb == "completion":
         from robode.cli.completion import run_completion
 
         return run_completion(rest)
     if verb in COMPOSED:
-        return _run_verb(verb, rest)
+        return _run_composed(verb, rest)
     if verb in ("reproduce", "report"):
         return _run_paper_verb(verb, rest)
+    if verb == "check":
+        return _run_check(rest)
     raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, reproduce, report, check, list or completion")
 
 
 class _Parser(argparse.ArgumentParser):
+    """Of a verb: --config-dir and --help, and what is added."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(prog=f"robode {verb}", add_help=False, allow_abbrev=False)
+        self.add_argument("--config-dir", action="append", default=[], type=os.path.abspath)
+        self.add_argument("-h", "--help", action="store_true")
+
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{self.prog}: {message}")
 
 
-def _run_verb(verb: str, words: list[str]) -> int:
-    parser = _Parser(prog=f"robode {verb}", add_help=False, allow_abbrev=False)
+def _run_composed(verb: str, words: list[str]) -> int:
+    parser = _Parser(verb)
     parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("--config-dir", action="append", default=[])
     parser.add_argument("--cfg", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_intermixed_args(words)
     if given.help:
@@ -98,18 +108,23 @@ def _run_verb(verb: str, words: list[str]) -> int:
         print(verb_help(verb, given.config_dir))
         return 0
     from robode.config.compose import Request
+    from robode.verbs.composed import look_ahead, run_composed, show_config
 
-    folders = tuple(os.path.abspath(folder) for folder in given.config_dir)
-    request = Request(verb, tuple(given.overrides), given.multirun, folders)
+    request = Request(verb, tuple(given.overrides), given.multirun, tuple(given.config_dir))
     if given.dry_run:
-        return _dry_run(request)
-    return _show(request) if given.cfg else _run(request)
+        jobs = look_ahead(request)
+        from robode.training.forecast import show
+
+        show(jobs)
+        return 0
+    if given.cfg:
+        print(show_config(request), end="")
+        return 0
+    return _ended(run_composed(request))
 
 
 def _run_paper_verb(verb: str, words: list[str]) -> int:
-    parser = _Parser(prog=f"robode {verb}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", action="append", default=[])
-    parser.add_argument("-h", "--help", action="store_true")
+    parser = _Parser(verb)
     if verb == "reproduce":
         parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("words", nargs="*")
@@ -119,67 +134,25 @@ def _run_paper_verb(verb: str, words: list[str]) -> int:
 
         print(usage(verb, given.config_dir))
         return 0
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see _run
-    folders = tuple(os.path.abspath(folder) for folder in given.config_dir)
-    with _termination() as received:
-        try:
-            if verb == "report":
-                from robode.verbs.report import run_report
+    if verb == "report":
+        from robode.verbs.report import run_report
 
-                return run_report(given.words, folders)
-            from robode.verbs.reproduce import run_reproduce
+        return run_report(given.words, tuple(given.config_dir))
+    from robode.verbs.reproduce import run_reproduce
 
-            return run_reproduce(given.words, folders, given.dry_run)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            return _stopped(stop, received)
+    return run_reproduce(given.words, tuple(given.config_dir), given.dry_run)
 
 
 def _run_check(words: list[str]) -> int:
     from robode.contracts.check import HELP, run_check
 
-    parser = _Parser(prog="robode check", add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", action="append", default=[])
-    parser.add_argument("-h", "--help", action="store_true")
+    parser = _Parser("check")
     parser.add_argument("package", nargs="?")
     given = parser.parse_intermixed_args(words)
     if given.help:
         print(HELP)
         return 0
-    with _termination() as received:
-        try:
-            return run_check(given.package, given.config_dir)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            return _stopped(stop, received)
-
-
-def _show(request: "Request") -> int:
-    from robode.verbs.composed import show_config
-
-    print(show_config(request), end="")
-    return 0
-
-
-def _dry_run(request: "Request") -> int:
-    from robode.verbs.composed import look_ahead
-
-    jobs = look_ahead(request)
-    from robode.training.forecast import show
-
-    show(jobs)
-    return 0
-
-
-def _run(request: "Request") -> int:
-    # Before torch starts its threads: threads that spin for long while they wait starve each other where another
-    # process wants a core (a 2 s epoch took 33 s); short spinning costs a few per cent on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from robode.verbs.composed import run_composed
-
-    with _termination() as received:
-        try:
-            return _ended(request, run_composed(request))
-        except (KeyboardInterrupt, SystemExit) as stop:
-            return _stopped(stop, received)
+    return run_check(given.package, given.config_dir)
 
 
 @contextmanager
@@ -215,7 +188,7 @@ def _stopped(stop: BaseException, received: list[int]) -> int:
     return _complain("interrupted", INTERRUPTED)
 
 
-def _ended(request: "Request", outcomes: "list[Outcome]") -> int:
+def _ended(outcomes: "list[Outcome]") -> int:
     """Say how the jobs ended. Exit code: the job's own, or 1 for a sweep with failures."""
     failed = [(number, outcome) for number, outcome in enumerate(outcomes) if outcome.code]
     if len(outcomes) == 1:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from robode.config import explain, safety, schema
 from robode.config.allowed import check_set
-from robode.config.config import CONFIGS, Config, TrainConfig
+from robode.config.config import CONFIGS, EvaluateConfig, TrainConfig
 from robode.config.instantiate import to_plain
 from robode.config.jobs import Job, Outcome
 from robode.config.listing import options
@@ -64,29 +64,26 @@ def _quoted(folder: Path) -> str:
 
 
 @contextmanager
-def hydra_session(verb: str) -> Iterator[Session]:
+def hydra_ready(verb: str) -> Iterator[None]:
     """Hydra with the project's configuration folder and typed keys; its global state is put back after."""
     schema.register()
     with initialize_config_dir(config_dir=str(conf_dir()), job_name=verb, version_base="1.3"):
-        yield Session()
+        yield
 
 
-class Session:
-    """Hydra is ready to compose."""
-
-    def jobs(self, request: Request) -> list[Job]:
-        """The jobs of a request, one for each seed of ``seeds``. Raises `BadInput`."""
-        return [job for each in composed(request) for job in typed(request.verb, each.words, each.cfg)]
+def compose_jobs(request: Request) -> list[Job]:
+    """The jobs of a request, one for each seed of ``seeds``. Raises `BadInput`."""
+    return [job for each in composed(request) for job in typed(request.verb, each.words, each.cfg)]
 
 
-def compose_jobs(session: Session, request: Request) -> list[Config]:
-    """The configurations of `Session.jobs`."""
-    return [job.config for job in session.jobs(request)]
+def compose_trainings(request: Request) -> list[TrainConfig]:
+    """The configurations of a request of `robode train`. Raises `BadInput`."""
+    return [job.config for job in compose_jobs(request) if isinstance(job.config, TrainConfig)]
 
 
-def compose_trainings(session: Session, request: Request) -> list[TrainConfig]:
-    """The configurations of a request of `robode train`."""
-    return [config for config in compose_jobs(session, request) if isinstance(config, TrainConfig)]
+def compose_evaluations(request: Request) -> list[EvaluateConfig]:
+    """The configurations of a request of `robode evaluate` or `certify`. Raises `BadInput`."""
+    return [job.config for job in compose_jobs(request) if isinstance(job.config, EvaluateConfig)]
 
 
 def typed(verb: str, words: Sequence[str], cfg: DictConfig) -> list[Job]:
@@ -108,7 +105,7 @@ def composed(request: Request) -> list[Composed]:
     Raises:
         BadInput: unknown key or choice, wrong type, a sweep without -m, a foreign ``hydra`` node.
     """
-    with _sentences(request):
+    with hydra_ready(request.verb), _sentences(request):
         parsed = OverridesParser.create().parse_overrides(list(request.overrides))
         allowed = safety.check_overrides(parsed)
         _check_choices(request, parsed)
@@ -159,9 +156,11 @@ def launched(request: Request, task: Callable[[Job], Outcome]) -> list[Outcome]:
     """Have the launcher that the user chose run every job, by Hydra's own sweep: it composes each of them again where
     that runs. task: can be pickled, gets the job there."""
     words = [*request.for_hydra(request.overrides), "hydra.mode=MULTIRUN"]
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    batches = hydra.multirun(config_name=request.verb, task_function=Launched(request.verb, task), overrides=words)
+    job = Launched(request.verb, task)
+    with hydra_ready(request.verb):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        batches = hydra.multirun(config_name=request.verb, task_function=job, overrides=words)
     return [outcome for batch in batches for job in batch for outcome in job.return_value]
 
 

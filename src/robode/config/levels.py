@@ -44,14 +44,12 @@ def _quotient(value: Any) -> Any:
     return float(found[1]) / float(found[2]) if found and float(found[2]) else value
 
 
-def check_suite(suite: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """Refuse entries of a composed `suite` section that describe no perturbation, and levels out of range."""
-    for name, entry in suite.items():
-        if entry is not None and (not isinstance(entry, Mapping) or "_target_" not in entry):
-            raise BadInput(f"suite.{name}={entry}: expected a node with a _target_, or null to switch it off")
+def check_suite(suite: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse levels out of range among the arguments of the entries of a suite."""
+    for name, arguments in suite.items():
         for key, upper in UPPER.items():
-            if entry and key in entry:
-                noise_levels(f"suite.{name}.{key}", entry[key], upper)
+            if key in arguments:
+                noise_levels(f"suite.{name}.{key}", arguments[key], upper)
 
 
 def check_repeats(repeats: object) -> None:

@@ -15,7 +15,6 @@ from robode.config.paths import conf_dir, user_conf_dirs
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
-    from robode.config.compose import Session
     from robode.contracts.subjects import Finding
 
 CARRIED = ("integrator", "encoder", "head")  # what is tried in a family of robode's
@@ -126,25 +125,22 @@ def _speaks_of(file: Path, package: str) -> bool:
 
 def _composed(files: Sequence[tuple[str, str]], config_dirs: Sequence[str]) -> Iterator[Described]:
     """Each file as the command line would choose it. Raises `BadInput` for a file that cannot be composed."""
-    from robode.config.compose import hydra_session
-
     folders = tuple(os.path.abspath(folder) for folder in config_dirs)
-    with hydra_session("train") as session:
-        for group, name in dict.fromkeys(files):
-            first = _compose(session, (f"{group}={name}",), folders)
-            words: list[str] = []
-            if group == "model":
-                words = [f"integrator={each}" for each in first[group].get("integrators") or ()]
-            elif group in CARRIED:
-                words = [f"model={each}" for each in CARRIERS]
-            configs = tuple(_compose(session, (f"{group}={name}", word), folders) for word in words)
-            yield Described(group, name, _file(group, name, folders), configs or (first,))
+    for group, name in dict.fromkeys(files):
+        first = _compose((f"{group}={name}",), folders)
+        words: list[str] = []
+        if group == "model":
+            words = [f"integrator={each}" for each in first[group].get("integrators") or ()]
+        elif group in CARRIED:
+            words = [f"model={each}" for each in CARRIERS]
+        configs = tuple(_compose((f"{group}={name}", word), folders) for word in words)
+        yield Described(group, name, _file(group, name, folders), configs or (first,))
 
 
-def _compose(session: Session, words: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any]:
+def _compose(words: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any]:
     from robode.config.compose import Request, compose_trainings
 
-    (config,) = compose_trainings(session, Request("train", words, config_dirs=folders))
+    (config,) = compose_trainings(Request("train", words, config_dirs=folders))
     return config.plain()
 
 

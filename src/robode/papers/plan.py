@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 from rich.console import Console
 
-from robode.config.compose import Request, Session, compose_jobs, compose_trainings, hydra_session
+from robode.config.compose import Request, compose_jobs, compose_trainings, hydra_session
 from robode.config.config import EvaluateConfig, TrainConfig
 from robode.config.instantiate import build
 from robode.errors import BadInput
@@ -62,21 +62,20 @@ def plan(selection: Selection) -> list[Job]:
         BadInput: words that do not compose.
     """
     jobs = []
-    with hydra_session("train") as session:
-        for number, row in enumerate(selection.item.rows):
-            words = (f"experiment={selection.experiment}", *row.words, *selection.size.words, *selection.words)
-            jobs.append(_seeded(session, selection, number, row, words))
+    for number, row in enumerate(selection.item.rows):
+        words = (f"experiment={selection.experiment}", *row.words, *selection.size.words, *selection.words)
+        jobs.append(_seeded(selection, number, row, words))
     longest = max(map(len, jobs))
     return [row_jobs[i] for i in range(longest) for row_jobs in jobs if i < len(row_jobs)]
 
 
-def _seeded(session: Session, selection: Selection, number: int, row: Row, words: tuple[str, ...]) -> list[Job]:
+def _seeded(selection: Selection, number: int, row: Row, words: tuple[str, ...]) -> list[Job]:
     """The jobs of one row, composed at once: composing once for each seed would take long."""
     planned, asked = selection.seeds_of(row), selection.seeds
     seeds = list(dict.fromkeys([*(asked or ()), *planned]))
     try:
         listed = f"seeds=[{','.join(map(str, seeds))}]"
-        configs = compose_trainings(session, Request("train", (*words, listed), False, selection.config_dirs))
+        configs = compose_trainings(Request("train", (*words, listed), False, selection.config_dirs))
     except BadInput as error:
         raise BadInput(f"{error} (row '{row.name}' of {selection.name})") from error
     own = [*(["force=true"] if selection.force else []), *([f"code={ANY}"] if selection.code == ANY else [])]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from robode.config.compose import Request, composed, hydra_session, launched, typed
+from robode.config.compose import Request, composed, launched, typed
 from robode.config.config import EvaluateConfig, TrainConfig, plain
 from robode.config.instantiate import check_keys
 from robode.config.jobs import Job, Outcome, command_of, failure, run_each
@@ -15,7 +15,7 @@ from robode.config.validate import check_jobs
 from robode.errors import BadInput, JobFailed
 from robode.files import write_text
 from robode.runs.run import OUTPUTS
-from robode.training.plan import check_folders
+from robode.training.plan import check_folders, queue
 
 if TYPE_CHECKING:
     from robode.training.forecast import Forecast
@@ -27,8 +27,7 @@ def show_config(request: Request) -> str:
     """The composed configurations as YAML. Raises `BadInput`."""
     from omegaconf import OmegaConf
 
-    with hydra_session(request.verb):
-        return "---\n".join(OmegaConf.to_yaml(each.cfg) for each in composed(request))
+    return "---\n".join(OmegaConf.to_yaml(each.cfg) for each in composed(request))
 
 
 def look_ahead(request: Request) -> list[Forecast]:
@@ -37,8 +36,7 @@ def look_ahead(request: Request) -> list[Forecast]:
     Raises:
         BadInput: what running it would refuse, or a module of the user's, which has no run.
     """
-    with hydra_session(request.verb):
-        jobs, _ = _looked_at(request)
+    jobs, _ = _looked_at(request)
     configs = [job.config for job in jobs]
     for config in configs:
         if isinstance(config, EvaluateConfig) and config.module is not None:
@@ -52,15 +50,11 @@ def look_ahead(request: Request) -> list[Forecast]:
 
 def run_composed(request: Request) -> list[Outcome]:
     """Look at every job, then run them; nothing is written before all of them were found good. Raises `BadInput`."""
-    with hydra_session(request.verb):
-        jobs, launcher = _looked_at(request)
-        trainings = [job.config for job in jobs if isinstance(job.config, TrainConfig)]
-        if len(trainings) > 1:
-            from robode.training.plan import queue
-
-            queue(trainings)
-        if launcher != OURS:
-            return _launched(request, jobs)
+    jobs, launcher = _looked_at(request)
+    if len(jobs) > 1:
+        queue([job.config for job in jobs if isinstance(job.config, TrainConfig)])
+    if launcher != OURS:
+        return _launched(request, jobs)
     if request.multirun:
         _record(request, jobs)
     from robode.api import work
