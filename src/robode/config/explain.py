@@ -9,7 +9,6 @@ import yaml
 
 from robode.config.schema import expected_type, words
 
-
 # Other words for a key: the level of noise is its variance, a radius is called eps.
 MEANT = {"std": "var", "sigma": "var", "variance": "var", "epsilon": "eps", "radius": "eps"}
 

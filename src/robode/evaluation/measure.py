@@ -246,7 +246,8 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     for name, reason in reasons.items():
         if name in quantities or not suite[name].optional or len(suite) == 1:
             raise BadInput(
-                f"suite.{name}: {reason}; leave it out (suite.{name}=null), or choose a suite for all data, such as attacks_quick"
+                f"suite.{name}: {reason}; leave it out (suite.{name}=null), or choose a suite for all data, such as "
+                "attacks_quick"
             )
     warnings = {name: each.warning(facts.bounds) for name, each in suite.items() if name not in reasons}
     return Measurement(
