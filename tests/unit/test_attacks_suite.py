@@ -197,3 +197,21 @@ def test_the_published_attack_says_what_it_needs(monkeypatch):
     monkeypatch.setattr("robode.attacks.ensemble.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"AutoAttack needs the package pyautoattack: pip install"):
         AutoAttack(0.1)
+
+
+@pytest.mark.parametrize(
+    ("eps", "expected"), [("8/255", (8 / 255,)), (["2/255", 0.5, "1 / 4"], (2 / 255, 0.25, 0.5)), ("8", None)]
+)
+def test_a_radius_may_be_a_quotient(eps, expected):
+    if expected is None:
+        with pytest.raises(BadInput, match="^eps=8: expected a number"):
+            PGD(eps)
+    else:
+        assert PGD(eps).severities == expected
+
+
+def test_a_radius_in_grey_levels_is_warned_of():
+    line = PGD([0.1, 8]).warning((0.0, 1.0))
+    assert line.startswith("eps=8: the data lie in [0, 1]") and "eps=8/255" in line
+    assert PGD(8 / 255).warning((0.0, 1.0)) is None
+    assert PGD(8).warning(None) is None and PGD(8).warning((0.0, 255.0)) is None

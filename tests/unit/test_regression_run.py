@@ -24,6 +24,7 @@ WORDS = (
     "data=pendulum", "data.source.train=300", "data.source.test=100", "data.validation=60", "model=resnet", "depth=2",
     "batch_size=25", "epochs=4", "lr=0.02", "suite=noise", "repeats=2", "trainer.threads=1",
 )  # fmt: skip
+MODE = "callbacks.early_stopping.mode"
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,36 @@ def test_the_data_choose_the_objective_and_the_command_line_wins():
             ("data=pendulum", "callbacks=[default,early_stopping]"),
             "callbacks.early_stopping.monitor=validation/accuracy: expected validation/loss or validation/error",
         ),
+        (
+            (*WORDS, "callbacks=early_stopping", "callbacks.early_stopping.monitor=validation/error"),
+            f"{MODE}=max: validation/error gets better by getting smaller; expected {MODE}=min",
+        ),
+        (
+            (*WORDS, "callbacks=early_stopping", "callbacks.early_stopping.monitor=validation/loss"),
+            f"{MODE}=max: validation/loss gets better by getting smaller; expected {MODE}=min",
+        ),
+    ]
+    + [
+        ((*WORDS, *words), expected)
+        for words, expected in (
+            (
+                ("suite=attacks_standard",),
+                "suite.ensemble_linf: needs classes, and this is a regression task; leave it out "
+                "(suite.ensemble_linf=null), or choose a suite for all data, such as attacks_quick",
+            ),
+            (("suite=[noise,attacks_standard]",), "suite.ensemble_linf: needs classes"),
+            (("suite=curve_l2",), "suite.fmn_l2: needs classes"),
+            (("suite=corruptions",), "suite.blur: blur is defined for images"),
+            (("suite=gradient_masking",), "suite.gradient_masking: needs classes"),
+            (("suite=attacks_quick", "suite.pgd_l2.loss=foo"), "suite.pgd_l2.loss=foo: expected error for a"),
+            (("suite=attacks_quick", "suite.pgd_linf.loss=dlr"), "suite.pgd_linf.loss=dlr: expected error for a"),
+            (("suite=table1_attacks",), "suite.pgd_margin_linf.loss=margin: expected error for a regression"),
+            (("suite=attacks_quick", "suite.pgd_l2.steps=0"), "suite.pgd_l2.steps=0: expected a whole number"),
+            (("suite=attacks_quick", "suite.pgd_l2.norm=l3"), "suite.pgd_l2.norm=l3: expected one of"),
+        )
     ],
 )  # fmt: skip
-def test_an_objective_that_the_task_cannot_serve_is_refused_before_there_is_a_folder(
+def test_what_the_task_cannot_serve_is_refused_before_there_is_a_folder(
     words: tuple[str, ...], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 from rich.console import Console
 
-from robode.config.compose import Request, compose_jobs, compose_trainings, hydra_session
+from robode.config.compose import Request, compose_evaluations, compose_trainings
 from robode.config.config import EvaluateConfig, TrainConfig
 from robode.config.instantiate import build
 from robode.errors import BadInput
@@ -94,12 +94,9 @@ def evaluations(selection: Selection) -> list[EvaluateConfig]:
     Raises:
         BadInput: words that `robode evaluate` does not understand.
     """
-    found: list[EvaluateConfig] = []
-    with hydra_session("evaluate") as session:
-        for words in selection.evaluations():
-            configs = compose_jobs(session, Request("evaluate", words, False, selection.config_dirs))
-            found += [config for config in configs if isinstance(config, EvaluateConfig)]
-    return found
+    dirs = selection.config_dirs
+    words = selection.evaluations()
+    return [config for each in words for config in compose_evaluations(Request("evaluate", each, False, dirs))]
 
 
 def missing(run: Run, config: Plain, asked: Iterable[EvaluateConfig], code: str = SAME) -> int:
