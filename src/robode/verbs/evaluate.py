@@ -14,7 +14,7 @@ from rich.markup import escape
 from robode.config.instantiate import to_plain
 from robode.device import chosen_device
 from robode.errors import BadInput
-from robode.evaluation.measure import FLOW, VERDICTS, Scope, build_measurement, held, measure, precision_warnings
+from robode.evaluation.measure import FLOW, Asked, build_measurement, held, measure, precision_warnings
 from robode.evaluation.target import Subject, subject
 from robode.masking.file import FILE as MASKING
 from robode.report.draw import draw_figures
@@ -61,24 +61,23 @@ def measured(found: Subject, cfg: DictConfig, console: Console) -> tuple[Run, li
     Raises:
         BadInput, JobFailed: like `run_evaluation`.
     """
-    count = cfg.get("verdicts", VERDICTS)
+    count = cfg.get("verdicts", Asked.verdicts)
     if count < 0:
         raise BadInput(
             f"verdicts={count}: expected a whole number of at least 0, the samples of a panel; 0 = no verdicts"
         )
-    scope = Scope(cfg.split, cfg.limit, count, chosen_device(cfg.get("device", "auto")))
+    asked = Asked(cfg.split, cfg.limit, count, chosen_device(cfg.get("device", "auto")))
     choices = {key: value for key, value in to_plain(cfg).items() if key in CHOICES and value is not None}
     if cfg.module is not None:
         choices.setdefault("seed", 0)  # nobody knows its own
     found.data.prepare()
     measurement = build_measurement(found.config, found.data.facts, **choices)
-    measurement.check(found.network.to(scope.device))
+    measurement.check(found.network.to(asked.device))
     for text in filter(None, [found.note, *measurement.left_out, *precision_warnings(measurement.config)]):
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(cfg.split)
     found.make_folder()
-    parts = (found.run, found.network, found.data, found.checkpoint)
-    return found.run, measure(measurement, *parts, console, scope)
+    return found.run, measure(measurement, found, console, asked)
 
 
 def report(run: Run, rows: list[dict[str, Any]], console: Console) -> dict[str, Any]:

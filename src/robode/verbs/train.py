@@ -14,7 +14,8 @@ from robode.config.instantiate import to_plain
 from robode.config.seeds import one_each
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
-from robode.evaluation.measure import Measurement, build_measurement, precision_warnings, warnings_about
+from robode.evaluation.measure import Asked, Measurement, build_measurement, precision_warnings, warnings_about
+from robode.evaluation.target import Subject
 from robode.network import build_network
 from robode.runs import environment, records
 from robode.runs.checkpoints import load_weights
@@ -147,7 +148,7 @@ def _measure_best(
     network = build_network(cfg, data.facts)
     load_weights(checkpoint, network)
     _warn(run, warnings_about(network), console)
-    return measure(measurement, run, network, data, checkpoint, console)
+    return measure(measurement, Subject(run, network, data, checkpoint, to_plain(cfg), {}), console, Asked())
 
 
 def _warn(run: Run, texts: Sequence[str], console: Console) -> None:
