@@ -272,14 +272,15 @@ def test_what_makes_the_weights_counts_and_what_draws_does_not(copied, tmp_path)
     line = "\nEDITED = 1\n"
     (encoder,) = [path for path in copied.glob("*.py") if "class Conv(" in path.read_text()]
     assert changed(line, encoder.name) == [True, True, True]
-    assert changed(line, "fields/hamiltonian.py") == [True, True, True], "a base class"
+    assert changed(line, "families/hamiltonian.py") == [True, True, True], "a base class"
     assert changed(line, "training/module.py") == [True, False, False]
-    assert changed(line, "measurement.py") == [False, True, True]
-    assert changed(line, "robustness/attacks/pgd.py") == [False, True, False]
-    silent = ("report/page.py", "paper/collect.py", "cli.py", "__init__.py", "fields/resnet.py")
+    assert changed(line, "evaluation/measure.py") == [False, True, True]
+    assert changed(line, "attacks/pgd.py") == [False, True, False]
+    silent = ("report/page.py", "papers/collect.py", "cli/main.py", "masking/verdict.py", "families/resnet.py")
     assert changed(line, *silent) == [False] * 3
     assert (
-        changed('\n"""A sentence."""\n# another\n', encoder.name, "training/module.py", "measurement.py") == [False] * 3
+        changed('\n"""A sentence."""\n# another\n', encoder.name, "training/module.py", "evaluation/measure.py")
+        == [False] * 3
     )
 
 
