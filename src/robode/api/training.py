@@ -13,7 +13,15 @@ from robode.api.evaluation import Evaluated, Row, report
 from robode.config.config import TrainConfig
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.evaluation.measure import Measurement, Scope, build_measurement, measure, precision_warnings, warnings_about
+from robode.evaluation.measure import (
+    Asked,
+    Measurement,
+    build_measurement,
+    measure,
+    precision_warnings,
+    warnings_about,
+)
+from robode.evaluation.target import EvaluationTarget
 from robode.network import build_network
 from robode.runs import origin
 from robode.runs.checkpoints import load_weights
@@ -129,7 +137,8 @@ def _measure_best(
     network = build_network(config, data.facts)
     load_weights(checkpoint, network)
     _warn(run, warnings_about(network), console)
-    return measure(measurement, run, network, data, checkpoint, console, Scope())
+    target = EvaluationTarget(run, network, data, checkpoint, config.plain(), {})
+    return measure(measurement, target, console, Asked())
 
 
 def _warn(run: Run, texts: Sequence[str], console: Console) -> None:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,20 +26,23 @@ from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid
 from robode.evaluation.suite import Level, Plan, Row, levels, refusals
 from robode.integrators.reference import with_reference_solver
+from robode.linalg.skew import canonical
 from robode.masking.verdict import Judging, lines
 from robode.network import Network, parameter_count, weights_digest
 from robode.quantities.quantity import Quantity, write_arrays
 from robode.runs import lock
-from robode.runs.code import canonical, measuring_codes, network_code
+from robode.runs.code import measuring_codes, network_code
 from robode.runs.origin import git_state
 from robode.runs.progress import counted
 from robode.runs.results import Store, append_numbers, read_numbers
 from robode.runs.run import Run
 from robode.tasks.classification import Classification
 
+if TYPE_CHECKING:  # how a network is found changes no answer
+    from robode.evaluation.target import EvaluationTarget
+
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
 EVALUATION_BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
-VERDICTS = 200  # samples on which a robust accuracy is questioned, where nothing else is said
 FLOW = ("flow_ode", "flow_discrete")
 
 Work = Sequence[tuple[Level, Row]]
@@ -49,26 +52,18 @@ Answers = dict[int, tuple[Row, Tensor]]
 
 
 @dataclass(frozen=True)
-class Scope:
-    """On which samples something is measured, and where. limit: a part of the split (data.parts); another limit makes
-    other rows. verdicts: on how many of them robust accuracies are questioned at most (0: not at all). device: None for
-    where the run was trained, if that is here."""
+class Asked:
+    """Of what, beside the suite. limit: a part of the samples of the split (data.parts); another limit makes other
+    rows. verdicts: on at most so many samples every robust accuracy is questioned; 0: not. device: where all of it
+    runs; None: where the run was trained, if that is here."""
 
     split: str = "test"
     limit: int | None = None
-    verdicts: int = VERDICTS
+    verdicts: int = 200
     device: torch.device | None = None
 
 
-def measure(
-    measurement: Measurement,
-    run: Run,
-    network: nn.Module,
-    data: DataModule,
-    checkpoint: Path,
-    console: Console,
-    scope: Scope = Scope(),
-) -> list[Row]:
+def measure(measurement: Measurement, found: EvaluationTarget, console: Console, asked: Asked) -> list[Row]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
     They are appended after each noisy copy of the split, with the score of each sample (runs.scores), so a kill costs
@@ -79,17 +74,18 @@ def measure(
         BadInput: the data have no such split.
         JobFailed: the disk refuses, or a certificate is broken (`check_order`).
     """
-    device = scope.device or _device(measurement.config)
+    run, network, data = found.run, found.network, found.data
+    device = asked.device or _device(measurement.config)
     network.to(device)
-    samples = part(data.split(scope.split, device), scope.limit, data.source)
+    samples = part(data.split(asked.split, device), asked.limit, data.source)
     if measurement.config["trainer"]["fast_dev_run"]:
         samples = part(samples, data.batch_size, data.source)
-    digest = part_digest(data.digest, scope.limit, data.source)
-    about = measurement.about(run, network, split=scope.split, checkpoint=checkpoint.stem, digest=digest)
+    digest = part_digest(data.digest, asked.limit, data.source)
+    about = measurement.about(run, network, split=asked.split, checkpoint=found.checkpoint.stem, digest=digest)
     with held(run, console):
-        rows = _rows(measurement, about, run, network, samples, console)
-        check_order(run.folder, about.columns["weights"], scope.split, network_code(measurement.config))
-        judging = Judging(run.folder, network, samples, data, digest, min(scope.verdicts, len(samples.target)))
+        rows = _rows(measurement, about, found, samples, console)
+        check_order(run.folder, about.columns["weights"], asked.split, network_code(measurement.config))
+        judging = Judging(run.folder, network, samples, data, digest, min(asked.verdicts, len(samples.target)))
         for line in lines(judging.judged(rows, console)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         for row in measurement.numbers(about, run, network, data):
@@ -98,18 +94,19 @@ def measure(
 
 
 def _rows(
-    measurement: Measurement, about: About, run: Run, network: nn.Module, samples: Samples, console: Console
+    measurement: Measurement, about: About, found: EvaluationTarget, samples: Samples, console: Console
 ) -> list[Row]:
     """The rows asked for; what results.csv lacks is measured now. Samples for the grid figure are of the test set."""
-    store = Store(run.folder)
+    folder = found.run.folder
+    store = Store(folder)
     asked = measurement.asked(about, len(samples.target))
     work = [(level, row) for level, row in asked if row not in store]
     _say(console, len(asked), len(work))
-    if about.columns["split"] == "test" and (work or not (run.folder / "samples.npz").is_file()):
-        measurement.save_samples(run, network, *samples)
+    if about.columns["split"] == "test" and (work or not (folder / "samples.npz").is_file()):
+        measurement.save_samples(found.run, found.network, *samples)
     if work:
         with counted(console, "evaluation") as progress:
-            for answers in measurement.answers(network, *samples, work, progress):
+            for answers in measurement.answers(found.network, *samples, work, progress):
                 store.add([row for row, _ in answers.values()], [scores.numpy() for _, scores in answers.values()])
     # not only after a measurement: the process that measured may have been killed before it
     make_monotone(store, measurement.plan.facts.task)

@@ -54,7 +54,8 @@ def training_code(plain: Mapping[str, Any]) -> str:
 def network_code(plain: Mapping[str, Any]) -> str:
     """The same of the code that runs the network of a configuration and counts its answers, whatever the question."""
     parts = [plain.get(key) for key in ("model", "integrator", "encoder", "head", "data")]
-    return canonical(_digest(_roots(parts, MEASURING), (*SILENT, "robode.masking"), trusted()))
+    others = (*SILENT, "robode.masking", "robode.attacks")  # verdicts change no answer; attacks are questions
+    return canonical(_digest(_roots(parts, MEASURING), others, trusted()))
 
 
 def measuring_code(plain: Mapping[str, Any], question: Any) -> str:
