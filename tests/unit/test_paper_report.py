@@ -21,6 +21,7 @@ from robode.report.runs_page import runs_table
 from robode.report.statistics import estimate
 from robode.report.style import without_places
 from robode.report.tables import terminal
+from robode.runs import records
 from robode.tasks.regression import Regression
 
 
@@ -269,6 +270,19 @@ def test_any_runs_get_a_table_with_the_interval_of_the_mean(tmp_path):
     )
     assert "70.00 (1 seed)" in text and "t-interval" in text and "paper" not in text
     assert "<td>lr</td><td>0.1</td><td>0.5</td>" in page.read_text()
+
+
+def test_runs_that_were_measured_on_other_numbers_of_samples_share_no_column(tmp_path):
+    folders = [run_folder(tmp_path / "runs", 1, 80), run_folder(tmp_path / "runs", 1, 80, lr=0.5)]
+    rows = records.read_rows(folders[1] / "results.csv").assign(n=20, score=0.9)
+    (folders[1] / "results.csv").unlink()
+    records.append_rows(
+        folders[1] / "results.csv", rows[rows["perturbation"] == "clean"][[*records.COLUMNS]].to_dict("records")
+    )
+    text = (write_runs_report(tmp_path / "report", folders, {}).page.parent / "table.md").read_text()
+    assert "| clean (n = 20) | clean (n = 100) | gaussian 0.05 |" in text
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| chnode")]
+    assert [line[3:5] for line in lines] == [["not run", "95.00 (1 seed) †"], ["90.00 (1 seed) †", "not run"]]
 
 
 def test_runs_without_a_measurement_get_a_page_too(tmp_path):

@@ -118,6 +118,14 @@ def test_seeds_of_the_noise_are_separate_lines_and_weights_are_named_only_where_
     assert labels(score_against_noise(two).axes[0]) == {"b" * 12, "f" * 12}
 
 
+def test_level_0_of_a_line_is_the_clean_score_of_the_same_samples():
+    whole = summary([("clean", 0, 0.91), ("gaussian", 0.2, 0.6)], evaluation="w")
+    part = summary([("clean", 0, 0.925), ("gaussian", 0.1, 0.7)], evaluation="p", n=20)
+    ax = score_against_noise(pd.concat([whole, part], ignore_index=True)).axes[0]
+    lines = {each.get_label(): each[0].get_xydata().tolist() for each in ax.containers}
+    assert lines == {"n = 100": [[0, 0.91], [0.2, 0.6]], "n = 20": [[0, 0.925], [0.1, 0.7]]}
+
+
 def test_levels_of_one_setting_are_one_line_and_another_setting_is_another_whose_name_is_its_hash():
     clean = summary([("clean", 0, 0.9)], evaluation="c")
     first, later = (summary([("gaussian", level, 0.6)], evaluation="aaaaaaaa") for level in (0.2, 0.1))

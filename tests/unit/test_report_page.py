@@ -47,6 +47,15 @@ def fill(folder):
     (folder / "environment.json").write_text(json.dumps({"argv": argv, "versions": {"torch": "2.14.1"}}))
 
 
+def test_the_headline_is_about_one_set_of_samples(tmp_path):
+    fill(tmp_path)
+    part = {"n": 20, "evaluation": "part"}
+    clean = row(perturbation="clean", severity_unit="none", severity=0.0, score=0.95, **part)
+    records.append_rows(tmp_path / "results.csv", [clean, row(severity=0.4, score=0.35, **part)])
+    headline, results = write_page(tmp_path).read_text().split("<h2>Results")
+    assert "97.0 %" in headline and "81.0 %" in headline and "35.0 %" not in headline and "35.0 %" in results
+
+
 def test_a_full_run_gives_every_section(tmp_path):
     fill(tmp_path)
     drawn = draw_figures(tmp_path)

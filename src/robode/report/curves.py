@@ -11,22 +11,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, score_axis, shades, styled, whiskers
-from robode.report.tables import measure_of, varying
+from robode.report.tables import measure_of, told_apart, varying
 from robode.tasks.measure import Measure
 
 NORMS = {"linf": ("L∞", "‖x′ − x‖∞"), "l2": ("L2", "‖x′ − x‖₂"), "l1": ("L1", "‖x′ − x‖₁")}
 """Norm of a row → how its panel and the panel's axis are named; rows of another norm, or none, are no attacks."""
 # what makes two rows points of different lines, and of different panels
-_SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "protocol", "noise_seed"]
+_SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "n", "protocol", "noise_seed"]
 _PANEL = ["perturbation", "norm", "severity_unit", "space"]
 
 
 def score_against_noise(summary: pd.DataFrame) -> Figure:
-    """Score over noise level, one panel per perturbation, the clean test set as level 0.
+    """Score over noise level, one panel per perturbation, the same samples without noise as level 0.
 
     summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds of
-    the noise or settings of a perturbation in the frame become several lines; levels that were measured later
-    belong to the line of the others. A hollow mark at 0 is the legacy protocol's clipping without noise.
+    the noise, numbers of samples or settings of a perturbation in the frame become several lines; levels that were
+    measured later belong to the line of the others. A hollow mark at 0 is the legacy protocol's clipping without noise.
     """
     noisy = summary[~summary["perturbation"].isin(("clean", "clip_only"))]
     kinds = noisy[_PANEL].drop_duplicates().astype(str).to_dict("records")
@@ -40,7 +40,7 @@ def score_against_noise(summary: pd.DataFrame) -> Figure:
             here = noisy[(noisy[_PANEL] == pd.Series(kind)).all(axis=1)]
             names = [*named, *(name for name in varying(here, _SERIES) if name == "evaluation")]
             for _, levels in here.groupby([network[here.index], "evaluation"], sort=False, dropna=False):
-                label = " · ".join(str(levels[name].iloc[0]) for name in names) or None
+                label = told_apart(levels.iloc[0], names) or None
                 look = looks.setdefault(label, len(looks))
                 _line(ax, summary[network == network[levels.index[0]]], levels, label, look)
             norm = kind["norm"] if kind["norm"] != "none" else ""
@@ -111,8 +111,8 @@ def score_against_attacks(summary: pd.DataFrame) -> Figure | None:
 
     Dotted: what is certified with a probability, of the network smoothed by noise, whose score at 0 is its own.
 
-    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds
-    or settings of one attack in the frame become several curves.
+    summary: records.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds,
+    numbers of samples or settings of one attack in the frame become several curves.
     """
     sized = summary[summary["norm"].isin(list(NORMS))]
     if sized.empty:
@@ -151,7 +151,7 @@ def certified_area(ax: Axes, eps: np.ndarray, score: np.ndarray, measure: Measur
 def _curve(ax: Axes, clean: pd.DataFrame, levels: pd.DataFrame, named: list[str], looks: dict[str, int]) -> None:
     """One attack or certificate of one network from its clean score on. named: columns that tell it from others."""
     first = levels.iloc[0]
-    label = " · ".join([str(first["perturbation"]).replace("_", " "), *(str(first[each]) for each in named)])
+    label = " · ".join(filter(None, [str(first["perturbation"]).replace("_", " "), told_apart(first, named)]))
     unit, style = str(first["severity_unit"]), {"color": INK, "linestyle": "--"}
     if " with " in unit:  # "radius with probability 0.999": about another network, the smoothed one
         points, label, style = levels, f"{label} ({unit})", {"color": INK, "linestyle": ":"}

@@ -55,6 +55,7 @@ class Column:
     unit: of a quantity, "%" for fractions that are published in percent, "" for numbers as they are; None for scores,
     whose task says it.
     kind: for quantities that are known from several sides, which of them (exact, certified_lower, …); None: all.
+    n: on how many samples; None: on whatever most columns of a run have.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Column:
     quantity: str | None = None
     kind: str | None = None
     unit: str | None = None
+    n: int | None = None
 
     def unit_of(self, measured: Iterable[str]) -> str:
         """The unit of a cell; measured: those of its scores, "%" for shares. Nothing measured: taken for a share."""
@@ -72,7 +74,7 @@ class Column:
 
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Those rows of results.csv, or of numbers.csv for a quantity, that have what the column asks for."""
-        names = ("quantity", "kind") if self.quantity else ("split", "perturbation", "protocol", "severity")
+        names = ("quantity", "kind") if self.quantity else ("split", "perturbation", "protocol", "severity", "n")
         for name in names:
             wanted = getattr(self, name)
             if wanted is not None:

@@ -23,12 +23,12 @@ from robode.tasks.measure import Measure
 _CAPTIONS = {
     "{score}_against_noise": (
         "{Score} against noise",
-        "Mean over noisy copies with 95 % intervals; level 0 is the clean test set.",
+        "Mean over noisy copies with 95 % intervals; level 0 is the same samples without noise.",
     ),
     "{score}_against_attacks": (
         "{Score} against attacks",
-        "{Score} left by each attack over its size, with 95 % intervals; eps 0 is the clean test set. Dashed: what is "
-        "certified, which no attack can {pass}. Dotted: certified with a probability, of the smoothed network.",
+        "{Score} under each attack over its size, with 95 % intervals; eps 0 is the same samples as they are. Dashed: "
+        "what is certified, which no attack can {pass}. Dotted: certified with a probability, of the smoothed network.",
     ),
     "noise_grid": (
         "Samples",
@@ -170,11 +170,12 @@ def _evaluation(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
 
 
 def _verdict(rows: pd.DataFrame) -> dict[str, Any] | None:
-    """Clean score, noisy scores and what they were measured on, from the rows of one evaluation."""
+    """Clean score, noisy scores and what they were measured on, all on the same samples: as many as there are."""
     if rows.empty:
         return None
-    # an evaluation of the first samples alone (limit) says less about the network than one of all
-    whole = rows[rows["perturbation"] == "clean"].sort_values("n", kind="stable")
+    clean_rows = rows[rows["perturbation"] == "clean"]
+    rows = rows[rows["n"] == (clean_rows if len(clean_rows) else rows)["n"].max()]
+    whole = rows[rows["perturbation"] == "clean"]
     full = 1.0 if tables.measure_of(rows).shares else _largest(rows)
     clean = [_cells(row, full) for _, row in whole.iterrows()]
     noisy = [_cells(row, full) for _, row in rows[rows["perturbation"] != "clean"].iterrows()]
@@ -202,19 +203,19 @@ def _cells(row: pd.Series, full: float = 1.0) -> dict[str, Any]:
         "high": high,
         "n": row["n"],
         "repeats": row["repeats"],
-        "finer": tables.finer(row),
+        "reference": tables.reference(row),
         "differs": tables.differs(row),
     } | {name: row[name] for name in (*tables.EVALUATION, "evaluation")}
 
 
 def _table(summary: pd.DataFrame) -> dict[str, Any]:
-    """Every measurement, with a column for what varies between evaluations, and one for a finer solver if there is any.
+    """Every measurement, with a column for what varies between evaluations, and one for the reference solver if any.
 
-    finer: what that column means; "" leaves it out.
+    reference: what that column means; "" leaves it out.
     """
     rows = [_cells(row) for _, row in summary.iterrows()]
-    about = tables.FINER if tables.solved_finer(summary) else ""
-    return {"varying": tables.varying(summary), "rows": rows, "finer": about}
+    about = tables.REFERENCE if tables.has_reference(summary) else ""
+    return {"varying": tables.varying(summary), "rows": rows, "reference": about}
 
 
 def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, str]]:

@@ -133,16 +133,19 @@ def _text(value: Any) -> str:
 
 
 def _columns(groups: Sequence[Group]) -> dict[str, Column]:
-    """One per measurement that some run has: clean first, then as they were measured, levels ascending."""
+    """One per measurement that some run has: clean first, then as they were measured, levels ascending. What was
+    measured on other numbers of samples has a column of its own."""
     runs = _all(groups)
     rows = pd.concat([newest(records.read_rows(run.folder / "results.csv")) for run in runs])
-    names = ["split", "perturbation", "protocol", "severity"]
+    names = ["split", "perturbation", "protocol", "severity", "n"]
     measured = rows[names].assign(protocol=rows["protocol"].where(rows["perturbation"] != "clean", ""))
     place = measured.groupby(names[:3], sort=False).ngroup()
     measured = measured.assign(noisy=measured["perturbation"] != "clean", place=place).drop_duplicates(names)
-    lines: Any = measured.sort_values(["noisy", "place", "severity"], kind="stable").itertuples()
+    lines: Any = measured.sort_values(["noisy", "place", "severity", "n"], kind="stable").itertuples()
     columns = [
-        Column(_name(line, measured), line.split, line.perturbation, line.severity or None, line.protocol or None)
+        Column(
+            _name(line, measured), line.split, line.perturbation, line.severity or None, line.protocol or None, n=line.n
+        )
         for line in lines
     ]
     numbers = pd.concat([records.read_numbers(run.folder / "numbers.csv") for run in runs])
@@ -154,9 +157,12 @@ def _name(line: Any, measured: pd.DataFrame) -> str:
     """What tells the measurement from the others, in few words."""
     level = f" {line.severity:g}" if line.severity else ""
     protocols = measured["protocol"].replace("", pd.NA).nunique()
+    named = ["split", "perturbation", "protocol", "severity"]
+    sizes = measured[(measured[named] == [getattr(line, name) for name in named]).all(axis=1)]["n"].nunique()
     parts = [
         f"{line.split} " if measured["split"].nunique() > 1 else "",
         str(line.perturbation).replace("_", " ") + level,
         f" ({line.protocol})" if protocols > 1 and line.protocol else "",
+        f" (n = {line.n})" if sizes > 1 else "",
     ]
     return "".join(parts)

@@ -15,10 +15,11 @@ from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
 
 # what tells one evaluation of a run from another
 EVALUATION = ("checkpoint", "weights", "split", "protocol", "noise_seed")
-REFERENCE = "score_finer"  # column of results.csv: the score with the reference solver
-FINER = (
-    "Finer solver: the score on the same samples, adversarial or clean, when the ODE is solved more finely. Where the "
-    "two are further apart than half the interval (≠), the score or the attack belongs to the solver, not to the ODE."
+SECOND = "score_finer"  # column of results.csv: the score with the reference solver
+REFERENCE = (
+    "Reference solver: the score on the same samples, adversarial or clean, when the ODE is solved more finely. Where "
+    "the two are further apart than half the interval (≠), the score or the attack belongs to the solver, not to "
+    "the ODE."
 )
 # columns of the item side by side, with and without published values; a wider table goes on below
 LATEX_WIDTHS = {True: 2, False: 5}
@@ -57,6 +58,11 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %" if math.isfinite(fraction) else "–"
 
 
+def told_apart(row: pd.Series, names: Iterable[str]) -> str:
+    """What the columns that vary say of one row: "r1 · n = 200"."""
+    return " · ".join(f"n = {row[name]}" if name == "n" else str(row[name]) for name in names)
+
+
 def measure_of(rows: pd.DataFrame) -> Measure:
     """How the scores of these rows read; they are of one task."""
     return measure_named(rows["task"].iloc[-1]) if len(rows) else CLASSIFICATION
@@ -81,20 +87,20 @@ def level(row: pd.Series) -> str:
     return f"{unit} {row['severity']:g}".strip() + space
 
 
-def solved_finer(summary: pd.DataFrame) -> bool:
-    """Whether a row was scored a second time with a finer solver: without, the column of it is left out."""
-    return bool(summary[REFERENCE].notna().any())
+def has_reference(summary: pd.DataFrame) -> bool:
+    """Whether a row was scored a second time with the reference solver: without, the column of it is left out."""
+    return bool(summary[SECOND].notna().any())
 
 
 def differs(row: pd.Series) -> bool:
-    """Whether a finer solver changes the score of a summary row by more than half the width of its interval."""
-    gap = abs(row[REFERENCE] - row["score"])
+    """Whether the reference solver changes the score of a summary row by more than half the width of its interval."""
+    gap = abs(row[SECOND] - row["score"])
     return bool(gap > (row["score_high"] - row["score_low"]) / 2)  # NaN is no difference
 
 
-def finer(row: pd.Series) -> str:
-    """The score of a summary row with a finer solver: "45.0 %", "≠ 45.0 %" where it `differs`, "–" without one."""
-    return f"{'≠ ' if differs(row) else ''}{measure_named(row['task']).text(row[REFERENCE])}"
+def reference(row: pd.Series) -> str:
+    """The score of a summary row with the reference solver: "45.0 %", "≠ 45.0 %" where it `differs`, "–" without."""
+    return f"{'≠ ' if differs(row) else ''}{measure_named(row['task']).text(row[SECOND])}"
 
 
 def bound(value: float) -> str:
@@ -123,16 +129,16 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
     summary: records.summarise(rows). What tells evaluations apart gets a column where it varies. In a narrow terminal
     levels go on in a second line; names and numbers are never broken.
     """
-    shown, twice = varying(summary), solved_finer(summary)
+    shown, twice = varying(summary), has_reference(summary)
     table = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
     table.title, table.title_justify = Text(title, no_wrap=True, overflow="ignore"), "left"
-    table.caption = FINER if twice else None
+    table.caption = REFERENCE if twice else None
     for name in shown:
         table.add_column(name, overflow="fold")
     table.add_column("perturbation", no_wrap=True)
     table.add_column("level", overflow="fold")
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
-    for name in (" / ".join(names), "95 % interval", *(["finer solver"] if twice else []), "samples", "repeats"):
+    for name in (" / ".join(names), "95 % interval", *(["reference solver"] if twice else []), "samples", "repeats"):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
@@ -141,7 +147,7 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
             escape(level(row)),
             score(row),
             interval(row),
-            *([Text(finer(row), style="bold yellow" if differs(row) else "")] if twice else []),
+            *([Text(reference(row), style="bold yellow" if differs(row) else "")] if twice else []),
             str(row["n"]),
             str(row["repeats"]),
         )
