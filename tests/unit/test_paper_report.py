@@ -279,7 +279,7 @@ def test_runs_that_were_measured_on_other_numbers_of_samples_share_no_column(tmp
     results.append_rows(
         folders[1] / "results.csv", rows[rows["perturbation"] == "clean"][[*results.COLUMNS]].to_dict("records")
     )
-    text = (write_runs_report(tmp_path / "report", folders, {}).parent / "table.md").read_text()
+    text = (write_runs_report(tmp_path / "report", folders, {}).page.parent / "table.md").read_text()
     assert "| clean (n = 20) | clean (n = 100) | gaussian 0.05 |" in text
     lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| chnode")]
     assert [line[3:5] for line in lines] == [["not run", "95.00 (1 seed) †"], ["90.00 (1 seed) †", "not run"]]

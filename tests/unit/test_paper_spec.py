@@ -129,6 +129,7 @@ def test_what_a_file_says_is_what_an_item_knows() -> None:
         ("{perturbation: clean}", "{perturbation: clean, unit: ''}", "columns.test.unit=: makes no sense for a score"),
         ("{quantity: eps_r}", "{quantity: eps_r, split: train}", "columns.r.split: makes no sense beside 'quantity'"),
         ("{perturbation: clean}", "{perturbation: clean, severity: x}", "columns.test.severity: expected a number"),
+        ("{perturbation: clean}", "{perturbation: clean, n: 1.5}", "columns.test.n: expected a whole number, got 1.5"),
         (", label: tiny", "", "sizes.small: expected the key 'label'"),
         ("rows: [N = 4]", "rows: [N = 5]", "sizes.small.rows: no row contains 'N = 5'"),
         ("[[suite=noise]]", "[suite=noise]", "evaluations[0]: expected a list"),

@@ -26,12 +26,11 @@ from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid
 from robode.evaluation.suite import Level, Plan, Row, levels, refusals
 from robode.integrators.reference import with_reference_solver
-from robode.linalg.skew import canonical
 from robode.masking.verdict import Judging, lines
 from robode.network import Network, parameter_count, weights_digest
 from robode.quantities.quantity import Quantity, write_arrays
 from robode.runs import lock
-from robode.runs.code import measuring_codes, network_code
+from robode.runs.code import canonical, measuring_codes, network_code
 from robode.runs.origin import git_state
 from robode.runs.progress import counted
 from robode.runs.results import Store, append_numbers, read_numbers

@@ -11,13 +11,12 @@ import pandas as pd
 
 from robode.config.config import EvaluateConfig
 from robode.errors import BadInput
-from robode.linalg.skew import canonical
 from robode.papers.plan import Job
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
 from robode.report.layout import Plain
 from robode.report.values import Collected, Source, gather
-from robode.runs.code import measuring_codes
+from robode.runs.code import canonical, measuring_codes
 from robode.runs.identity import config_hash, run_id
 from robode.runs.origin import ANY, OTHER_CODE, SAME, data_of
 from robode.runs.run import OUTPUTS, Run

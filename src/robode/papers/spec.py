@@ -162,7 +162,7 @@ def _item(about: About, name: str, content: Yaml, place: str) -> Item:
 
 
 def _check_column(node: Mapping[str, Yaml], place: str) -> None:
-    of_scores, of_quantities = ("split", "perturbation", "severity", "protocol"), ("quantity", "kind")
+    of_scores, of_quantities = ("split", "perturbation", "severity", "protocol", "n"), ("quantity", "kind")
     if ("perturbation" in node) == ("quantity" in node):
         raise BadInput(f"{place}: expected either a perturbation (a score) or a quantity")
     beside = "quantity" if "quantity" in node else "perturbation"
@@ -284,6 +284,12 @@ def _number(value: Yaml, place: str) -> float:
     return float(value)
 
 
+def _whole(value: Yaml, place: str) -> int:
+    if type(value) is not int or value < 1:
+        raise BadInput(f"{place}: expected a whole number, got {value!r}")
+    return value
+
+
 def _words(content: Yaml, place: str) -> tuple[str, ...]:
     """A list of ``key=value``."""
     found = []
@@ -335,5 +341,5 @@ def chosen(key: str, value: str, choices: Sequence[str]) -> str:
 
 
 _READ: dict[object, Callable[[Yaml, str], object]] = {
-    str: _text, float: _number, Words: _words, Seeds: seeds, Variants: _variants, Drawing: _drawing,
+    str: _text, int: _whole, float: _number, Words: _words, Seeds: seeds, Variants: _variants, Drawing: _drawing,
 }  # fmt: skip

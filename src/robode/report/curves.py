@@ -111,8 +111,8 @@ def score_against_attacks(summary: pd.DataFrame) -> Figure | None:
 
     Dotted: what is certified with a probability, of the network smoothed by noise, whose score at 0 is its own.
 
-    summary: results.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds
-    or settings of one attack in the frame become several curves.
+    summary: results.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds,
+    numbers of samples or settings of one attack in the frame become several curves.
     """
     sized = summary[summary["norm"].isin(list(NORMS))]
     if sized.empty:

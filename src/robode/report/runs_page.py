@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from robode.linalg.skew import canonical
 from robode.report.layout import About, Column, Layout, Plain, Row
 from robode.report.values import Collected, Source, gather, newest
 from robode.runs import results
-from robode.runs.code import recorded
+from robode.runs.code import canonical, recorded
 from robode.runs.identity import config_hash, differences
 from robode.runs.run import Run
 

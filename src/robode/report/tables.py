@@ -133,7 +133,7 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
     table.add_column("level", overflow="fold")
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
     for name in (" / ".join(names), "95 % interval", *(["reference solver"] if twice else []), "samples", "repeats"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
             *(escape(str(row[name])) for name in shown),

@@ -15,8 +15,7 @@ import pandas as pd
 from robode.config.instantiate import to_plain
 from robode.errors import BadInput, JobFailed
 from robode.files import make_folder, write_bytes
-from robode.linalg.skew import canonical
-from robode.runs.code import Today, network_of, remember
+from robode.runs.code import Today, canonical, network_of, remember
 from robode.runs.earlier import rows_in_todays_words
 from robode.runs.run import Run
 from robode.runs.table import Row, Table, header, records
