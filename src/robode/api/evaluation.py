@@ -51,18 +51,6 @@ class Evaluated(Result):
     end_to_end: float
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Of what, beside the suite. limit: a part of the samples of the split (data.parts); another limit makes other
-    rows. verdicts: on at most so many samples every attacked accuracy is questioned; 0: not. device: where all of it
-    runs; None: where the run was trained, if that is here."""
-
-    split: str = "test"
-    limit: int | None = None
-    verdicts: int = 200
-    device: torch.device | None = None
-
-
 def run_evaluation(config: EvaluateConfig) -> Evaluated:
     """Append what results.csv lacks of `config.suite` under `config.protocol` on `config.split`; refresh figures and
     page.
@@ -107,32 +95,42 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) 
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(config.split)
     found.make_folder()
-    return measure(measurement, found, console, Asked(config.split, config.limit, config.verdicts, device))
+    return measure(measurement, found, console, config.split, config.limit, config.verdicts, device)
 
 
-def measure(measurement: Measurement, found: EvaluationTarget, console: Console, asked: Asked) -> list[Row]:
+def measure(
+    measurement: Measurement,
+    found: EvaluationTarget,
+    console: Console,
+    split: str = "test",
+    limit: int | None = None,
+    verdicts: int = 200,
+    device: torch.device | None = None,
+) -> list[Row]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
     They are appended after each noisy copy of the split, with the score of each sample, so a kill costs one copy at
     most. Another process that measures the same run is waited for, and its rows are known then. Quantities of the suite
-    go to numbers.csv, and whether attacked accuracies can be believed to masking.json.
+    go to numbers.csv, and whether attacked accuracies can be believed to masking.json. limit: a part of the samples of
+    the split (data.parts); another limit makes other rows. verdicts: on at most so many samples every attacked accuracy
+    is questioned; 0: not. device: where all of it runs; None: where the run was trained, if that is here.
 
     Raises:
         BadInput: the data have no such split.
         JobFailed: the disk refuses, or a certificate is broken (evaluation.consistency).
     """
     run, network, data = found.run, found.network, found.data
-    device = asked.device or _device(measurement.config)
+    device = device or _device(measurement.config)
     network.to(device)
-    samples = part(data.split(asked.split, device), asked.limit, data.source)
+    samples = part(data.split(split, device), limit, data.source)
     if measurement.config["trainer"]["fast_dev_run"]:
         samples = part(samples, data.batch_size, data.source)
-    digest = part_digest(data.digest, asked.limit, data.source)
-    about = measurement.about(run, network, split=asked.split, checkpoint=found.checkpoint.stem, digest=digest)
+    digest = part_digest(data.digest, limit, data.source)
+    about = measurement.about(run, network, split=split, checkpoint=found.checkpoint.stem, digest=digest)
     with _held(run, console):
         rows = _rows(measurement, about, found, samples, console)
-        check_invariant(run.folder, about.columns["weights"], asked.split, network_code(measurement.config))
-        judging = Judging(run.folder, network, samples, data, digest, min(asked.verdicts, len(samples.target)))
+        check_invariant(run.folder, about.columns["weights"], split, network_code(measurement.config))
+        judging = Judging(run.folder, network, samples, data, digest, min(verdicts, len(samples.target)))
         for line in lines(judging.judged(rows, console)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         for row in measurement.numbers(about, run, network, data):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from robode.api.evaluation import Asked, Evaluated, Row, measure, report
+from robode.api.evaluation import Evaluated, Row, measure, report
 from robode.config.config import TrainConfig
 from robode.data.module import DataModule
 from robode.errors import BadInput
@@ -131,7 +131,7 @@ def _measure_best(
     network = build_network(config, data.facts)
     load_weights(checkpoint, network)
     _warn(run, warnings_about(network), console)
-    return measure(measurement, EvaluationTarget(run, network, data, checkpoint, config.plain(), {}), console, Asked())
+    return measure(measurement, EvaluationTarget(run, network, data, checkpoint, config.plain(), {}), console)
 
 
 def _warn(run: Run, texts: Sequence[str], console: Console) -> None:
