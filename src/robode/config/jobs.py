@@ -75,25 +75,24 @@ def run_each(
     as busy).
     """
     outcomes: list[Outcome] = []
+
+    def done(job: Job, wait: bool) -> Outcome:
+        if (fail_fast or job.config.fail_fast) and any(each.state == "failed" for each in outcomes):
+            return Outcome(job.words, 1, "not run, because a job before it failed (fail_fast=true)", state="skipped")
+        return run_one(job, work, wait, config_dirs)
+
     for number, job in enumerate(jobs):
-        alone = len(jobs) == 1
-        outcomes.append(_one(job, work, alone, config_dirs, _stops(fail_fast, job, outcomes)))
+        outcomes.append(done(job, len(jobs) == 1))
         after(number, outcomes[-1])
     for number, job in enumerate(jobs):
         if outcomes[number].state == "busy":
-            outcomes[number] = _one(job, work, True, config_dirs, _stops(fail_fast, job, outcomes))
+            outcomes[number] = done(job, True)
             after(number, outcomes[number])
     return outcomes
 
 
-def _stops(fail_fast: bool, job: Job, outcomes: Sequence[Outcome]) -> bool:
-    return (fail_fast or job.config.fail_fast) and any(each.state == "failed" for each in outcomes)
-
-
-def _one(job: Job, work: Work, wait: bool, config_dirs: Sequence[str], skip: bool) -> Outcome:
-    if skip:
-        reason = "not run, because a job before it failed (fail_fast=true)"
-        return Outcome(job.words, 1, reason, state="skipped")
+def run_one(job: Job, work: Work, wait: bool, config_dirs: Sequence[str] = ()) -> Outcome:
+    """Run a job in this process, whose command line is that of this job alone meanwhile."""
     try:
         with command_of(job, config_dirs):
             result = work(job, wait)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from robode.config.compose import Request, composed, launched, typed
 from robode.config.config import EvaluateConfig, TrainConfig, plain
 from robode.config.instantiate import check_keys
-from robode.config.jobs import Job, Outcome, command_of, failure, run_each
+from robode.config.jobs import Job, Outcome, run_each, run_one
 from robode.config.validate import check_jobs
 from robode.errors import BadInput, JobFailed
 from robode.files import write_text
@@ -89,26 +89,15 @@ def _launched(request: Request, jobs: Sequence[Job]) -> list[Outcome]:
     """The jobs wherever the user's launcher puts them; what was put off is done here, waiting for whoever has it."""
     from robode.api import work
 
-    outcomes = launched(request, Task(request.config_dirs))
+    outcomes = launched(request, partial(_elsewhere, config_dirs=request.config_dirs))
     for number, outcome in enumerate(outcomes):
         if outcome.state == "busy":
-            outcomes[number] = run_each([jobs[number]], work, config_dirs=request.config_dirs)[0]
+            outcomes[number] = run_one(jobs[number], work, True, request.config_dirs)
     return outcomes
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a launcher has to do for a job, perhaps in another process."""
+def _elsewhere(job: Job, config_dirs: tuple[str, ...]) -> Outcome:
+    """A job where a launcher has put it; one that another process has comes back as busy."""
+    from robode.api import work
 
-    config_dirs: tuple[str, ...]
-
-    def __call__(self, job: Job) -> Outcome:
-        """Like the first turn of `run_each`: a job that another process has comes back as busy."""
-        from robode.api import work
-
-        try:
-            with command_of(job, self.config_dirs):
-                result = work(job, False)
-        except Exception as error:
-            return failure(error, job.words)
-        return Outcome(job.words, result=result, state="reused" if result.reused else "done")
+    return run_one(job, work, False, config_dirs)
