@@ -14,7 +14,7 @@ from rich.markup import escape
 from robode.config.config import EvaluateConfig, plain
 from robode.config.jobs import Result
 from robode.device import chosen_device
-from robode.evaluation.measure import FLOW, build_measurement, held, measure, precision_warnings
+from robode.evaluation.measure import FLOW, Asked, build_measurement, held, measure, precision_warnings
 from robode.evaluation.target import EvaluationTarget, target_of
 from robode.masking.file import FILE as MASKING
 from robode.report.figures import draw_figures
@@ -85,7 +85,7 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) 
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(config.split)
     found.make_folder()
-    return measure(measurement, found, console, config.split, config.limit, config.verdicts, device)
+    return measure(measurement, found, console, Asked(config.split, config.limit, config.verdicts, device))
 
 
 def report(run: Run, rows: list[Row], console: Console) -> Evaluated:

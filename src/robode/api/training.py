@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from robode.api.evaluation import Evaluated, Row, measure, report
+from robode.api.evaluation import Evaluated, Row, report
 from robode.config.config import TrainConfig
 from robode.data.module import DataModule
 from robode.errors import BadInput
