@@ -122,7 +122,7 @@ def trained(setting: Setting, clock: Callback) -> Parts:
 def clean_accuracy(parts: Parts) -> float:
     """Of the network as it is, on the test set."""
     x, labels = parts.data.split("test")
-    plan = Plan({"clean": Clean()}, ChNode2022(), parts.data.facts, repeats=1)
+    plan = Plan({"clean": Clean()}, ChNode2022(), parts.data.info, repeats=1)
     rows = evaluate_suite(parts.network, x, labels, plan)
     return float(rows[0]["score"])
 
@@ -164,7 +164,7 @@ def evaluation(setting: Setting) -> list[Row]:
 
 def noise_suite(parts: Parts, network: nn.Module) -> Callable[[], Any]:
     """robode's evaluation at the four published levels under the published protocol, ready to be timed."""
-    usual = build_measurement(parts.module.config, parts.data.facts)
+    usual = build_measurement(parts.module.config, parts.data.info)
     usual.plan.protocol.extras = ()  # the clip-only copy, which the published script does not make
     suite = {name: perturbation for name, perturbation in usual.plan.suite.items() if perturbation.stochastic}
     x, labels = parts.data.split("test")

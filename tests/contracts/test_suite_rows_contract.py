@@ -71,7 +71,7 @@ def test_a_perturbation_set_up_otherwise_is_another_evaluation_and_its_levels_ar
 
 
 def asked(case, perturbation):
-    return Plan({perturbation.name: perturbation}, case.protocol, case.facts, 1).rows()
+    return Plan({perturbation.name: perturbation}, case.protocol, case.info, 1).rows()
 
 
 def test_rows_carry_what_is_promised(case):

@@ -21,7 +21,7 @@ from robode.corruptions.common import Contrast
 from robode.corruptions.noise import Clean, Gaussian, PerSampleRNG, SaltAndPepper, base_noise
 from robode.corruptions.perturbation import Batch
 from robode.corruptions.protocols import DataSpace
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.measure import answered, evaluate_suite
 from robode.evaluation.suite import Plan, refusals
@@ -34,7 +34,7 @@ from robode.quantities.wasserstein import Wasserstein
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
 
-GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
+GREY = DatasetInfo((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 90
 CURVES = {
     "clean": lambda: Clean(),
@@ -170,7 +170,7 @@ class Nearness(Task):
         return float(scores.min()), float(scores.max())
 
 
-VECTORS = DataFacts((3,), (0.0,) * 3, (1.0,) * 3, None, Nearness())
+VECTORS = DatasetInfo((3,), (0.0,) * 3, (1.0,) * 3, None, Nearness())
 ANY_TASK = {
     "fgsm_l2": lambda: FGSM([0.1, 0.3], norm="l2"),
     "pgd_l2": lambda: PGD([0.1, 0.2, 0.3], norm="l2", steps=10, restarts=2),
@@ -219,8 +219,8 @@ def test_an_output_that_is_not_finite_has_failed_and_is_left_alone():
 
 
 def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_first():
-    def refused(suite, facts=VECTORS):
-        return refusals(suite, DataSpace(), facts)
+    def refused(suite, info=VECTORS):
+        return refusals(suite, DataSpace(), info)
 
     assert refused({"pgd_linf": PGD(0.1), "a": APGD(0.1, norm="l2", loss="distance")}) == {}
     with pytest.raises(BadInput, match=r"suite.pgd_linf.loss=ce: expected distance for a nearness task$"):
@@ -236,7 +236,7 @@ def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_fi
 
 
 def test_quantities_that_are_about_classes_are_left_out_for_other_tasks():
-    plane = DataFacts((2,), (0.0,) * 2, (1.0,) * 2, None, Nearness())
+    plane = DatasetInfo((2,), (0.0,) * 2, (1.0,) * 2, None, Nearness())
     classes = replace(plane, task=Classification(("a", "b")))
     for each in (EpsR(), Field2D(), Wasserstein(), GradientMasking()):
         assert each.refusal(plane) == f"suite={each.name}: needs classes, and this is a nearness task"

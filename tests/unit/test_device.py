@@ -27,7 +27,7 @@ from robode.corruptions.noise import Clean, Gaussian, SaltAndPepper
 from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data import batches
 from robode.data.batches import EpochOrder, TensorBatches, in_units, placed
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.data.module import DataModule
 from robode.device import check_device, chosen_device
 from robode.errors import BadInput
@@ -48,7 +48,7 @@ from robode.runs.results import read_numbers, read_rows
 from robode.runs.run import find
 from robode.tasks.classification import Classification
 
-GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
+GREY = DatasetInfo((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 120
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -77,11 +77,11 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(run_of_on
     assert {path: path.read_bytes() for path in run_of_one_epoch.folder.rglob("*") if path.is_file()} == before
 
 
-def case(flow=None, facts=GREY):
+def case(flow=None, info=GREY):
     torch.manual_seed(3)
-    network = Network(facts, flow or CHNode(4, 2, ETD())).eval()
+    network = Network(info, flow or CHNode(4, 2, ETD())).eval()
     generator = torch.Generator().manual_seed(1)
-    x = torch.randint(0, 256, (N, *facts.shape), dtype=torch.uint8, generator=generator)
+    x = torch.randint(0, 256, (N, *info.shape), dtype=torch.uint8, generator=generator)
     with torch.no_grad():
         network.head.bias -= network(in_units(x)).mean(0)
         labels = network(in_units(x)).argmax(1)
@@ -103,9 +103,9 @@ def every_perturbation():
     }  # fmt: skip
 
 
-def evaluated(network, x, labels, suite, protocol=None, facts=GREY, repeats=2, batch_size=50):
+def evaluated(network, x, labels, suite, protocol=None, info=GREY, repeats=2, batch_size=50):
     """Rows without their seconds, and the scores of all samples."""
-    plan = Plan(suite, protocol or DataSpace(), facts, repeats)
+    plan = Plan(suite, protocol or DataSpace(), info, repeats)
     found = {}
     for answers in answered(network, x, labels, plan, plan.rows(), batch_size):
         found |= answers
@@ -203,7 +203,7 @@ def test_a_whole_evaluation_with_verdicts_and_quantities_runs_there(monkeypatch,
 
 
 class Bytes(Source):
-    facts = GREY
+    info = GREY
 
     def load(self):
         generator = torch.Generator().manual_seed(0)

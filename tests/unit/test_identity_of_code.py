@@ -392,7 +392,7 @@ def test_a_seed_of_other_code_does_not_stop_the_others(package, call):
 NEEDS_A_FILE = {
     "load": "    def load(self):\n        open('points.npz')\n        return super().load()\n",
     "constructor": "    def __init__(self, **keys):\n        open('points.npz')\n        super().__init__(**keys)\n",
-    "facts": "    @property\n    def facts(self):\n        open('points.npz')\n        return super().facts\n",
+    "info": "    @property\n    def info(self):\n        open('points.npz')\n        return super().info\n",
     "damaged": "    def load(self):\n        raise RuntimeError(open('points.npz').read())\n",
 }
 

@@ -7,7 +7,7 @@ from robode.attacks.pgd import FGSM, fgsm
 from robode.attacks.problem import make_problem
 from robode.corruptions.noise import BLOCK, Clean, PerSampleRNG
 from robode.corruptions.protocols import DataSpace
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import JobFailed
 from robode.evaluation.measure import evaluate_suite
 from robode.evaluation.suite import Plan
@@ -24,7 +24,7 @@ from robode.network import Network
 from robode.runs import results
 from robode.tasks.classification import Classification
 
-VECTORS = DataFacts((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
+VECTORS = DatasetInfo((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
 
 
 def flow_output(network, x):

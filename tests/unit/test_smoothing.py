@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from robode.certificates.smoothing import ABSTAIN, Smoothing, certified_radius, lower_confidence_bound
 from robode.corruptions.noise import Clean, PerSampleRNG
 from robode.corruptions.protocols import DataSpace
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.measure import evaluate_suite
 from robode.evaluation.suite import Plan
 from robode.tasks.classification import Classification
 
-POINTS = DataFacts((6,), (0.0,) * 6, (1.0,) * 6, None, Classification(("a", "b")))
+POINTS = DatasetInfo((6,), (0.0,) * 6, (1.0,) * 6, None, Classification(("a", "b")))
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(1, 0.1), (20, 0.05), (1000, 0.001)])

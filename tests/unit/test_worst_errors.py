@@ -18,7 +18,7 @@ from robode.integrators.euler import Euler
 from robode.network import Network
 
 SOURCE = Pendulum(train=1000, test=300)
-TASK = SOURCE.facts.task
+TASK = SOURCE.info.task
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
@@ -26,7 +26,7 @@ def trained(request):
     """A ResNet that has learned the pendulum's flow, and states with where they are after the time."""
     train, test = SOURCE.load()
     torch.manual_seed(request.param)
-    network = Network(SOURCE.facts, ResNet(8, 4, Euler(), step=0.25))
+    network = Network(SOURCE.info, ResNet(8, 4, Euler(), step=0.25))
     optimizer = torch.optim.Adam(network.parameters(), 0.02)
     for _ in range(25):
         for rows in torch.randperm(len(train.x)).split(50):

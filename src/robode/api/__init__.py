@@ -110,10 +110,10 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", cod
 def _check_shape(network: Network, inputs: tuple[object, ...]) -> None:
     """Raises `BadInput` for x that is no batch of samples."""
     x = inputs[0] if inputs else None
-    expected = f"expected (B, {', '.join(map(str, network.facts.shape))})"
+    expected = f"expected (B, {', '.join(map(str, network.info.shape))})"
     if not isinstance(x, Tensor):
         raise BadInput(f"x: {expected}, a tensor in data units, got a {type(x).__name__}")
-    if tuple(x.shape[1:]) != network.facts.shape or x.dim() == 0:
+    if tuple(x.shape[1:]) != network.info.shape or x.dim() == 0:
         raise BadInput(f"x: {expected}, got {tuple(x.shape)}")
 
 

@@ -44,7 +44,7 @@ def run_certify(config: CertifyConfig) -> Certified:
     console = Console()
     device = chosen_device(config.device)
     found = target_of(config)
-    bounds = constants(found.network.to(device), found.data.facts.shape)
+    bounds = constants(found.network.to(device), found.data.info.shape)
     certified = config.suite["certified"]
     if config.radii is not None and certified is not None:
         asked = replace(certified, arguments={**certified.arguments, "radii": config.radii})
@@ -52,7 +52,7 @@ def run_certify(config: CertifyConfig) -> Certified:
     rows = measured(found, config, console)
     console.print(constants_table(bounds, title=escape(found.run.id)))
     result = report(found.run, rows, console)
-    for line in vacuous(bounds, rows, found.data.facts.task.worst):
+    for line in vacuous(bounds, rows, found.data.info.task.worst):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
     path = found.run.folder / FILE
     measured_on = {"split": config.split, "data_digest": found.data.digest}
@@ -103,7 +103,7 @@ def certificate(found: EvaluationTarget, bounds: Constants) -> dict[str, Any]:
         "code": network_code(found.config),
         "other_code": bool(found.note),
         "data": found.data.name,
-        "shape": list(found.data.facts.shape),
+        "shape": list(found.data.info.shape),
         "norm": "l2",
         "arithmetic": "upper bounds in float64, for the weights in exact arithmetic, x in data units",
         "parts": {name: number(value) for name, value in bounds.parts.items()},

@@ -77,7 +77,7 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) 
     choices: dict[str, Any] = {} if seed is None else {"seed": seed}
     found.data.prepare()
     measurement = build_measurement(
-        found.config, found.data.facts, suite=plain(config.suite), protocol=plain(config.protocol),
+        found.config, found.data.info, suite=plain(config.suite), protocol=plain(config.protocol),
         repeats=config.repeats, batch_size=config.batch_size, **choices,
     )  # fmt: skip
     measurement.check(found.network.to(device))

@@ -63,7 +63,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(config, console, origin.threads_of(run), data)
-            measurement = build_measurement(config.plain(), parts.data.facts, **_reduced(config))
+            measurement = build_measurement(config.plain(), parts.data.info, **_reduced(config))
             measurement.check(parts.network)
         with turn(run, console, wait):
             if not anew:  # another process may have had it meanwhile
@@ -134,7 +134,7 @@ def _measure_best(
 ) -> list[Row]:
     """Measure the network that `robode evaluate` will see."""
     checkpoint = checkpoint_path(run, "best")
-    network = build_network(config, data.facts)
+    network = build_network(config, data.info)
     load_weights(checkpoint, network)
     _warn(run, warnings_about(network), console)
     target = EvaluationTarget(run, network, data, checkpoint, config.plain(), {})

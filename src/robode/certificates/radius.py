@@ -94,7 +94,7 @@ def _of_network(network: Network) -> Constants:
     parts["head"] = math.inf if known is None else float(known())
     W = head.weight.detach() if isinstance(head, Linear) else None
     body = _product((encoder, flow["flow_discrete"]))
-    return Constants(parts, body=body, matrix=W, classes=network.facts.task.outputs, **flow)
+    return Constants(parts, body=body, matrix=W, classes=network.info.task.outputs, **flow)
 
 
 @torch.no_grad()

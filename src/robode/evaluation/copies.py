@@ -15,7 +15,7 @@ from robode.corruptions.noise import BLOCK, DRAWS, Clean, Kind, PerSampleRNG, ba
 from robode.corruptions.perturbation import Batch, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import device_of, evaluating, in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.evaluation.suite import Level, Plan, levels
 
 Wanted = Mapping[Perturbation, Sequence[float]]
@@ -60,28 +60,28 @@ class Copies:
 
     network: nn.Module
     protocol: EvaluationProtocol
-    facts: DataFacts
+    info: DatasetInfo
     seed: int
     reference: nn.Module | None = None  # the network with the reference solver, where it has one
     prepared: dict[Perturbation, Tensor | None] = field(default_factory=dict)
 
     def prepare(self, perturbations: Sequence[Perturbation]) -> None:
         """What they need to know of the network, once for all batches and copies."""
-        self.prepared = {each: each.prepare(self.network, self.facts.shape) for each in perturbations}
+        self.prepared = {each: each.prepare(self.network, self.info.shape) for each in perturbations}
 
     def noise(self, repeat: int, part: range, device: torch.device) -> Noise:
         """Of the images `part`."""
-        return Noise((self.seed, repeat, part.start, part.stop, self.facts.shape), device)
+        return Noise((self.seed, repeat, part.start, part.stop, self.info.shape), device)
 
     def batch(self, perturbation: Perturbation, x: Tensor, targets: Tensor, noise: Noise) -> Batch:
         """What a perturbation is given of x (B, *shape) float32 in data units and targets (B, ...)."""
-        facts, base = self.facts, noise.of(perturbation.noise)
+        info, base = self.info, noise.of(perturbation.noise)
         known = self.prepared.get(perturbation)
         if perturbation.in_data_units or not perturbation.corrupts:
             reference = self.reference if perturbation.attacks or isinstance(perturbation, Clean) else None
             draws = noise.draws() if perturbation.in_data_units else None
-            return Batch(x, targets, base, facts.bounds, draws, prepared=known, reference=reference)
-        return replace(self.protocol.batch(x, targets, base, facts), prepared=known)
+            return Batch(x, targets, base, info.bounds, draws, prepared=known, reference=reference)
+        return replace(self.protocol.batch(x, targets, base, info), prepared=known)
 
     def measure(
         self,
@@ -108,7 +108,7 @@ class Copies:
                 here, begin = slice(row, row + len(severities)), time.perf_counter()
                 given = self.batch(perturbation, batch, aims, noise)
                 seconds[row] += time.perf_counter() - begin
-                curve = perturbation.scores(self.network, self.facts.task, given, severities)
+                curve = perturbation.scores(self.network, self.info.task, given, severities)
                 scores[here, part.start : part.stop] = curve.scores
                 if curve.reference is not None:
                     reference[here] = reference[here].nan_to_num(0.0) + curve.reference.double().sum(1)
@@ -135,8 +135,8 @@ def sample_grid(network: nn.Module, x: Tensor, targets: Tensor, plan: Plan) -> l
     """(title, x', predictions) per level for x (k, *shape), the first k images of an evaluation, of a curve its two
     ends, with the noise of repeat 0. x' (k, *shape) float32 in data units, predictions (k,), the place of the largest
     output; on the CPU."""
-    copies = Copies(network, plan.protocol, plan.facts, plan.seed)
-    shown = _shown(levels(plan.suite, plan.protocol, plan.facts))
+    copies = Copies(network, plan.protocol, plan.info, plan.seed)
+    shown = _shown(levels(plan.suite, plan.protocol, plan.info))
     found = []
     with evaluating(network):
         copies.prepare([level.perturbation for level in shown])
@@ -145,7 +145,7 @@ def sample_grid(network: nn.Module, x: Tensor, targets: Tensor, plan: Plan) -> l
             for perturbation, group in groupby(shown, key=lambda level: level.perturbation):
                 chosen = list(group)
                 given = copies.batch(perturbation, batch, aims, noise)
-                every = perturbation.perturbed(network, plan.facts.task, given, [level.severity for level in chosen])
+                every = perturbation.perturbed(network, plan.info.task, given, [level.severity for level in chosen])
                 for level, moved in zip(chosen, map(given.decode, every), strict=True):
                     with torch.inference_mode():
                         found.append((level.title, moved.cpu(), network(moved).argmax(dim=1).cpu()))

@@ -19,7 +19,7 @@ from robode.certificates.radius import Certified, constants
 from robode.config.instantiate import build, keyed, to_plain
 from robode.corruptions.perturbation import Perturbation
 from robode.data.batches import evaluating
-from robode.data.info import DataFacts, Samples
+from robode.data.info import DatasetInfo, Samples
 from robode.data.module import DataModule, part, part_digest
 from robode.errors import BadInput
 from robode.evaluation.consistency import check_order, make_monotone
@@ -108,7 +108,7 @@ def _rows(
             for answers in measurement.answers(found.network, *samples, work, progress):
                 store.add([row for row, _ in answers.values()], [scores.numpy() for _, scores in answers.values()])
     # not only after a measurement: the process that measured may have been killed before it
-    make_monotone(store, measurement.plan.facts.task)
+    make_monotone(store, measurement.plan.info.task)
     return store.rows(row for _, row in asked)
 
 
@@ -161,8 +161,8 @@ def answered(
     whole noise blocks) nor what is not in `work` changes it. Everything runs on the network's device; x may lie there
     already. progress: gets (images done, images to do).
     """
-    attacked = work and any(level.perturbation.attacks for level in levels(plan.suite, plan.protocol, plan.facts))
-    copies = Copies(network, plan.protocol, plan.facts, plan.seed, with_reference_solver(network) if attacked else None)
+    attacked = work and any(level.perturbation.attacks for level in levels(plan.suite, plan.protocol, plan.info))
+    copies = Copies(network, plan.protocol, plan.info, plan.seed, with_reference_solver(network) if attacked else None)
     done, total = 0, len(targets) * len(work)
 
     def add(images: int) -> None:
@@ -228,7 +228,7 @@ class Measurement:
     def check(self, network: nn.Module) -> None:
         """Raises `BadInput` where the suite asks for certificates or quantities that the network cannot have."""
         if any(isinstance(each, Certified) for each in self.plan.suite.values()):
-            constants(network, self.plan.facts.shape)
+            constants(network, self.plan.info.shape)
         if others := [name for name, each in self.quantities.items() if not each.suits(network)]:
             raise BadInput(f"suite: {', '.join(others)}: cannot be measured of this network; leave it out")
 
@@ -266,7 +266,7 @@ class Measurement:
         self, network: nn.Module, x: Tensor, target: Tensor, work: Work, progress: Progress = lambda done, total: None
     ) -> Iterator[Answers]:
         """What `answered` gives, with every column of records.COLUMNS. work: of `asked`."""
-        task = self.plan.facts.task
+        task = self.plan.info.task
         same = {"params": parameter_count(network), "commit": git_state()["commit"], "task": str(task.measure)}
         same |= self.certificates(network)
         for answers in answered(network, x, target, self.plan, work, self.batch_size, progress):
@@ -287,7 +287,7 @@ class Measurement:
         """flow_ode, flow_discrete (nan without a flow) and end_to_end; inf where nothing is certified."""
         flow = network.flow.certificate() if isinstance(network, Network) else dict.fromkeys(FLOW, math.nan)
         try:
-            return flow | {"end_to_end": constants(network, self.plan.facts.shape).end_to_end}
+            return flow | {"end_to_end": constants(network, self.plan.info.shape).end_to_end}
         except BadInput:  # a part without a certified constant
             return flow | {"end_to_end": math.inf}
 
@@ -317,8 +317,8 @@ class Measurement:
             JobFailed: the file cannot be written.
         """
         plan = self.plan
-        image, task = len(plan.facts.shape) == 3, plan.facts.task
-        if not isinstance(task, Classification) or not image and plan.facts.shape != (2,):
+        image, task = len(plan.info.shape) == 3, plan.info.task
+        if not isinstance(task, Classification) or not image and plan.info.shape != (2,):
             return
         count = SHOWN_IMAGES if image else SHOWN_POINTS
         grid = sample_grid(network, x[:count], target[:count], plan)
@@ -333,7 +333,7 @@ class Measurement:
         write_arrays(run.folder / "samples.npz", arrays)
 
 
-def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: Any) -> Measurement:
+def build_measurement(config: Mapping[str, Any], info: DatasetInfo, **choices: Any) -> Measurement:
     """What suite, protocol, repeats and seed of the config ask for; `choices` (and batch_size) go first.
 
     Raises:
@@ -346,20 +346,20 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     suite = {name: each for name, each in built.items() if name not in quantities}
     if not suite:
         raise BadInput("suite: expected something to score the network under, for example suite=[clean,eps_r]")
-    reasons = refusals(suite, protocol, facts) | {
-        name: reason for name, each in quantities.items() if (reason := each.refusal(facts))
+    reasons = refusals(suite, protocol, info) | {
+        name: reason for name, each in quantities.items() if (reason := each.refusal(info))
     }
     for name, reason in reasons.items():
         if name in quantities or not suite[name].optional or len(suite) == 1:
             way = f"leave it out (suite.{name}=null), or choose a suite for all data, such as attacks_quick"
             raise BadInput(f"suite.{name}: {reason}; {way}")
     fitting = {name: each for name, each in suite.items() if name not in reasons}
-    warnings = {name: each.warning(facts.bounds) for name, each in fitting.items()}
+    warnings = {name: each.warning(info.bounds) for name, each in fitting.items()}
     notes = [f"{name} is left out: {reason}" for name, reason in reasons.items()]
     notes += [f"suite.{name}.{warning}" for name, warning in warnings.items() if warning]
     return Measurement(
         config=config,
-        plan=Plan(fitting, protocol, facts, chosen["repeats"], chosen["seed"]),
+        plan=Plan(fitting, protocol, info, chosen["repeats"], chosen["seed"]),
         quantities=quantities,
         notes=notes,
         batch_size=choices.get("batch_size", EVALUATION_BATCH),

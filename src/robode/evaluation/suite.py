@@ -18,7 +18,7 @@ from robode.config.instantiate import keyed
 from robode.config.levels import check_repeats
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
@@ -54,7 +54,7 @@ class Plan:
 
     suite: Suite
     protocol: EvaluationProtocol
-    facts: DataFacts
+    info: DatasetInfo
     repeats: int
     seed: int = 0
 
@@ -68,30 +68,30 @@ class Plan:
             BadInput: repeats < 1, or data that the protocol does not speak of.
         """
         check_repeats(self.repeats)
-        for name, reason in refusals(self.suite, self.protocol, self.facts).items():
+        for name, reason in refusals(self.suite, self.protocol, self.info).items():
             logger.warning("%s is left out: %s", name, reason)
         return [
             (level, _question(level, self.protocol, repeat, data_digest))
-            for level in levels(self.suite, self.protocol, self.facts)
+            for level in levels(self.suite, self.protocol, self.info)
             for repeat in range(self.repeats)
             if level.runs_in(repeat)
         ]
 
 
-def refusals(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> dict[str, str]:
+def refusals(suite: Suite, protocol: EvaluationProtocol, info: DatasetInfo) -> dict[str, str]:
     """Key and reason of every perturbation that makes no sense for these data.
 
     Raises BadInput if the protocol does not speak of such data at all, two perturbations would write the same row, or
     a setting of one of them (the loss of an attack) is not for such a task.
     """
     _check_distinct(suite, protocol)
-    inside, reasons = protocol.bounds(facts), {}
+    inside, reasons = protocol.bounds(info), {}
     for key, each in suite.items():
-        reason = _unfit(each, facts.task)
+        reason = _unfit(each, info.task)
         if reason is None:
             with keyed(f"suite.{key}"):
-                each.check(facts.task)
-            reason = each.refusal(facts.bounds if each.in_data_units else inside)
+                each.check(info.task)
+            reason = each.refusal(info.bounds if each.in_data_units else inside)
         reasons[key] = reason or ""
     return {key: reason for key, reason in reasons.items() if reason}
 
@@ -122,9 +122,9 @@ def _check_distinct(suite: Suite, protocol: EvaluationProtocol) -> None:
                 )
 
 
-def levels(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> list[Level]:
+def levels(suite: Suite, protocol: EvaluationProtocol, info: DatasetInfo) -> list[Level]:
     """Every perturbation that makes sense at every severity, and the rows that the protocol adds."""
-    refused = refusals(suite, protocol, facts)
+    refused = refusals(suite, protocol, info)
     chosen = [perturbation for key, perturbation in suite.items() if key not in refused]
     if any(perturbation.corrupts and not perturbation.in_data_units for perturbation in chosen):
         chosen += protocol.extras

@@ -89,7 +89,7 @@ def trained(where: str | Path, name: str = "best", code: str = "same", root: str
     if root is not None:
         config = replace(config, data=config.data.at(root))
     data = DataModule.of(config.data, config.batch_size, config.seed)
-    network = build_network(config, data.facts)
+    network = build_network(config, data.info)
     load_weights(checkpoint, network)
     return EvaluationTarget(run, network, data, checkpoint, config.plain(), {}, note)
 
@@ -174,7 +174,7 @@ def _load(network: nn.Module, path: Path, where: str) -> None:
 
 def _check_logits(network: nn.Module, data: DataModule, where: str) -> None:
     x = in_units(data.split("test").x[:2])
-    expected = (len(x), data.facts.task.outputs)
+    expected = (len(x), data.info.task.outputs)
     with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad():
         logits = network(x)
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:

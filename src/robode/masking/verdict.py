@@ -252,7 +252,7 @@ class Judging:
             JobFailed: the disk refuses, or the bits of a row are damaged.
         """
         rows = keyed(row for row in asked if judgeable(self.folder, row))
-        if not isinstance(self.data.facts.task, Classification) or not rows or not self.count:
+        if not isinstance(self.data.info.task, Classification) or not rows or not self.count:
             return []
         recorded = Recorded.of(self.folder, next(iter(rows.values())))
         self._measure(recorded, [recorded.attacked[key] for key in rows], console)
@@ -340,7 +340,7 @@ class Judging:
         x, labels = (each[chosen].to(device_of(self.network)) for each in self.samples)
         return Trial(
             self.network, in_units(x), labels, eps=about.get("eps", 0.0), norm=about["norm"],
-            bounds=self.data.facts.bounds, steps=how.STEPS if "eps" in about else how.STEPS_FAR, restarts=how.RESTARTS,
+            bounds=self.data.info.bounds, steps=how.STEPS if "eps" in about else how.STEPS_FAR, restarts=how.RESTARTS,
             queries=how.QUERIES, seed=how.SEED,
         )  # fmt: skip
 

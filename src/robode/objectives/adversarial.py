@@ -38,7 +38,7 @@ class Adversarial(Objective):
         """x: (B, *shape) in data units; labels: (B,) int64."""
         with evaluating(network):
             problem = make_problem(
-                network, x, labels, eps=self.eps, norm=self.norm, bounds=network.facts.bounds, rng=fresh_rng(x)
+                network, x, labels, eps=self.eps, norm=self.norm, bounds=network.info.bounds, rng=fresh_rng(x)
             )
             worst = pgd(problem, steps=self.steps, step_size=self.step_size, early=False)
         return {"adversarial": functional.cross_entropy(network(worst), labels)}

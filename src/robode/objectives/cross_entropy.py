@@ -35,8 +35,8 @@ class NoisyCrossEntropy(Objective):
 
     def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; labels: (B,) int64."""
-        facts = network.facts
+        info = network.info
         with torch.no_grad():
-            batch = self.protocol.batch(x, labels, torch.randn_like(x), facts)
+            batch = self.protocol.batch(x, labels, torch.randn_like(x), info)
             noisy = batch.decode(self.noise.perturb(batch, self.noise.severities[0]))
         return {"noisy_cross_entropy": functional.cross_entropy(network(noisy), labels)}

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.network import Network
 from robode.objectives.objective import Objective
 
@@ -15,8 +15,8 @@ class Kantorovich(Objective):
     make the loss as negative as it likes. A batch in which a class is missing adds its other mean alone.
     """
 
-    def refusal(self, facts: DataFacts) -> str | None:
-        classes = facts.task.outputs
+    def refusal(self, info: DatasetInfo) -> str | None:
+        classes = info.task.outputs
         return None if classes == 2 else f"expected data of two classes, got {classes}"
 
     def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.network import Network
 
 
@@ -15,7 +15,7 @@ class Objective(ABC):
     where the target plays no part, so that what does not fit is refused before anything is built.
     """
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def refusal(self, info: DatasetInfo) -> str | None:
         """Why it makes no sense for these data of its task; None where it does."""
         return None
 

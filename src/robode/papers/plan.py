@@ -122,7 +122,7 @@ def missing(run: Run, config: Plain, asked: Iterable[EvaluateConfig], code: str 
     count = 0
     for each in ({"split": "test"}, *(config.plain() for config in asked)):
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
-        measurement = build_measurement(config, source.facts, **choices)
+        measurement = build_measurement(config, source.info, **choices)
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.plan.seed}
         data = part_digest(digest, each.get("limit"), source)
         wanted = [row for _, row in measurement.planned(data)]

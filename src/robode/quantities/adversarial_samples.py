@@ -13,7 +13,7 @@ from robode.attacks.pgd import fgsm
 from robode.attacks.problem import make_problem
 from robode.config.levels import check_count
 from robode.data.batches import device_of, evaluating, in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.network import Network
@@ -43,9 +43,9 @@ class AdversarialSamples(Quantity):
             raise BadInput(f"suite.adversarial_samples.eps: expected a number > 0, got {eps}")
         self.count, self.eps = count, float(eps)
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        images = len(facts.shape) == 3
-        return None if images else f"is for images, not for shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        images = len(info.shape) == 3
+        return None if images else f"is for images, not for shape {info.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
@@ -55,7 +55,7 @@ class AdversarialSamples(Quantity):
         x, labels = (each[: self.count].to(device) for each in data.split("test"))
         x = in_units(x)
         with evaluating(network):
-            problem = make_problem(network, x, labels, eps=self.eps, bounds=data.facts.bounds)
+            problem = make_problem(network, x, labels, eps=self.eps, bounds=data.info.bounds)
             attacked = fgsm(problem, loss="margin")
             said, share = _answers(network, x)
             said_attacked, share_attacked = _answers(network, attacked)

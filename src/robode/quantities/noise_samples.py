@@ -14,7 +14,7 @@ from robode.corruptions.noise import Gaussian, SaltAndPepper, base_noise
 from robode.corruptions.perturbation import Corruption
 from robode.corruptions.protocols import ChNode2022, DataSpace, EvaluationProtocol
 from robode.data.batches import device_of, evaluating, in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.network import Network
 from robode.quantities.quantity import Quantity, row, write_arrays
@@ -38,18 +38,18 @@ class NoiseSamples(Quantity):
         check_count("suite.noise_samples.count", count)
         self.count = count
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        return None if len(facts.shape) == 3 else f"is for images, not for shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        return None if len(info.shape) == 3 else f"is for images, not for shape {info.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        device, facts = device_of(network), data.facts
+        device, info = device_of(network), data.info
         x, labels = (each[: self.count].to(device) for each in data.split("test"))
         arrays: dict[str, Any] = {"labels": labels.cpu().numpy()}
         for protocol in (ChNode2022(), DataSpace()):
-            shown = _shown(protocol, in_units(x), labels, facts)
+            shown = _shown(protocol, in_units(x), labels, info)
             with torch.no_grad(), evaluating(network):
                 answers = [network(moved).argmax(dim=1) for _, moved in shown]
             arrays |= {
@@ -61,14 +61,14 @@ class NoiseSamples(Quantity):
         return [row("noise_samples", float(len(labels)), "exact")]
 
 
-def _shown(protocol: EvaluationProtocol, x: Tensor, labels: Tensor, facts: DataFacts) -> list[tuple[str, Tensor]]:
+def _shown(protocol: EvaluationProtocol, x: Tensor, labels: Tensor, info: DatasetInfo) -> list[tuple[str, Tensor]]:
     """Title and x' like x (k, *shape), in data units, of clean images, both noises and what the protocol adds."""
     found = [("clean", x)]
     for each in (Gaussian(LEVELS), SaltAndPepper(LEVELS), *protocol.extras):
         assert isinstance(each, Corruption)
-        noise = each.noise and base_noise(each.noise, 0, 0, 0, len(x), facts.shape).to(x.device)
+        noise = each.noise and base_noise(each.noise, 0, 0, 0, len(x), info.shape).to(x.device)
         for level in each.severities:
-            batch = protocol.batch(x, labels, noise, facts)
+            batch = protocol.batch(x, labels, noise, info)
             title = each.name if each.severity_unit == "none" else f"{each.name} {level:g}"
             found.append((title, batch.decode(each.perturb(batch, level))))
     return found

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robode.certificates.branch_and_bound import BUDGET, GAP, Radii, radii
 from robode.config.levels import check_count
 from robode.data.batches import device_of, in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.heads import matrix_of
@@ -48,8 +48,8 @@ class Field2D(Quantity):
                 raise BadInput(f"suite.field_2d.{key}: expected a number > 0, got {value}")
         self.radius, self.margin = float(radius), float(margin)
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        return None if facts.shape == (2,) else f"is for points of the plane, not for shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        return None if info.shape == (2,) else f"is for points of the plane, not for shape {info.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
@@ -127,8 +127,8 @@ class EpsR(Quantity):
         check_count("suite.eps_r.budget", budget)
         self.gap, self.budget = gap, budget
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        return None if facts.shape == (2,) else f"is for points of the plane, not for shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        return None if info.shape == (2,) else f"is for points of the plane, not for shape {info.shape}"
 
     def suits(self, network: nn.Module) -> bool:
         """Networks whose two ends are affine: of such ends boxes have exact images."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.files import write_whole
 from robode.network import Network
@@ -29,13 +29,13 @@ class Quantity(ABC):
     gives: ClassVar[tuple[str, ...]]
     needs_classes: ClassVar[bool] = False
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def refusal(self, info: DatasetInfo) -> str | None:
         """Why it makes no sense for these data, in words that follow the entry's key; None where it does."""
-        if self.needs_classes and not isinstance(facts.task, Classification):
-            return f"needs classes, and this is a {facts.task.name} task"
-        return self.misfit(facts)
+        if self.needs_classes and not isinstance(info.task, Classification):
+            return f"needs classes, and this is a {info.task.name} task"
+        return self.misfit(info)
 
-    def misfit(self, facts: DataFacts) -> str | None:
+    def misfit(self, info: DatasetInfo) -> str | None:
         """Why it makes no sense for samples of this kind."""
         return None
 

@@ -18,7 +18,7 @@ from robode.config.config import Group, TrainConfig, plain
 from robode.config.instantiate import check_keys
 from robode.config.validate import check_objectives, check_training
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.network import Network, build_network, try_once
@@ -64,10 +64,10 @@ def assemble(
     torch.manual_seed(config.seed)
     data = data or build_data(config)
     data.prepare()
-    network = build_network(config, data.facts)
+    network = build_network(config, data.info)
     try_once(network, in_units(data.split("train").x[:2]))
     objectives = {name: part.build() for name, part in config.objective.items() if part}
-    check_task(config, objectives, data.facts)
+    check_task(config, objectives, data.info)
     module = Training(network, objectives, config)
     chosen = [part.build() for part in config.callbacks.values() if part]
     callbacks = [ProjectConstraints(), *chosen, Recorder(), ProgressBar(console or Console()), Checkpoints()]
@@ -87,20 +87,20 @@ def try_jobs(configs: Sequence[TrainConfig]) -> None:
         if key in tried:
             continue
         tried.add(key)
-        info = build_data(config).facts
+        info = build_data(config).info
         with torch.random.fork_rng(devices=[]):
             try_once(build_network(config, info))
             check_task(config, {name: part.build() for name, part in config.objective.items() if part}, info)
 
 
-def check_task(config: TrainConfig, objectives: Mapping[str, Objective], facts: DataFacts) -> None:
+def check_task(config: TrainConfig, objectives: Mapping[str, Objective], info: DatasetInfo) -> None:
     """Refuse objectives that these data cannot serve, and callbacks that watch the score of another task."""
-    name, measure = config.data.name, facts.task.measure
-    check_objectives(config, facts.task.name)
+    name, measure = config.data.name, info.task.measure
+    check_objectives(config, info.task.name)
     for key, objective in objectives.items():
         if not isinstance(objective, Objective):
             raise BadInput(f"objective.{key}: expected an Objective of robode, got {type(objective).__name__}")
-        if (refusal := objective.refusal(facts)) is not None:
+        if (refusal := objective.refusal(info)) is not None:
             raise BadInput(f"objective={key} and data={name}: {refusal}")
     score = f"validation/{measure.score_name}"
     modes = {"validation/loss": "min", score: "max" if measure.better == "higher" else "min"}
