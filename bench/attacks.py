@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from robode.attacks import apgd, pgd
 from robode.attacks.losses import fallen
 from robode.corruptions.noise import Draws
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.vision import MNIST5k
 from robode.families.chnode import CHNode
 from robode.integrators.one_step import ETD
@@ -48,7 +48,7 @@ class Pair:
     theirs: Attack
 
 
-def trained(name: str, facts: DataFacts, x: Tensor, labels: Tensor, epochs: int) -> nn.Module:
+def trained(name: str, info: DatasetInfo, x: Tensor, labels: Tensor, epochs: int) -> nn.Module:
     """A small network after a few epochs of Adam, in eval mode, its parameters frozen."""
     torch.manual_seed(0)
     network: nn.Module
@@ -58,7 +58,7 @@ def trained(name: str, facts: DataFacts, x: Tensor, labels: Tensor, epochs: int)
             nn.Flatten(), nn.Linear(32 * 49, 100), nn.ReLU(), nn.Linear(100, 10),
         )  # fmt: skip
     else:
-        network = Network(facts, CHNode(8, 4, ETD(), step=0.1))
+        network = Network(info, CHNode(8, 4, ETD(), step=0.1))
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     for _ in range(epochs):
         for rows in torch.randperm(len(labels)).split(100):
@@ -183,7 +183,7 @@ def main() -> None:
     source = MNIST5k()
     train, test = source.load()
     x, labels = test.x[: args.images].float() / 255, test.target[: args.images]
-    network = trained(args.network, source.facts, train.x.float() / 255, train.target, args.epochs)
+    network = trained(args.network, source.info, train.x.float() / 255, train.target, args.epochs)
     print(f"{args.network}, {len(x)} images, batches of {args.batch_size}, {args.threads} thread(s)", end=", ")
     print(f"clean accuracy {robust(network, x, labels):.1%}; paired with foolbox (PGD) and pyautoattack (APGD)")
     print("attack                  eps   robode    other  ratio (of the turns)   robust: robode, other", end="")

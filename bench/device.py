@@ -21,7 +21,7 @@ from robode.certificates.radius import Certified
 from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
 from robode.corruptions.protocols import Sound
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.vision import MNIST5k
 from robode.evaluation.suite import Suite, evaluate_suite
 from robode.families.chnode import CHNode
@@ -37,10 +37,10 @@ SUITES: dict[str, Suite] = {
 }  # fmt: skip
 
 
-def trained(facts: DataFacts, x: Tensor, labels: Tensor, epochs: int) -> Network:
+def trained(info: DatasetInfo, x: Tensor, labels: Tensor, epochs: int) -> Network:
     """A CH-NODE of four layers."""
     torch.manual_seed(0)
-    network = Network(facts, CHNode(8, 4, ETD()))
+    network = Network(info, CHNode(8, 4, ETD()))
     adam = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(epochs):
         for rows in torch.randperm(len(labels)).split(100):
@@ -55,7 +55,7 @@ def measured(network: Network, x: Tensor, labels: Tensor, suite: Suite, batch_si
     """Seconds, and the rows, on the device where network and samples lie."""
     begin = time.perf_counter()
     rows = evaluate_suite(
-        network, x, labels, suite=suite, protocol=Sound(), facts=network.facts, repeats=10, seed=0,
+        network, x, labels, suite=suite, protocol=Sound(), info=network.info, repeats=10, seed=0,
         batch_size=batch_size,
     )  # fmt: skip
     return time.perf_counter() - begin, rows
@@ -83,7 +83,7 @@ def main() -> None:
     mixed = torch.randperm(len(train.target), generator=torch.Generator().manual_seed(0))
     more = max(args.images - len(test.target), 0)
     extra, kept = mixed[:more], mixed[more:]
-    network = trained(source.facts, in_units(train.x[kept]), train.target[kept], args.epochs).eval()
+    network = trained(source.info, in_units(train.x[kept]), train.target[kept], args.epochs).eval()
     x = torch.cat([test.x, train.x[extra]])[: args.images]
     labels = torch.cat([test.target, train.target[extra]])[: args.images]
     devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()

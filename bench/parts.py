@@ -118,7 +118,7 @@ def clean_accuracy(parts: Parts) -> float:
     """Of the network as it is, on the test set."""
     x, labels = parts.data.split("test")
     rows = evaluate_suite(
-        parts.network, x, labels, suite={"clean": Clean()}, protocol=ChNode2022(), facts=parts.data.facts,
+        parts.network, x, labels, suite={"clean": Clean()}, protocol=ChNode2022(), info=parts.data.info,
         repeats=1, seed=0,
     )  # fmt: skip
     return float(rows[0]["score"])
@@ -161,12 +161,12 @@ def evaluation(setting: Setting) -> list[Row]:
 
 def noise_suite(parts: Parts, network: nn.Module) -> Callable[[], Any]:
     """robode's evaluation at the four published levels under the published protocol, ready to be timed."""
-    usual = build_measurement(parts.module.config, parts.data.facts)
+    usual = build_measurement(parts.module.config, parts.data.info)
     usual.protocol.extras = ()  # the clip-only copy, which the published script does not make
     suite = {name: perturbation for name, perturbation in usual.suite.items() if perturbation.stochastic}
     x, labels = parts.data.split("test")
     return lambda: evaluate_suite(
-        network, x, labels, suite=suite, protocol=usual.protocol, facts=usual.facts, repeats=1,
+        network, x, labels, suite=suite, protocol=usual.protocol, info=usual.info, repeats=1,
         seed=usual.seed, batch_size=usual.batch_size,
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ def main() -> None:
         config.data.root = config.data.source.root = str(given.data_root)
     data = build_data(config)
     data.prepare()
-    network = build_network(config, data.facts)
+    network = build_network(config, data.info)
     load_weights(checkpoint_path(run, "best"), network)
     x = in_units(data.split("test").x[: given.samples])
     with torch.no_grad():

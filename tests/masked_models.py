@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.data.batches import in_units
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.data.module import DataModule, spread
 from robode.data.toy import DoubleMoons
 from robode.families.chnode import CHNode
@@ -25,8 +25,8 @@ class Bars(Source):
     """Grey 8x8 images: a vertical bar, two columns wide, at one of four places, faint and under noise."""
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((1, SIDE, SIDE), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((1, SIDE, SIDE), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
 
     def load(self) -> tuple[Samples, Samples]:
         generator = torch.Generator().manual_seed(1)
@@ -50,7 +50,7 @@ def honest(model: str, data: str) -> Network:
     """Trained for a second, frozen in eval mode."""
     torch.manual_seed(0)
     flow = CHNode(6, 3, ETD()) if model == "chnode" else ResNet(6, 3, Euler())
-    network = Network(data_named(data).facts, flow)
+    network = Network(data_named(data).info, flow)
     x, labels = spread(data_named(data).split("train"), 800)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     order = torch.Generator().manual_seed(0)

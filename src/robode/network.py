@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robode.config.allowed import DESCRIPTION
 from robode.config.instantiate import build, to_plain
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.encoders import Encoder, States, usual_encoder
 from robode.errors import BadInput
 from robode.foreign import refused
@@ -40,21 +40,21 @@ class Normalise(nn.Module):
 class Network(nn.Module):
     """x (B, *shape) in data units -> outputs (B, outputs).
 
-    facts: of the data. flow; encoder and head: None for the usual ones (`usual_encoder`, `Linear`).
+    info: of the data. flow; encoder and head: None for the usual ones (`usual_encoder`, `Linear`).
     bounds: the data's range in data units ((0, 1) for images, None for vectors); the network itself clips nothing.
 
     Raises:
         BadInput: an encoder whose output the flow cannot take.
     """
 
-    def __init__(self, facts: DataFacts, flow: Flow, encoder: Encoder | None = None, head: nn.Module | None = None):
+    def __init__(self, info: DatasetInfo, flow: Flow, encoder: Encoder | None = None, head: nn.Module | None = None):
         super().__init__()
-        self.facts, self.bounds = facts, facts.bounds
-        encoder = encoder or usual_encoder(facts.shape, states_of(flow))
-        std = facts.std if encoder.scales else (1.0,) * len(facts.std)
-        self.normalise = Normalise(facts.mean, std, len(facts.shape))
+        self.info, self.bounds = info, info.bounds
+        encoder = encoder or usual_encoder(info.shape, states_of(flow))
+        std = info.std if encoder.scales else (1.0,) * len(info.std)
+        self.normalise = Normalise(info.mean, std, len(info.shape))
         self.encoder, self.flow = encoder, flow
-        self.head = head or Linear(features(facts, encoder, flow), facts.task.outputs)
+        self.head = head or Linear(features(info, encoder, flow), info.task.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, *shape) float, in data units. Raises `BadInput` for whole numbers: images as bytes are not scaled."""
@@ -90,12 +90,12 @@ def in_eval(module: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def features(facts: DataFacts, encoder: Encoder, flow: Flow) -> int:
+def features(info: DatasetInfo, encoder: Encoder, flow: Flow) -> int:
     """How many numbers the flow hands to the head; it learns the shape of its first state here. Raises `BadInput` for
     an encoder that makes other states than the flow takes."""
     name = type(encoder).__name__
-    with in_eval(encoder), refused(f"encoder: {name} fails on samples of shape {facts.shape}"):
-        first, _ = encoder.encode(torch.zeros(1, *facts.shape))
+    with in_eval(encoder), refused(f"encoder: {name} fails on samples of shape {info.shape}"):
+        first, _ = encoder.encode(torch.zeros(1, *info.shape))
         start = first.shape
     if len(start) not in (2, 4) or start[:2] != (1, flow.width) or (flow.flattens and len(start) != 2):
         raise BadInput(
@@ -115,11 +115,11 @@ def try_once(network: Network, x: Tensor | None = None) -> None:
     Raises:
         BadInput: an encoder, a family or a head that fails, or gives something else than the next one takes.
     """
-    given, outputs = x is not None, network.facts.task.outputs
-    x = torch.zeros(2, *network.facts.shape) if x is None else x
+    given, outputs = x is not None, network.info.task.outputs
+    x = torch.zeros(2, *network.info.shape) if x is None else x
     encoder, head = type(network.encoder).__name__, type(network.head).__name__
     with torch.random.fork_rng(devices=[]), in_eval(network):
-        with refused(f"encoder: {encoder} fails on samples of shape {network.facts.shape}"):
+        with refused(f"encoder: {encoder} fails on samples of shape {network.info.shape}"):
             y, context = network.encode(x)
         network.flow.check(y, context)
         with refused(f"head: {head} fails on the flow's last state"):
@@ -134,7 +134,7 @@ def try_once(network: Network, x: Tensor | None = None) -> None:
         )
 
 
-def build_network(cfg: Any, facts: DataFacts) -> Network:
+def build_network(cfg: Any, info: DatasetInfo) -> Network:
     """The network of a composed configuration (keys model, integrator, depth, step, horizon; encoder and head, where
     they are not the usual ones).
 
@@ -148,24 +148,24 @@ def build_network(cfg: Any, facts: DataFacts) -> Network:
     _expect("integrator", integrator, Integrator)
     model = arguments(cfg.model)
     if model.get("width") == "auto":
-        model["width"] = math.prod(facts.shape)
+        model["width"] = math.prod(info.shape)
     flow: Flow = build(model, depth=cfg.depth, integrator=integrator, step=cfg.step, horizon=cfg.horizon)
     _expect("model", flow, Flow)
-    encoder = _encoder(arguments(getattr(cfg, "encoder", None) or {}), facts, flow)
+    encoder = _encoder(arguments(getattr(cfg, "encoder", None) or {}), info, flow)
     head = arguments(getattr(cfg, "head", None) or {})
     if not head.get("_target_"):
-        return Network(facts, flow, encoder)
-    made = build(head, features=features(facts, encoder, flow), outputs=facts.task.outputs)
+        return Network(info, flow, encoder)
+    made = build(head, features=features(info, encoder, flow), outputs=info.task.outputs)
     _expect("head", made, nn.Module)
-    return Network(facts, flow, encoder, made)
+    return Network(info, flow, encoder, made)
 
 
-def _encoder(node: dict[str, Any], facts: DataFacts, flow: Flow) -> Encoder:
+def _encoder(node: dict[str, Any], info: DatasetInfo, flow: Flow) -> Encoder:
     """The encoder of a node; one without a class is the usual one, bounded or not."""
     states = states_of(flow)
     if not node.get("_target_"):
-        return usual_encoder(facts.shape, states, bool(node.get("bounded")))
-    made: Encoder = build(node, shape=facts.shape, states=states)
+        return usual_encoder(info.shape, states, bool(node.get("bounded")))
+    made: Encoder = build(node, shape=info.shape, states=states)
     _expect("encoder", made, Encoder)
     return made
 

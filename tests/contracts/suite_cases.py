@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from robode.config.instantiate import build, build_each
-from robode.contracts.perturbations import FACTS, REPEATS, SEED, hurried, scene_for
+from robode.contracts.perturbations import INFO, REPEATS, SEED, hurried, scene_for
 from robode.corruptions.perturbation import Perturbation
 from robode.evaluation.suite import evaluate_suite, levels
 from robode.quantities.quantity import Quantity
@@ -54,17 +54,17 @@ class Case:
     def __init__(self, suite: str, protocol: str, kind: str) -> None:
         self.suite = perturbations_of(suite)
         self.scene = scene_for(kind, build(composed("protocol", protocol)))
-        self.facts, self.network, self.protocol = self.scene.facts, self.scene.network, self.scene.protocol
+        self.info, self.network, self.protocol = self.scene.info, self.scene.network, self.scene.protocol
         self.x, self.labels = self.scene.x, self.scene.targets
 
     def perturbations(self) -> list[Perturbation]:
         """Those that make sense here, and those that the protocol adds."""
-        return list(dict.fromkeys(level.perturbation for level in levels(self.suite, self.protocol, self.facts)))
+        return list(dict.fromkeys(level.perturbation for level in levels(self.suite, self.protocol, self.info)))
 
     def rows(self, **options):
         options = {"repeats": REPEATS, "seed": SEED, **options}
         return evaluate_suite(
-            self.network, self.x, self.labels, suite=self.suite, protocol=self.protocol, facts=self.facts, **options
+            self.network, self.x, self.labels, suite=self.suite, protocol=self.protocol, info=self.info, **options
         )
 
 
@@ -72,4 +72,4 @@ def speaks_of(protocol: str, kind: str) -> bool:
     return protocol != "chnode_2022" or kind != "vectors"
 
 
-CASES = [(s, p, k) for s in SUITES for p in PROTOCOLS for k in FACTS if speaks_of(p, k)]
+CASES = [(s, p, k) for s in SUITES for p in PROTOCOLS for k in INFO if speaks_of(p, k)]

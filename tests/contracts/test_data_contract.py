@@ -6,7 +6,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from robode.contracts.data import FACTS, SAMPLES, present
+from robode.contracts.data import INFO, SAMPLES, present
 from robode.contracts.subjects import held
 from robode.data.batches import in_units
 from robode.data.info import Source
@@ -49,9 +49,9 @@ def test_yaml_describes_itself_and_builds_a_source(name, monkeypatch):
     assert cfg.name == name and cfg.root == "/somewhere"
     source = hydra.utils.instantiate(cfg.source)
     assert isinstance(source, Source)
-    facts, said = source.facts, cfg.info
-    assert (tuple(said.shape), said.task, said.outputs) == (facts.shape, facts.task.name, facts.task.outputs)
-    assert held(FACTS, DataModule(source, 100, 0)) == []
+    info, said = source.info, cfg.info
+    assert (tuple(said.shape), said.task, said.outputs) == (info.shape, info.task.name, info.task.outputs)
+    assert held(INFO, DataModule(source, 100, 0)) == []
 
 
 def test_every_contract_of_data_sets_is_kept(data):
@@ -61,10 +61,10 @@ def test_every_contract_of_data_sets_is_kept(data):
 def test_images_use_their_whole_range_and_every_split_has_every_class(data):
     for name in present(data):
         x, target = data.split(name)
-        if data.facts.bounds:
-            assert data.facts.bounds == (in_units(x).min(), in_units(x).max())
-        if isinstance(data.facts.task, Classification):
-            assert target.unique().tolist() == list(range(data.facts.task.outputs))
+        if data.info.bounds:
+            assert data.info.bounds == (in_units(x).min(), in_units(x).max())
+        if isinstance(data.info.task, Classification):
+            assert target.unique().tolist() == list(range(data.info.task.outputs))
 
 
 def test_no_sample_comes_twice_in_a_split(data):

@@ -70,11 +70,11 @@ def test_a_perturbation_set_up_otherwise_is_another_evaluation_and_its_levels_ar
 
 
 def asked(case, perturbation):
-    return plan({perturbation.name: perturbation}, case.protocol, case.facts, 1)
+    return plan({perturbation.name: perturbation}, case.protocol, case.info, 1)
 
 
 def test_rows_carry_what_is_promised(case):
-    attacks = [level.perturbation.name for level, _ in plan(case.suite, case.protocol, case.facts, 1)
+    attacks = [level.perturbation.name for level, _ in plan(case.suite, case.protocol, case.info, 1)
                if level.perturbation.attacks]  # fmt: skip
     rescored = {"clean", *attacks} if attacks else set()
     untouched = {name for name, each in case.suite.items() if not each.corrupts or each.in_data_units}

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.families.chnode import CHNode
 from robode.integrators.one_step import ETD, IMEX, GainIntegrator
 from robode.linalg.skew import canonical
 from robode.network import Network
 from robode.tasks.classification import Classification
 
-IMAGES = DataFacts((1, 6, 6), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
+IMAGES = DatasetInfo((1, 6, 6), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
 
 
 def logits(sign: int, folder: Path, integrator: GainIntegrator, **options: object) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from robode.attacks import pgd
 from robode.certificates.radius import Certified, certified_radii
 from robode.corruptions.perturbation import Batch
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import JobFailed
 from robode.evaluation.consistency import check_invariant
 from robode.families.chnode import CHNode
@@ -30,7 +30,7 @@ from robode.tasks.classification import Classification
 from robode.tasks.measure import CLASSIFICATION, mean_score
 from robode.tasks.regression import Regression
 
-IMAGES = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
+IMAGES = DatasetInfo((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 FLOWS: dict[str, Callable[[], Flow]] = {
     "chnode etd": lambda: CHNode(4, 3, ETD()),
     "chnode imex": lambda: CHNode(4, 3, IMEX()),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.certificates.radius import LOGIT_ROUNDING, certified_radii
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.resnet import ResNet
@@ -18,8 +18,8 @@ from robode.network import Network
 from robode.ode.flow import Flow
 from robode.tasks.classification import Classification
 
-IMAGES = DataFacts((2, 4, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcd")))
-POINTS = DataFacts((2,), (0.3, -0.2), (0.7, 0.7), None, Classification(tuple("abc")))
+IMAGES = DatasetInfo((2, 4, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcd")))
+POINTS = DatasetInfo((2,), (0.3, -0.2), (0.7, 0.7), None, Classification(tuple("abc")))
 FLOWS: dict[str, Callable[[], Flow]] = {
     "chnode etd": lambda: CHNode(4, 3, ETD()),
     "chnode imex j2": lambda: CHNode(4, 2, IMEX(), J="j2"),
@@ -29,12 +29,12 @@ FLOWS: dict[str, Callable[[], Flow]] = {
 }
 
 
-def trained(facts: DataFacts, flow: Flow, steps: int = 40) -> tuple[Network, Tensor, Tensor]:
+def trained(info: DatasetInfo, flow: Flow, steps: int = 40) -> tuple[Network, Tensor, Tensor]:
     """A network in float64 that separates blobs, and 60 samples with its own answers as labels."""
-    network = Network(facts, flow).double()
-    centres = torch.rand(facts.task.outputs, *facts.shape, dtype=torch.float64)
-    labels = torch.arange(60) % facts.task.outputs
-    x = centres[labels] + 0.2 * torch.randn(60, *facts.shape, dtype=torch.float64)
+    network = Network(info, flow).double()
+    centres = torch.rand(info.task.outputs, *info.shape, dtype=torch.float64)
+    labels = torch.arange(60) % info.task.outputs
+    x = centres[labels] + 0.2 * torch.randn(60, *info.shape, dtype=torch.float64)
     adam = torch.optim.Adam(network.parameters(), lr=0.05)
     for _ in range(steps):
         adam.zero_grad()
@@ -73,13 +73,13 @@ def direction(d: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("facts", "name"),
+    ("info", "name"),
     [*((IMAGES, name) for name in FLOWS), (POINTS, "chnode etd")],
     ids=lambda value: value if isinstance(value, str) else "x".join(map(str, value.shape)),
 )
-def test_no_attack_inside_the_certified_radius_changes_an_answer(facts: DataFacts, name: str) -> None:
+def test_no_attack_inside_the_certified_radius_changes_an_answer(info: DatasetInfo, name: str) -> None:
     torch.manual_seed(3)
-    network, x, labels = trained(facts, FLOWS[name]())
+    network, x, labels = trained(info, FLOWS[name]())
     radii = certified_radii(network, x, labels)
     assert float(radii.min()) > 0
     assert not bool(flips(network, x, labels, 0.999 * radii).any())

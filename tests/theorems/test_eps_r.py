@@ -14,7 +14,7 @@ from problems import randn
 from torch import Tensor
 
 from robode.certificates.branch_and_bound import radii
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.encoders import Augment
 from robode.errors import BadInput
 from robode.families.chnode import CHNode
@@ -48,7 +48,9 @@ FLOWS = {
 def network(flow: Flow, classes: int = 2, seed: int = 0) -> Network:
     """With a steep random readout, so that boundaries run close to the points."""
     torch.manual_seed(seed)
-    net = Network(DataFacts((2,), (0.3, -0.2), (0.8, 1.5), None, Classification(tuple(map(str, range(classes))))), flow)
+    net = Network(
+        DatasetInfo((2,), (0.3, -0.2), (0.8, 1.5), None, Classification(tuple(map(str, range(classes))))), flow
+    )
     net.head.weight.data.normal_(0, 3)
     net.head.bias.data.normal_(0, 1)
     return net
@@ -151,7 +153,7 @@ class Bent(Augment):
 
 def test_an_encoder_that_is_not_affine_gets_no_proof() -> None:
     flow = FLOWS["node"]()
-    net = Network(named("node").facts, flow, Bent((2,), states_of(flow)))
+    net = Network(named("node").info, flow, Bent((2,), states_of(flow)))
     with pytest.raises(BadInput, match="eps_r: expected an encoder and a head that are affine"):
         radii(net, randn(4, 2, seed=7), torch.zeros(4, dtype=torch.int64), reach=1.0)
     assert not EpsR().suits(net) and EpsR().suits(named("node"))
@@ -159,8 +161,8 @@ def test_an_encoder_that_is_not_affine_gets_no_proof() -> None:
 
 def test_a_head_that_is_the_state_itself_is_affine() -> None:
     """Against the same network whose head is a linear layer with the unit matrix."""
-    flow, facts = FLOWS["node"](), named("node", 2).facts
-    net, same = Network(facts, flow, head=Identity(2, 2)), Network(facts, flow)
+    flow, info = FLOWS["node"](), named("node", 2).info
+    net, same = Network(info, flow, head=Identity(2, 2)), Network(info, flow)
     same.head.weight.data.copy_(torch.eye(2))
     same.head.bias.data.zero_()
     x = 2 * randn(5, 2, seed=7)

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linprog
 
 from robode.certificates.radius import pair_lipschitz
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.families.chnode import CHNode
 from robode.integrators.one_step import ETD
@@ -17,7 +17,7 @@ from robode.objectives.kantorovich import Kantorovich
 from robode.quantities.wasserstein import _potential, w1
 from robode.tasks.classification import Classification
 
-FACTS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("0", "1")))
+INFO = DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("0", "1")))
 
 
 def test_w1_is_that_of_exact_enumeration_and_of_the_linear_programme():
@@ -35,7 +35,7 @@ def test_w1_is_that_of_exact_enumeration_and_of_the_linear_programme():
 @pytest.mark.parametrize("seed", range(20))
 def test_no_network_proves_more_than_the_distance(seed):
     torch.manual_seed(seed)
-    network = Network(FACTS, CHNode(4, 3, ETD(), 0.5))
+    network = Network(INFO, CHNode(4, 3, ETD(), 0.5))
     a, b = torch.randn(40, 2).double(), 0.5 * torch.randn(40, 2).double() + torch.tensor([2.0, 0])
     L = float(pair_lipschitz(network)[1, 0])
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_a_linear_function_proves_all_of_a_translation():
 
 def test_the_objective_is_minus_the_difference_of_the_class_means():
     torch.manual_seed(0)
-    network = Network(FACTS, CHNode(4, 2, ETD(), 0.5))
+    network = Network(INFO, CHNode(4, 2, ETD(), 0.5))
     x, labels = torch.randn(30, 2), (torch.rand(30) < 0.3).long()
     logits = network(x)
     f = (logits[:, 1] - logits[:, 0]).detach() / 2**0.5

@@ -20,7 +20,7 @@ EPS = {"bars": {"linf": 0.1, "l2": 0.6}, "moons": {"linf": 0.1, "l2": 0.1}}
 
 def trial(network: nn.Module, data: str, norm: str = "linf", **changes) -> Trial:
     x, labels = spread(data_named(data).split("test"), 200)
-    settings = {"eps": EPS[data][norm], "norm": norm, "bounds": data_named(data).facts.bounds}
+    settings = {"eps": EPS[data][norm], "norm": norm, "bounds": data_named(data).info.bounds}
     settings |= {"steps": 40, "restarts": 2, "queries": 150, "seed": 0} | changes
     return Trial(network, in_units(x), labels, **settings)
 

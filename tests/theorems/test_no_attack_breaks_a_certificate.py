@@ -34,7 +34,7 @@ def briefly_trained(words):
     data = build_data(config)
     data.prepare()
     torch.manual_seed(0)
-    network = build_network(config, data.facts)
+    network = build_network(config, data.info)
     x, labels = data.split("train")
     x, labels = in_units(x[:N]), labels[:N]
     optimizer = torch.optim.Adam(network.parameters(), 0.003)

@@ -13,7 +13,7 @@ from small_runs import SMALL, composed, train
 from torch import Tensor
 
 from robode.certificates.radius import certified_radii, embed_lipschitz, pair_lipschitz
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.families.chnode import CHNode
 from robode.families.gradient_flow import DescentField, GradientFlow
 from robode.families.lipschitz_mlp import LipschitzMLP, SortingField
@@ -27,8 +27,8 @@ from robode.tasks.classification import Classification
 from robode.training.assembly import assemble
 from robode.training.checkpoints import read_checkpoint
 
-IMAGES = DataFacts((1, 6, 6), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
-POINTS = DataFacts((2,), (0.3, -0.2), (0.7, 0.7), None, Classification(tuple("abc")))
+IMAGES = DatasetInfo((1, 6, 6), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
+POINTS = DatasetInfo((2,), (0.3, -0.2), (0.7, 0.7), None, Classification(tuple("abc")))
 FLOWS: dict[str, Callable[[], Flow]] = {
     "gradient_flow": lambda: GradientFlow(36, 3, Euler()),
     "gradient_flow, all rows": lambda: GradientFlow(12, 3, Euler(), rows=12, activation="leaky_relu"),
@@ -88,12 +88,12 @@ def project(network: Network) -> None:
             module.project_()
 
 
-def moved(facts: DataFacts, name: str) -> Network:
+def moved(info: DatasetInfo, name: str) -> Network:
     """A network in float32 after steps of an optimiser that pull it out of its constraints, and the projections."""
     torch.manual_seed(1)
-    network = bounded_network(facts, FLOWS[name]())
+    network = bounded_network(info, FLOWS[name]())
     adam = torch.optim.Adam(network.parameters(), lr=0.05)
-    x, labels = torch.rand(64, *facts.shape), torch.arange(64) % facts.task.outputs
+    x, labels = torch.rand(64, *info.shape), torch.arange(64) % info.task.outputs
     for _ in range(5):
         adam.zero_grad()
         (5 * torch.nn.functional.cross_entropy(network(x), labels)).backward()  # type: ignore[no-untyped-call]
@@ -105,18 +105,18 @@ def moved(facts: DataFacts, name: str) -> Network:
 CASES = [*((IMAGES, name) for name in FLOWS), (POINTS, "gradient_flow"), (POINTS, "chnode etd")]
 
 
-@pytest.mark.parametrize(("facts", "name"), CASES, ids=lambda v: v if isinstance(v, str) else f"{len(v.shape)}d")
-def test_no_difference_of_logits_grows_faster_than_its_certificate(facts: DataFacts, name: str) -> None:
+@pytest.mark.parametrize(("info", "name"), CASES, ids=lambda v: v if isinstance(v, str) else f"{len(v.shape)}d")
+def test_no_difference_of_logits_grows_faster_than_its_certificate(info: DatasetInfo, name: str) -> None:
     """The float64 certificate of float32 weights, against Jacobians of the same weights in float64."""
-    network = moved(facts, name)
+    network = moved(info, name)
     pairs, body = pair_lipschitz(network), embed_lipschitz(network) * network.flow.certificate()["flow_discrete"]
     assert body <= 1 and float(pairs.max()) <= 2**0.5
-    x = 2 * randn(40, *facts.shape, seed=4) + 0.5
+    x = 2 * randn(40, *info.shape, seed=4) + 0.5
     J = torch.autograd.functional.jacobian(lambda x: network.double()(x).sum(0), x).movedim(1, 0).flatten(2)
     assert norm2(J) <= body
     differences = (J[:, :, None] - J[:, None]).norm(dim=3)
     assert bool((differences <= pairs + 1e-12).all())
-    if facts is IMAGES and name in ("gradient_flow", "lipschitz_mlp"):  # and the certificate is not idle
+    if info is IMAGES and name in ("gradient_flow", "lipschitz_mlp"):  # and the certificate is not idle
         body_jacobian = torch.autograd.functional.jacobian(lambda x: network.flow(network.embed(x)).sum(0), x)
         assert norm2(body_jacobian.movedim(1, 0).flatten(2)) >= 0.9999 * body
 
@@ -145,10 +145,10 @@ CONSTRAINED = sorted(path.stem for path in CONF.glob("*.yaml") if "encoder: boun
 @pytest.mark.parametrize("model", CONSTRAINED)
 def test_whatever_an_optimiser_did_nothing_expands_after_the_projections(model: str) -> None:
     """Every model YAML with `encoder: bounded`, on images."""
-    facts = DataFacts((2, 8, 8), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde")))
+    info = DatasetInfo((2, 8, 8), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde")))
     torch.manual_seed(2)
-    network = build_network(composed(f"model={model}", "model.width=4", "depth=3"), facts)
-    x = torch.rand(40, *facts.shape)
+    network = build_network(composed(f"model={model}", "model.width=4", "depth=3"), info)
+    x = torch.rand(40, *info.shape)
     with torch.no_grad():
         for p in network.parameters():
             p.mul_(2).add_(0.1 * torch.randn_like(p))

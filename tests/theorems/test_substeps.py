@@ -11,7 +11,7 @@ import torch
 from problems import eye, norm2, randn, random_field, worst_hessian
 from torch import Tensor
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.measure import warnings_about
 from robode.families.chnode import CHNode
@@ -79,7 +79,7 @@ def test_auto_takes_the_fewest_substeps_within_h_star_as_the_weights_change(rule
         assert norm2(torch.stack(flow.double().step_jacobians(3 * randn(2000, 4, seed=3)))) <= 1
 
 
-POINTS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))
+POINTS = DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))
 SCRIPT: dict[str, Any] = {"norm_bound": 1.0, "step": 0.5, "init_std": 1.0, "gamma": "script_mnist"}
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from robode.config.instantiate import build_each
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.families.resnet import ResNet
 from robode.integrators.one_step import Euler
@@ -21,8 +21,8 @@ from robode.runs.records import read_metrics
 from robode.tasks.classification import Classification
 from robode.training.checkpoints import read_checkpoint
 
-GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
-POINTS = DataFacts((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))
+GREY = DatasetInfo((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+POINTS = DatasetInfo((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))
 DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
 ATTACKED = [Adversarial(0.2), Adversarial(0.5, "l2"), Adversarial(0.5, "l1"), Trades(0.2), Trades(0.5, norm="l2")]
 EACH = [*ATTACKED, JacobianPenalty(0.1, 2)]
@@ -32,13 +32,13 @@ def name(objective) -> str:
     return f"{type(objective).__name__} {getattr(objective, 'norm', '')}".strip()
 
 
-def problem(facts=GREY, count=20):
+def problem(info=GREY, count=20):
     """A network with a submodule in another mode than the rest, samples (black and white among them) and labels."""
     torch.manual_seed(0)
-    network = Network(facts, ResNet(4, 2, Euler()))
+    network = Network(info, ResNet(4, 2, Euler()))
     network.encoder.eval()
-    x = torch.randn(count, *facts.shape)
-    return network, x if facts.bounds is None else x.clamp(*facts.bounds), torch.arange(count) % 3
+    x = torch.randn(count, *info.shape)
+    return network, x if info.bounds is None else x.clamp(*info.bounds), torch.arange(count) % 3
 
 
 def looked_at(network, objective, x, labels):
@@ -51,9 +51,9 @@ def looked_at(network, objective, x, labels):
 
 
 @pytest.mark.parametrize("objective", EACH, ids=name)
-@pytest.mark.parametrize("facts", [GREY, POINTS], ids=["images", "points"])
-def test_weights_get_their_gradient_from_the_loss_alone_and_nothing_else_changes(objective, facts):
-    network, x, labels = problem(facts)
+@pytest.mark.parametrize("info", [GREY, POINTS], ids=["images", "points"])
+def test_weights_get_their_gradient_from_the_loss_alone_and_nothing_else_changes(objective, info):
+    network, x, labels = problem(info)
     before, modes = x.clone(), [module.training for module in network.modules()]
     terms = objective(network, x, labels)
     assert torch.equal(x, before) and not x.requires_grad and x.grad is None
@@ -95,7 +95,7 @@ class Linear(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.facts = DataFacts((3,), (0.0,) * 3, (1.0,) * 3, None, Classification(("a", "b")))
+        self.info = DatasetInfo((3,), (0.0,) * 3, (1.0,) * 3, None, Classification(("a", "b")))
         self.head = nn.Linear(3, 2)
 
     def forward(self, x):

@@ -12,14 +12,14 @@ from robode.attacks.perturbations import PGD
 from robode.config.instantiate import build_each
 from robode.corruptions.perturbation import Clean, ClipOnly, Gaussian
 from robode.corruptions.protocols import ChNode2022, Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.digest import evaluation_digest
 from robode.evaluation.suite import plan
 from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
-FACTS = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+INFO = DatasetInfo((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 OTHER = {
     "eps": 0.2, "norm": "l2", "loss": "margin", "steps": 7, "step_size": 0.5, "restarts": 3, "targets": 2, "queries": 5,
     "spare_certified": True, "suite": "mine",
@@ -82,7 +82,7 @@ def test_no_suite_with_attacks_is_forgotten_here():
 )
 def test_two_entries_that_would_write_the_same_row_are_refused(suite, protocol, expected):
     with pytest.raises(BadInput, match=expected):
-        plan(suite, protocol, FACTS, repeats=1)
+        plan(suite, protocol, INFO, repeats=1)
 
 
 def test_entries_of_one_name_with_other_settings_or_other_severities_have_rows_of_their_own():
@@ -90,7 +90,7 @@ def test_entries_of_one_name_with_other_settings_or_other_severities_have_rows_o
         "few": PGD([0.1, 0.2], steps=40), "many": PGD([0.1, 0.2], steps=100), "larger": PGD(0.3, steps=40),
         "again": PGD(0.1, suite="mine"), "noise": Gaussian(0.1),
     }  # fmt: skip
-    rows = [tuple(row.values()) for _, row in plan(suite, Sound(), FACTS, repeats=2)]
+    rows = [tuple(row.values()) for _, row in plan(suite, Sound(), INFO, repeats=2)]
     assert len(set(rows)) == len(rows) == 8
 
 

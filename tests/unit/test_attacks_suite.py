@@ -17,7 +17,7 @@ from robode.config.levels import check_suite
 from robode.corruptions.noise import Draws
 from robode.corruptions.perturbation import Batch, Clean
 from robode.corruptions.protocols import ChNode2022, Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.copies import evaluating
 from robode.evaluation.suite import evaluate_suite
@@ -25,7 +25,7 @@ from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
 SUITES = ("attacks_quick", "attacks_standard", "autoattack", "curve_l2", "curve_linf")
-FACTS = DataFacts((1, 5, 5), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
+INFO = DatasetInfo((1, 5, 5), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 EPS = [0.3, 0.0, 0.1, 0.2]
 FEW = {
     "fgsm_linf": lambda: FGSM(EPS),
@@ -52,13 +52,13 @@ def problem():
 
 def evaluated(suite, network, x, labels, protocol=None, **options):
     rows = evaluate_suite(
-        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=FACTS, repeats=2, seed=5, **options
+        network, x, labels, suite=suite, protocol=protocol or Sound(), info=INFO, repeats=2, seed=5, **options
     )
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
 def moved_by(attack, network, batch, eps):
-    (moved,) = attack.perturbed(network, FACTS.task, batch, [eps])
+    (moved,) = attack.perturbed(network, INFO.task, batch, [eps])
     return moved
 
 
@@ -93,8 +93,8 @@ def test_what_fell_at_a_smaller_eps_stays_where_it_fell(name):
     network, x, labels = problem()
     attack = FEW[name]()
     before, eps_of = None, attack.severities[1:]
-    batch = Batch(x, labels, None, FACTS.bounds, Draws((1,), range(N)))
-    for eps, moved in zip(eps_of, attack.perturbed(network, FACTS.task, batch, eps_of), strict=True):
+    batch = Batch(x, labels, None, INFO.bounds, Draws((1,), range(N)))
+    for eps, moved in zip(eps_of, attack.perturbed(network, INFO.task, batch, eps_of), strict=True):
         assert bool((length(moved - x, attack.norm) <= eps + 1e-6).all())
         if before is not None:
             fell = network(before).argmax(1) != labels
@@ -104,7 +104,7 @@ def test_what_fell_at_a_smaller_eps_stays_where_it_fell(name):
 
 def test_new_weights_are_attacked_anew():
     network, x, labels = problem()
-    attack, batch = MinimalNorm(0.3, steps=10), Batch(x, labels, None, FACTS.bounds, None)
+    attack, batch = MinimalNorm(0.3, steps=10), Batch(x, labels, None, INFO.bounds, None)
     moved_by(attack, network, batch, 0.3)
     with torch.no_grad():
         network[1].weight.neg_()
@@ -114,8 +114,8 @@ def test_new_weights_are_attacked_anew():
 
 def test_a_copy_of_the_network_scores_again():
     network, x, labels = problem()
-    batch = Batch(x, labels, None, FACTS.bounds, None, finer=copy.deepcopy(network))
-    curve = PGD(0.2, steps=5).scores(network, FACTS.task, batch, [0.2])
+    batch = Batch(x, labels, None, INFO.bounds, None, finer=copy.deepcopy(network))
+    curve = PGD(0.2, steps=5).scores(network, INFO.task, batch, [0.2])
     assert 0 < float(curve.scores.mean()) < 1 and torch.equal(curve.finer, curve.scores)
 
 
@@ -167,10 +167,10 @@ def test_the_published_attack_finds_no_more_than_ours_and_leaves_the_generator_a
     pytest.importorskip("pyautoattack")
     network, x, labels = problem()
     x, labels, state = x[:50], labels[:50], torch.get_rng_state()
-    batch = Batch(x, labels, None, FACTS.bounds, Draws((1,), range(50)))
+    batch = Batch(x, labels, None, INFO.bounds, Draws((1,), range(50)))
     with evaluating(network):
         moved, ours = (moved_by(attack, network, batch, 0.1) for attack in (AutoAttack(0.1), Ensemble(0.1)))
-        left = [int(FACTS.task.score(network(each), labels).sum()) for each in (ours, moved)]
+        left = [int(INFO.task.score(network(each), labels).sum()) for each in (ours, moved)]
     assert torch.equal(torch.get_rng_state(), state)
     assert bool((length(moved - x, "linf") <= 0.1 + 1e-6).all())
     assert 0 < left[1] < 40 and left[0] <= left[1]

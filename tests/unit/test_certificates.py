@@ -18,7 +18,7 @@ from robode.certificates.radius import (
 )
 from robode.corruptions.perturbation import Batch, Clean
 from robode.corruptions.protocols import ChNode2022, Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.suite import evaluate_suite
 from robode.families.chnode import CHNode
@@ -27,25 +27,25 @@ from robode.integrators.one_step import ETD, Euler
 from robode.network import Network
 from robode.tasks.classification import Classification
 
-GREY = DataFacts((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
+GREY = DatasetInfo((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
 
 
-def case(facts: DataFacts = GREY, n: int = 120) -> tuple[Network, torch.Tensor, torch.Tensor]:
+def case(info: DatasetInfo = GREY, n: int = 120) -> tuple[Network, torch.Tensor, torch.Tensor]:
     """A network, samples, and labels of which it gets three quarters right."""
     torch.manual_seed(1)
-    network = Network(facts, CHNode(4, 2, ETD()))
-    x = torch.rand(n, *facts.shape)
+    network = Network(info, CHNode(4, 2, ETD()))
+    x = torch.rand(n, *info.shape)
     with torch.no_grad():
         network.head.bias -= network(x).mean(0)
         labels = network(x).argmax(1)
-    labels[::4] = (labels[::4] + 1) % facts.task.outputs
+    labels[::4] = (labels[::4] + 1) % info.task.outputs
     return network, x, labels
 
 
 def rows_of(network: Network, x: torch.Tensor, labels: torch.Tensor, suite: Certified, protocol=None, **options):
     perturbations = {"clean": Clean(), "certified": suite}
     found = evaluate_suite(
-        network, x, labels, suite=perturbations, protocol=protocol or Sound(), facts=network.facts, repeats=2, seed=0,
+        network, x, labels, suite=perturbations, protocol=protocol or Sound(), info=network.info, repeats=2, seed=0,
         **options,
     )  # fmt: skip
     return {(row["perturbation"], row["severity"]): row for row in found}

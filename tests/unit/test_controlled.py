@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robode.certificates.branch_and_bound import Judge
 from robode.certificates.radius import constants
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.encoders import Augment
 from robode.errors import BadInput
 from robode.integrators.one_step import Euler
@@ -24,7 +24,7 @@ from robode.ode.flow import Flow
 from robode.ode.sensitivity import bsm_norms
 from robode.tasks.classification import Classification
 
-FACTS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))
+INFO = DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class WithData(Augment):
 def network(integrator) -> Network:
     torch.manual_seed(1)
     flow = ControlledFlow(3, 4, integrator)
-    return Network(FACTS, flow, WithData((2,), states_of(flow))).double()
+    return Network(INFO, flow, WithData((2,), states_of(flow))).double()
 
 
 @pytest.mark.parametrize("integrator", [Euler(), Euler(3), RK4(), Dopri5(1e-9, 1e-9)], ids=lambda i: i.name)

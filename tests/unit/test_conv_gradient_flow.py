@@ -15,7 +15,7 @@ from small_runs import composed
 
 from robode.certificates.radius import certified_radii, pair_lipschitz
 from robode.config.paths import conf_dir
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput, JobFailed
 from robode.families.conv_gradient_flow import ConvGradientFlow
 from robode.integrators.one_step import ETD, Euler
@@ -24,7 +24,7 @@ from robode.network import Network, build_network
 from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 
-GREY = DataFacts((1, 8, 12), (0.13,), (0.3,), (0.0, 1.0), Classification(tuple("abc")))
+GREY = DatasetInfo((1, 8, 12), (0.13,), (0.3,), (0.0, 1.0), Classification(tuple("abc")))
 
 
 def flow(width: int = 3, depth: int = 5, **options: Any) -> ConvGradientFlow:
@@ -35,7 +35,7 @@ def flow(width: int = 3, depth: int = 5, **options: Any) -> ConvGradientFlow:
 ENDS = {"encoder": "bounded", "head": "orthonormal"}
 
 
-def network(facts: DataFacts = GREY, seed: int = 0, depth: int = 5, **options: Any) -> Network:
+def network(info: DatasetInfo = GREY, seed: int = 0, depth: int = 5, **options: Any) -> Network:
     """As `robode train model=gradient_flow_conv` builds it."""
     torch.manual_seed(seed)
     node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "model/gradient_flow_conv.yaml"))
@@ -46,7 +46,7 @@ def network(facts: DataFacts = GREY, seed: int = 0, depth: int = 5, **options: A
     cfg = SimpleNamespace(
         model=node | {"width": 9} | options, integrator=euler, depth=depth, step="auto", horizon=None, **ends
     )
-    return build_network(cfg, facts)
+    return build_network(cfg, info)
 
 
 def test_layers_are_spread_over_the_stages_and_states_change_their_shape() -> None:

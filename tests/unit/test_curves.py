@@ -17,7 +17,7 @@ from robode.corruptions.common import Contrast
 from robode.corruptions.noise import Draws, base_noise
 from robode.corruptions.perturbation import Batch, Clean, Gaussian, SaltAndPepper
 from robode.corruptions.protocols import Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.suite import evaluate_suite, refusals
 from robode.families.chnode import CHNode
@@ -30,7 +30,7 @@ from robode.quantities.wasserstein import Wasserstein
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
 
-GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
+GREY = DatasetInfo((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 90
 CURVES = {
     "clean": lambda: Clean(),
@@ -92,7 +92,7 @@ def test_scoring_leaves_no_trace_in_a_perturbation(name):
     perturbation = CURVES[name]()
     before = copy.deepcopy(vars(perturbation))
     evaluate_suite(
-        network, x, labels, suite={name: perturbation}, protocol=Sound(), facts=GREY, repeats=1, seed=0, batch_size=50
+        network, x, labels, suite={name: perturbation}, protocol=Sound(), info=GREY, repeats=1, seed=0, batch_size=50
     )
     after = vars(perturbation)
     assert after.keys() == before.keys()
@@ -113,7 +113,7 @@ def test_each_batch_is_counted_out_once_and_each_network_prepared_once(monkeypat
         watched(owner, name)
     watched(MinimalNorm, "find")
     suite = {name: CURVES[name]() for name in ("certified", "smoothing", "minimal_l2")}
-    evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), facts=GREY, repeats=2, seed=0, batch_size=50)
+    evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), info=GREY, repeats=2, seed=0, batch_size=50)
     counts = {name: calls.count(name) for name in set(calls)}
     assert counts == {"constants": 1, "certified_radii": 2, "certify": 2, "find": 2}  # two batches
 
@@ -129,7 +129,7 @@ def test_only_missing_levels_are_answered_and_what_an_attack_goes_through_before
     plain_find = attack.find
     attack.find = lambda *args, **where: found.append(where["eps"]) or plain_find(*args, **where)
     rows = evaluate_suite(
-        network, x, labels, suite=suite, protocol=Sound(), facts=GREY, repeats=1, seed=0, batch_size=N,
+        network, x, labels, suite=suite, protocol=Sound(), info=GREY, repeats=1, seed=0, batch_size=N,
         known=lambda row: row["perturbation"] == "clean" or row["severity"] in (0.02, 0.1),
     )  # fmt: skip
     assert asked == {"gaussian": [0.05, 0.2], "pgd_linf": [0.05]} and found == [0.02, 0.05]
@@ -164,7 +164,7 @@ class Nearness(Task):
         return float(scores.min()), float(scores.max())
 
 
-VECTORS = DataFacts((3,), (0.0,) * 3, (1.0,) * 3, None, Nearness())
+VECTORS = DatasetInfo((3,), (0.0,) * 3, (1.0,) * 3, None, Nearness())
 ANY_TASK = {
     "fgsm_l2": lambda: FGSM([0.1, 0.3], norm="l2"),
     "pgd_l2": lambda: PGD([0.1, 0.2, 0.3], norm="l2", steps=10, restarts=2),
@@ -213,8 +213,8 @@ def test_an_output_that_is_not_finite_has_failed_and_is_left_alone():
 
 
 def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_first():
-    def refused(suite, facts=VECTORS):
-        return refusals(suite, Sound(), facts)
+    def refused(suite, info=VECTORS):
+        return refusals(suite, Sound(), info)
 
     assert refused({"pgd_linf": PGD(0.1), "a": APGD(0.1, norm="l2", loss="distance")}) == {}
     with pytest.raises(BadInput, match=r"suite.pgd_linf.loss=ce: expected one of distance for a nearness task$"):
@@ -231,7 +231,7 @@ def test_a_loss_that_the_task_does_not_have_is_refused_and_the_default_is_its_fi
 
 
 def test_quantities_that_are_about_classes_are_left_out_for_other_tasks():
-    plane = DataFacts((2,), (0.0,) * 2, (1.0,) * 2, None, Nearness())
+    plane = DatasetInfo((2,), (0.0,) * 2, (1.0,) * 2, None, Nearness())
     classes = replace(plane, task=Classification(("a", "b")))
     for each in (EpsR(), Field2D(), Wasserstein(), Believable()):
         assert each.refusal(plane) == f"suite={each.name}: needs classes, and this is a nearness task"
@@ -243,7 +243,7 @@ def test_rows_of_any_task_carry_its_mean_score():
     suite = {"clean": Clean(), "gaussian": Gaussian([0.1, 0.4]), "pgd_l2": PGD([0.1, 0.3], norm="l2", steps=5)}
     kept = []
     rows = evaluate_suite(
-        network, x, targets, suite=suite, protocol=Sound(), facts=VECTORS, repeats=1, seed=0, batch_size=50,
+        network, x, targets, suite=suite, protocol=Sound(), info=VECTORS, repeats=1, seed=0, batch_size=50,
         finished=lambda rows, scores: kept.extend(scores),
     )  # fmt: skip
     assert [row["score"] for row in rows] == pytest.approx([float(each.double().mean()) for each in kept])

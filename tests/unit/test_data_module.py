@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_data_batches import Recorder, quiet_trainer
 
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.data.module import DataModule, stratified
 from robode.data.toy import DoubleCircles, SixPoints
 from robode.errors import BadInput
@@ -16,8 +16,8 @@ class Numbers(Source):
     """Samples that carry their own number; classes 0 and 1 in the ratio 3 to 1."""
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((1,), (0.0,), (1.0,), None, Classification(("0", "1")))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((1,), (0.0,), (1.0,), None, Classification(("0", "1")))
 
     def load(self) -> tuple[Samples, Samples]:
         x = torch.arange(100.0)[:, None]

@@ -1,4 +1,4 @@
-"""Data sets of users: what is not as its facts say is one line with the sample, its value and what was expected."""
+"""Data sets of users: what is not as its info says is one line with the sample, its value and what was expected."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
 from robode.tasks.regression import Regression
 
-IMAGES = DataFacts((1, 2, 3), (0.5,), (0.3,), (0.0, 1.0), Classification(("a", "b", "c")))
-VECTORS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b", "c")))
+IMAGES = DatasetInfo((1, 2, 3), (0.5,), (0.3,), (0.0, 1.0), Classification(("a", "b", "c")))
+VECTORS = DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b", "c")))
 NUMBERS = replace(VECTORS, task=Regression(1))
 LABELS = torch.arange(6) % 3
 
@@ -22,11 +22,11 @@ LABELS = torch.arange(6) % 3
 class Given(Source):
     """What a test gives."""
 
-    def __init__(self, facts: DataFacts, train: object, test: object = None):
-        self.given, self.parts = facts, (train, train if test is None else test)
+    def __init__(self, info: DatasetInfo, train: object, test: object = None):
+        self.given, self.parts = info, (train, train if test is None else test)
 
     @property
-    def facts(self) -> DataFacts:
+    def info(self) -> DatasetInfo:
         return self.given
 
     def load(self):
@@ -98,8 +98,8 @@ SAMPLES = {
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples(name: str):
-    facts, x, line = SAMPLES[name]
-    assert line in refusal(Given(facts, Samples(x, LABELS)))
+    info, x, line = SAMPLES[name]
+    assert line in refusal(Given(info, Samples(x, LABELS)))
 
 
 def test_the_test_split_is_looked_at_too():
@@ -118,7 +118,7 @@ def test_targets_that_are_numbers(target: torch.Tensor, line: str):
     assert line in refusal(Given(NUMBERS, Samples(POINTS, target)))
 
 
-FACTS = {
+INFO = {
     "signals": (
         replace(VECTORS, shape=(2, 32)),
         ": shape is (2, 32), expected (d,) for vectors or (C, H, W)",
@@ -132,15 +132,15 @@ FACTS = {
     "mean inf": (replace(VECTORS, mean=(1.0, float("inf"))), ": mean[1] is inf, expected a finite number"),
     "bounds": (replace(IMAGES, bounds=(1.0, 0.0)), ": bounds are (1.0, 0.0), expected (low, high) or None"),
     "one class": (replace(VECTORS, task=Classification(("a",))), ": the task has 1 outputs, expected at least 2"),
-    "a dict": ({"shape": (2,)}, ": Given.facts gives a dict, expected DataFacts with a Task"),
-    "no task": (replace(VECTORS, task="classes"), ": Given.facts gives a DataFacts, expected DataFacts with a Task"),
+    "a dict": ({"shape": (2,)}, ": Given.info gives a dict, expected DatasetInfo with a Task"),
+    "no task": (replace(VECTORS, task="classes"), ": Given.info gives a DatasetInfo, expected DatasetInfo with a Task"),
 }
 
 
-@pytest.mark.parametrize("name", FACTS)
-def test_facts(name: str):
-    facts, line = FACTS[name]
-    assert line in refusal(Given(facts, Samples(POINTS, LABELS)))
+@pytest.mark.parametrize("name", INFO)
+def test_info(name: str):
+    info, line = INFO[name]
+    assert line in refusal(Given(info, Samples(POINTS, LABELS)))
 
 
 @pytest.mark.parametrize("loaded", [None, (1, 2), Samples(POINTS, LABELS), [Samples(POINTS, LABELS)]], ids=str)

@@ -20,7 +20,7 @@ from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
 from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data import batches
 from robode.data.batches import EpochOrder, TensorBatches, in_units, placed
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.data.module import DataModule
 from robode.device import check_device, chosen_device
 from robode.errors import BadInput
@@ -42,7 +42,7 @@ from robode.verbs.certify import run_certify
 from robode.verbs.evaluate import run_evaluation
 from robode.verbs.train import run_training
 
-GREY = DataFacts((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
+GREY = DatasetInfo((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 N = 120
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -71,11 +71,11 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(run_of_on
     assert {path: path.read_bytes() for path in run_of_one_epoch.folder.rglob("*") if path.is_file()} == before
 
 
-def case(flow=None, facts=GREY):
+def case(flow=None, info=GREY):
     torch.manual_seed(3)
-    network = Network(facts, flow or CHNode(4, 2, ETD())).eval()
+    network = Network(info, flow or CHNode(4, 2, ETD())).eval()
     generator = torch.Generator().manual_seed(1)
-    x = torch.randint(0, 256, (N, *facts.shape), dtype=torch.uint8, generator=generator)
+    x = torch.randint(0, 256, (N, *info.shape), dtype=torch.uint8, generator=generator)
     with torch.no_grad():
         network.head.bias -= network(in_units(x)).mean(0)
         labels = network(in_units(x)).argmax(1)
@@ -97,11 +97,11 @@ def every_perturbation():
     }  # fmt: skip
 
 
-def evaluated(network, x, labels, suite, protocol=None, facts=GREY, **options):
+def evaluated(network, x, labels, suite, protocol=None, info=GREY, **options):
     """Rows without their seconds, and the scores of all samples."""
     found = []
     rows = evaluate_suite(
-        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=facts, seed=0,
+        network, x, labels, suite=suite, protocol=protocol or Sound(), info=info, seed=0,
         finished=lambda rows, scores: found.extend(scores), **{"repeats": 2, "batch_size": 50} | options,
     )  # fmt: skip
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows], torch.stack(found)
@@ -161,7 +161,7 @@ def test_anyones_chain_has_constants_there_too():
 def test_the_sample_grid_comes_back():
     network, x, labels = case()
     suite = {"clean": Clean(), "gaussian": Gaussian([0.05]), "pgd_linf": PGD([0.05, 0.1], steps=3)}
-    how = {"suite": suite, "protocol": Sound(), "facts": GREY, "seed": 0}
+    how = {"suite": suite, "protocol": Sound(), "info": GREY, "seed": 0}
     expected = sample_grid(network, x[:8], labels[:8], **how)
     with pretending():
         found = sample_grid(copy.deepcopy(network).to(THERE), x[:8].to(THERE), labels[:8].to(THERE), **how)
@@ -197,7 +197,7 @@ def test_a_whole_evaluation_with_verdicts_and_quantities_runs_there(monkeypatch,
 
 
 class Bytes(Source):
-    facts = GREY
+    info = GREY
 
     def load(self):
         generator = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ import torch
 from problems import norm2, randn
 
 from robode.certificates.radius import embed_lipschitz, row_distances
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.encoders import Augment, BoundedConv, Conv, Dense, FlatLinear, FlatPad, States, usual_encoder
 from robode.errors import BadInput
 from robode.families.chnode import CHNode
@@ -23,42 +23,42 @@ from robode.ode.flow import Constrained
 from robode.tasks.classification import Classification
 from robode.training.callbacks import useless
 
-GREY = DataFacts((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
-COLOUR = DataFacts((3, 4, 4), (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), Classification(tuple("abcd")))
-VECTORS = DataFacts((2,), (0.5, 1.0), (0.5, 2.0), None, Classification(tuple("abc")))
-CASES = [(facts, flow) for facts in (GREY, COLOUR, VECTORS) for flow in ("pixels", "flat", "flat, wide")]
+GREY = DatasetInfo((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
+COLOUR = DatasetInfo((3, 4, 4), (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), Classification(tuple("abcd")))
+VECTORS = DatasetInfo((2,), (0.5, 1.0), (0.5, 2.0), None, Classification(tuple("abc")))
+CASES = [(info, flow) for info in (GREY, COLOUR, VECTORS) for flow in ("pixels", "flat", "flat, wide")]
 
 
-def network(facts: DataFacts, flow: str, bounded: bool = True) -> Network:
+def network(info: DatasetInfo, flow: str, bounded: bool = True) -> Network:
     torch.manual_seed(0)
     made = CHNode(4, 1, ETD()) if flow == "pixels" else GradientFlow(60 if flow == "flat, wide" else 8, 1, Euler())
-    encoder = usual_encoder(facts.shape, states_of(made), bounded)
-    head = Orthonormal(features(facts, encoder, made), facts.task.outputs) if bounded else None
-    return Network(facts, made, encoder, head)
+    encoder = usual_encoder(info.shape, states_of(made), bounded)
+    head = Orthonormal(features(info, encoder, made), info.task.outputs) if bounded else None
+    return Network(info, made, encoder, head)
 
 
 def embedding(net: Network) -> torch.Tensor:
     """The Jacobian of normalise and lift, which are affine."""
-    shape = (1, *net.facts.shape)
+    shape = (1, *net.info.shape)
     J = torch.autograd.functional.jacobian(lambda x: net.embed(x).flatten(), torch.zeros(shape).double())
     return J.flatten(1)
 
 
 @pytest.mark.parametrize(
-    ("facts", "flow"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v.shape))
+    ("info", "flow"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v.shape))
 )
-def test_no_lift_stretches_and_the_certified_constant_is_above_the_true_one(facts: DataFacts, flow: str) -> None:
-    net = network(facts, flow).double()
+def test_no_lift_stretches_and_the_certified_constant_is_above_the_true_one(info: DatasetInfo, flow: str) -> None:
+    net = network(info, flow).double()
     true = norm2(embedding(net))
     assert 0.5 < true <= embed_lipschitz(net) <= 1
     assert bool((net.normalise.std == 1).all())
 
 
 @pytest.mark.parametrize(
-    ("facts", "flow"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v.shape))
+    ("info", "flow"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v.shape))
 )
-def test_without_the_key_std_counts(facts: DataFacts, flow: str) -> None:
-    net = network(facts, flow, bounded=False).double()
+def test_without_the_key_std_counts(info: DatasetInfo, flow: str) -> None:
+    net = network(info, flow, bounded=False).double()
     assert norm2(embedding(net)) <= embed_lipschitz(net)
     assert type(net.head) is Linear and not bool((net.normalise.std == 1).any())
 

@@ -112,7 +112,7 @@ def test_the_bits_say_which_samples_are_right(run):
     evaluate(run)
     config = run.config()
     data = build_data(config)
-    network = build_network(config, data.facts)
+    network = build_network(config, data.info)
     load_weights(run.best, network)
     x, labels = data.split("test")
     with torch.no_grad():

@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from small_runs import composed
 
 from robode.config.instantiate import build_each
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.network import build_network
 from robode.tasks.classification import Classification
 
-MNIST = DataFacts((1, 6, 6), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
+MNIST = DatasetInfo((1, 6, 6), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
 
 
 def flat(plain: dict[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -35,11 +35,11 @@ def test_extreme_values(words: str) -> None:
     torch.manual_seed(0)
     if (line := CASES[words]) is not None:
         with pytest.raises(BadInput) as error:
-            network = build_network(config, build_data(config).facts)
+            network = build_network(config, build_data(config).info)
             try_once(network, torch.rand(2, 2))
         assert line in str(error.value) and "\n" not in str(error.value)
         return
-    network = build_network(config, build_data(config).facts)
+    network = build_network(config, build_data(config).info)
     try_once(network, torch.rand(2, 2))
     flow = network.flow
     assert all(bound >= 0 for bound in (flow.certificate_table() | flow.certificate()).values())
@@ -58,7 +58,7 @@ def test_a_bound_that_overflows_certifies_nothing(monkeypatch: pytest.MonkeyPatc
 def test_trying_a_network_changes_nothing() -> None:
     """Neither weights, nor modes of parts that are frozen, nor the generator."""
     config = composed("data=double_moons", "depth=2")
-    network = build_network(config, build_data(config).facts)
+    network = build_network(config, build_data(config).info)
     network.encoder.eval()
     x, before = torch.rand(2, 2), {k: v.clone() for k, v in network.state_dict().items()}
     generator = torch.get_rng_state()

@@ -8,7 +8,7 @@ from robode.attacks.perturbations import FGSM
 from robode.corruptions.noise import BLOCK, Draws
 from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.evaluation.suite import evaluate_suite
 from robode.families.chnode import CHNode
 from robode.families.node import Node
@@ -19,7 +19,7 @@ from robode.network import Network
 from robode.runs import records
 from robode.tasks.classification import Classification
 
-VECTORS = DataFacts((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
+VECTORS = DatasetInfo((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
 
 
 def flow_output(network, x):
@@ -67,7 +67,7 @@ def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_to
     finer = with_finer_solver(network).eval()
 
     def rows(suite):
-        return evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), facts=VECTORS, repeats=1, seed=1)
+        return evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), info=VECTORS, repeats=1, seed=1)
 
     clean, attacked = rows({"clean": Clean(), "fgsm_l2": FGSM(0.3, norm="l2")})
     moved = fgsm(network, x, labels, eps=0.3, norm="l2")

@@ -11,7 +11,7 @@ import torch
 from problems import norm2, randn
 from small_runs import composed, train
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.families.gradient_flow import GradientFlow
 from robode.families.lipschitz_mlp import LipschitzMLP
@@ -174,7 +174,7 @@ def test_the_experiments_cycle_fits_their_data(data: str) -> None:
 
 
 def test_width_auto_is_as_many_numbers_as_a_sample_has() -> None:
-    facts = DataFacts((1, 6, 5), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
+    info = DatasetInfo((1, 6, 5), (0.4,), (0.2,), (0.0, 1.0), Classification(tuple("abcd")))
     words = ("model=gradient_flow", "model.width=auto", "model.rows=7", "depth=2", "data.root=nowhere", "data=mnist")
-    network = build_network(composed(*words), facts)
+    network = build_network(composed(*words), info)
     assert network.flow.width == 30 and network.flow.W.shape == (2, 7, 30)

@@ -4,14 +4,14 @@ import pytest
 import torch
 from small_runs import composed
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.network import build_network
 from robode.objectives.jacobian_penalty import JacobianPenalty
 from robode.tasks.classification import Classification
 
-GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
-POINTS = DataFacts((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))
+GREY = DatasetInfo((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+POINTS = DatasetInfo((2,), (0.1, -0.2), (1.0, 2.0), None, Classification(("a", "b", "c")))
 FAMILIES = [
     ("chnode", "etd"),
     ("chnode", "imex"),
@@ -21,14 +21,14 @@ FAMILIES = [
     ("node", "rk4"),
     ("node", "dopri5"),
 ]
-CASES = [(*each, facts) for each in FAMILIES for facts in (GREY, POINTS) if each[1] != "dopri5" or facts is POINTS]
+CASES = [(*each, info) for each in FAMILIES for info in (GREY, POINTS) if each[1] != "dopri5" or info is POINTS]
 
 
-def double_network(model, integrator, facts):
+def double_network(model, integrator, info):
     words = [f"model={model}", f"integrator={integrator}", "depth=2", "model.width=4", "step=0.3"]
     words += ["integrator.rtol=1e-9", "integrator.atol=1e-9"] if integrator == "dopri5" else []
     torch.manual_seed(0)
-    network = build_network(composed(*words), facts).double()
+    network = build_network(composed(*words), info).double()
     for parameter in network.parameters():
         parameter.data.add_(0.3 * torch.randn_like(parameter))
     return network
@@ -46,16 +46,16 @@ def slope_of(value, network, along, step=1e-5):
     return (ends[0] - ends[1]) / (2 * step)
 
 
-@pytest.mark.parametrize(("model", "integrator", "facts"), CASES)
-def test_the_jacobian_penalty_and_its_gradient_are_those_of_finite_differences(model, integrator, facts):
-    network, total = double_network(model, integrator, facts), 0.0
-    x = torch.rand(4, *facts.shape, dtype=torch.float64)
+@pytest.mark.parametrize(("model", "integrator", "info"), CASES)
+def test_the_jacobian_penalty_and_its_gradient_are_those_of_finite_differences(model, integrator, info):
+    network, total = double_network(model, integrator, info), 0.0
+    x = torch.rand(4, *info.shape, dtype=torch.float64)
 
     def penalty(projections):
         torch.manual_seed(3)  # the same directions each time
         return JacobianPenalty(0.7, projections)(network, x, torch.zeros(4))["jacobian_penalty"]
 
-    for change in 1e-5 * torch.eye(x[0].numel(), dtype=torch.float64).view(-1, *facts.shape):
+    for change in 1e-5 * torch.eye(x[0].numel(), dtype=torch.float64).view(-1, *info.shape):
         with torch.no_grad():
             total += float((network(x + change) - network(x - change)).div(2e-5).square().sum())
     assert penalty(3).item() == pytest.approx(0.7 * total / 4, rel=1e-6)  # exact for as many projections as outputs

@@ -25,7 +25,7 @@ def built(*words):
     data = build_data(config)
     data.prepare()
     torch.manual_seed(0)
-    return build_network(config, data.facts), data
+    return build_network(config, data.info), data
 
 
 def collected(folder, seed=1):
@@ -56,14 +56,14 @@ def test_the_proven_distance_lies_below_the_exact_one_and_the_potential_is_drawn
     ((_, figure, _, _),) = Potential().draw(collected(tmp_path))
     assert len(figure.axes) == 1
     assert Potential(seed=2).draw(collected(tmp_path)) == []
-    assert "two samples" in Wasserstein().refusal(built(*DIGITS)[1].facts)
+    assert "two samples" in Wasserstein().refusal(built(*DIGITS)[1].info)
 
 
 def test_adversarial_samples_stay_within_eps_and_are_drawn(tmp_path):
     network, data = built(*DIGITS)
     x, _ = data.split("test")
     said = network(in_units(x)).argmax(1)  # labels that an untrained network gets right
-    answered = SimpleNamespace(split=lambda name: (x, said), facts=data.facts)
+    answered = SimpleNamespace(split=lambda name: (x, said), info=data.info)
     quantity = AdversarialSamples(count=3, eps=0.1)
     (row,) = quantity.measure(network, answered, tmp_path)
     with np.load(tmp_path / FILE) as file:
@@ -75,4 +75,4 @@ def test_adversarial_samples_stay_within_eps_and_are_drawn(tmp_path):
     assert row["value"] == pytest.approx(right.mean())
     ((_, figure, _, caption),) = Adversarial(samples=(0, 2, 9)).draw(collected(tmp_path))
     assert len(figure.axes) == 6 and "0.1 in pixels" in caption
-    assert "images" in quantity.refusal(built(*POINTS)[1].facts)
+    assert "images" in quantity.refusal(built(*POINTS)[1].info)

@@ -10,16 +10,16 @@ from problems import norm2, randn
 from torch.nn import functional
 
 from robode.certificates.radius import embed_lipschitz, row_distances
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.families.chnode import CHNode
 from robode.integrators.one_step import ETD
 from robode.linalg.convolution import conv_norm
 from robode.network import Network
 from robode.tasks.classification import Classification
 
-GREY = DataFacts((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
-COLOUR = DataFacts((3, 4, 4), (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), Classification(tuple("abcd")))
-VECTORS = DataFacts((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
+GREY = DatasetInfo((1, 5, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("abc")))
+COLOUR = DatasetInfo((3, 4, 4), (0.5, 0.4, 0.3), (0.1, 0.3, 0.4), (0.0, 1.0), Classification(tuple("abcd")))
+VECTORS = DatasetInfo((2,), (0.0, 0.0), (0.5, 2.0), None, Classification(tuple("abc")))
 
 
 def dense(kernel: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -61,15 +61,15 @@ def test_the_torus_of_the_images_own_size_would_be_wrong() -> None:
     assert wrong < true <= conv_norm(kernel, 3, 3) == pytest.approx(16)
 
 
-@pytest.mark.parametrize("facts", [GREY, COLOUR, VECTORS], ids=["grey", "colour", "vectors"])
-def test_the_embedding_constant_bounds_the_jacobian_of_normalise_and_lift(facts: DataFacts) -> None:
+@pytest.mark.parametrize("info", [GREY, COLOUR, VECTORS], ids=["grey", "colour", "vectors"])
+def test_the_embedding_constant_bounds_the_jacobian_of_normalise_and_lift(info: DatasetInfo) -> None:
     torch.manual_seed(0)
-    network = Network(facts, CHNode(4, 1, ETD())).double()
-    J = torch.autograd.functional.jacobian(lambda x: network.embed(x).flatten(), torch.zeros(1, *facts.shape).double())
+    network = Network(info, CHNode(4, 1, ETD())).double()
+    J = torch.autograd.functional.jacobian(lambda x: network.embed(x).flatten(), torch.zeros(1, *info.shape).double())
     true = norm2(J.flatten(1))
     assert true <= embed_lipschitz(network) <= 1.3 * true
-    if facts is VECTORS:
-        assert embed_lipschitz(network) == pytest.approx(1 / min(facts.std), rel=1e-6)
+    if info is VECTORS:
+        assert embed_lipschitz(network) == pytest.approx(1 / min(info.std), rel=1e-6)
 
 
 def test_division_by_std_inside_the_kernel_is_never_worse_than_beside_it() -> None:

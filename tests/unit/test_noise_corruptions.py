@@ -10,11 +10,11 @@ from robode.config.levels import check_repeats, check_suite
 from robode.corruptions.noise import BLOCK, base_noise
 from robode.corruptions.perturbation import Batch, Clean, ClipOnly, Gaussian, Perturbation, SaltAndPepper
 from robode.corruptions.protocols import ChNode2022, EvaluationProtocol, Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
 
-FACTS = DataFacts((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
+INFO = DatasetInfo((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(tuple("0123456789")))
 NETWORK = nn.Identity()
 N = 120
 PIXELS = N * 28 * 28
@@ -23,7 +23,7 @@ PIXELS = N * 28 * 28
 def corrupted(perturbation: Perturbation, protocol: EvaluationProtocol, x: torch.Tensor, level: float, seed=0):
     """x' in the protocol's space."""
     noise = base_noise(perturbation.noise, seed, 0, 0, len(x), tuple(x.shape[1:]))
-    batch = Batch(protocol.encode(x, FACTS), torch.zeros(len(x)), noise, protocol.bounds(FACTS))
+    batch = Batch(protocol.encode(x, INFO), torch.zeros(len(x)), noise, protocol.bounds(INFO))
     return perturbation.perturb(batch, level)
 
 
@@ -78,14 +78,14 @@ def test_corruptions_are_distributed_as_scikit_image_does(protocol, level, grey,
     background makes it clip to [-1, 1]; an image in [0, 1] is clipped there."""
     x = torch.full((N, 1, 28, 28), grey)
     x[:, :, 0, 0] = 0.0  # black somewhere, as in every digit
-    inside = protocol.encode(x, FACTS).numpy()
+    inside = protocol.encode(x, INFO).numpy()
     if kind == "gaussian":
         theirs = random_noise(inside, mode="gaussian", mean=0, var=level, rng=1)
         ours = corrupted(Gaussian(level), protocol, x, level)
     else:
         theirs = random_noise(inside, mode="s&p", amount=level, rng=1)
         ours = corrupted(SaltAndPepper(level), protocol, x, level)
-    low, high = protocol.bounds(FACTS)
+    low, high = protocol.bounds(INFO)
     moments = []
     for copy in (np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)):
         assert copy.min() >= low and copy.max() <= high
@@ -115,19 +115,19 @@ def test_severities_share_the_noise():
 def test_legacy_protocol_goes_to_normalised_space_and_back():
     x = torch.rand(5, 1, 28, 28)
     legacy = ChNode2022()
-    assert torch.allclose(legacy.decode(legacy.encode(x, FACTS), FACTS), x, atol=1e-6)
+    assert torch.allclose(legacy.decode(legacy.encode(x, INFO), INFO), x, atol=1e-6)
     white = torch.ones(1, 1, 28, 28)
-    batch = Batch(legacy.encode(white, FACTS), torch.zeros(1), None, legacy.bounds(FACTS))
-    clipped = legacy.decode(ClipOnly("noise").perturb(batch, 0.0), FACTS)
+    batch = Batch(legacy.encode(white, INFO), torch.zeros(1), None, legacy.bounds(INFO))
+    clipped = legacy.decode(ClipOnly("noise").perturb(batch, 0.0), INFO)
     assert clipped.mean().item() == pytest.approx(0.439, abs=5e-4), "specs: white becomes 0.439 in pixel space"
-    pepper = legacy.decode(torch.full((1, 1, 28, 28), -1.0), FACTS)
+    pepper = legacy.decode(torch.full((1, 1, 28, 28), -1.0), INFO)
     assert pepper.mean().item() == pytest.approx(-0.177, abs=5e-4)
 
 
 @pytest.mark.parametrize("protocol", [Sound(), ChNode2022()], ids=lambda p: p.name)
 def test_colour_channels_are_normalised_by_their_own_constants(protocol):
-    facts = DataFacts((3, 2, 2), (0.1, 0.2, 0.3), (0.5, 1.0, 2.0), (0.0, 1.0), Classification(("0", "1")))
-    inside = protocol.encode(torch.full((1, 3, 2, 2), 0.5), facts)[0, :, 0, 0]
+    info = DatasetInfo((3, 2, 2), (0.1, 0.2, 0.3), (0.5, 1.0, 2.0), (0.0, 1.0), Classification(("0", "1")))
+    inside = protocol.encode(torch.full((1, 3, 2, 2), 0.5), info)[0, :, 0, 0]
     expected = [0.5] * 3 if protocol.space == "data" else [0.8, 0.3, 0.1]
     assert inside.tolist() == pytest.approx(expected)
 

@@ -9,13 +9,13 @@ from torch import nn
 from robode.corruptions.noise import BLOCK
 from robode.corruptions.perturbation import Clean, Gaussian, SaltAndPepper
 from robode.corruptions.protocols import ChNode2022, Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.suite import evaluate_suite, sample_grid
 from robode.tasks.classification import Classification
 
-IMAGES = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
-VECTORS = DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))
+IMAGES = DatasetInfo((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+VECTORS = DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b")))
 SUITE = {"clean": Clean(), "gaussian": Gaussian([0.05, 0.2]), "salt_and_pepper": SaltAndPepper([0.1])}
 N = 3 * BLOCK + 11
 
@@ -42,14 +42,14 @@ def data(n: int = N) -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.randint(0, 3, (n,), generator=generator)
 
 
-def run(network, x, labels, suite=SUITE, protocol=None, facts=IMAGES, repeats=2, **options):
+def run(network, x, labels, suite=SUITE, protocol=None, info=IMAGES, repeats=2, **options):
     options = {"seed": 5, "batch_size": 64, **options}
     return evaluate_suite(
-        network, x, labels, suite=suite, protocol=protocol or Sound(), facts=facts, repeats=repeats, **options
+        network, x, labels, suite=suite, protocol=protocol or Sound(), info=info, repeats=repeats, **options
     )
 
 
-def facts_of(rows):
+def info_of(rows):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
@@ -114,8 +114,8 @@ def test_every_network_is_shown_the_same_noise_whatever_the_global_seed():
 def test_repeats_differ_and_come_again():
     rows = run(Spy(), *data(), repeats=4)
     assert len({row["score"] for row in rows if row["severity"] == 0.2}) > 1
-    assert facts_of(rows) == facts_of(run(Spy(), *data(), repeats=4))
-    assert facts_of(run(Spy(), *data(), repeats=1))[1] == facts_of(rows)[1]
+    assert info_of(rows) == info_of(run(Spy(), *data(), repeats=4))
+    assert info_of(run(Spy(), *data(), repeats=1))[1] == info_of(rows)[1]
 
 
 def test_nothing_is_moved():
@@ -153,12 +153,12 @@ def test_legacy_protocol_adds_the_clip_alone_and_leaves_clean_data_untouched():
 
 def test_legacy_protocol_refuses_vectors():
     with pytest.raises(BadInput, match="protocol=sound"):
-        run(Spy(2, 2), torch.rand(9, 2), torch.zeros(9).long(), protocol=ChNode2022(), facts=VECTORS)
+        run(Spy(2, 2), torch.rand(9, 2), torch.zeros(9).long(), protocol=ChNode2022(), info=VECTORS)
 
 
 def test_salt_and_pepper_is_left_out_for_vectors_with_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
-        rows = run(Spy(2, 2), torch.rand(9, 2), torch.zeros(9).long(), facts=VECTORS)
+        rows = run(Spy(2, 2), torch.rand(9, 2), torch.zeros(9).long(), info=VECTORS)
     assert {row["perturbation"] for row in rows} == {"clean", "gaussian"}
     assert caplog.messages == [
         "salt_and_pepper is left out: salt and pepper are the bounds of the data, and these data have none"
@@ -221,7 +221,7 @@ def test_the_sample_grid_shows_what_the_first_copy_evaluated():
     x, labels = data()
     network, grid_network = Spy(), Spy()
     run(network, x, labels, repeats=1, batch_size=N)
-    grid = sample_grid(grid_network, x[:8], labels[:8], suite=SUITE, protocol=Sound(), facts=IMAGES, seed=5)
+    grid = sample_grid(grid_network, x[:8], labels[:8], suite=SUITE, protocol=Sound(), info=IMAGES, seed=5)
     assert [title for title, _, _ in grid] == [
         "clean",
         "gaussian 0.05",

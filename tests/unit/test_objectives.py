@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from robode.config.instantiate import build_each
 from robode.corruptions.protocols import ChNode2022, Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.families.resnet import ResNet
 from robode.integrators.one_step import Euler
@@ -44,7 +44,7 @@ def test_loss_terms_are_logged_and_summed(tmp_path, monkeypatch):
     assert value["loss"] == pytest.approx(value["cross_entropy"] + value["weight_smoothness"], rel=1e-5)
 
 
-GREY = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+GREY = DatasetInfo((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 NOISY = ("objective=[noisy_cross_entropy,weight_smoothness]", "objective.noisy_cross_entropy.var=0.3")
 
 

@@ -18,7 +18,7 @@ from robode.network import Network
 from robode.integrators.one_step import ETD
 
 def make():
-    return Network(SixPoints().facts, CHNode(2, 3, ETD()))
+    return Network(SixPoints().info, CHNode(2, 3, ETD()))
 """
 
 

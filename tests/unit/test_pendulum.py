@@ -30,7 +30,7 @@ def test_targets_are_where_the_states_are_after_the_time():
     train, test = source.load()
     assert (len(train.x), len(test.x)) == (30, 20) and train.x.dtype == train.target.dtype == torch.float32
     assert np.allclose(train.target, exact(train.x.double().numpy(), 0.5), atol=1e-7)
-    assert source.facts.shape == (2,) and source.facts.task == Regression(2, "rad") and source.facts.bounds is None
+    assert source.info.shape == (2,) and source.info.task == Regression(2, "rad") and source.info.bounds is None
     assert torch.equal(train.x, Pendulum(time=1.0, train=30, test=20).load()[0].x), "another time, the same states"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.data.toy import SixPoints
 from robode.errors import BadInput
@@ -30,8 +30,8 @@ from robode.runs.run import Run
 from robode.tasks.classification import Classification
 
 IMAGES, POINTS = (
-    DataFacts((1, 4, 4), (0.1,), (0.3,), (0.0, 1.0), Classification(tuple("0123456789"))),
-    SixPoints().facts,
+    DatasetInfo((1, 4, 4), (0.1,), (0.3,), (0.0, 1.0), Classification(tuple("0123456789"))),
+    SixPoints().info,
 )
 
 
@@ -65,7 +65,7 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
         "suite": suite, "protocol": {"_target_": "robode.corruptions.protocols.Sound"}, "repeats": 1, "seed": 3,
         "model": {"name": "chnode"}, "data": {"name": "six_points"}, "integrator": {"name": "euler"}, "depth": 3,
     }  # fmt: skip
-    measurement = build_measurement(config, six.facts)
+    measurement = build_measurement(config, six.info)
     assert list(measurement.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
     assert measurement.left_out == ["noise_samples is left out: suite=noise_samples: is for images, not for shape (2,)"]
     run = Run(tmp_path)
@@ -82,7 +82,7 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
     changed = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
     assert len(measurement.numbers(changed, run, network, six)) == 2, "another network has numbers of its own"
     with pytest.raises(BadInput, match=r"suite=\[clean,eps_r\]"):
-        build_measurement({**config, "suite": {"eps_r": suite["eps_r"]}}, six.facts)
+        build_measurement({**config, "suite": {"eps_r": suite["eps_r"]}}, six.info)
 
 
 def test_field_2d_saves_what_the_network_does(tmp_path, six, network):

@@ -69,7 +69,7 @@ def test_an_objective_that_the_task_cannot_serve_is_refused_before_there_is_a_fo
 
 def test_the_network_has_an_output_for_each_number_of_a_target():
     parts = assemble(composed(*WORDS))
-    assert parts.network.facts.task == Regression(2, "rad")
+    assert parts.network.info.task == Regression(2, "rad")
     assert parts.network(parts.data.split("test").x[:5]).shape == (5, 2)
 
 

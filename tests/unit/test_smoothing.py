@@ -14,12 +14,12 @@ from robode.certificates.smoothing import ABSTAIN, Smoothing, certified_radius, 
 from robode.corruptions.noise import Draws
 from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.suite import evaluate_suite
 from robode.tasks.classification import Classification
 
-POINTS = DataFacts((6,), (0.0,) * 6, (1.0,) * 6, None, Classification(("a", "b")))
+POINTS = DatasetInfo((6,), (0.0,) * 6, (1.0,) * 6, None, Classification(("a", "b")))
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(1, 0.1), (20, 0.05), (1000, 0.001)])
@@ -78,7 +78,7 @@ def test_the_radius_of_a_linear_classifier_is_its_distance_from_both_sides() -> 
 
 def counts(network: nn.Module, x: Tensor, labels: Tensor, suite: Smoothing, **options) -> dict[float, int]:
     rows = evaluate_suite(
-        network, x, labels, suite={"clean": Clean(), "smoothing": suite}, protocol=Sound(), facts=POINTS, repeats=3,
+        network, x, labels, suite={"clean": Clean(), "smoothing": suite}, protocol=Sound(), info=POINTS, repeats=3,
         seed=0, **options,
     )  # fmt: skip
     smoothed = [row for row in rows if row["perturbation"] == "smoothing"]

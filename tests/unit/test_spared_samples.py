@@ -10,13 +10,13 @@ from robode.attacks.perturbations import AutoAttack
 from robode.certificates.radius import certified_radii
 from robode.corruptions.perturbation import Clean
 from robode.corruptions.protocols import Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.digest import evaluation_digest
 from robode.evaluation.suite import evaluate_suite
 from robode.tasks.classification import Classification
 
-FACTS = DataFacts((1, 5, 5), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
+INFO = DatasetInfo((1, 5, 5), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
 EPS = (0.1, 0.25)
 
 
@@ -44,7 +44,7 @@ def problem():
 
 def counts(attack, network, x, labels):
     suite = {"clean": Clean(), attack.name: attack}
-    rows = evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), facts=FACTS, repeats=1, seed=5)
+    rows = evaluate_suite(network, x, labels, suite=suite, protocol=Sound(), info=INFO, repeats=1, seed=5)
     return [round(row["score"] * row["n"]) for row in rows]
 
 

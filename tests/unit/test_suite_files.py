@@ -8,11 +8,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from robode.corruptions.perturbation import Clean
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"
-IMAGES = DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
+IMAGES = DatasetInfo((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c")))
 
 
 def composed(*overrides: str):

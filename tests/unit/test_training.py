@@ -27,7 +27,7 @@ def in_folder(tmp_path, monkeypatch):
 
 def network_of(run: Run, checkpoint):
     config = run.config()
-    network = build_network(config, build_data(config).facts)
+    network = build_network(config, build_data(config).info)
     load_weights(checkpoint, network)
     return network
 

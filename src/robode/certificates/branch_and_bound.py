@@ -65,8 +65,8 @@ class Judge:
     """The network in float64: its margins at points, and certified lower bounds of its margins over boxes."""
 
     def __init__(self, network: Network):
-        if network.facts.shape != (2,):
-            raise BadInput(f"eps_r: expected data that are points of the plane, got shape {network.facts.shape}")
+        if network.info.shape != (2,):
+            raise BadInput(f"eps_r: expected data that are points of the plane, got shape {network.info.shape}")
         network.flow.uncontrolled("eps_r")
         self.network = copy.deepcopy(network).double().eval()
         matrix = matrix_of(self.network.head)

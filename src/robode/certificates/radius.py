@@ -87,7 +87,7 @@ def _of_network(network: Network) -> Constants:
     parts["head"] = head_lipschitz(network)
     W = head.weight.detach() if isinstance(head, Linear) else None
     body = _product((embed, flow["flow_discrete"]))
-    return Constants(parts, body=body, matrix=W, classes=network.facts.task.outputs, **flow)
+    return Constants(parts, body=body, matrix=W, classes=network.info.task.outputs, **flow)
 
 
 @torch.no_grad()

@@ -19,10 +19,10 @@ NAMES = ("train", "validation", "test")
 
 def bounds_are_those_of_the_kind(data: DataModule) -> list[str]:
     """Known without a file: (0, 1) for images, none for vectors."""
-    shape, expected = data.facts.shape, (0.0, 1.0) if len(data.facts.shape) == 3 else None
-    if data.facts.bounds == expected:
+    shape, expected = data.info.shape, (0.0, 1.0) if len(data.info.shape) == 3 else None
+    if data.info.bounds == expected:
         return []
-    return [f"facts.bounds is {data.facts.bounds}, expected {expected} for samples of shape {shape}"]
+    return [f"info.bounds is {data.info.bounds}, expected {expected} for samples of shape {shape}"]
 
 
 def no_sample_is_in_two_splits(data: DataModule) -> list[str]:
@@ -62,19 +62,19 @@ def loading_twice_gives_the_same(data: DataModule) -> list[str]:
 
 def statistics_are_those_of_the_training_samples(data: DataModule) -> list[str]:
     """mean and std are as the source says; of vectors they may be zeros and ones, for "not normalised"."""
-    facts, x = data.facts, in_units(data.source.load()[0][0])
-    if facts.bounds is None and set(facts.mean) == {0.0} and set(facts.std) == {1.0}:
+    info, x = data.info, in_units(data.source.load()[0][0])
+    if info.bounds is None and set(info.mean) == {0.0} and set(info.std) == {1.0}:
         return []
     pixels = x.transpose(0, 1).flatten(1).double()
-    found, off = [], OFF if facts.bounds else OFF * max(facts.std)
-    for name, said, measured in (("mean", facts.mean, pixels.mean(1)), ("std", facts.std, pixels.std(1))):
+    found, off = [], OFF if info.bounds else OFF * max(info.std)
+    for name, said, measured in (("mean", info.mean, pixels.mean(1)), ("std", info.std, pixels.std(1))):
         if any(abs(a - b) > off for a, b in zip(said, measured.tolist(), strict=True)):
             shown = ", ".join(f"{number:.4g}" for number in measured.tolist()[:3])
-            found.append(f"facts.{name} is {said[:3]}, and that of the training samples {shown}")
+            found.append(f"info.{name} is {said[:3]}, and that of the training samples {shown}")
     return found
 
 
-FACTS = (bounds_are_those_of_the_kind,)
+INFO = (bounds_are_those_of_the_kind,)
 SAMPLES = (
     no_sample_is_in_two_splits, loaders_cover_their_splits, loading_twice_gives_the_same,
     statistics_are_those_of_the_training_samples,

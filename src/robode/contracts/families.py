@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from robode.certificates.radius import constants
 from robode.config.allowed import check_node, spec_of
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.network import Network, build_network
 from robode.ode.flow import Constrained
@@ -29,8 +29,8 @@ from robode.tasks.classification import Classification
 Node = Mapping[str, Any]
 
 KINDS = {
-    "images": DataFacts((2, 3, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde"))),
-    "vectors": DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(tuple("abc"))),
+    "images": DatasetInfo((2, 3, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde"))),
+    "vectors": DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(tuple("abc"))),
 }
 DEPTH, SAMPLES, PAIRS = 3, 6, 200
 ROUNDING = 1e-4  # relative, of sensitivities in float32 against constants in float64
@@ -52,7 +52,7 @@ class Family:
     integrator: Node
     encoder: Node
     head: Node
-    facts: DataFacts
+    info: DatasetInfo
 
     def network(
         self, *, depth: int = DEPTH, step: Any = "auto", horizon: Any = None, seed: int = 0, **keys: Any
@@ -64,11 +64,11 @@ class Family:
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return build_network(cfg, self.facts)
+            return build_network(cfg, self.info)
 
     def samples(self, size: int = SAMPLES) -> Tensor:
         """(size, *shape) float32 in data units, always the same."""
-        return torch.rand(size, *self.facts.shape, generator=torch.Generator().manual_seed(3))
+        return torch.rand(size, *self.info.shape, generator=torch.Generator().manual_seed(3))
 
 
 def fitting(family: Family) -> Family:
@@ -88,7 +88,7 @@ def fitting(family: Family) -> Family:
 
 
 def _candidates(family: Family) -> Iterator[dict[str, Any]]:
-    widths = [{"width": 4}, {"width": family.facts.task.outputs}, {"width": math.prod(family.facts.shape)}, {}]
+    widths = [{"width": 4}, {"width": family.info.task.outputs}, {"width": math.prod(family.info.shape)}, {}]
     yield from widths
     allowed = family.model.get("allowed")
     allowed = allowed if isinstance(allowed, Mapping) else {}
@@ -126,7 +126,7 @@ def the_yaml_keeps_to_what_it_allows(family: Family) -> list[str]:
 def outputs_and_gradients_are_finite(family: Family) -> list[str]:
     """One finite output of the right shape for each sample, and a finite gradient for each parameter."""
     network = family.network()
-    outputs, expected = network(family.samples()), (SAMPLES, family.facts.task.outputs)
+    outputs, expected = network(family.samples()), (SAMPLES, family.info.task.outputs)
     if tuple(outputs.shape) != expected:
         return [f"outputs have the shape {tuple(outputs.shape)}, expected {expected}"]
     found = [] if bool(outputs.isfinite().all()) else ["outputs are not finite"]
@@ -208,8 +208,8 @@ def nothing_stretches_beyond_its_certificate(family: Family) -> list[str]:
         exact = flow.exact().eval()
         states = _pairs(y.shape[1:])
         found += _above("the flow on two states", _stretch(exact, states), bounds["flow_discrete"], EXACT)
-    end_to_end = constants(network, family.facts.shape).end_to_end
-    stretch = _stretch(network.double().eval(), _pairs(family.facts.shape))
+    end_to_end = constants(network, family.info.shape).end_to_end
+    stretch = _stretch(network.double().eval(), _pairs(family.info.shape))
     return found + _above("the network on two samples", stretch, end_to_end, EXACT)
 
 

@@ -15,7 +15,7 @@ from robode.corruptions.noise import Draws, base_noise
 from robode.corruptions.perturbation import Batch, Curve, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.copies import DRAWS, evaluating
 from robode.evaluation.suite import evaluate_suite, refusals
@@ -26,10 +26,10 @@ CUTS = (0, 1, 50, 73, N)  # on and beside the edges of the noise blocks
 ROUNDING = 1e-6  # sums round with the length of a batch
 BESIDE = 1e-5  # relative: what float32 may add to a radius
 
-FACTS = {
-    "grey": DataFacts((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c"))),
-    "colour": DataFacts((3, 4, 4), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (0.0, 1.0), Classification(("a", "b", "c"))),
-    "vectors": DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b", "c"))),
+INFO = {
+    "grey": DatasetInfo((1, 4, 4), (0.1307,), (0.3081,), (0.0, 1.0), Classification(("a", "b", "c"))),
+    "colour": DatasetInfo((3, 4, 4), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (0.0, 1.0), Classification(("a", "b", "c"))),
+    "vectors": DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("a", "b", "c"))),
 }
 
 
@@ -40,7 +40,7 @@ class Scene:
 
     network: nn.Module
     protocol: EvaluationProtocol
-    facts: DataFacts
+    info: DatasetInfo
     x: Tensor
     targets: Tensor
 
@@ -49,28 +49,28 @@ class Scene:
     ) -> Batch:
         """What a perturbation is given of the samples start, ..., stop - 1, with random numbers of their own."""
         kind = perturbation.noise
-        noise = None if kind is None else base_noise(kind, seed, repeat, start, stop, self.facts.shape)
-        x, targets, bounds = in_units(self.x[start:stop]).clone(), self.targets[start:stop].clone(), self.facts.bounds
+        noise = None if kind is None else base_noise(kind, seed, repeat, start, stop, self.info.shape)
+        x, targets, bounds = in_units(self.x[start:stop]).clone(), self.targets[start:stop].clone(), self.info.bounds
         if not perturbation.in_data_units:
-            x, bounds = self.protocol.encode(x, self.facts), self.protocol.bounds(self.facts)
+            x, bounds = self.protocol.encode(x, self.info), self.protocol.bounds(self.info)
         draws = Draws((seed, repeat, DRAWS), range(start, stop))
-        return Batch(x, targets, noise, bounds, draws, prepared=perturbation.prepare(self.network, self.facts.shape))
+        return Batch(x, targets, noise, bounds, draws, prepared=perturbation.prepare(self.network, self.info.shape))
 
     def moved(self, perturbation: Perturbation, level: float, batch: Batch) -> Tensor:
         """x' at one level, in the space in which the perturbation acts."""
         with evaluating(self.network):
-            (found,) = perturbation.perturbed(self.network, self.facts.task, batch, [level])
+            (found,) = perturbation.perturbed(self.network, self.info.task, batch, [level])
         return found
 
     def curve(self, perturbation: Perturbation, levels: Sequence[float]) -> Curve:
         """The whole curve of the first samples."""
         batch = self.batch(perturbation, 0, CUTS[2])
         with evaluating(self.network):
-            return perturbation.scores(self.network, self.facts.task, batch, levels)
+            return perturbation.scores(self.network, self.info.task, batch, levels)
 
     def decoded(self, perturbation: Perturbation, moved: Tensor) -> Tensor:
         """x' in data units."""
-        return moved if perturbation.in_data_units else self.protocol.decode(moved, self.facts)
+        return moved if perturbation.in_data_units else self.protocol.decode(moved, self.info)
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Case:
         return sorted(self.perturbation.severities)
 
 
-def refusal(perturbation: Perturbation, protocol: EvaluationProtocol, facts: DataFacts) -> str | None:
+def refusal(perturbation: Perturbation, protocol: EvaluationProtocol, info: DatasetInfo) -> str | None:
     """Why it makes no sense for such data under the protocol, or None."""
     try:
-        return refusals({"it": perturbation}, protocol, facts).get(perturbation.name)
+        return refusals({"it": perturbation}, protocol, info).get(perturbation.name)
     except BadInput as error:
         return str(error)
 
@@ -218,7 +218,7 @@ def an_attack_stays_in_its_ball(case: Case) -> list[str]:
 
 def the_curve_of_an_attack_never_gets_better(case: Case) -> list[str]:
     """What has failed at a smaller eps counts at a larger one."""
-    each, levels, task = case.perturbation, case.levels, case.scene.facts.task
+    each, levels, task = case.perturbation, case.levels, case.scene.info.task
     if not each.attacks:
         return []
     scores = case.scene.curve(each, levels).scores
@@ -242,27 +242,27 @@ CONTRACTS = (
 def rows(scene: Scene, suite: dict[str, Perturbation], **options: Any) -> list[dict[str, Any]]:
     """Those of an evaluation, without the seconds that they took."""
     found = evaluate_suite(
-        scene.network, scene.x, scene.targets, suite=suite, protocol=scene.protocol, facts=scene.facts,
+        scene.network, scene.x, scene.targets, suite=suite, protocol=scene.protocol, info=scene.info,
         **{"repeats": REPEATS, "seed": SEED, **options},
     )  # fmt: skip
     return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
 
 
 def scene_for(kind: str, protocol: EvaluationProtocol) -> Scene:
-    """Samples of a kind of `FACTS` with labels, and a small network."""
+    """Samples of a kind of `INFO` with labels, and a small network."""
     from robode.families.hdnn import HDNN
     from robode.integrators.one_step import Euler
     from robode.network import Network
 
-    facts, generator = FACTS[kind], torch.Generator().manual_seed(3)
-    shape = (N, *facts.shape)
+    info, generator = INFO[kind], torch.Generator().manual_seed(3)
+    shape = (N, *info.shape)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    x = pixels if facts.bounds else torch.randn(shape, generator=generator)
-    targets = torch.randint(0, facts.task.outputs, (N,), generator=generator)
+    x = pixels if info.bounds else torch.randn(shape, generator=generator)
+    targets = torch.randint(0, info.task.outputs, (N,), generator=generator)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        network = Network(facts, HDNN(4, 2, Euler()))
-    return Scene(network, protocol, facts, x, targets)
+        network = Network(info, HDNN(4, 2, Euler()))
+    return Scene(network, protocol, info, x, targets)
 
 
 def hurried(perturbation: Perturbation) -> Perturbation:

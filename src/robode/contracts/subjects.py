@@ -13,7 +13,7 @@ from robode.config.instantiate import build, inside
 from robode.contracts import data as of_data
 from robode.contracts import families, perturbations
 from robode.contracts.families import KINDS, Family, fitting
-from robode.contracts.perturbations import FACTS, Case, hurried, refusal, scene_for
+from robode.contracts.perturbations import INFO, Case, hurried, refusal, scene_for
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import ChNode2022, Sound
 from robode.data.module import DataModule
@@ -104,8 +104,8 @@ def carried(each: Described) -> Finding:
 def _kinds(config: Mapping[str, Any]) -> tuple[dict[str, Family], tuple[str, ...]]:
     """By kind of data, a family that fits them; and the refusals of the others."""
     found, refusals = {}, []
-    for kind, facts in KINDS.items():
-        plain = Family(config["model"], config["integrator"], config["encoder"], config["head"], facts)
+    for kind, info in KINDS.items():
+        plain = Family(config["model"], config["integrator"], config["encoder"], config["head"], info)
         try:
             found[kind] = fitting(plain)
         except Exception as error:
@@ -132,9 +132,9 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
         module = DataModule(
             build(source), BATCH, 0, node.get("validation", 0), node.get("limit_train"), str(node.get("name"))
         )
-        facts = module.facts
-        is_so = {"shape": list(facts.shape), "task": facts.task.name, "outputs": facts.task.outputs}
-        broken = held(of_data.FACTS, module)
+        info = module.info
+        is_so = {"shape": list(info.shape), "task": info.task.name, "outputs": info.task.outputs}
+        broken = held(of_data.INFO, module)
         if said is not None and said != is_so:
             broken.append(f"info is {said}, and the source says {is_so}")
         if broken or missing:
@@ -143,11 +143,11 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
                 if missing
                 else ""
             )
-            return Finding(what, len(of_data.FACTS), tuple(broken), note)
+            return Finding(what, len(of_data.INFO), tuple(broken), note)
         module.prepare()
     except Exception as error:
-        return Finding(what, len(of_data.FACTS), (reason(error),))
-    contracts = (*of_data.FACTS, *of_data.SAMPLES)
+        return Finding(what, len(of_data.INFO), (reason(error),))
+    contracts = (*of_data.INFO, *of_data.SAMPLES)
     return Finding(what, len(contracts), tuple(held(of_data.SAMPLES, module)))
 
 
@@ -163,8 +163,8 @@ def perturbation(what: str, node: Mapping[str, Any]) -> Finding:
         return Finding(what, 1, (f"{type(each).__name__} is neither a Perturbation nor a Quantity",))
     each, count, broken, refused = hurried(each), 0, dict[str, None](), dict[str, None]()
     for protocol in (Sound(), ChNode2022()):
-        for kind, facts in FACTS.items():
-            if (why := refusal(each, protocol, facts)) is not None:
+        for kind, info in INFO.items():
+            if (why := refusal(each, protocol, info)) is not None:
                 refused[why] = None
                 continue
             count += len(perturbations.CONTRACTS)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robode.corruptions.perturbation import Bounds, ClipOnly, Perturbation
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 
 
@@ -21,14 +21,14 @@ class EvaluationProtocol(ABC):
     """Rows that every corrupted evaluation under this protocol adds."""
 
     @abstractmethod
-    def bounds(self, facts: DataFacts) -> Bounds | None:
+    def bounds(self, info: DatasetInfo) -> Bounds | None:
         """Where inputs are clipped, in the protocol's space. BadInput for data it does not speak of."""
 
-    def encode(self, x: Tensor, facts: DataFacts) -> Tensor:
+    def encode(self, x: Tensor, info: DatasetInfo) -> Tensor:
         """x (B, *shape) from data units to the protocol's space."""
         return x
 
-    def decode(self, x: Tensor, facts: DataFacts) -> Tensor:
+    def decode(self, x: Tensor, info: DatasetInfo) -> Tensor:
         """x (B, *shape) from the protocol's space to data units."""
         return x
 
@@ -39,8 +39,8 @@ class Sound(EvaluationProtocol):
     name = "sound"
     space = "data"
 
-    def bounds(self, facts: DataFacts) -> Bounds | None:
-        return facts.bounds
+    def bounds(self, info: DatasetInfo) -> Bounds | None:
+        return info.bounds
 
 
 class ChNode2022(EvaluationProtocol):
@@ -56,21 +56,21 @@ class ChNode2022(EvaluationProtocol):
     space = "normalised"
     extras = (ClipOnly(suite="noise"),)
 
-    def bounds(self, facts: DataFacts) -> Bounds | None:
-        if facts.bounds is None:
+    def bounds(self, info: DatasetInfo) -> Bounds | None:
+        if info.bounds is None:
             raise BadInput("protocol=chnode_2022: speaks of normalised images only; set protocol=sound")
         return (-1.0, 1.0)
 
-    def encode(self, x: Tensor, facts: DataFacts) -> Tensor:
-        mean, std = _per_channel(x, facts)
+    def encode(self, x: Tensor, info: DatasetInfo) -> Tensor:
+        mean, std = _per_channel(x, info)
         return (x - mean).div_(std)
 
-    def decode(self, x: Tensor, facts: DataFacts) -> Tensor:
-        mean, std = _per_channel(x, facts)
+    def decode(self, x: Tensor, info: DatasetInfo) -> Tensor:
+        mean, std = _per_channel(x, info)
         return torch.addcmul(mean, x, std)
 
 
-def _per_channel(x: Tensor, facts: DataFacts) -> tuple[Tensor, Tensor]:
+def _per_channel(x: Tensor, info: DatasetInfo) -> tuple[Tensor, Tensor]:
     """mean and std as (C, 1, 1) beside x (B, C, H, W)."""
-    mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (facts.mean, facts.std))
+    mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (info.mean, info.std))
     return mean, std

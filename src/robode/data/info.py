@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DataFacts:
+class DatasetInfo:
     """What is known of a data set before a file is read.
 
     shape: of one sample, (C, H, W) for images, (d,) for vectors.
@@ -49,7 +49,7 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def facts(self) -> DataFacts:
+    def info(self) -> DatasetInfo:
         """Known without reading a file."""
 
     @abstractmethod

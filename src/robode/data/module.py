@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robode.data.batches import EpochOrder, TensorBatches, placed
 from robode.data.info import Samples, Source
-from robode.data.samples import facts_of, load_checked
+from robode.data.samples import info_of, load_checked
 from robode.data.validation import check_limit, check_validation
 from robode.errors import BadInput
 
@@ -65,7 +65,7 @@ class DataModule(lightning.LightningDataModule):
 
     validation: number of samples (int ≥ 1) or share (below 1) of the training split to hold out, stratified where the
         task has strata (classes); 0 holds nothing out. limit_train: train on that many of the rest, likewise.
-    facts: of the source, known before anything is read.
+    info: of the source, known before anything is read.
     The test split is the source's own and is never touched. Raises BadInput where these cannot be met.
     """
 
@@ -83,7 +83,7 @@ class DataModule(lightning.LightningDataModule):
         check_limit(limit_train)
         if batch_size < 1:
             raise BadInput(f"batch_size={batch_size}: expected at least 1")
-        self.facts = facts_of(source, name or type(source).__name__.lower())
+        self.info = info_of(source, name or type(source).__name__.lower())
         if validation and source.train_is_test:
             raise BadInput(
                 f"data.validation={validation}: {name or type(source).__name__} trains on its test points, "
@@ -102,11 +102,11 @@ class DataModule(lightning.LightningDataModule):
         """Read and split everything, once. Raises BadInput where the data are missing, damaged or not of their task."""
         if self._splits:
             return
-        train, test = load_checked(self.source, self.facts, str(self.name))
+        train, test = load_checked(self.source, self.info, str(self.name))
         splits = {"test": test}
         held_out = self._held_out(len(train.target))
         if held_out:
-            chosen = stratified(self.facts.task.strata(train.target), held_out)
+            chosen = stratified(self.info.task.strata(train.target), held_out)
             rest = torch.ones(len(train.target), dtype=torch.bool).index_fill(0, chosen, False)
             splits["validation"] = Samples(train.x[chosen], train.target[chosen])
             train = Samples(train.x[rest], train.target[rest])
@@ -177,5 +177,5 @@ class DataModule(lightning.LightningDataModule):
             return train
         if self.limit_train > len(train.target):
             raise BadInput(f"data.limit_train={self.limit_train}: expected 1 to {len(train.target)}, or null")
-        chosen = stratified(self.facts.task.strata(train.target), self.limit_train)
+        chosen = stratified(self.info.task.strata(train.target), self.limit_train)
         return Samples(train.x[chosen], train.target[chosen])

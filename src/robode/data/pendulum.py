@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.errors import BadInput
 from robode.tasks.regression import Regression
 
@@ -40,8 +40,8 @@ class Pendulum(Source):
         self.time, self.box, self.train, self.test = time, (angle, momentum), train, test
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Regression(2, "rad"))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Regression(2, "rad"))
 
     def load(self) -> tuple[Samples, Samples]:
         states = np.random.default_rng(SEED).uniform(-1, 1, (self.train + self.test, 2)) * self.box

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.errors import BadInput
 from robode.foreign import refused
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
 
 
-def facts_of(source: Source, name: str) -> DataFacts:
+def info_of(source: Source, name: str) -> DatasetInfo:
     """What a source says of its samples, without reading a file. name: of the data set, `data=NAME`.
 
     Raises:
@@ -26,32 +26,32 @@ def facts_of(source: Source, name: str) -> DataFacts:
     kind = type(source).__name__
     if not isinstance(source, Source):
         raise BadInput(f"data={name}: {kind} is no robode.data.info.Source")
-    with refused(f"data={name}: {kind}.facts fails"):
-        facts = source.facts
-    if not isinstance(facts, DataFacts) or not isinstance(facts.task, Task):
-        raise BadInput(f"data={name}: {kind}.facts gives a {type(facts).__name__}, expected DataFacts with a Task")
-    shape, channels = facts.shape, facts.shape[0] if facts.shape else 0
+    with refused(f"data={name}: {kind}.info fails"):
+        info = source.info
+    if not isinstance(info, DatasetInfo) or not isinstance(info.task, Task):
+        raise BadInput(f"data={name}: {kind}.info gives a {type(info).__name__}, expected DatasetInfo with a Task")
+    shape, channels = info.shape, info.shape[0] if info.shape else 0
     if len(shape) not in (1, 3) or min(shape) < 1:
         raise BadInput(f"data={name}: shape is {shape}, expected (d,) for vectors or (C, H, W) for images")
-    if not len(facts.mean) == len(facts.std) == channels:
-        given = f"{len(facts.mean)} and {len(facts.std)} numbers"
+    if not len(info.mean) == len(info.std) == channels:
+        given = f"{len(info.mean)} and {len(info.std)} numbers"
         raise BadInput(f"data={name}: mean and std have {given}, expected {channels}: one a channel")
-    for index, (mean, std) in enumerate(zip(facts.mean, facts.std, strict=True)):
+    for index, (mean, std) in enumerate(zip(info.mean, info.std, strict=True)):
         if not math.isfinite(mean):
             raise BadInput(f"data={name}: mean[{index}] is {mean}, expected a finite number")
         if not 0 < std < math.inf:
             raise BadInput(
                 f"data={name}: std[{index}] is {std}, expected a number above 0; write 1 for what never changes"
             )
-    if facts.bounds is not None and not -math.inf < facts.bounds[0] < facts.bounds[1] < math.inf:
-        raise BadInput(f"data={name}: bounds are {facts.bounds}, expected (low, high) or None")
-    least = 2 if isinstance(facts.task, Classification) else 1
-    if facts.task.outputs < least:
-        raise BadInput(f"data={name}: the task has {facts.task.outputs} outputs, expected at least {least}")
-    return facts
+    if info.bounds is not None and not -math.inf < info.bounds[0] < info.bounds[1] < math.inf:
+        raise BadInput(f"data={name}: bounds are {info.bounds}, expected (low, high) or None")
+    least = 2 if isinstance(info.task, Classification) else 1
+    if info.task.outputs < least:
+        raise BadInput(f"data={name}: the task has {info.task.outputs} outputs, expected at least {least}")
+    return info
 
 
-def load_checked(source: Source, facts: DataFacts, name: str) -> tuple[Samples, Samples]:
+def load_checked(source: Source, info: DatasetInfo, name: str) -> tuple[Samples, Samples]:
     """(train, test) of a source, which are as it describes them.
 
     Raises:
@@ -66,14 +66,14 @@ def load_checked(source: Source, facts: DataFacts, name: str) -> tuple[Samples, 
     if len(pairs) != 2:
         raise BadInput(f"data={name}: {type(source).__name__}.load() gives no (train, test) of Samples(x, target) each")
     for split, samples in zip(("train", "test"), pairs, strict=True):
-        _check_split(samples, facts, f"data={name}, {split}")
-    if isinstance(facts.task, Classification):
-        counts = pairs[0].target.bincount(minlength=facts.task.outputs)
+        _check_split(samples, info, f"data={name}, {split}")
+    if isinstance(info.task, Classification):
+        counts = pairs[0].target.bincount(minlength=info.task.outputs)
         if len(empty := (counts == 0).nonzero()):
             label = int(empty[0])
             raise BadInput(
-                f"data={name}, train: no sample of class {label} ({facts.task.class_names[label]}), expected at least "
-                f"one of each of the {facts.task.outputs} classes"
+                f"data={name}, train: no sample of class {label} ({info.task.class_names[label]}), expected at least "
+                f"one of each of the {info.task.outputs} classes"
             )
     return pairs[0], pairs[1]
 
@@ -93,7 +93,7 @@ def _readable(source: Source, name: str) -> Iterator[None]:
         raise
 
 
-def _check_split(samples: Samples, facts: DataFacts, where: str) -> None:
+def _check_split(samples: Samples, info: DatasetInfo, where: str) -> None:
     """where: what a complaint begins with."""
     for what, part in zip(("samples", "targets"), samples, strict=True):
         if not isinstance(part, Tensor):
@@ -102,16 +102,16 @@ def _check_split(samples: Samples, facts: DataFacts, where: str) -> None:
     if x.dtype not in (torch.float32, torch.uint8):
         hint = "write x.float()" if x.is_floating_point() else "write x.float(), or x.byte() for pixels from 0 to 255"
         raise BadInput(f"{where}: samples are {_kind(x)}, expected float32, or uint8 standing for x/255; {hint}")
-    if tuple(x.shape[1:]) != tuple(facts.shape):
+    if tuple(x.shape[1:]) != tuple(info.shape):
         raise BadInput(
-            f"{where}: samples have the shape {tuple(x.shape)}, expected (n, {', '.join(map(str, facts.shape))})"
-            f"{_reshaping(tuple(x.shape[1:]), tuple(facts.shape))}"
+            f"{where}: samples have the shape {tuple(x.shape)}, expected (n, {', '.join(map(str, info.shape))})"
+            f"{_reshaping(tuple(x.shape[1:]), tuple(info.shape))}"
         )
     count = len(target) if target.dim() else 0
     if len(x) != count or not count:
         raise BadInput(f"{where}: {len(x)} samples and {count} targets, expected as many, at least one")
-    _check_values(x, facts.bounds, where)
-    facts.task.check(target, where)
+    _check_values(x, info.bounds, where)
+    info.task.check(target, where)
 
 
 def _check_values(x: Tensor, bounds: tuple[float, float] | None, where: str) -> None:

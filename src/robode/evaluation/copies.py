@@ -16,7 +16,7 @@ from robode.corruptions.noise import BLOCK, Draws, Kind, base_noise, streamed
 from robode.corruptions.perturbation import Batch, Clean, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 
 DRAWS = 2  # after the two kinds of base noise
 
@@ -62,29 +62,29 @@ class Copies:
 
     network: nn.Module
     protocol: EvaluationProtocol
-    facts: DataFacts
+    info: DatasetInfo
     seed: int
     finer: nn.Module | None = None  # the network with a finer solver, where it has one
     prepared: dict[Perturbation, Tensor | None] = field(default_factory=dict)
 
     def prepare(self, perturbations: Sequence[Perturbation]) -> None:
         """What they need to know of the network, once for all batches and copies."""
-        self.prepared = {each: each.prepare(self.network, self.facts.shape) for each in perturbations}
+        self.prepared = {each: each.prepare(self.network, self.info.shape) for each in perturbations}
 
     def noise(self, repeat: int, part: range, device: torch.device) -> Noise:
         """Of the images `part`."""
-        return Noise((self.seed, repeat, part.start, part.stop, self.facts.shape), device)
+        return Noise((self.seed, repeat, part.start, part.stop, self.info.shape), device)
 
     def batch(self, perturbation: Perturbation, x: Tensor, targets: Tensor, noise: Noise) -> Batch:
         """What a perturbation is given of x (B, *shape) float32 in data units and targets (B, ...)."""
-        facts, base = self.facts, noise.of(perturbation.noise)
+        info, base = self.info, noise.of(perturbation.noise)
         known = self.prepared.get(perturbation)
         if perturbation.in_data_units or not perturbation.corrupts:
             finer = self.finer if perturbation.attacks or isinstance(perturbation, Clean) else None
             draws = noise.draws() if perturbation.in_data_units else None
-            return Batch(x, targets, base, facts.bounds, draws, prepared=known, finer=finer)
-        decode = functools.partial(self.protocol.decode, facts=facts)
-        inside, bounds = self.protocol.encode(x, facts), self.protocol.bounds(facts)
+            return Batch(x, targets, base, info.bounds, draws, prepared=known, finer=finer)
+        decode = functools.partial(self.protocol.decode, info=info)
+        inside, bounds = self.protocol.encode(x, info), self.protocol.bounds(info)
         return Batch(inside, targets, base, bounds, decode=decode, prepared=known)
 
     def measure(
@@ -112,7 +112,7 @@ class Copies:
                 here, begin = slice(row, row + len(levels)), time.perf_counter()
                 given = self.batch(perturbation, batch, aims, noise)
                 seconds[row] += time.perf_counter() - begin
-                curve = perturbation.scores(self.network, self.facts.task, given, levels)
+                curve = perturbation.scores(self.network, self.info.task, given, levels)
                 scores[here, part.start : part.stop] = curve.scores
                 if curve.finer is not None:
                     finer[here] = finer[here].nan_to_num(0.0) + curve.finer.double().sum(1)

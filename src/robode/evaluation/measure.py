@@ -16,7 +16,7 @@ from robode.certificates.radius import Certified, constants
 from robode.config.instantiate import build, build_each, to_plain
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.suite import Known, Progress, evaluate_suite, plan, refusals, sample_grid
@@ -53,7 +53,7 @@ class Measurement:
     """
 
     config: Mapping[str, Any]
-    facts: DataFacts
+    info: DatasetInfo
     suite: Mapping[str, Perturbation]
     quantities: Mapping[str, Quantity]
     left_out: list[str]
@@ -86,7 +86,7 @@ class Measurement:
     def check(self, network: nn.Module) -> None:
         """Raises `BadInput` where the suite asks for certificates or quantities that the network cannot have."""
         if any(isinstance(each, Certified) for each in self.suite.values()):
-            constants(network, self.facts.shape)
+            constants(network, self.info.shape)
         if others := [name for name, each in self.quantities.items() if not each.suits(network)]:
             raise BadInput(f"suite: {', '.join(others)}: cannot be measured of this network; leave it out")
 
@@ -96,7 +96,7 @@ class Measurement:
 
     def planned(self, data_digest: str) -> list[dict[str, Any]]:
         """Every row without its answer and without what all rows of a network have in common."""
-        rows = plan(self.suite, self.protocol, self.facts, self.repeats, data_digest)
+        rows = plan(self.suite, self.protocol, self.info, self.repeats, data_digest)
         return [row | {"code": self.code_of(level.perturbation)} for level, row in rows]
 
     def code_of(self, perturbation: Perturbation) -> str:
@@ -133,12 +133,12 @@ class Measurement:
         def add(rows: list[dict[str, Any]], scores: list[Tensor]) -> None:
             each = [np.asarray(score, dtype=np.float32) for score in scores]
             pairs = zip(map(coded, rows), each, strict=True)
-            new = [same | _with_interval(*pair, self.facts.task) for pair in pairs]
+            new = [same | _with_interval(*pair, self.info.task) for pair in pairs]
             complete.update((_question(row), row) for row in new)
             finished(new, each)
 
         found = evaluate_suite(
-            network, x, target, suite=self.suite, protocol=self.protocol, facts=self.facts, repeats=self.repeats,
+            network, x, target, suite=self.suite, protocol=self.protocol, info=self.info, repeats=self.repeats,
             seed=self.seed, data_digest=about.data_digest, batch_size=self.batch_size, progress=progress,
             known=lambda row: known(about.columns | coded(row) | {"n": len(target)}), finished=add,
         )  # fmt: skip
@@ -148,7 +148,7 @@ class Measurement:
         """flow_ode, flow_discrete (nan without a flow) and end_to_end; inf where nothing is certified."""
         flow = network.flow.certificate() if isinstance(network, Network) else dict.fromkeys(FLOW, math.nan)
         try:
-            return flow | {"end_to_end": constants(network, self.facts.shape).end_to_end}
+            return flow | {"end_to_end": constants(network, self.info.shape).end_to_end}
         except BadInput:  # a part without a certified constant
             return flow | {"end_to_end": math.inf}
 
@@ -177,12 +177,12 @@ class Measurement:
         Raises:
             JobFailed: the file cannot be written.
         """
-        image, task = len(self.facts.shape) == 3, self.facts.task
-        if not isinstance(task, Classification) or not image and self.facts.shape != (2,):
+        image, task = len(self.info.shape) == 3, self.info.task
+        if not isinstance(task, Classification) or not image and self.info.shape != (2,):
             return
         count = SHOWN_IMAGES if image else SHOWN_POINTS
         grid = sample_grid(
-            network, x[:count], target[:count], suite=self.suite, protocol=self.protocol, facts=self.facts,
+            network, x[:count], target[:count], suite=self.suite, protocol=self.protocol, info=self.info,
             seed=self.seed,
         )  # fmt: skip
         shown = np.stack([moved.numpy() for _, moved, _ in grid])
@@ -226,7 +226,7 @@ def _with_interval(row: dict[str, Any], scores: np.ndarray, task: Task) -> dict[
     return row | {"task": str(task.measure), "score_low": low, "score_high": high}
 
 
-def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: Any) -> Measurement:
+def build_measurement(config: Mapping[str, Any], info: DatasetInfo, **choices: Any) -> Measurement:
     """What suite, protocol, repeats and seed of the config ask for; `choices` (and batch_size) go first.
 
     Raises:
@@ -239,14 +239,14 @@ def build_measurement(config: Mapping[str, Any], facts: DataFacts, **choices: An
     suite = {name: each for name, each in built.items() if name not in quantities}
     if not suite:
         raise BadInput("suite: expected something to score the network under, for example suite=[clean,eps_r]")
-    of_perturbations = refusals(suite, protocol, facts)
+    of_perturbations = refusals(suite, protocol, info)
     reasons = {name: of_perturbations.get(each.name) for name, each in suite.items()}
-    reasons |= {name: each.refusal(facts) for name, each in quantities.items()}
+    reasons |= {name: each.refusal(info) for name, each in quantities.items()}
     if all(reasons[name] for name in suite):
         raise BadInput(f"suite: nothing in it fits these data ({', '.join(map(str, reasons.values()))})")
     return Measurement(
         config=config,
-        facts=facts,
+        info=info,
         suite={name: each for name, each in suite.items() if not reasons[name]},
         quantities={name: each for name, each in quantities.items() if not reasons[name]},
         left_out=[f"{name} is left out: {refusal}" for name, refusal in reasons.items() if refusal],

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robode.config.levels import check_repeats
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.copies import Copies, Found, batches, evaluating
 from robode.evaluation.digest import evaluation_digest
@@ -56,7 +56,7 @@ def evaluate_suite(
     *,
     suite: Suite,
     protocol: EvaluationProtocol,
-    facts: DataFacts,
+    info: DatasetInfo,
     repeats: int,
     seed: int,
     data_digest: str = "",
@@ -76,10 +76,10 @@ def evaluate_suite(
     of the samples, (n,) float32 on the CPU for each row. Raises `BadInput` for repeats < 1, or data that the protocol
     does not speak of.
     """
-    asked = plan(suite, protocol, facts, repeats, data_digest)
+    asked = plan(suite, protocol, info, repeats, data_digest)
     missing = [place for place, (_, row) in enumerate(asked) if not known(row)]
     attacked = missing and any(level.perturbation.attacks for level, _ in asked)
-    copies = Copies(network, protocol, facts, seed, with_finer_solver(network) if attacked else None)
+    copies = Copies(network, protocol, info, seed, with_finer_solver(network) if attacked else None)
     counted = _counter(len(targets) * len(missing), progress)
     found: dict[int, dict[str, Any]] = {}
     with evaluating(network), evaluating(copies.finer or network):
@@ -126,14 +126,14 @@ def sample_grid(
     *,
     suite: Suite,
     protocol: EvaluationProtocol,
-    facts: DataFacts,
+    info: DatasetInfo,
     seed: int,
 ) -> list[tuple[str, Tensor, Tensor]]:
     """(title, x', predictions) per level for x (k, *shape), the first k images that `evaluate_suite` gets,
     of a curve its two ends, with the noise of its repeat 0. x' (k, *shape) float32 in data units, predictions (k,), the
     place of the largest output; on the CPU."""
-    copies = Copies(network, protocol, facts, seed)
-    shown = _shown(levels(suite, protocol, facts))
+    copies = Copies(network, protocol, info, seed)
+    shown = _shown(levels(suite, protocol, info))
     found = []
     with evaluating(network):
         copies.prepare([level.perturbation for level in shown])
@@ -142,7 +142,7 @@ def sample_grid(
             for perturbation, group in groupby(shown, key=lambda level: level.perturbation):
                 chosen = list(group)
                 given = copies.batch(perturbation, batch, aims, noise)
-                every = perturbation.perturbed(network, facts.task, given, [level.severity for level in chosen])
+                every = perturbation.perturbed(network, info.task, given, [level.severity for level in chosen])
                 for level, moved in zip(chosen, map(given.decode, every), strict=True):
                     with torch.inference_mode():
                         found.append((level.title, moved.cpu(), network(moved).argmax(dim=1).cpu()))
@@ -160,19 +160,19 @@ def _shown(every: list[Level]) -> list[Level]:
     return found
 
 
-def refusals(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> dict[str, str]:
+def refusals(suite: Suite, protocol: EvaluationProtocol, info: DatasetInfo) -> dict[str, str]:
     """Name and reason of every perturbation that makes no sense for these data.
 
     Raises BadInput if the protocol does not speak of such data at all, two perturbations would write the same row, or
     one of them (the loss of an attack) is not for such a task.
     """
     _check_distinct(suite, protocol)
-    inside, reasons = protocol.bounds(facts), {}
+    inside, reasons = protocol.bounds(info), {}
     for each in suite.values():
-        reason = _unfit(each, facts.task)
+        reason = _unfit(each, info.task)
         if reason is None:
-            each.check(facts.task)
-            reason = each.refusal(facts.bounds if each.in_data_units else inside)
+            each.check(info.task)
+            reason = each.refusal(info.bounds if each.in_data_units else inside)
         reasons[each.name] = reason or ""
     return {name: reason for name, reason in reasons.items() if reason}
 
@@ -203,9 +203,9 @@ def _check_distinct(suite: Suite, protocol: EvaluationProtocol) -> None:
                 )
 
 
-def levels(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> list[Level]:
+def levels(suite: Suite, protocol: EvaluationProtocol, info: DatasetInfo) -> list[Level]:
     """Every perturbation that makes sense at every severity, and the rows that the protocol adds."""
-    refused = refusals(suite, protocol, facts)
+    refused = refusals(suite, protocol, info)
     chosen = [perturbation for perturbation in suite.values() if perturbation.name not in refused]
     if any(perturbation.corrupts and not perturbation.in_data_units for perturbation in chosen):
         chosen += protocol.extras
@@ -213,18 +213,18 @@ def levels(suite: Suite, protocol: EvaluationProtocol, facts: DataFacts) -> list
 
 
 def plan(
-    suite: Suite, protocol: EvaluationProtocol, facts: DataFacts, repeats: int, data_digest: str = ""
+    suite: Suite, protocol: EvaluationProtocol, info: DatasetInfo, repeats: int, data_digest: str = ""
 ) -> list[tuple[Level, dict[str, Any]]]:
     """Every row without its answer, and the level that it is about; ordered by perturbation, severity and repeat.
 
     Perturbations that make no sense for these data are left out with a warning. Raises BadInput for repeats < 1
     and for data that the protocol does not speak of."""
     check_repeats(repeats)
-    for name, reason in refusals(suite, protocol, facts).items():
+    for name, reason in refusals(suite, protocol, info).items():
         logger.warning("%s is left out: %s", name, reason)
     return [
         (level, _question(level, protocol, repeat, data_digest))
-        for level in levels(suite, protocol, facts)
+        for level in levels(suite, protocol, info)
         for repeat in range(repeats)
         if level.runs_in(repeat)
     ]

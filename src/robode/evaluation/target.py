@@ -95,7 +95,7 @@ def trained(where: str | Path, name: str = "best", code: str = "same", root: str
             if "root" in node:
                 node.root = root
     data = build_data(config)
-    network = build_network(config, data.facts)
+    network = build_network(config, data.info)
     load_weights(checkpoint, network)
     return Subject(run, network, data, checkpoint, to_plain(config), {}, note)
 
@@ -179,7 +179,7 @@ def _load(network: nn.Module, path: Path, where: str) -> None:
 
 def _check_logits(network: nn.Module, data: DataModule, where: str) -> None:
     x = in_units(data.split("test").x[:2])
-    expected = (len(x), data.facts.task.outputs)
+    expected = (len(x), data.info.task.outputs)
     with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad():
         logits = network(x)
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:

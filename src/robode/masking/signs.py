@@ -83,7 +83,7 @@ class Believable(Quantity):
         title, baseline = self._baseline(data, device)
         x, labels = (each.to(device) for each in spread(data.split("test"), self.samples))
         trial = Trial(
-            network, in_units(x), labels, eps=self.eps, norm=self.norm, bounds=data.facts.bounds, steps=self.steps,
+            network, in_units(x), labels, eps=self.eps, norm=self.norm, bounds=data.info.bounds, steps=self.steps,
             restarts=self.restarts, queries=self.queries, seed=self.seed,
         )  # fmt: skip
         with evaluating(network):
@@ -117,7 +117,7 @@ class Believable(Quantity):
             return "a linear classifier", linear_classifier(data, device)
         run, checkpoint = find(self.baseline, key="suite.believable.baseline")
         config = run.config()
-        network = build_network(config, data.facts)
+        network = build_network(config, data.info)
         load_weights(checkpoint_path(run, checkpoint or "best"), network)
         return f"the run {run.id}", network
 
@@ -133,10 +133,10 @@ def linear_classifier(data: DataModule, device: torch.device | str = "cpu") -> n
 
     Its training is a convex problem from zero, so that no seed is involved.
     """
-    facts = data.facts
+    info = data.info
     x, labels = (each.to(device) for each in spread(data.split("train"), LEARNED_FROM))
-    features = nn.Sequential(Normalise(facts.mean, facts.std, len(facts.shape)), nn.Flatten()).to(device)
-    readout = nn.Linear(math.prod(facts.shape), facts.task.outputs, device="meta")  # draws nothing
+    features = nn.Sequential(Normalise(info.mean, info.std, len(info.shape)), nn.Flatten()).to(device)
+    readout = nn.Linear(math.prod(info.shape), info.task.outputs, device="meta")  # draws nothing
     readout = readout.to_empty(device=device)
     with torch.no_grad():
         inputs = features(in_units(x))

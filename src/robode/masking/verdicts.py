@@ -56,10 +56,10 @@ class Judging:
         Raises:
             JobFailed: the disk refuses, or the bits of a row are damaged.
         """
-        if not isinstance(self.data.facts.task, Classification):  # all that is looked at are answers
+        if not isinstance(self.data.info.task, Classification):  # all that is looked at are answers
             return []
         rows = keyed(row for row in asked if judgeable(self.folder, row))
-        if not isinstance(self.data.facts.task, Classification) or not rows or not self.count:
+        if not isinstance(self.data.info.task, Classification) or not rows or not self.count:
             return []
         recorded = Recorded.of(self.folder, next(iter(rows.values())))
         self._measure(recorded, [recorded.attacked[key] for key in rows], console)
@@ -157,7 +157,7 @@ class Judging:
         x, labels = (each[chosen].to(self._device) for each in self.samples)
         how = masking_panel
         return Trial(
-            self.network, in_units(x), labels, eps=eps or 0.0, norm=norm, bounds=self.data.facts.bounds,
+            self.network, in_units(x), labels, eps=eps or 0.0, norm=norm, bounds=self.data.info.bounds,
             steps=how.STEPS_FAR if eps is None else how.STEPS, restarts=how.RESTARTS, queries=how.QUERIES,
             seed=how.SEED,
         )  # fmt: skip

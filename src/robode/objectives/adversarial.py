@@ -37,7 +37,7 @@ class Adversarial(OfClasses):
         with evaluating(network):
             worst = pgd(
                 network, x, labels, eps=self.eps, norm=self.norm, steps=self.steps, step_size=self.step_size,
-                bounds=network.facts.bounds, draws=fresh_draws(x), early=False,
+                bounds=network.info.bounds, draws=fresh_draws(x), early=False,
             )  # fmt: skip
         return {"adversarial": functional.cross_entropy(network(worst), labels)}
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.network import Network
 from robode.objectives.objective import OfClasses
 
@@ -15,9 +15,9 @@ class Kantorovich(OfClasses):
     make the loss as negative as it likes. A batch in which a class is missing adds its other mean alone.
     """
 
-    def refusal(self, facts: DataFacts) -> str | None:
-        two = facts.task.outputs == 2
-        return super().refusal(facts) or (None if two else f"expected data of two classes, got {facts.task.outputs}")
+    def refusal(self, info: DatasetInfo) -> str | None:
+        two = info.task.outputs == 2
+        return super().refusal(info) or (None if two else f"expected data of two classes, got {info.task.outputs}")
 
     def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; labels: (B,) int64, 0 or 1."""

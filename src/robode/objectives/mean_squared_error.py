@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.network import Network
 from robode.objectives.objective import Objective
 from robode.tasks.regression import Regression
@@ -14,10 +14,10 @@ from robode.tasks.regression import Regression
 class MeanSquaredError(Objective):
     """(network(x) - target)^2, averaged over the batch and the numbers of a target."""
 
-    def refusal(self, facts: DataFacts) -> str | None:
-        if isinstance(facts.task, Regression):
+    def refusal(self, info: DatasetInfo) -> str | None:
+        if isinstance(info.task, Regression):
             return None
-        return f"expected data whose targets are numbers, and these are for {facts.task.name}; choose another objective"
+        return f"expected data whose targets are numbers, and these are for {info.task.name}; choose another objective"
 
     def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; target: (B, outputs) float32."""

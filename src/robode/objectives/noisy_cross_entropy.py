@@ -31,9 +31,9 @@ class NoisyCrossEntropy(OfClasses):
 
     def __call__(self, network: Network, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; labels: (B,) int64."""
-        facts = network.facts
+        info = network.info
         with torch.no_grad():
-            inside = self.protocol.encode(x, facts)
-            batch = Batch(inside, labels, torch.randn_like(inside), self.protocol.bounds(facts))
-            noisy = self.protocol.decode(self.noise.perturb(batch, self.noise.severities[0]), facts)
+            inside = self.protocol.encode(x, info)
+            batch = Batch(inside, labels, torch.randn_like(inside), self.protocol.bounds(info))
+            noisy = self.protocol.decode(self.noise.perturb(batch, self.noise.severities[0]), info)
         return {"noisy_cross_entropy": functional.cross_entropy(network(noisy), labels)}

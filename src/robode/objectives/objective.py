@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.network import Network
 from robode.tasks.classification import Classification
 
@@ -12,7 +12,7 @@ from robode.tasks.classification import Classification
 class Objective(ABC):
     """Terms of a loss, which is the sum over all objectives; each term is logged under its name."""
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def refusal(self, info: DatasetInfo) -> str | None:
         """Why it makes no sense for these data; None where it does."""
         return None
 
@@ -24,7 +24,7 @@ class Objective(ABC):
 class OfClasses(Objective):
     """An objective whose targets are labels, (B,) int64."""
 
-    def refusal(self, facts: DataFacts) -> str | None:
-        if isinstance(facts.task, Classification):
+    def refusal(self, info: DatasetInfo) -> str | None:
+        if isinstance(info.task, Classification):
             return None
-        return f"expected data with classes, and these are for {facts.task.name}; choose another objective"
+        return f"expected data with classes, and these are for {info.task.name}; choose another objective"

@@ -52,7 +52,7 @@ class Trades(OfClasses):
 
     def _farthest(self, network: Network, x: Tensor, labels: Tensor) -> Tensor:
         """x' like x, detached, where the answer's distribution has moved far from that at x."""
-        near = Region(x, x.new_full((len(x),), self.eps), self.norm, network.facts.bounds)
+        near = Region(x, x.new_full((len(x),), self.eps), self.norm, network.info.bounds)
         with evaluating(network), attacking(network):
             p = network(x).softmax(1)
 

@@ -62,7 +62,7 @@ def lacking(run: Run, config: Mapping[str, Any], asked: Iterable[DictConfig], co
     missing = 0
     for each in ({"split": "test"}, *map(to_plain, asked)):
         choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
-        measurement = build_measurement(config, source.facts, **choices)
+        measurement = build_measurement(config, source.info, **choices)
         same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.seed}
         data = part_digest(digest, each.get("limit"), source)
         wanted = measurement.planned(data)

@@ -12,7 +12,7 @@ from torch import Tensor
 from robode.attacks import fgsm
 from robode.config.levels import check_count
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.copies import device_of, evaluating
@@ -43,9 +43,9 @@ class AdversarialSamples(Quantity):
             raise BadInput(f"suite.adversarial_samples.eps: expected a number > 0, got {eps}")
         self.count, self.eps = count, float(eps)
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        images = len(facts.shape) == 3
-        return None if images else f"suite=adversarial_samples: is for images, not for shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        images = len(info.shape) == 3
+        return None if images else f"suite=adversarial_samples: is for images, not for shape {info.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
@@ -55,7 +55,7 @@ class AdversarialSamples(Quantity):
         x, labels = (each[: self.count].to(device) for each in data.split("test"))
         x = in_units(x)
         with evaluating(network):
-            attacked = fgsm(network, x, labels, eps=self.eps, loss="margin", bounds=data.facts.bounds)
+            attacked = fgsm(network, x, labels, eps=self.eps, loss="margin", bounds=data.info.bounds)
             said, share = _answers(network, x)
             said_attacked, share_attacked = _answers(network, attacked)
         arrays = {

@@ -10,7 +10,7 @@ import numpy as np
 from robode.config.levels import check_count
 from robode.corruptions.perturbation import Clean, Gaussian, Perturbation, SaltAndPepper
 from robode.corruptions.protocols import ChNode2022, Sound
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.evaluation.suite import sample_grid
 from robode.network import Network
@@ -34,8 +34,8 @@ class NoiseSamples(Quantity):
         check_count("suite.noise_samples.count", count)
         self.count = count
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        return None if len(facts.shape) == 3 else f"suite=noise_samples: is for images, not for shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        return None if len(info.shape) == 3 else f"suite=noise_samples: is for images, not for shape {info.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
@@ -49,7 +49,7 @@ class NoiseSamples(Quantity):
         }
         arrays: dict[str, Any] = {"labels": labels.cpu().numpy()}
         for protocol in (ChNode2022(), Sound()):
-            grid = sample_grid(network, x, labels, suite=suite, protocol=protocol, facts=data.facts, seed=0)
+            grid = sample_grid(network, x, labels, suite=suite, protocol=protocol, info=data.info, seed=0)
             arrays |= {
                 f"names/{protocol.name}": np.array([name for name, _, _ in grid]),
                 f"x/{protocol.name}": np.stack([moved.permute(0, 2, 3, 1).numpy() for _, moved, _ in grid]),

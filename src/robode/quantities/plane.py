@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.copies import device_of
@@ -45,8 +45,8 @@ class Field2D(Quantity):
                 raise BadInput(f"suite.field_2d.{key}: expected a number > 0, got {value}")
         self.radius, self.margin = float(radius), float(margin)
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        return None if facts.shape == (2,) else f"suite=field_2d: is for points of the plane, not shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        return None if info.shape == (2,) else f"suite=field_2d: is for points of the plane, not shape {info.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)

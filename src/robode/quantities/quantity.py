@@ -14,7 +14,7 @@ from torch import nn
 from robode.certificates.branch_and_bound import BUDGET, GAP, Radii, radii
 from robode.config.levels import check_count
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.copies import device_of
@@ -36,13 +36,13 @@ class Quantity(ABC):
     gives: ClassVar[tuple[str, ...]]
     needs_classes: ClassVar[bool] = False
 
-    def refusal(self, facts: DataFacts) -> str | None:
+    def refusal(self, info: DatasetInfo) -> str | None:
         """Why it makes no sense for these data, in one line; None where it does."""
-        if self.needs_classes and not isinstance(facts.task, Classification):
-            return f"suite={self.name}: needs classes, and this is a {facts.task.name} task"
-        return self.misfit(facts)
+        if self.needs_classes and not isinstance(info.task, Classification):
+            return f"suite={self.name}: needs classes, and this is a {info.task.name} task"
+        return self.misfit(info)
 
-    def misfit(self, facts: DataFacts) -> str | None:
+    def misfit(self, info: DatasetInfo) -> str | None:
         """Why it makes no sense for samples of this kind."""
         return None
 
@@ -103,8 +103,8 @@ class EpsR(Quantity):
         check_count("suite.eps_r.budget", budget)
         self.gap, self.budget = gap, budget
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        return None if facts.shape == (2,) else f"suite=eps_r: is for points of the plane, not for shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        return None if info.shape == (2,) else f"suite=eps_r: is for points of the plane, not for shape {info.shape}"
 
     def suits(self, network: nn.Module) -> bool:
         """Networks whose two ends are affine: of such ends boxes have exact images."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robode.certificates.radius import pair_lipschitz
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.copies import device_of
@@ -37,9 +37,9 @@ class Wasserstein(Quantity):
     gives = ("w1_network", "w1_exact")
     needs_classes = True
 
-    def misfit(self, facts: DataFacts) -> str | None:
-        right = facts.shape == (2,) and facts.task.outputs == 2
-        return None if right else f"suite=wasserstein: is for two samples of the plane, not shape {facts.shape}"
+    def misfit(self, info: DatasetInfo) -> str | None:
+        right = info.shape == (2,) and info.task.outputs == 2
+        return None if right else f"suite=wasserstein: is for two samples of the plane, not shape {info.shape}"
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)

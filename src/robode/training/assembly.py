@@ -15,7 +15,7 @@ from rich.console import Console
 from robode.config.instantiate import build, build_each, resolve_targets, to_plain
 from robode.config.validate import check_loggers, check_monitors
 from robode.data.batches import in_units
-from robode.data.info import DataFacts
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.network import Network, build_network, try_once
@@ -61,10 +61,10 @@ def assemble(
     torch.manual_seed(plain["seed"])
     data = data or build_data(config)
     data.prepare()
-    network = build_network(config, data.facts)
+    network = build_network(config, data.info)
     try_once(network, in_units(data.split("train").x[:2]))
     objectives = build_each(plain["objective"])
-    check_task(plain, objectives, data.facts)
+    check_task(plain, objectives, data.info)
     module = Training(network, objectives, plain["optimizer"], plain)
     callbacks = [ProjectConstraints(), *build_each(plain["callbacks"]).values(), Recorder()]
     callbacks += [ProgressBar(console or Console()), Checkpoints()]
@@ -85,21 +85,21 @@ def try_jobs(configs: Sequence[DictConfig]) -> None:
         if key in tried:
             continue
         tried.add(key)
-        info = build_data(cfg).facts
+        info = build_data(cfg).info
         with torch.random.fork_rng(devices=[]):
             try_once(build_network(cfg, info))
             check_task(plain, build_each(plain["objective"]), info)
 
 
-def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], facts: DataFacts) -> None:
+def check_task(plain: Mapping[str, Any], objectives: Mapping[str, Objective], info: DatasetInfo) -> None:
     """Refuse objectives that these data cannot serve, and callbacks that watch the score of another task."""
-    name, measure = plain["data"]["name"], facts.task.measure
+    name, measure = plain["data"]["name"], info.task.measure
     if not objectives:
         raise BadInput("objective: expected at least one term of the loss")
     for key, objective in objectives.items():
         if not isinstance(objective, Objective):
             raise BadInput(f"objective.{key}: expected an Objective of robode, got {type(objective).__name__}")
-        if (refusal := objective.refusal(facts)) is not None:
+        if (refusal := objective.refusal(info)) is not None:
             raise BadInput(f"objective={key} and data={name}: {refusal}")
     logged = [f"validation/{each}" for each in ("loss", measure.score_name)]
     for key, node in (plain["callbacks"] or {}).items():

@@ -111,7 +111,7 @@ class Checkpoints(Checkpoint):
             replace_by_copy(module.run.last, module.run.best)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
-        task = module.network.facts.task
+        task = module.network.info.task
         score = trainer.callback_metrics.get(f"validation/{task.score_name}")
         is_best = score is not None and (self.best is None or task.is_better(float(score), self.best))
         if score is not None and is_best:

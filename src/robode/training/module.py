@@ -109,7 +109,7 @@ class Training(lightning.LightningModule):
         if len(terms) > 1:
             sums |= {name: term.detach() * n for name, term in terms.items()}
         if self._output is not None:  # of the last forward pass that the objectives made
-            task = self.network.facts.task
+            task = self.network.info.task
             sums[task.score_name] = task.score(self._output, target).sum(dtype=torch.float64)
         self.window.add(sums, n)
         self.whole_epoch.add(sums, n)
@@ -125,7 +125,7 @@ class Training(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """The loss and the score of the task, whatever the objectives are."""
         x, target = batch
-        output, task = self.network(x), self.network.facts.task
+        output, task = self.network(x), self.network.info.task
         values = {
             "validation/loss": task.loss(output, target),
             f"validation/{task.score_name}": task.score(output, target).mean(),

@@ -50,7 +50,7 @@ class ProgressBar(Callback):
         if self._bar is None or means is None:
             return
         seconds = time.perf_counter() - self._began
-        measure = module.network.facts.task.measure
+        measure = module.network.info.task.measure
         train = f"  train {measure.text(means[measure.score_name], 2)}" if measure.score_name in means else ""
         self.console.print(
             f"epoch {trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
@@ -71,7 +71,7 @@ class ProgressBar(Callback):
 
 
 def _validation(trainer: Trainer, module: Training) -> str:
-    measure = module.network.facts.task.measure
+    measure = module.network.info.task.measure
     score = trainer.callback_metrics.get(f"validation/{measure.score_name}")
     return "" if score is None else f"  validation {measure.text(float(score), 2)}"
 

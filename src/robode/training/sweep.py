@@ -30,7 +30,7 @@ class RobustnessSweep(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not due or not trainer.is_global_zero or not data.has_validation:
             return
-        measurement = build_measurement(module.config, data.facts, repeats=self.repeats)
+        measurement = build_measurement(module.config, data.info, repeats=self.repeats)
         x, target = data.split("validation", module.device)
         about = measurement.about(
             module.run, module.network, split="validation", checkpoint="training", digest=data.digest

@@ -38,13 +38,13 @@ def run_certify(cfg: DictConfig) -> dict[str, Any]:
     console = Console()
     device = chosen_device(cfg.get("device", "auto"))
     found = subject(cfg)
-    bounds = constants(found.network.to(device), found.data.facts.shape)
+    bounds = constants(found.network.to(device), found.data.info.shape)
     if cfg.radii is not None:
         cfg.suite.certified.radii = cfg.radii
     run, rows = measured(found, cfg, console)
     console.print(constants_table(bounds, title=escape(run.id)))
     result = report(run, rows, console)
-    for line in vacuous(bounds, rows, found.data.facts.task.worst):
+    for line in vacuous(bounds, rows, found.data.info.task.worst):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
     path = run.folder / FILE
     measured_on = {"split": cfg.split, "data_digest": found.data.digest}
@@ -93,7 +93,7 @@ def certificate(found: Subject, bounds: Constants) -> dict[str, Any]:
         "weights": weights_digest(found.network),
         "code": network_code(found.config),
         "data": found.data.name,
-        "shape": list(found.data.facts.shape),
+        "shape": list(found.data.info.shape),
         "norm": "l2",
         "arithmetic": "upper bounds in float64, for the weights in exact arithmetic, x in data units",
         "parts": {name: number(value) for name, value in bounds.parts.items()},

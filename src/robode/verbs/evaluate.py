@@ -82,7 +82,7 @@ def measured(found: Subject, cfg: DictConfig, console: Console) -> tuple[Run, li
     if cfg.module is not None:
         choices.setdefault("seed", 0)  # nobody knows its own
     found.data.prepare()
-    measurement = build_measurement(found.config, found.data.facts, **choices)
+    measurement = build_measurement(found.config, found.data.info, **choices)
     measurement.check(found.network.to(device))
     for text in filter(None, [found.note, *measurement.left_out, *precision_warnings(measurement.config)]):
         console.print(text, highlight=False, soft_wrap=True)
@@ -151,7 +151,7 @@ def _rows(
                 about, network, *samples, progress=progress, known=store.__contains__, finished=store.add
             )  # fmt: skip
     settle(
-        store, measurement.facts.task
+        store, measurement.info.task
     )  # not only after a measurement: the process that measured may have been killed before it
     return store.rows(asked)
 

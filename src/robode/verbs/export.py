@@ -41,7 +41,7 @@ def run_export(cfg: DictConfig) -> dict[str, Any]:
 
     found, to = of_run(cfg), Path(cfg.to)
     _check_data(found.run, found.data)
-    content = certificate(found, constants(found.network, found.data.facts.shape))
+    content = certificate(found, constants(found.network, found.data.info.shape))
     known = read_json(found.run.folder / FILE)
     if all(known.get(name) == content[name] for name in ("weights", "code")):
         content |= {name: known[name] for name in MEASURED if name in known}

@@ -59,7 +59,7 @@ def run_training(cfg: DictConfig, words: Sequence[str] = (), wait: bool = True) 
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(cfg, console, environment.threads_of(run), data)
-            measurement = build_measurement(config, parts.data.facts, **_reduced(config))
+            measurement = build_measurement(config, parts.data.info, **_reduced(config))
             measurement.check(parts.network)
         with turn(run, console, wait):
             if not anew:  # another process may have had it meanwhile
@@ -144,7 +144,7 @@ def _measure_best(
 ) -> list[dict[str, Any]]:
     """Measure the network that `robode evaluate` will see."""
     checkpoint = checkpoint_path(run, "best")
-    network = build_network(cfg, data.facts)
+    network = build_network(cfg, data.info)
     load_weights(checkpoint, network)
     _warn(run, warnings_about(network), console)
     return measure(measurement, run, network, data, checkpoint, console)

@@ -237,14 +237,14 @@ class Moving(Squares):
 
 class Misread(Squares):
     @property
-    def facts(self):
-        return replace(super().facts, mean=(0.5, 0.5), std=(0.25, 0.25))
+    def info(self):
+        return replace(super().info, mean=(0.5, 0.5), std=(0.25, 0.25))
 
 
 class Shapeless(Squares):
     @property
-    def facts(self):
-        return replace(super().facts, bounds=(0.0, 1.0))
+    def info(self):
+        return replace(super().info, bounds=(0.0, 1.0))
 
 
 class OneBased(Squares):

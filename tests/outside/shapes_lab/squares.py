@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robode.data.info import DataFacts, Samples, Source
+from robode.data.info import DatasetInfo, Samples, Source
 from robode.tasks.classification import Classification
 
 
@@ -14,8 +14,8 @@ class Squares(Source):
         self.n = n
 
     @property
-    def facts(self) -> DataFacts:
-        return DataFacts((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("++", "+-", "-+", "--")))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("++", "+-", "-+", "--")))
 
     def load(self) -> tuple[Samples, Samples]:
         x = 2 * torch.rand(2 * self.n, 2, generator=torch.Generator().manual_seed(0)) - 1
