@@ -26,10 +26,8 @@ def noise_levels(key: str, value: object, upper: float) -> tuple[float, ...]:
 
 
 def check_suite(suite: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """Refuse entries of a composed `suite` section that describe no perturbation, and levels out of range."""
+    """Refuse levels out of range in a composed `suite` section."""
     for name, entry in suite.items():
-        if entry is not None and (not isinstance(entry, Mapping) or "_target_" not in entry):
-            raise BadInput(f"suite.{name}={entry}: expected a node with a _target_, or null to switch it off")
         for key, upper in UPPER.items():
             if entry and key in entry:
                 noise_levels(f"suite.{name}.{key}", entry[key], upper)

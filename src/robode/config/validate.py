@@ -223,6 +223,7 @@ def _check_choice(key: str, value: Any, choices: Sequence[object]) -> None:
 def _check_suites(plain: Mapping[str, Any]) -> None:
     if not isinstance(plain["suite"], Mapping) or not plain["suite"]:
         raise BadInput("suite: expected at least one perturbation; choose a suite, for example suite=noise")
+    _entries("suite", plain["suite"])
     check_suite(plain["suite"])
 
 
