@@ -101,7 +101,7 @@ CASES = {
     # what is no perturbation, no term and no key
     "+suite.typo=1": "suite.typo=1: expected a node with a _target_, or null to switch it off",
     "+suite.typo.x=1": "suite.typo={'x': 1}: expected a node with a _target_",
-    "suite=[noise,clean] suite.gaussian=[1]": "suite.gaussian=[1]: expected a node with a _target_",
+    "suite.gaussian=5": "suite.gaussian=5: expected a node with a _target_",
     "+objective.typo=1": "objective.typo=1: expected a node with a _target_, or null to switch it off",
     "+objective.typo.x=1": "objective.typo={'x': 1}: expected a node with a _target_",
     "+head.typo=1": "head.typo: head=linear has no such key; it has no keys of its own",
