@@ -23,7 +23,7 @@ NAMES = {"standard_": "ensemble_", "minimal_": "fmn_", "standard ": "robode ense
 def rows_in_todays_words(rows: pd.DataFrame) -> pd.DataFrame:
     """A table of texts, rows of results.csv or of a report, with the names of protocols, perturbations and columns that
     they have today."""
-    changed = {}
+    changed: dict[str, pd.Series] = {}
     for name in rows.columns.intersection(["perturbation", "column"]):
         for then, today in NAMES.items():
             changed[name] = changed.get(name, rows[name]).str.replace(f"^{then}", today, regex=True)
