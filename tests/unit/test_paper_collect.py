@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
+from small_runs import composed
 
 from robode.errors import BadInput
 from robode.files import write_json
@@ -29,15 +29,9 @@ COLUMNS = {
 }
 ROW = Row("CH-NODE", ("model=chnode",), (1, 2), "N = 4", {"noise": 77.69})
 ITEM = Item(About("p", "P"), "one", "One", COLUMNS, (ROW,), experiment={"": "p/one"})
-JOBS = [
-    Job(0, ROW, seed, (), OmegaConf.create({
-        "experiment": "p/one", "model": {"name": "chnode"}, "depth": 4, "seed": seed,
-        "data": {"name": "d", "root": "x"}, "run": None, "suite": {}, "protocol": {}, "repeats": 10,
-    }))
-    for seed in (1, 2)
-]  # fmt: skip
-
-CODE = measuring_codes(JOBS[0].plain, {}, {})[""]  # without a suite, all rows are the protocol's
+BASE = replace(composed("model=chnode", "depth=4", "data=double_moons", "suite=clean"), experiment="p/one", suite={})
+JOBS = [Job(0, ROW, seed, (), replace(BASE, seed=seed)) for seed in (1, 2)]
+CODE = measuring_codes(JOBS[0].plain, {}, JOBS[0].plain["protocol"])[""]  # without a suite, all rows are the protocol's
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +41,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_of(job: Job, name: str = "", digest: str = "d", trained: bool = True, **changes: Any) -> Run:
     """A run folder as training leaves it."""
-    config = {**job.plain, "data": {"name": "d", "root": "elsewhere"}, "repeats": 2, **changes}
+    config = replace(job.cfg, data=replace(job.cfg.data, root="elsewhere"), repeats=2, **changes)
     run = create(Run(Path("outputs/p/one") / (name or f"run-{job.seed}")), config)
     write_json(
-        run.folder / RECORD, {"data_digest": digest, "train_seconds": 12.5, "code_digest": training_code(config)}
+        run.folder / RECORD,
+        {"data_digest": digest, "train_seconds": 12.5, "code_digest": training_code(config.plain())},
     )
     if trained:
         run.last.write_text("")

@@ -5,7 +5,7 @@ A chain is a Sequential, nested as one likes. Any other module can vouch for its
     def certified_lipschitz(self, shape: tuple[int, ...]) -> float     an upper bound for samples of that shape
 
 Everything is in float64, for the weights in exact arithmetic, in eval mode. The product: Szegedy et al., Intriguing
-properties of neural networks, 2014, 4.3; the factors: docs/theory.md.
+properties of neural networks, 2014, 4.3; the factors: docs/theory.md, section 14.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ usage: robode <verb> [key=value ...]
   evaluate    evaluate a trained run again, without training: robode evaluate run=RUN suite=noise
   certify     certified Lipschitz constants and accuracy of a run, or of your own module: robode certify run=RUN
   export      weights as safetensors with their certificate: robode export run=RUN to=FOLDER
-  reproduce   a table or figure of a paper, beside the print: robode reproduce chnode_2022/table1 size=smoke
+  reproduce   a table or figure of a paper, beside its published values: robode reproduce chnode_2022/table1 size=smoke
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
   check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
   list        what can be chosen: models, data, suites, integrators, encoders, heads, objectives, experiments, papers, …

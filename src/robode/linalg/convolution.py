@@ -3,7 +3,7 @@
 A convolution with zero padding reads the image as if zeros went on for ever. On a torus that is large enough for no two
 positions it reads or writes to coincide, it is a compression of the circular convolution, whose norm is exactly the
 largest ||K^(w)|| over the torus's frequencies w. Source: Sedghi, Gupta, Long, "The singular values of convolutional
-layers", 2019; docs/theory.md.
+layers", 2019; docs/theory.md, section 14.
 
 `conv_norm`, in float64 by singular values, is the certificate; `norms_squared`, in float32, is for projections.
 """

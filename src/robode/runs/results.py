@@ -62,8 +62,7 @@ def _texts(numbers: pd.Series) -> list[str]:
 
 
 # weights: a hash of what the checkpoint held (it is written anew when a run goes on); seed: of the training;
-# evaluation: a hash of the perturbation without its severities, the protocol and the data (evaluation.digest);
-# code: which code measured it (code.measuring_code), empty where an earlier version did
+# evaluation: `evaluation.suite.evaluation_digest`; code: `code.measuring_code`, empty where an earlier version measured
 RESULTS = Table(
     {
         "run": str, "checkpoint": str, "weights": str, "experiment": str, "model": str, "data": str, "split": str,
