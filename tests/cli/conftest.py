@@ -32,9 +32,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
         return {}
 
     for module, function in (("train", "run_training"), ("evaluate", "run_evaluation")):
-        fake = ModuleType(f"robode.{module}")
+        fake = ModuleType(f"robode.verbs.{module}")
         setattr(fake, function, stand_in)
-        monkeypatch.setitem(sys.modules, f"robode.{module}", fake)
+        monkeypatch.setitem(sys.modules, f"robode.verbs.{module}", fake)
     monkeypatch.setattr("robode.training.forecast.queue", lambda configs: None)
     return seen
 
