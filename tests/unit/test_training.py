@@ -47,7 +47,7 @@ def test_run_folder_is_complete(finished):
     names = {path.name for path in finished.folder.iterdir() if not path.name.startswith(".")}
     assert names == {
         "config.yaml", "status.json", "environment.json", "best.ckpt", "last.ckpt", "metrics.csv", "bsm.csv",
-        "results.csv", "scores", "robustness_sweep.csv", "samples.npz", "figures", "report.html",
+        "results.csv", "questions.json", "scores", "robustness_sweep.csv", "samples.npz", "figures", "report.html",
     }  # fmt: skip
     assert not [path for path in finished.folder.glob(".*") if not path.name.endswith("lock")]
     assert {path.name for path in (finished.folder / "figures").glob("*.png")} >= {

@@ -1,7 +1,7 @@
 """A run is a folder: who makes it, how it is named, found again and described.
 
 outputs/<experiment>/<run>/{config.yaml, status.json, environment.json, best.ckpt, last.ckpt, metrics.csv,
-                            bsm.csv, results.csv, samples.npz, figures/, report.html}
+                            bsm.csv, results.csv, questions.json, samples.npz, figures/, report.html}
 """
 
 from __future__ import annotations
