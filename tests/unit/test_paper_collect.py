@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
+from small_runs import composed
 
 from robode.errors import BadInput
 from robode.files import write_json
@@ -30,14 +30,11 @@ COLUMNS = {
 ROW = Row("CH-NODE", "N = 4", ("model=chnode",), (1, 2), {"noise": 77.69})
 ITEM = Item(About("p", "P", "", ()), "one", "One", {"": "p/one"}, COLUMNS, (ROW,), {})
 JOBS = [
-    Job(0, ROW, seed, (), OmegaConf.create({
-        "experiment": "p/one", "model": {"name": "chnode"}, "depth": 4, "seed": seed,
-        "data": {"name": "d", "root": "x"}, "run": None, "suite": {}, "protocol": {}, "repeats": 10,
-    }))
+    Job(0, ROW, seed, (), replace(composed("depth=4", "data.root=x"), experiment="p/one", seed=seed, suite={}))
     for seed in (1, 2)
-]  # fmt: skip
+]
 
-CODE = measuring_codes(JOBS[0].plain, {}, {})[""]  # without a suite, all rows are the protocol's
+CODE = measuring_codes(JOBS[0].plain, {}, JOBS[0].plain["protocol"])[""]  # without a suite, all rows are the protocol's
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +44,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_of(job: Job, name: str = "", digest: str = "d", trained: bool = True, **changes: Any) -> Run:
     """A run folder as training leaves it."""
-    config = {**job.plain, "data": {"name": "d", "root": "elsewhere"}, "repeats": 2, **changes}
+    config = replace(job.cfg, data=job.cfg.data.at("elsewhere"), repeats=2, **changes)
     run = create(Run(Path("outputs/p/one") / (name or f"run-{job.seed}")), config)
-    write_json(run.folder / FILE, {"data_digest": digest, "train_seconds": 12.5, "code_digest": training_code(config)})
+    write_json(run.folder / FILE, {"data_digest": digest, "train_seconds": 12.5, "code_digest": training_code(config.plain())})
     if trained:
         run.last.write_text("")
         run.update(status="done", trained=True)
