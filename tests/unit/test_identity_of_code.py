@@ -272,14 +272,22 @@ def test_what_makes_the_weights_counts_and_what_draws_does_not(copied, tmp_path)
     line = "\nEDITED = 1\n"
     (encoder,) = [path for path in copied.glob("*.py") if "class Conv(" in path.read_text()]
     assert changed(line, encoder.name) == [True, True, True]
-    assert changed(line, "fields/hamiltonian.py") == [True, True, True], "a base class"
+    assert changed(line, "families/hamiltonian.py") == [True, True, True], "a base class"
     assert changed(line, "training/module.py") == [True, False, False]
-    assert changed(line, "measurement.py") == [False, True, True]
-    assert changed(line, "robustness/attacks/pgd.py") == [False, True, False]
-    silent = ("report/page.py", "paper/collect.py", "cli.py", "__init__.py", "fields/resnet.py")
+    assert changed(line, "evaluation/measure.py") == [False, True, True]
+    assert changed(line, "attacks/pgd.py") == [False, True, False]
+    silent = (
+        "report/page.py",
+        "papers/collect.py",
+        "cli/main.py",
+        "__init__.py",
+        "families/resnet.py",
+        "config/config.py",
+    )
     assert changed(line, *silent) == [False] * 3
     assert (
-        changed('\n"""A sentence."""\n# another\n', encoder.name, "training/module.py", "measurement.py") == [False] * 3
+        changed('\n"""A sentence."""\n# another\n', encoder.name, "training/module.py", "evaluation/measure.py")
+        == [False] * 3
     )
 
 
@@ -294,7 +302,7 @@ def test_a_file_that_git_does_not_know_makes_a_checkout_dirty(copied):
     ask = "from robode.runs.environment import git_state; print(git_state()['dirty'])"
     (copied / "ignored.py").touch()
     assert python(copied.parent, ask) == "False"
-    (copied / "fields" / "mine.py").write_text("new = 1\n")
+    (copied / "families" / "mine.py").write_text("new = 1\n")
     assert python(copied.parent, ask) == "True"
 
 

@@ -46,7 +46,8 @@ def run_of(job: Job, name: str = "", digest: str = "d", trained: bool = True, **
     """A run folder as training leaves it."""
     config = replace(job.cfg, data=job.cfg.data.at("elsewhere"), repeats=2, **changes)
     run = create(Run(Path("outputs/p/one") / (name or f"run-{job.seed}")), config)
-    write_json(run.folder / FILE, {"data_digest": digest, "train_seconds": 12.5, "code_digest": training_code(config.plain())})
+    code = training_code(config.plain())
+    write_json(run.folder / FILE, {"data_digest": digest, "train_seconds": 12.5, "code_digest": code})
     if trained:
         run.last.write_text("")
         run.update(status="done", trained=True)
