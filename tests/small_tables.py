@@ -1,10 +1,13 @@
 """A small item of a paper with runs that never ran: rows of results.csv, files of scores, configurations."""
 
+import copy
+import functools
 import json
 
 import numpy as np
 import pandas as pd
 import yaml
+from small_runs import composed
 
 from robode.papers.spec import Item
 from robode.report.layout import About, Column, Difference, Row
@@ -101,9 +104,21 @@ def result_row(correct=80, **changes):
     return {"task": str(CLASSIFICATION), "score": correct / row["n"]} | row
 
 
+def usual_config():
+    """A whole config.yaml, which the tests change."""
+    return copy.deepcopy(_composed().plain())
+
+
+@functools.cache
+def _composed():
+    return composed("depth=4")
+
+
 def run_folder(parent, seed, correct, **changes):
     """A run folder as `robode train` leaves it, as far as tables of runs read it; correct: of 100, under noise."""
-    config = {"model": {"name": "chnode"}, "data": {"name": "moons"}, "depth": 4, "seed": seed, "lr": 0.1} | changes
+    config = usual_config()
+    for key, value in ({"data": {"name": "moons"}, "seed": seed, "lr": 0.1} | changes).items():
+        config[key] = config[key] | value if isinstance(value, dict) else value
     folder = parent / f"chnode-{seed}-{config['lr']}"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -143,7 +143,11 @@ def test_info(name: str):
     assert line in refusal(Given(info, Samples(POINTS, LABELS)))
 
 
-@pytest.mark.parametrize("loaded", [None, (1, 2), Samples(POINTS, LABELS), [Samples(POINTS, LABELS)]], ids=str)
+@pytest.mark.parametrize(
+    "loaded",
+    [None, (1, 2), Samples(POINTS, LABELS), [Samples(POINTS, LABELS)]],
+    ids=["None", "numbers", "one", "a list"],
+)
 def test_load_that_gives_something_else(loaded: object):
     source = Given(VECTORS, None)
     source.parts = loaded

@@ -483,7 +483,8 @@ def test_what_makes_the_weights_counts_and_what_draws_does_not(copied, tmp_path)
     assert changed(line, "training/module.py") == [True, False, False]
     assert changed(line, "evaluation/measure.py") == [False, True, True]
     assert changed(line, "attacks/pgd.py") == [False, True, False]
-    silent = ("report/page.py", "papers/collect.py", "cli/main.py", "masking/verdict.py", "families/resnet.py")
+    machinery = ("report/page.py", "papers/collect.py", "cli/main.py", "config/config.py")
+    silent = (*machinery, "masking/verdict.py", "families/resnet.py")
     assert changed(line, *silent) == [False] * 3
     assert (
         changed('\n"""A sentence."""\n# another\n', encoder.name, "training/module.py", "evaluation/measure.py")

@@ -4,15 +4,15 @@ import threading
 import time
 
 import pytest
-from omegaconf import OmegaConf
 from rich.console import Console
+from small_runs import composed
 
 from robode.errors import BadInput, Busy, JobFailed
 from robode.runs import lock as module
 from robode.runs.lock import Watch, job, machine, turn
 from robode.runs.run import Run, create
 
-CONFIG = OmegaConf.create({"model": {"name": "chnode"}, "depth": 8, "seed": 3, "run": None})
+CONFIG = composed("seed=3")
 CONSOLE = Console(quiet=True)
 
 
