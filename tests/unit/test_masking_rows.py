@@ -57,7 +57,7 @@ def text_of(row: Attacked, evidence: Evidence) -> str:
         ("apgd_dlr_l2", "dlr", "APGD (dlr)"),
         ("apgd_dlr_targeted_l2", "dlr", "APGD (dlr, targeted)"),
         ("pgd_l1", "ce", "PGD"),
-        ("ensemble_l2", None, "robode's standard attack"),
+        ("ensemble_l2", None, "robode's ensemble"),
         ("autoattack_linf", None, "AutoAttack"),
         ("fmn_l2", None, "the nearest wrong answer"),
         ("square_linf", None, "Square"),

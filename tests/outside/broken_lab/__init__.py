@@ -302,8 +302,8 @@ class Double(Dim):
 class Outside(Coin):
     """Leaves the ball."""
 
-    def find(self, network, x, targets, **where):
-        return super().find(network, x, targets, **{**where, "eps": 3 * where["eps"], "bounds": None})
+    def find(self, problem):
+        return super().find(replace(problem, eps=3 * problem.eps, bounds=None))
 
 
 class Backwards(Coin):
