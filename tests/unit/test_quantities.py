@@ -22,8 +22,7 @@ from robode.quantities.adversarial_samples import AdversarialSamples
 from robode.quantities.noise_samples import NoiseSamples
 from robode.quantities.plane import Field2D
 from robode.quantities.quantity import EpsR
-from robode.quantities.settling import last_change
-from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost
+from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost, last_change
 from robode.runs import journal, records
 from robode.runs.records import BSM_COLUMNS, METRIC_COLUMNS
 from robode.runs.run import Run

@@ -6,14 +6,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.network import Network
 from robode.quantities.quantity import Quantity, row
-from robode.quantities.settling import SETTLED, gamma_of, last_change
 from robode.runs import records
 from robode.runs.environment import FILE
+
+SETTLED = 0.01
+"""Largest relative change of gamma over the last tenth of the training that counts as settled."""
 
 
 class BSMExtremes(Quantity):
@@ -78,3 +83,22 @@ class TrainingCost(Quantity):
         if not seconds:
             raise BadInput(f"suite=training_cost: {folder / FILE} says nothing of wall time")
         return [row("training_minutes", sum(seconds) / 60)]
+
+
+def gamma_of(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The rows of metrics.csv (records.METRIC_COLUMNS) about gamma, by step."""
+    return metrics[metrics["name"] == "flow/gamma"].sort_values("step", kind="stable")
+
+
+def last_change(gamma: pd.DataFrame) -> float:
+    """(max - min)/last of gamma over the last tenth of the training, at least its last epoch; inf where gamma is not
+    finite. gamma: `gamma_of`, at least one row.
+
+    Not the last epoch alone: where an epoch is one step (six points), gamma may drift for ever at 1 % an epoch.
+    """
+    steps, epochs = gamma["step"].astype(float), gamma["epoch"]
+    before = steps[epochs < epochs.max()]
+    start = min(0.9 * steps.max(), before.max() if len(before) else 0.0)
+    inside = gamma[(steps >= start) | (steps == steps[steps <= start].max())]
+    values = inside["value"].to_numpy(float)
+    return float(np.ptp(values) / abs(values[-1])) if np.isfinite(values).all() and values[-1] else float("inf")

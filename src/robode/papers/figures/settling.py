@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from robode.quantities.settling import SETTLED, gamma_of, last_change
+from robode.quantities.training_logs import SETTLED, gamma_of, last_change
 from robode.report.layout import Picture
 from robode.report.style import VERMILLION, log_where_decades, panels, shades, styled
 from robode.report.values import Collected
