@@ -20,6 +20,9 @@ from robode.runs.table import BSM_NORMS, METRICS
 SETTLED = 0.01
 """Largest relative change of gamma over the last tenth of the training that counts as settled."""
 
+SETTLED = 0.01
+"""Largest relative change of gamma over the last tenth of the training that counts as settled."""
+
 
 class BSMExtremes(Quantity):
     """The smallest and largest norms of d y_N / d y_(j-1) over all layers j and all logged iterations, from bsm.csv.
