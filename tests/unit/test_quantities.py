@@ -64,7 +64,10 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
     }  # fmt: skip
     measurement = build_measurement(config, six.info)
     assert list(measurement.plan.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
-    assert measurement.left_out == ["noise_samples is left out: suite=noise_samples: is for images, not for shape (2,)"]
+    assert measurement.notes == []
+    pictures = {"_target_": "robode.quantities.noise_samples.NoiseSamples"}
+    with pytest.raises(BadInput, match=r"suite.mine: is for images, not for shape \(2,\); leave it out"):
+        build_measurement({**config, "suite": {**suite, "mine": pictures}}, six.info)
     run = Run(tmp_path)
     about = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
     assert len(measurement.numbers(about, run, network, six)) == 2

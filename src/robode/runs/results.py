@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robode.config.instantiate import to_plain
 from robode.errors import BadInput, JobFailed
 from robode.files import make_folder, write_bytes
 from robode.runs.code import Today, canonical, network_of, remember
@@ -138,11 +137,8 @@ def counted(score: float, n: int) -> int:
 def read_rows(path: Path | str) -> pd.DataFrame:
     """Rows of results.csv or robustness_sweep.csv, one for each measurement and checkpoint name: the last wins.
 
-    Text columns hold str ("" = not given), whole numbers Int64, the rest float. No file: an empty frame.
-
-    Raises:
-        JobFailed: the file exists but cannot be read.
-    """
+    Text columns hold str ("" = not given), whole numbers Int64, the rest float. No file: an empty frame. Raises
+    `JobFailed` where the file exists but cannot be read."""
     frame = (SWEEP if "epoch" in header(Path(path)) else RESULTS).read(path)
     return frame.fillna({"severity": 0.0})  # the clean set has none
 
@@ -313,16 +309,14 @@ def read_scores(run: Path | str, row: Row) -> np.ndarray:
 def current(path: Path | str) -> pd.DataFrame:
     """The rows of a run's results.csv or robustness_sweep.csv that describe it now: `newest`, rather of today's code.
 
-    Raises:
-        JobFailed: the file exists but cannot be read.
-    """
+    Raises `JobFailed` where the file exists but cannot be read."""
     return newest(read_rows(path), todays(Path(path).parent))
 
 
 def todays(folder: Path) -> Today | None:
     """What today's code makes of the rows in a folder; None where that is no run's, or not one that can be read."""
     try:
-        return Today.of(folder, to_plain(Run(folder).config())) if Run(folder).exists else None
+        return Today.of(folder, Run(folder).config().plain()) if Run(folder).exists else None
     except BadInput:
         return None
 
