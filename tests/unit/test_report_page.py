@@ -71,7 +71,7 @@ def test_a_full_run_gives_every_section(tmp_path):
         "97.0 %",
         "81.0 %",
         "51.0 %",
-        "never expands",
+        "1-Lipschitz",
         "no certificate",
         "2.14.1",
     ):
@@ -226,14 +226,14 @@ def test_the_terminal_table_fits_80_columns_and_breaks_no_name(tmp_path):
     out.print(tables.results_table(results.summarise(results.read_rows(tmp_path / "results.csv")), title=name))
     first, *lines = out.file.getvalue().splitlines()
     assert first.strip() == name and max(map(len, lines)) <= 80
-    assert lines[0].split() == ["perturbation", "level", "accuracy", "95", "%", "interval", "samples", "repeats"]
+    assert lines[0].split() == ["perturbation", "level", "accuracy", "95", "%", "interval", "n", "repeats"]
     assert "…" not in out.file.getvalue()
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(1.0, "never expands"), (1.001, "may expand"), (float("inf"), "none, no certificate")],
+    [(1.0, "1-Lipschitz"), (1.001, "may expand"), (float("inf"), "none, no certificate")],
 )
 def test_the_certificates_line_keeps_the_claims_apart(value, words):
     line = tables.certificates_line(0.5, value)
-    assert "flow_ode) 0.5, never expands" in line and line.endswith(words)
+    assert "flow_ode) 0.5, 1-Lipschitz" in line and line.endswith(words)

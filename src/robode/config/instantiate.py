@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from robode.config.allowed import DESCRIPTION
+from robode.config.allowed import DESCRIPTION, OF_OBJECTIVES
 from robode.errors import BadInput, JobFailed
 from robode.foreign import reason
 
@@ -101,8 +101,9 @@ def _check_arguments(made: type, node: Mapping[Any, Any], place: str) -> None:
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
         return
     known = [each.name for each in parameters if each.kind is not inspect.Parameter.POSITIONAL_ONLY]
+    described = (*DESCRIPTION, "_args_", *(OF_OBJECTIVES if place.startswith("objective.") else ()))
     for key in node:
-        if key not in known and key not in (*DESCRIPTION, "_args_"):
+        if key not in known and key not in described:
             near = get_close_matches(str(key), known, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(known) or 'no keys'}"
             where = f"{place}.{key}" if place else str(key)

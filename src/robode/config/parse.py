@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from robode.config.allowed import DESCRIPTION, OF_OBJECTIVES
+from robode.config.allowed import DESCRIPTION, HINTS, OF_OBJECTIVES
 from robode.config.config import Choice, EvaluateConfig, Node, Part, Value
 from robode.errors import BadInput
 
@@ -63,7 +63,7 @@ def _section(kind: type[C], node: object, where: str) -> C:
             raise BadInput(f"{where}{each.name}: is needed and not there")
     rest = {str(key): value for key, value in node.items() if key not in known}
     if rest and "more" not in known:
-        raise unknown(where, next(iter(rest)), list(known))
+        raise unknown(where, next(iter(rest)), [name for name in known if name not in HINTS])
     return kind(**values, **({"more": rest} if rest else {}))
 
 

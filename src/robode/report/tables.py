@@ -106,7 +106,7 @@ def verdict(value: float) -> str:
     """What a Lipschitz bound says about distances, in three words."""
     if not math.isfinite(value):
         return "no certificate"
-    return "never expands" if value <= 1.0 else "may expand"
+    return "1-Lipschitz" if value <= 1.0 else "may expand"
 
 
 def certificates_line(flow_ode: float, flow_discrete: float) -> str:
@@ -132,7 +132,7 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
     table.add_column("perturbation", no_wrap=True)
     table.add_column("level", overflow="fold")
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
-    for name in (" / ".join(names), "95 % interval", *(["reference solver"] if twice else []), "samples", "repeats"):
+    for name in (" / ".join(names), "95 % interval", *(["reference"] if twice else []), "n", "repeats"):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
