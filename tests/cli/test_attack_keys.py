@@ -23,7 +23,7 @@ def test_a_setting_arrives(word: str, robode: Callable[..., Answer], jobs: Jobs)
     assert answer.code == 0, answer.err
     dotted, value = setting.split("=")
     _, entry, key = dotted.split(".")
-    assert str(jobs.configs[0].suite[entry][key]) == value
+    assert str(jobs.configs[0].suite[entry].arguments[key]) == value
 
 
 def test_a_plus_before_a_key_that_is_there_is_explained(robode: Callable[..., Answer]) -> None:

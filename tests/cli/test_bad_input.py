@@ -26,9 +26,9 @@ CASES = {
     "+model.typo=1": "model.typo: model=chnode has no such key",
     "+model.gama=1": "model.gama: model=chnode has no such key; did you mean model.gamma?",
     "+encoder.typo=1": "encoder.typo: encoder=auto has no such key",
-    "model.name=foo": "model.name is said by the file of model=… and cannot be set; choose another model",
-    "data.name=mine": "cannot be set; choose another data",
-    "~model.allowed": "cannot be set; choose another model",
+    "model.name=foo": "model.name: describes what was chosen and cannot be set; choose with model=…",
+    "data.name=mine": "data.name: describes what was chosen",
+    "~model.allowed": "model.allowed: describes what was chosen",
     # wrong type
     "depth=abc": "depth must be an integer, got 'abc'",
     "depth=2.5": "depth must be an integer, got '2.5'",
@@ -105,7 +105,7 @@ CASES = {
     "+objective.typo=1": "objective.typo=1: expected a node with a _target_, or null to switch it off",
     "+objective.typo.x=1": "objective.typo={'x': 1}: expected a node with a _target_",
     "+head.typo=1": "head.typo: head=linear has no such key; it has no keys of its own",
-    "+data.limit_trian=100": "data.limit_trian: data=mnist5k has no such key; did you mean data.limit_train?",
+    "+data.limit_trian=100": "unknown key 'data.limit_trian': did you mean 'data.limit_train'?",
     "+data.source.m=8 data=double_moons": "data.source.m: data.source=double_moons has no such key; it has n",
     "data=pendulum data.source.time=1e9": "data.source.time=1000000000.0: expected number in (0, 100)",
     "data=pendulum data.source.train=0": "data.source.train=0: expected integer in [1, 1000000]",
@@ -181,7 +181,7 @@ def test_evaluate_refuses(words: str, expected: str, robode: Callable[..., Answe
 CLOSED = {
     "+data.typo=1": "unknown key 'data.typo'",
     "+model.typo=1": "model.typo: model=chnode has no such key",
-    "+suite.gaussian.vra=0.1": "unknown key 'suite.gaussian.vra' of robode.corruptions.perturbation.Gaussian: "
+    "+suite.gaussian.vra=0.1": "unknown key 'suite.gaussian.vra' of robode.corruptions.noise.Gaussian: "
     "did you mean 'var'?",
     "+optimizer.optimizer.momentums=1": "unknown key 'optimizer.optimizer.momentums' of torch.optim.Adam",
     "+protocol.typo=1": "unknown key 'protocol.typo'",

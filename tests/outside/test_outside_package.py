@@ -163,7 +163,7 @@ UNUSABLE = [
     ("model", MODEL, "Loose", FAMILY, "model: Loose.fields() gives a function among them, expected depth=2 Vector"),
     ("model", MODEL, "Growing", FAMILY, "model: step 1 of Growing makes (8, 2) of states (4, 2), expected that shape"),
     ("model", MODEL, "Exploding", FAMILY, "broken_lab.Exploding: its numbers are too large or too small (Zero"),
-    ("model", MODEL, "SureHead", FAMILY, "broken_lab.SureHead: "),
+    ("model", MODEL, "SureHead", FAMILY, "unknown key '"),
     ("encoder", PART, "Narrow", "encoder=it", "encoder: Narrow gives states of shape (7,), expected 8 numbers"),
     ("encoder", PART, "Bare", "encoder=it", "encoder: Bare fails on samples of shape (2,) (ValueError: "),
     ("encoder", PART, "Deaf", "encoder=it", "encoder: Deaf fails on samples of shape (2,) (KeyError: 'x')"),

@@ -32,6 +32,7 @@ SUITES = (
     "gap",
     "lecture_curve",
     "table1_attacks",
+    "worst_error",
 )
 
 
@@ -69,7 +70,7 @@ def test_an_evaluation_is_that_of_its_settings_wherever_its_class_lives(monkeypa
 
 def test_no_suite_with_attacks_is_forgotten_here():
     files = (CONF / "suite").glob("*.yaml")
-    assert set(SUITES) == {path.stem for path in files if "attacks.perturbations" in path.read_text()}
+    assert set(SUITES) == {path.stem for path in files if "_target_: robode.attacks." in path.read_text()}
 
 
 @pytest.mark.parametrize(

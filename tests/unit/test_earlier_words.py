@@ -33,8 +33,11 @@ def test_a_configuration_has_the_classes_and_keys_of_today():
             },
         }
     )
-    in_todays_words(config)
-    assert config.protocol["_target_"] == "robode.corruptions.protocols.DataSpace"
-    assert config.suite.minimal_l2["_target_"] == "robode.attacks.fmn.FMN"
-    assert config.suite.autoattack_l2 == {"_target_": "robode.attacks.ensemble.AutoAttack", "skip_certified": True}
-    assert config.suite.eps_r["_target_"] == "robode.quantities.plane.EpsR"
+    config = in_todays_words(OmegaConf.to_container(config))
+    assert config["protocol"]["_target_"] == "robode.corruptions.protocols.DataSpace"
+    assert config["suite"]["minimal_l2"]["_target_"] == "robode.attacks.fmn.FMN"
+    assert config["suite"]["autoattack_l2"] == {
+        "_target_": "robode.attacks.ensemble.AutoAttack",
+        "skip_certified": True,
+    }
+    assert config["suite"]["eps_r"]["_target_"] == "robode.quantities.plane.EpsR"

@@ -14,9 +14,9 @@ from rich.console import Console
 from small_runs import composed, train
 
 from robode.api.evaluation import run_evaluation
-from robode.contracts.subjects import _held as held
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.copies import Copies
+from robode.evaluation.measure import held
 from robode.files import read_json, write_json
 from robode.network import build_network
 from robode.runs import lock, results

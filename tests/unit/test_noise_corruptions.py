@@ -169,7 +169,7 @@ def test_impossible_amounts_are_bad_input(value):
 def test_one_level_or_many():
     assert Gaussian(0.05).severities == (0.05,)
     assert SaltAndPepper([0, 0.2, 0.2, 1]).severities == (0.0, 0.2, 1.0)
-    check_suite({"gaussian": {"var": [0.05, 3]}, "salt_and_pepper": {"amount": 1}, "clean": None})
+    check_suite({"gaussian": {"var": [0.05, 3]}, "salt_and_pepper": {"amount": 1}, "clean": {}})
 
 
 @pytest.mark.parametrize("repeats", [0, -1, 2.5, True, "3"])

@@ -144,12 +144,12 @@ def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, mo
         in capsys.readouterr().out
     )
     assert (
-        "verdicts" not in run.config()
+        "verdicts" not in run.config().plain()
         and "<h2>Gradient-masking checks</h2>" in (run.folder / "report.html").read_text()
     )
-    assert missing(run, run.config(), []) == 0
+    assert missing(run, run.config().plain(), []) == 0
     (run.folder / FILE).write_text("{}")
-    assert missing(run, run.config(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
+    assert missing(run, run.config().plain(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
 
 
 def test_zero_means_no_verdicts_and_less_is_refused(tmp_path):

@@ -66,6 +66,11 @@ def _key(expected: str, **default: Any) -> Any:
     return field(metadata={"expected": expected}, **default)
 
 
+def _said() -> Any:
+    """A key that describes a section; where its file has none, the section has none."""
+    return field(metadata={"said": True}, default=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """A data set. root: the folder of its files. validation: how many samples, or which share, of the training split
@@ -77,9 +82,9 @@ class DataConfig:
     validation: int | float = _key("0 (none), a share below 1 or a number of samples", default=0)
     limit_train: int | None = _key("a whole number of samples above 0, or null (all)", default=None)
     source: Part
-    task: str | None = None
-    info: Node | None = None
-    allowed: Node | None = None
+    task: str | None = _said()
+    info: Node | None = _said()
+    allowed: Node | None = _said()
 
     def at(self, root: str) -> DataConfig:
         """The same data set, whose files lie elsewhere now."""
@@ -233,4 +238,7 @@ def plain(config: Any) -> Any:
     if not hasattr(config, "__dataclass_fields__"):
         return list(config) if isinstance(config, tuple) else config
     found = {each.name: plain(getattr(config, each.name)) for each in fields(config)}
+    for each in fields(config):
+        if each.metadata.get("said") and found[each.name] is None:
+            del found[each.name]
     return found | found.pop("more", {})
