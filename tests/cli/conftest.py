@@ -33,7 +33,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     fake = ModuleType("robode.api")
     fake.work = stand_in  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "robode.api", fake)
-    monkeypatch.setattr("robode.training.plan.queue", lambda configs: None)
+    monkeypatch.setattr("robode.verbs.composed.queue", lambda configs: None)
     return seen
 
 

@@ -71,7 +71,7 @@ def test_more_than_half_the_interval_is_a_difference_in_both_directions(tmp_path
 def test_the_page_has_a_column_that_marks_differences_and_says_what_they_mean(tmp_path):
     summary(tmp_path, CLEAN, SAME, OTHER)
     heads, lines, page = page_cells(tmp_path)
-    at = heads.index("reference")
+    at = heads.index("reference solver")
     assert [line[at] for line in lines] == [("right", "–"), ("right", "87.0 %"), ("right differs", "≠ 72.0 %")]
     assert all(len(line) == len(heads) for line in lines)
     assert "belongs to the solver, not to the ODE" in page and "td.differs {" in page
@@ -98,4 +98,4 @@ def test_a_file_from_before_the_column_is_shown_as_it_was(tmp_path):
     file = pd.read_csv(tmp_path / "results.csv", dtype=str, keep_default_na=False)
     file.drop(columns=list(results.ADDED)).to_csv(tmp_path / "results.csv", index=False)
     heads, lines, _ = page_cells(tmp_path)
-    assert "reference" not in heads and [line[2][1] for line in lines] == ["97.0 %", "80.0 %"]
+    assert "reference solver" not in heads and [line[2][1] for line in lines] == ["97.0 %", "80.0 %"]
