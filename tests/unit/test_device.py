@@ -188,6 +188,7 @@ def measured_on(device, run, monkeypatch, folder):
     return rows, read_numbers(folder / "numbers.csv").drop(columns="run"), read_json(folder / "masking.json")
 
 
+@pytest.mark.slow
 def test_a_whole_evaluation_with_verdicts_and_quantities_runs_there(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     words = ("data=two_samples", "model=node", "model.width=2", "depth=2", "step=0.5", "epochs=1", "lr=0.05")
