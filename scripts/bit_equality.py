@@ -12,6 +12,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,12 @@ RUNS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # What a row says about the machine, the commit or the name of things, and not about a measurement.
 LEFT_OUT = {"run", "weights", "evaluation", "seconds", "commit", "code", "task", "experiment"}
+
+# Beginnings of words of earlier versions.
+RENAMED = {
+    "sound": "data_space", "score_finer": "score_reference", "standard_": "ensemble_", "minimal_": "fmn_",
+    "masking/believable": "masking/passes",
+}  # fmt: skip
 
 
 def record(target: Path) -> None:
@@ -135,12 +142,20 @@ def compare(before: Path, after: Path) -> int:
     for name in one["runs"]:
         a, b = one["runs"][name], two["runs"].get(name, {"weights": [], "rows": []})
         missing = [each for each in a["weights"] if each not in b["weights"]]
-        values = {(file, about): value for file, about, value in b["rows"]}
-        other = [(f, q, v, values.get((f, q))) for f, q, v in a["rows"] if values.get((f, q)) != v]
+        values = {(file, renamed(about)): value for file, about, value in b["rows"]}
+        other = [(f, q, v, values.get((f, renamed(q)))) for f, q, v in a["rows"]]
+        other = [each for each in other if each[2] != each[3]]
         differing += bool(missing or other)
         counts = f"{len(a['weights'])} tensors, {len(missing)} differ; {len(a['rows'])} values, {len(other)} differ"
         print(f"{name:42} {counts}{largest(other)}")
     return differing
+
+
+def renamed(about: str) -> str:
+    """What a record of an earlier version says of a value, in today's words."""
+    for then, today in RENAMED.items():
+        about = re.sub(rf"\b{then}", today, about)
+    return about
 
 
 def largest(differing: list[tuple[str, str, str, str | None]]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from robode.config.config import Choice
+from robode.data.batches import evaluating
 from robode.data.info import DatasetInfo
 from robode.encoders import Encoder, States, usual_encoder
 from robode.errors import BadInput
@@ -77,24 +76,12 @@ def states_of(flow: Flow) -> States:
     return States(flow.width, flow.flattens)
 
 
-@contextmanager
-def in_eval(module: nn.Module) -> Iterator[None]:
-    """In eval mode; every part of it has the mode it had afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
 @torch.no_grad()
 def features(info: DatasetInfo, encoder: Encoder, flow: Flow) -> int:
     """How many numbers the flow hands to the head; it learns the shape of its first state here. Raises `BadInput` for
     an encoder that makes other states than the flow takes."""
     name = type(encoder).__name__
-    with in_eval(encoder), refused(f"encoder: {name} fails on samples of shape {info.shape}"):
+    with evaluating(encoder), refused(f"encoder: {name} fails on samples of shape {info.shape}"):
         first, _ = encoder.encode(torch.zeros(1, *info.shape))
         start = first.shape
     if len(start) not in (2, 4) or start[:2] != (1, flow.width) or (flow.flattens and len(start) != 2):
@@ -118,7 +105,7 @@ def try_once(network: Network, x: Tensor | None = None) -> None:
     given, outputs = x is not None, network.info.task.outputs
     x = torch.zeros(2, *network.info.shape) if x is None else x
     encoder, head = type(network.encoder).__name__, type(network.head).__name__
-    with torch.random.fork_rng(devices=[]), in_eval(network):
+    with torch.random.fork_rng(devices=[]), evaluating(network):
         with refused(f"encoder: {encoder} fails on samples of shape {network.info.shape}"):
             y, context = network.encode(x)
         network.flow.check(y, context)

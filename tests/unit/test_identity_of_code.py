@@ -527,3 +527,11 @@ def test_digests_that_were_attested_are_equal(monkeypatch):
     monkeypatch.setattr(code_digest, "_attested", lambda: {"a": "b", "b": "c", "x": "y", "y": "x"})
     assert code_digest.same("a", "c") and code_digest.same("a.z", "c.z") and not code_digest.same("a", "z")
     assert not code_digest.same("", "") and code_digest.canonical("x") in ("x", "y"), "a ring has no end, but stops"
+
+
+def test_a_sweep_of_evaluations_marks_what_other_code_trained_and_what_was_there_already(package, call, run):
+    words = ("evaluate", "-m", "run=B", "limit=20,20", "suite=clean", "code=any")
+    edit(package / "family.py", "gain = 1.0", "gain = 2.0")
+    code, line = call(*words)
+    assert code == 0 and line.count("done†") == 1 and "trained by other code than this" in line, line
+    assert "1 reused" in line

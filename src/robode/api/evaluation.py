@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -52,7 +52,12 @@ def run_evaluation(config: EvaluateConfig) -> Evaluated:
         JobFailed: the disk refuses.
     """
     console = Console()
-    return report(*evaluated(config, console), console)
+    chosen_device(config.device)  # before anything is read
+    found = target_of(config)
+    before = _size(found.run)
+    rows = measured(found, config, console)
+    reused = before == _size(found.run)
+    return replace(report(found.run, rows, console), reused=reused, other_code=bool(found.note))
 
 
 def evaluated(config: EvaluateConfig, console: Console) -> tuple[Run, list[Row]]:
@@ -111,6 +116,12 @@ def report(run: Run, rows: list[Row], console: Console) -> Evaluated:
         run=run.folder, report=page, rows=rows, task=rows[0]["task"], score=clean[0] if clean else None,
         flow_ode=bounds["flow_ode"], flow_discrete=bounds["flow_discrete"], end_to_end=end_to_end,
     )  # fmt: skip
+
+
+def _size(run: Run) -> list[int]:
+    """Of the tables that a measurement adds to."""
+    tables = [run.folder / name for name in ("results.csv", "numbers.csv")]
+    return [table.stat().st_size if table.is_file() else 0 for table in tables]
 
 
 def _is_newest(page: Path) -> bool:

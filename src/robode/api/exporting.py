@@ -56,7 +56,7 @@ def run_export(config: ExportConfig) -> Exported:
     write_bytes(to / "config.yaml", (found.run.folder / "config.yaml").read_bytes())
     for line in filter(None, [found.note, f"exported: {to}"]):
         Console().print(line, highlight=False, soft_wrap=True)
-    return Exported(run=found.run.folder, to=to)
+    return Exported(run=found.run.folder, to=to, other_code=bool(found.note))
 
 
 def _check_data(run: Run, data: DataModule) -> None:

@@ -110,12 +110,6 @@ def _check_arguments(made: type, node: Mapping[Any, Any], place: str) -> None:
             raise BadInput(f"unknown key '{where}' of {node['_target_']}: {hint}")
 
 
-def resolve_targets(plain: Any) -> None:
-    """Import every class that a plain configuration names. Raises `BadInput` like `build`, and builds nothing."""
-    for target in targets(plain):
-        _resolve(target)
-
-
 def check_targets(config: Any) -> None:
     """Refuse a configuration by the names of its targets alone, without importing any.
 

@@ -1,7 +1,7 @@
 """What a typed configuration must satisfy: ranges, choices and combinations, one sentence for each mistake.
 
 Types and keys are seen to by `parse`. Constructors check their own arguments again; these checks only make the common
-mistakes cheap to find. What needs run folders or the files of data is asked by `robode.training.checks`.
+mistakes cheap to find. What needs run folders or the files of data is asked by `robode.training.plan`.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from robode.errors import JobFailed
 from robode.evaluation.suite import Row
 from robode.runs.code import network_of
 from robode.runs.results import IDENTITY, Store, read_rows, read_scores, scores_path
+from robode.runs.table import records
 from robode.tasks.measure import Measure, mean_score, measure_named
 from robode.tasks.task import Task
 
@@ -70,11 +71,11 @@ def check_order(folder: Path, weights: str, split: str, code: str) -> None:
     rows = read_rows(folder / "results.csv")
     rows = rows[(rows["weights"] == weights) & (rows["split"] == split) & (rows["code"].map(network_of) == code)]
     attacks = rows[rows["severity_unit"] == "eps"]
-    for attack in _each(attacks):
+    for attack in records(attacks):
         _check_clean(rows, attack)
-    for certified in _each(rows[rows["perturbation"] == "certified"]):
+    for certified in records(rows[rows["perturbation"] == "certified"]):
         within = attacks[attacks["norm"].isin(INSIDE) & (attacks["severity"] <= certified["severity"])]
-        for attack in _each(within[within["n"] == certified["n"]]):
+        for attack in records(within[within["n"] == certified["n"]]):
             _check_certified(folder, certified, attack)
 
 
@@ -105,10 +106,6 @@ def better(a: float | np.ndarray, b: float | np.ndarray, measure: Measure) -> np
     """Whether scores a are better than b, by more than rounding where they are no shares."""
     room = 0.0 if measure.shares else ROOM * np.abs(b)
     return np.asarray(a > b + room if measure.better == "higher" else a < b - room)
-
-
-def _each(rows: pd.DataFrame) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def _named(attack: Row) -> str:

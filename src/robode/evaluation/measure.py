@@ -52,7 +52,7 @@ Answers = dict[int, tuple[Row, Tensor]]
 
 @dataclass(frozen=True)
 class Asked:
-    """Of what, beside the suite. limit: a part of the samples of the split (data.parts); another limit makes other
+    """Of what, beside the suite. limit: a part of the samples of the split (data.module); another limit makes other
     rows. verdicts: on at most so many samples every robust accuracy is questioned; 0: not. device: where all of it
     runs; None: where the run was trained, if that is here."""
 
@@ -65,7 +65,7 @@ class Asked:
 def measure(measurement: Measurement, found: EvaluationTarget, console: Console, asked: Asked) -> list[Row]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
-    They are appended after each noisy copy of the split, with the score of each sample (runs.scores), so a kill costs
+    They are appended after each noisy copy of the split, with the score of each sample (runs.results), so a kill costs
     one copy at most. Another process that measures the same run is waited for, and its rows are known then. Quantities
     of the suite go to numbers.csv, and whether robust accuracies pass gradient-masking checks to masking.json.
 
@@ -265,7 +265,7 @@ class Measurement:
     def answers(
         self, network: nn.Module, x: Tensor, target: Tensor, work: Work, progress: Progress = lambda done, total: None
     ) -> Iterator[Answers]:
-        """What `answered` gives, with every column of records.COLUMNS. work: of `asked`."""
+        """What `answered` gives, with every column of results.COLUMNS. work: of `asked`."""
         task = self.plan.info.task
         same = {"params": parameter_count(network), "commit": git_state()["commit"], "task": str(task.measure)}
         same |= self.certificates(network)

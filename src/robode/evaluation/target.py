@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import nn
 
 from robode import __version__
 from robode.config.config import EvaluateConfig, ExportConfig, plain
-from robode.config.instantiate import TRUST
+from robode.config.instantiate import TRUST, inside, trusted
 from robode.data.batches import in_units
 from robode.data.module import DataModule
 from robode.errors import BadInput
@@ -150,8 +149,7 @@ def _called(where: str, factory: Callable[[], object]) -> nn.Module:
 
 
 def _check_trusted(where: str, home: str) -> None:
-    trusted = [name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip()]
-    if not any(home == package or home.startswith(package + ".") for package in trusted):
+    if not inside(home, trusted()):
         raise BadInput(
             f"module={where}: '{home}' is not trusted to run code; to admit a package of your own set "
             f"{TRUST}={where.partition(':')[0].partition('.')[0]} in the environment"

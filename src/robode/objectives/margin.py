@@ -33,9 +33,9 @@ class MarginHinge(Objective):
     def __call__(self, network: nn.Module, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; labels: (B,) int64."""
         logits = network(self.motion(x))
-        lacking = functional.relu(self.margin - (logits.gather(1, labels[:, None]) - logits))
-        others = torch.ones_like(lacking).scatter(1, labels[:, None], 0.0)
-        return {"margin_hinge": (lacking * others).sum(1).mean()}
+        missing = functional.relu(self.margin - (logits.gather(1, labels[:, None]) - logits))
+        others = torch.ones_like(missing).scatter(1, labels[:, None], 0.0)
+        return {"margin_hinge": (missing * others).sum(1).mean()}
 
 
 class MarginCrossEntropy(Objective):

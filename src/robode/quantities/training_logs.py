@@ -89,7 +89,7 @@ class TrainingCost(Quantity):
 
 
 def gamma_of(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows of metrics.csv (records.METRIC_COLUMNS) about gamma, by step."""
+    """The rows of metrics.csv (METRICS.columns) about gamma, by step."""
     return metrics[metrics["name"] == "flow/gamma"].sort_values("step", kind="stable")
 
 

@@ -130,7 +130,7 @@ def _bar(cells: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _about(column: Column) -> str:
-    """What a column measures: "test split, gaussian 0.05, protocol sound"."""
+    """What a column measures: "test split, gaussian 0.05, protocol data_space"."""
     if column.quantity:
         return f"{column.quantity}{f' ({column.kind})' if column.kind else ''}, from numbers.csv"
     level = "" if column.severity is None else f" {column.severity:g}"

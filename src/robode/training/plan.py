@@ -55,7 +55,7 @@ def _check_training(config: TrainConfig) -> None:
 
 
 def located(config: TrainConfig, outputs: Path = OUTPUTS, anew: bool = False) -> Run:
-    """The folder that a training has or will have (`runs.locate`). Loads the data once a process."""
+    """The folder that a training has or will have (`runs.run.locate`). Loads the data once a process."""
     from robode.training.assembly import data_digest
 
     return locate(config, data_digest(config), outputs, anew)
