@@ -106,9 +106,9 @@ class Trial:
         }
         return {name: attack for name, attack in found.items() if name != "square" or self.norm in SMOOTH}
 
-    def under(self, attacks: Mapping[str, Attack], names: Iterable[str], standing: Tensor) -> dict[str, Tensor]:
-        """Which of the samples `standing` (n,) bool are right under each of the attacks of these names: (n,) bool."""
-        return {name: self.right(name, attacks[name], standing) for name in names if name in attacks}
+    def under(self, attacks: Mapping[str, Attack], names: Iterable[str], correct: Tensor) -> dict[str, Tensor]:
+        """Which of the samples `correct` (n,) bool are right under each of the attacks of these names: (n,) bool."""
+        return {name: self.right(name, attacks[name], correct) for name in names if name in attacks}
 
     def far(self, logits: Tensor, loss: str = "ce") -> Check:
         """`checks.large_eps` of PGD on the loss. logits: (n, classes), of x."""
@@ -126,12 +126,12 @@ class Trial:
         return torch.cat([grad for _, _, grad in found]), torch.cat([logits for _, logits, _ in found])
 
     @torch.no_grad()
-    def answers(self, use: str, attack: Attack, standing: Tensor) -> Tensor:
-        """The network's classes (n,) at x' of the samples `standing` (n,) bool; -1 for the others and for no answer."""
+    def answers(self, use: str, attack: Attack, correct: Tensor) -> Tensor:
+        """The network's classes (n,) at x' of the samples `correct` (n,) bool; -1 for the others and for no answer."""
         found = torch.full_like(self.labels, -1)
         for start in range(0, len(found), BATCH):
             part = range(start, min(start + BATCH, len(found)))
-            rows = standing[part.start : part.stop].nonzero()[:, 0]
+            rows = correct[part.start : part.stop].nonzero()[:, 0]
             if len(rows):
                 draws = PerSampleRNG((self.seed, USES.index(use), MASKING), part, self.x.device).of(rows)
                 chosen = start + rows
@@ -139,9 +139,9 @@ class Trial:
                 found[chosen] = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
         return found
 
-    def right(self, use: str, attack: Attack, standing: Tensor) -> Tensor:
-        """Which of the samples `standing` are right at x', (n,) bool."""
-        return self.answers(use, attack, standing) == self.labels
+    def right(self, use: str, attack: Attack, correct: Tensor) -> Tensor:
+        """Which of the samples `correct` are right at x', (n,) bool."""
+        return self.answers(use, attack, correct) == self.labels
 
     def noise(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
         """x + eps times a random direction: a corner of the cube (linf), a point of the sphere (l2, l1)."""
@@ -211,8 +211,8 @@ class Climb:
     checks: tuple[Check, ...]
 
 
-def measure_panel(trial: Trial, baseline: Model, standing: Tensor) -> Entry:
-    """The entry of a `Panel`, without what it is about. standing: whom the strong attacks try, (m,) bool.
+def measure_panel(trial: Trial, baseline: Model, correct: Tensor) -> Entry:
+    """The entry of a `Panel`, without what it is about. correct: whom the strong attacks try, (m,) bool.
 
     The others count as right, which says nothing against any row: samples that every recorded gradient attack fells
     are counted there already, and those that are certified cannot fall. Samples that are wrong from the beginning
@@ -221,8 +221,8 @@ def measure_panel(trial: Trial, baseline: Model, standing: Tensor) -> Entry:
     _, logits = trial.gradients()
     clean = ~misclassified(logits, trial.labels)
     attacks = trial.attacks(baseline, logits)
-    strong = trial.under(attacks, STRONG, standing & clean)
-    right = trial.under(attacks, WEAK, clean) | {name: each | (clean & ~standing) for name, each in strong.items()}
+    strong = trial.under(attacks, STRONG, correct & clean)
+    right = trial.under(attacks, WEAK, clean) | {name: each | (clean & ~correct) for name, each in strong.items()}
     return {"bits": {name: to_text(each) for name, each in right.items()}}
 
 

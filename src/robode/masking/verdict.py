@@ -212,17 +212,17 @@ class Recorded:
         sure = [bits for radius, bits in self.certified if radius * SAME_EPS >= row.eps]
         return torch.stack(sure).any(dim=0) if sure and row.norm in INSIDE else None
 
-    def standing(self, norm: str, eps: float) -> Tensor:
+    def correct(self, norm: str, eps: float) -> Tensor:
         """Whom a panel has to attack, (n,) bool: neither certified nor felled by every gradient attack of this eps.
 
-        A sample that some of them leave standing may be one that the others missed by luck; felled by all it is
+        A sample that some of them leave correct may be one that the others missed by luck; felled by all it is
         nobody's survivor, and where a weaker attack is added later, these rows speak against it.
         """
         here = [each for each in self.within(norm, eps) if each.eps * SAME_EPS >= eps]
         gradient = [each.right for each in here if each.white_box] or [torch.ones_like(here[0].right)]
         proven = self.proven(here[0])
-        standing = torch.stack(gradient).any(dim=0)
-        return standing if proven is None else standing & ~proven
+        correct = torch.stack(gradient).any(dim=0)
+        return correct if proven is None else correct & ~proven
 
 
 def _bits(folder: Path, row: Row) -> Tensor:
@@ -329,8 +329,8 @@ class Judging:
                 if "loss" in about:
                     found = reference_attacks.measure_climb(trial, about["loss"])
                 else:
-                    standing = recorded.standing(about["norm"], about["eps"])[places(about["n"], self.count)]
-                    found = reference_attacks.measure_panel(trial, baseline(), standing.to(trial.x.device))
+                    correct = recorded.correct(about["norm"], about["eps"])[places(about["n"], self.count)]
+                    found = reference_attacks.measure_panel(trial, baseline(), correct.to(trial.x.device))
                 entries.append(about | found)
                 file.write_part(self.folder, "panels", entries)
 

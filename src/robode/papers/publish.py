@@ -25,6 +25,7 @@ from robode.report.paper_page import Report, write_report
 from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine, lines_of
 from robode.runs import origin
 from robode.runs.code import RECORD
+from robode.runs.earlier import rows_in_todays_words
 from robode.runs.identity import training_config
 from robode.runs.results import renamed
 from robode.runs.run import OUTPUTS
@@ -88,7 +89,7 @@ def facts(folder: Path) -> Plain:
 def pairs_of(folder: Path) -> list[Test]:
     """The tests of pairs in the report in this folder; none where it has none."""
     path = folder / "paired.csv"
-    return lines_of(pd.read_csv(path, keep_default_na=False)) if path.is_file() else []
+    return lines_of(rows_in_todays_words(pd.read_csv(path, keep_default_na=False))) if path.is_file() else []
 
 
 def restore(folder: Path, item: Item) -> Collected:
