@@ -24,6 +24,21 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the run `mine` was trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(**SMALL, run="mine")
+    return folder
+
+
+@pytest.fixture
+def mine(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(outputs)
+
+
 def test_a_run_is_trained_found_again_and_loaded() -> None:
     first = train(**SMALL, run="mine")
     again = train(**SMALL, run="mine")
@@ -38,8 +53,8 @@ def test_a_run_is_trained_found_again_and_loaded() -> None:
     assert torch.equal(saved["network.flow.K"], network.flow.K)
 
 
+@pytest.mark.usefixtures("mine")
 def test_bytes_that_were_not_scaled_are_refused() -> None:
-    train(**SMALL, run="mine")
     with pytest.raises(BadInput, match=r"^x: expected data units as floating-point numbers \(images: x / 255\), got "):
         load("mine")(torch.ones(3, 2, dtype=torch.uint8))
 
@@ -48,8 +63,8 @@ def test_bytes_that_were_not_scaled_are_refused() -> None:
     (torch.zeros(2), r"\(2,\)"), (torch.zeros(3, 5), r"\(3, 5\)"), (torch.zeros(1, 3, 2), r"\(1, 3, 2\)"),
     (torch.zeros(()), r"\(\)"), ([[0.0, 0.0]], "a list"),
 ])  # fmt: skip
-def test_x_of_another_shape_is_refused_in_one_line(x: object, got: str, tmp_path: Path) -> None:
-    train(**SMALL, run="mine")
+@pytest.mark.usefixtures("mine")
+def test_x_of_another_shape_is_refused_in_one_line(x: object, got: str) -> None:
     with pytest.raises(BadInput, match=rf"^x: expected \(B, 2\).*, got {got}$"):
         load("mine")(x)
 
@@ -101,7 +116,7 @@ def test_a_training_that_fails_is_a_failed_job() -> None:
     ({"run": "mine", "device": "tpu"}, "device=tpu"), ({"run": "mine", "code": "foo"}, "code=foo: choose one of"),
     ({"run": 5}, "run=5: expected a run"), ({"run": None}, "run=None: expected a run"),
 ])  # fmt: skip
+@pytest.mark.usefixtures("mine")
 def test_what_cannot_be_loaded_is_one_line(words: dict[str, str], says: str) -> None:
-    train(**SMALL, run="mine")
     with pytest.raises(BadInput, match=says):
         load(**words)  # type: ignore[arg-type]

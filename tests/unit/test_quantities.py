@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from robode.config.config import Part
+from robode.config.parse import part
 from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.data.toy import SixPoints
 from robode.errors import BadInput
+from robode.evaluation.asked import Described, Questions
 from robode.evaluation.measure import build_measurement
 from robode.families.chnode import CHNode
 from robode.files import write_json
@@ -58,16 +61,19 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
         "clean": {"_target_": "robode.corruptions.noise.Clean", "suite": "clean"},
         "eps_r": {"_target_": "robode.quantities.plane.EpsR", "gap": 0.05},
     }
-    config = {
-        "suite": suite, "protocol": {"_target_": "robode.corruptions.protocols.DataSpace"}, "repeats": 1, "seed": 3,
-        "model": {"name": "chnode"}, "data": {"name": "six_points"}, "integrator": {"name": "euler"}, "depth": 3,
-    }  # fmt: skip
-    measurement = build_measurement(config, six.info)
+    described = Described(model="chnode", data="six_points", integrator="euler", depth=3, seed=3, nodes={})
+    protocol = Part("robode.corruptions.protocols.DataSpace", "protocol", {})
+
+    def asked(nodes):
+        parts = {name: part(node, f"suite.{name}") for name, node in nodes.items()}
+        return build_measurement(described, Questions(parts, protocol, 1, 3), six.info)
+
+    measurement = asked(suite)
     assert list(measurement.plan.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]
     assert measurement.notes == []
     pictures = {"_target_": "robode.quantities.noise_samples.NoiseSamples"}
     with pytest.raises(BadInput, match=r"suite.mine: is for images, not for shape \(2,\); leave it out"):
-        build_measurement({**config, "suite": {**suite, "mine": pictures}}, six.info)
+        asked({**suite, "mine": pictures})
     run = Run(tmp_path)
     about = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
     assert len(measurement.numbers(about, run, network, six)) == 2
@@ -82,7 +88,7 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
     changed = measurement.about(run, network, split="test", checkpoint="last", digest=six.digest)
     assert len(measurement.numbers(changed, run, network, six)) == 2, "another network has numbers of its own"
     with pytest.raises(BadInput, match=r"suite=\[clean,eps_r\]"):
-        build_measurement({**config, "suite": {"eps_r": suite["eps_r"]}}, six.info)
+        asked({"eps_r": suite["eps_r"]})
 
 
 def test_field_2d_saves_what_the_network_does(tmp_path, six, network):

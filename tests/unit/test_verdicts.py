@@ -15,7 +15,8 @@ from torch import nn
 from robode.api.evaluation import measured
 from robode.config.validate import check
 from robode.errors import BadInput
-from robode.evaluation.target import EvaluationTarget, _description
+from robode.evaluation.asked import Described
+from robode.evaluation.target import EvaluationTarget
 from robode.masking import reference_attacks
 from robode.masking import verdict as masking_verdict
 from robode.masking.file import FILE, PASSES, failures, key_of, read_part
@@ -42,7 +43,9 @@ def asked(*words: str):
 def evaluate(network: nn.Module, folder: Path, *words: str, suite: tuple[str, ...] = QUICK):
     """`robode evaluate` of a module on 80 images; the verdicts in masking.json by (perturbation, eps)."""
     cfg, data = asked(*suite, *(SMALL if not words else words)), data_named("bars")
-    found = EvaluationTarget(Run(folder), network, data, folder / "w.pt", _description("bars", data), {})
+    found = EvaluationTarget(
+        Run(folder), network, data, folder / "w.pt", Described(model="bars", data=data.name, nodes={}), {}
+    )
     rows = measured(found, cfg, Console())
     verdicts = {(each["perturbation"], each["eps"]): each for each in read_part(folder, "verdicts")}
     attacked = {(row["perturbation"], row["severity"]) for row in rows if row["severity_unit"] == "eps"}
@@ -147,9 +150,9 @@ def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, mo
         "verdicts" not in run.config().plain()
         and "<h2>Gradient-masking checks</h2>" in (run.folder / "report.html").read_text()
     )
-    assert missing(run, run.config().plain(), []) == 0
+    assert missing(run, run.config(), []) == 0
     (run.folder / FILE).write_text("{}")
-    assert missing(run, run.config().plain(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
+    assert missing(run, run.config(), []) == 1, "a reproduction goes back to a run that has no verdict yet"
 
 
 def test_zero_means_no_verdicts_and_less_is_refused(tmp_path):

@@ -100,7 +100,7 @@ def certificate(found: EvaluationTarget, bounds: Constants) -> dict[str, Any]:
         "subject": found.about.get("module", found.run.id),
         "checkpoint": found.checkpoint.name,
         "weights": weights_digest(found.network),
-        "code": network_code(found.config),
+        "code": network_code(found.described.nodes),
         "other_code": bool(found.note),
         "data": found.data.name,
         "shape": list(found.data.info.shape),

@@ -11,9 +11,10 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from robode.config.config import EvaluateConfig, plain
+from robode.config.config import EvaluateConfig
 from robode.config.jobs import Result
 from robode.device import chosen_device
+from robode.evaluation.asked import Questions
 from robode.evaluation.measure import FLOW, Asked, build_measurement, held, measure, precision_warnings
 from robode.evaluation.target import EvaluationTarget, target_of
 from robode.masking.file import FILE as MASKING
@@ -78,15 +79,11 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) 
         BadInput, JobFailed: like `run_evaluation`.
     """
     device = chosen_device(config.device)
-    seed = 0 if config.seed is None and config.module is not None else config.seed  # nobody knows a module's own
-    choices: dict[str, Any] = {} if seed is None else {"seed": seed}
     found.data.prepare()
-    measurement = build_measurement(
-        found.config, found.data.info, suite=plain(config.suite), protocol=plain(config.protocol),
-        repeats=config.repeats, batch_size=config.batch_size, **choices,
-    )  # fmt: skip
+    questions = Questions.later(config, found.described.seed)
+    measurement = build_measurement(found.described, questions, found.data.info)
     measurement.check(found.network.to(device))
-    for text in filter(None, [found.note, *measurement.notes, *precision_warnings(measurement.config)]):
+    for text in filter(None, [found.note, *measurement.notes, *precision_warnings(found.described)]):
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(config.split)
     found.make_folder()

@@ -13,6 +13,7 @@ from robode.api.evaluation import Evaluated, Row, report
 from robode.config.config import TrainConfig
 from robode.data.module import DataModule
 from robode.errors import BadInput
+from robode.evaluation.asked import Described, Questions
 from robode.evaluation.measure import (
     Asked,
     Measurement,
@@ -63,7 +64,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(config, console, origin.threads_of(run), data)
-            measurement = build_measurement(config.plain(), parts.data.info, **_reduced(config))
+            measurement = build_measurement(Described.of(config), Questions.of(config), parts.data.info)
             measurement.check(parts.network)
         with turn(run, console, wait):
             if not anew:  # another process may have had it meanwhile
@@ -119,7 +120,7 @@ def _train(
     run.save_config(config)
     run.update(trained=False)
     origin.record(run, config.plain(), parts.data.digest)
-    known = [*measurement.notes, *precision_warnings(config.plain()), *warnings_about(parts.network)]
+    known = [*measurement.notes, *precision_warnings(Described.of(config)), *warnings_about(parts.network)]
     _warn(run, known, console)
     workers.start(run, resumed=checkpoint is not None)
     parts.module.run = run
@@ -137,7 +138,7 @@ def _measure_best(
     network = build_network(config, data.info)
     load_weights(checkpoint, network)
     _warn(run, warnings_about(network), console)
-    target = EvaluationTarget(run, network, data, checkpoint, config.plain(), {})
+    target = EvaluationTarget(run, network, data, checkpoint, Described.of(config), {})
     return measure(measurement, target, console, Asked())
 
 
@@ -146,8 +147,3 @@ def _warn(run: Run, texts: Sequence[str], console: Console) -> None:
     for text in texts:
         if run.warn(text):
             console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
-
-
-def _reduced(config: TrainConfig) -> dict[str, int]:
-    """fast_dev_run tries every part once."""
-    return {"repeats": 1} if config.trainer.fast_dev_run else {}

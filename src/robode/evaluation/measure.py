@@ -16,12 +16,15 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from robode.certificates.radius import Certified, constants
-from robode.config.instantiate import build, keyed, to_plain
+from robode.config.config import Part, plain
+from robode.config.instantiate import keyed
 from robode.corruptions.perturbation import Perturbation
+from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import evaluating
 from robode.data.info import DatasetInfo, Samples
 from robode.data.module import DataModule, part, part_digest
 from robode.errors import BadInput
+from robode.evaluation.asked import Described, Questions
 from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid
 from robode.evaluation.suite import Level, Plan, Row, levels, refusals
@@ -41,7 +44,6 @@ if TYPE_CHECKING:  # how a network is found changes no answer
     from robode.evaluation.target import EvaluationTarget
 
 SHOWN_IMAGES, SHOWN_POINTS = 10, 500
-EVALUATION_BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
 FLOW = ("flow_ode", "flow_discrete")
 
 Work = Sequence[tuple[Level, Row]]
@@ -74,16 +76,16 @@ def measure(measurement: Measurement, found: EvaluationTarget, console: Console,
         JobFailed: the disk refuses, or a certificate is broken (`check_order`).
     """
     run, network, data = found.run, found.network, found.data
-    device = asked.device or _device(measurement.config)
+    device = asked.device or _device(measurement.described)
     network.to(device)
     samples = part(data.split(asked.split, device), asked.limit, data.source)
-    if measurement.config["trainer"]["fast_dev_run"]:
+    if measurement.described.fast:
         samples = part(samples, data.batch_size, data.source)
     digest = part_digest(data.digest, asked.limit, data.source)
     about = measurement.about(run, network, split=asked.split, checkpoint=found.checkpoint.stem, digest=digest)
     with held(run, console):
         rows = _rows(measurement, about, found, samples, console)
-        check_order(run.folder, about.columns["weights"], asked.split, network_code(measurement.config))
+        check_order(run.folder, about.columns["weights"], asked.split, network_code(measurement.described.nodes))
         judging = Judging(run.folder, network, samples, data, digest, min(asked.verdicts, len(samples.target)))
         for line in lines(judging.judged(rows, console)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -130,9 +132,9 @@ def _say(console: Console, asked: int, missing: int) -> None:
     console.print(line, highlight=False, soft_wrap=True)
 
 
-def _device(config: Mapping[str, Any]) -> torch.device:
+def _device(network: Described) -> torch.device:
     """Where the run was trained, if that is here."""
-    gpu = config["trainer"]["accelerator"] == "gpu" and torch.cuda.is_available()
+    gpu = network.on_gpu and torch.cuda.is_available()
     return torch.device("cuda:0" if gpu else "cpu")
 
 
@@ -210,7 +212,7 @@ class About:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a suite asks for. config: the run's, with the training's seed.
+    """What a suite asks for. described: what rows say of the network.
 
     quantities: the entries of the suite that give numbers and not scores of samples. codes: of each entry, the digest
     of the code that measures it; under "" that of what the protocol measures besides.
@@ -218,7 +220,7 @@ class Measurement:
     setting that looks like a mistake.
     """
 
-    config: Mapping[str, Any]
+    described: Described
     plan: Plan
     quantities: Mapping[str, Quantity]
     notes: list[str]
@@ -234,17 +236,18 @@ class Measurement:
 
     def about(self, run: Run, network: nn.Module, *, split: str, checkpoint: str, digest: str) -> About:
         """What all rows of a network have in common. digest: of the data (`DataModule.digest`)."""
+        described = self.described
         columns = {
             "run": run.id,
             "checkpoint": checkpoint,
             "weights": weights_digest(network),
-            "experiment": self.config.get("experiment") or "",
-            "model": self.config["model"]["name"],
-            "data": self.config["data"]["name"],
+            "experiment": described.experiment,
+            "model": described.model,
+            "data": described.data,
             "split": split,
-            "depth": self.config["depth"],
-            "integrator": self.config["integrator"]["name"],
-            "seed": self.config["seed"],
+            "depth": described.depth,
+            "integrator": described.integrator,
+            "seed": described.seed,
             "noise_seed": self.plan.seed,
             "solver": "",
         }
@@ -333,15 +336,14 @@ class Measurement:
         write_arrays(run.folder / "samples.npz", arrays)
 
 
-def build_measurement(config: Mapping[str, Any], info: DatasetInfo, **choices: Any) -> Measurement:
-    """What suite, protocol, repeats and seed of the config ask for; `choices` (and batch_size) go first.
+def build_measurement(network: Described, asked: Questions, info: DatasetInfo) -> Measurement:
+    """What is asked of a network, for data of this kind.
 
     Raises:
         BadInput: perturbations or a protocol that cannot be built, or that do not fit the data.
     """
-    chosen = {key: choices.get(key, config[key]) for key in ("suite", "protocol", "repeats", "seed")}
-    protocol = build(chosen["protocol"], drop=("name",))
-    built = _built(chosen["suite"])
+    protocol: EvaluationProtocol = asked.protocol.build()
+    built = _built(asked.suite)
     quantities = {name: each for name, each in built.items() if isinstance(each, Quantity)}
     suite = {name: each for name, each in built.items() if name not in quantities}
     if not suite:
@@ -358,22 +360,21 @@ def build_measurement(config: Mapping[str, Any], info: DatasetInfo, **choices: A
     notes = [f"{name} is left out: {reason}" for name, reason in reasons.items()]
     notes += [f"suite.{name}.{warning}" for name, warning in warnings.items() if warning]
     return Measurement(
-        config=config,
-        plan=Plan(fitting, protocol, info, chosen["repeats"], chosen["seed"]),
+        described=network,
+        plan=Plan(fitting, protocol, info, asked.repeats, asked.seed),
         quantities=quantities,
         notes=notes,
-        batch_size=choices.get("batch_size", EVALUATION_BATCH),
-        codes=measuring_codes(config, to_plain(chosen["suite"]), to_plain(chosen["protocol"])),
+        batch_size=asked.batch_size,
+        codes=measuring_codes(network.nodes, plain(asked.suite), plain(asked.protocol)),
     )
 
 
-def _built(nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a suite that are not null. Raises `BadInput` with the key of the entry that is wrong."""
+def _built(suite: Mapping[str, Part]) -> dict[str, Any]:
+    """The entries of a suite. Raises `BadInput` with the key of the entry that is wrong."""
     found = {}
-    for name, node in nodes.items():
-        if node is not None:
-            with keyed(f"suite.{name}"):
-                found[name] = build(node)
+    for name, entry in suite.items():
+        with keyed(f"suite.{name}"):
+            found[name] = entry.build()
     return found
 
 
@@ -382,7 +383,7 @@ def warnings_about(network: Network) -> list[str]:
     return network.flow.warnings()
 
 
-def precision_warnings(config: Mapping[str, Any]) -> list[str]:
+def precision_warnings(network: Described) -> list[str]:
     """One line where the numbers are of another arithmetic than the training's: measurements are in float32."""
-    precision = config["trainer"]["precision"]
-    return [] if str(precision) in ("32", "32-true") else [f"trained in {precision}, measured in float32"]
+    known = network.precision in ("32", "32-true")
+    return [] if known else [f"trained in {network.precision}, measured in float32"]

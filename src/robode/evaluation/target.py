@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from robode import __version__
-from robode.config.config import EvaluateConfig, ExportConfig, plain
+from robode.config.config import EvaluateConfig, ExportConfig, Node, plain
 from robode.config.instantiate import TRUST, inside, trusted
 from robode.data.batches import in_units
 from robode.data.module import DataModule
 from robode.errors import BadInput
+from robode.evaluation.asked import Described
 from robode.files import make_folder, write_json
 from robode.foreign import blamed
 from robode.network import Network, build_network, weights_digest
@@ -32,7 +33,7 @@ MODULES = OUTPUTS / "modules"
 class EvaluationTarget:
     """A network, its data, and the folder that its results go to.
 
-    config: plain; of the run's training, or as much of one as describes the rows of a module. about: what a module's
+    described: what rows say of the network, of a module as much as is known. about: what a module's
     folder says about it, in module.json; empty for a run. note: one line with † about a run of other code, or empty.
     """
 
@@ -40,7 +41,7 @@ class EvaluationTarget:
     network: nn.Module
     data: DataModule
     checkpoint: Path
-    config: Mapping[str, Any]
+    described: Described
     about: Mapping[str, Any]
     note: str = ""
 
@@ -90,7 +91,7 @@ def trained(where: str | Path, name: str = "best", code: str = "same", root: str
     data = DataModule.of(config.data, config.batch_size, config.seed)
     network = build_network(config, data.info)
     load_weights(checkpoint, network)
-    return EvaluationTarget(run, network, data, checkpoint, config.plain(), {}, note)
+    return EvaluationTarget(run, network, data, checkpoint, Described.of(config), {}, note)
 
 
 def of_module(config: EvaluateConfig, module: str) -> EvaluationTarget:
@@ -114,17 +115,9 @@ def of_module(config: EvaluateConfig, module: str) -> EvaluationTarget:
     digest = hashlib.sha256(f"{module} {weights} {data.digest}".encode()).hexdigest()[:8]
     about = {"module": module, "checkpoint": checkpoint.name, "weights": weights, "data": data.name}
     about |= {"data_digest": data.digest, "version": __version__}
-    model = {"name": name, "_target_": module.replace(":", ".")}  # where the digest of its code begins
-    described = _description(name, data) | {"model": model, "data": plain(config.data)}
+    nodes: Node = {"model": {"_target_": module.replace(":", ".")}, "data": plain(config.data)}
+    described = Described(model=name, data=config.data.name, nodes=nodes, on_gpu=torch.cuda.is_available())
     return EvaluationTarget(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, described, about)
-
-
-def _description(name: str, data: DataModule) -> dict[str, Any]:
-    """Of a module in the words of a run's configuration; what nobody knows is None."""
-    trainer = {"accelerator": "gpu" if torch.cuda.is_available() else "cpu", "precision": "32", "fast_dev_run": False}
-    unknown = dict.fromkeys(("depth", "seed", "suite", "protocol", "repeats"))
-    model, integrator = {"name": name}, {"name": ""}
-    return unknown | {"model": model, "integrator": integrator, "data": {"name": data.name}, "trainer": trainer}
 
 
 def _made(where: str) -> nn.Module:

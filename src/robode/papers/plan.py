@@ -10,7 +10,6 @@ from rich.console import Console
 
 from robode.config.compose import Request, compose_evaluations, compose_trainings
 from robode.config.config import EvaluateConfig, TrainConfig
-from robode.config.instantiate import build
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
@@ -22,8 +21,6 @@ from robode.runs.code import RECORD
 from robode.runs.identity import config_hash
 from robode.runs.origin import ANY, SAME
 from robode.runs.run import Run
-
-CHOICES = ("suite", "protocol", "repeats", "seed", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def evaluations(selection: Selection) -> list[EvaluateConfig]:
     return [config for each in words for config in compose_evaluations(Request("evaluate", each, False, dirs))]
 
 
-def missing(run: Run, config: Plain, asked: Iterable[EvaluateConfig], code: str = SAME) -> int:
+def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code: str = SAME) -> int:
     """How many rows, quantities and verdicts the run lacks of what the training (`config`) and the evaluations
     (`asked`) measure. code: SAME or ANY, whether what other code has measured counts. Needs torch, but neither data
     nor network.
@@ -109,10 +106,11 @@ def missing(run: Run, config: Plain, asked: Iterable[EvaluateConfig], code: str 
         JobFailed: results.csv or numbers.csv cannot be read.
     """
     from robode.data.module import part_digest
+    from robode.evaluation.asked import Described, Questions
     from robode.evaluation.measure import build_measurement
     from robode.masking.verdict import judgeable
 
-    source = build(config["data"]["source"])
+    source = config.data.source.build()
     digest = str(read_json(run.folder / RECORD).get("data_digest"))
     rows = newest(results.read_rows(run.folder / "results.csv"))
     weights = rows["weights"].iloc[-1] if len(rows) else ""
@@ -120,15 +118,16 @@ def missing(run: Run, config: Plain, asked: Iterable[EvaluateConfig], code: str 
     known = {results.identity(row | any_code) for row in lines_of(rows)}
     judged = keyed(read_part(run.folder, "verdicts"))
     count = 0
-    for each in ({"split": "test"}, *(config.plain() for config in asked)):
-        choices = {key: each[key] for key in CHOICES if each.get(key) is not None}
-        measurement = build_measurement(config, source.info, **choices)
-        same = {"run": run.id, "weights": weights, "split": each["split"], "noise_seed": measurement.plan.seed}
-        data = part_digest(digest, each.get("limit"), source)
+    described = Described.of(config)
+    after = [(Questions.later(each, config.seed), each.split, each.limit, each.verdicts) for each in asked]
+    for questions, split, limit, verdicts in [(Questions.of(config), "test", None, 1), *after]:
+        measurement = build_measurement(described, questions, source.info)
+        same = {"run": run.id, "weights": weights, "split": split, "noise_seed": questions.seed}
+        data = part_digest(digest, limit, source)
         wanted = [row for _, row in measurement.planned(data)]
         measured = [same | row for row in wanted if results.identity(same | row | any_code) in known]
         count += len(wanted) - len(measured)
-        if each.get("verdicts", 1):
+        if verdicts:
             count += sum(key_of(row) not in judged for row in measured if judgeable(run.folder, row))
         for name, quantity in measurement.quantities.items():
             knows = quantity.known(run.folder, weights) if any_code else measurement.knows(name, run.folder, weights)
@@ -151,7 +150,7 @@ def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[EvaluateC
     beside = "\n    " if console.is_terminal else "  "
     seconds: list[float | None] = []
     for number, (job, each) in enumerate(zip(jobs, forecast([job.cfg for job in jobs]), strict=True)):
-        left = missing(each.run, job.plain, asked, selection.code) if each.run.trained else "all"
+        left = missing(each.run, job.cfg, asked, selection.code) if each.run.trained else "all"
         say(f"{number:>3} {job.name}: {each.shown}, rows missing: {left}, training left: {duration(each.seconds)}"
             f"{beside}{each.run.folder}")  # fmt: skip
         seconds.append(each.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
+from robode.evaluation.asked import Described, Questions
 from robode.evaluation.measure import build_measurement
 from robode.ode.flow import Constrained, Flow
 from robode.ode.sensitivity import BSM, bsm_norms
@@ -146,7 +148,9 @@ class RobustnessSweep(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not due or not trainer.is_global_zero or not data.has_validation:
             return
-        measurement = build_measurement(module.config.plain(), data.info, repeats=self.repeats)
+        measurement = build_measurement(
+            Described.of(module.config), replace(Questions.of(module.config), repeats=self.repeats), data.info
+        )
         x, target = data.split("validation", module.device)
         about = measurement.about(
             module.run, module.network, split="validation", checkpoint="training", digest=data.digest

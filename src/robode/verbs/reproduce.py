@@ -117,7 +117,7 @@ class Reproduction:
         if run is None or not run.trained or run.state in ("running", "failed"):
             return False
         try:
-            return not missing(run, job.plain, self.asked, self.selection.code)
+            return not missing(run, job.cfg, self.asked, self.selection.code)
         except (BadInput, JobFailed):
             return False
 
