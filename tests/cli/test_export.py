@@ -81,3 +81,15 @@ def test_what_is_lacking_is_said_in_one_line(
     answer = call("export", *(word.replace("RUN", run_of_one_epoch.id) for word in words))
     assert answer.code == 2 and expected in answer.line
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("to", ["{run}", "outputs", ".", ""])
+def test_an_export_replaces_nothing_but_an_earlier_export(
+    to: str, call: Callable[..., Answer], run_of_one_epoch: Run
+) -> None:
+    """In the folder of a run its configuration would stand beside the weights of another."""
+    run = run_of_one_epoch
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    answer = call("export", f"run={run.id}", f"to={to.format(run=run.folder)}")
+    assert answer.code == 2 and answer.err.startswith("robode: to=") and answer.err.count("\n") == 1
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before

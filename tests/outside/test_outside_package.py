@@ -272,8 +272,8 @@ def test_the_readme_shows_this_family_and_commands_that_work(lab: Lab, conf: Pat
     assert (HERE / "shapes_lab" / "damped.py").read_text().endswith(shown["python"])
     assert (conf / "model" / "damped.yaml").read_text() == shown["yaml"]
     commands = [shlex.split(line, comments=True) for line in shown["bash"].splitlines()]
-    assert [words[1] for words in commands] == ["ROBODE_TRUST=shapes_lab", "check", "train"]
-    assert lab(*commands[2][1:], "--cfg")[0] == 0
+    assert [words[1] for words in commands] == ["ROBODE_TRUST=shapes_lab", "PYTHONPATH=.", "check", "train"]
+    assert lab(*commands[3][1:], "--cfg")[0] == 0
     shutil.rmtree(conf / "data")  # which the section does not show
     shutil.rmtree(conf / "suite")
-    assert lab(*commands[1][1:])[0] == 0
+    assert lab(*commands[2][1:])[0] == 0

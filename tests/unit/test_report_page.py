@@ -226,7 +226,7 @@ def test_the_terminal_table_fits_80_columns_and_breaks_no_name(tmp_path):
     out.print(tables.results_table(results.summarise(results.read_rows(tmp_path / "results.csv")), title=name))
     first, *lines = out.file.getvalue().splitlines()
     assert first.strip() == name and max(map(len, lines)) <= 80
-    assert lines[0].split() == ["perturbation", "level", "accuracy", "95", "%", "interval", "n", "repeats"]
+    assert lines[0].split() == ["perturbation", "level", "accuracy", "95", "%", "interval", "n"]
     assert "…" not in out.file.getvalue()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,7 +36,7 @@ class Evaluated(Result):
     certified). score: on clean data, None where the suite has no clean row."""
 
     report: Path
-    rows: list[Row]
+    rows: list[Row] = field(repr=False)
     flow_ode: float
     flow_discrete: float
     end_to_end: float

@@ -187,6 +187,8 @@ def _check_choices(request: Request, parsed: Sequence[Override]) -> None:
     """A group is chosen by the name of one file, several only where they add up (``suite=[a,b]``)."""
     for word in parsed:
         key, line = word.key_or_group, str(word.input_line)
+        if not key:
+            raise BadInput(f"{line}: expected key=value, for example depth=8")
         if key.partition(".")[0] in schema.places(request.verb):
             raise BadInput(explain.unknown_key(request.verb, key, list(schema.words(request.verb))))
         if word.is_sweep_override() and not request.multirun:

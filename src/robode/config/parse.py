@@ -108,7 +108,8 @@ def part(node: object, key: str) -> Part:
 def choice(node: object, key: str) -> Choice:
     """The part that the file chosen for a group describes. Raises `BadInput`, naming the key."""
     if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
-        raise BadInput(f"{key}={node}: expected the name of one, for example as in conf/{key}/")
+        given = f"it has {', '.join(map(str, node)) or 'nothing'}" if isinstance(node, Mapping) else f"got {node}"
+        raise BadInput(f"{key}: expected a YAML file with a line 'name: …' and the keys of one {key}; {given}")
     about: dict[str, Value] = {name: node[name] for name in DESCRIPTION if name in node and name != "_target_"}
     arguments = {str(name): value for name, value in node.items() if name not in DESCRIPTION}
     return Choice(str(node.get("_target_", "")), node["name"], arguments, about)

@@ -143,8 +143,18 @@ def _check_export(config: ExportConfig) -> None:
         raise BadInput("to: expected the folder to write, for example to=exported")
     if Path(config.to).is_file():
         raise BadInput(f"to={config.to}: expected a folder, and this is a file")
+    _check_place(Path(config.to))
     if find_spec("safetensors") is None:
         raise BadInput("export: needs the package safetensors, which is not installed: pip install 'robode[export]'")
+
+
+def _check_place(to: Path) -> None:
+    """An export replaces an earlier one and nothing else: in a run's folder, its configuration would be another's."""
+    there = {path.name for path in to.iterdir()} if to.is_dir() else set()
+    if not str(to).strip(".") or (there and not {"model.safetensors", "certificate.json"} <= there):
+        raise BadInput(f"to={to}: expected a new or empty folder, or one of an earlier export")
+    if "status.json" in there:
+        raise BadInput(f"to={to}: is the folder of a run; choose another one")
 
 
 def check_data(data: DataConfig) -> None:

@@ -118,10 +118,10 @@ def certificates_line(flow_ode: float, flow_discrete: float) -> str:
 
 
 def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
-    """One line per perturbation and level: mean score over repeats, interval, reference solver, samples, repeats.
+    """One line per perturbation and level: mean score over repeats, interval, reference solver, samples.
 
-    summary: results.summarise(rows). What tells evaluations apart gets a column where it varies. In a narrow terminal
-    levels go on in a second line; names and numbers are never broken.
+    n: samples, times noisy copies where there are several. summary: results.summarise(rows). What tells evaluations
+    apart gets a column where it varies. Names and numbers are never broken.
     """
     shown, twice = varying(summary), has_reference(summary)
     table = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
@@ -130,9 +130,9 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
     for name in shown:
         table.add_column(name, overflow="fold")
     table.add_column("perturbation", no_wrap=True)
-    table.add_column("level", overflow="fold")
+    table.add_column("level", no_wrap=True)
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
-    for name in (" / ".join(names), "95 % interval", *(["reference"] if twice else []), "n", "repeats"):
+    for name in (" / ".join(names), "95 % interval", *(["reference"] if twice else []), "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
@@ -142,8 +142,7 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
             score(row),
             interval(row),
             *([Text(reference(row), style="bold yellow" if differs(row) else "")] if twice else []),
-            str(row["n"]),
-            str(row["repeats"]),
+            f"{row['n']} × {row['repeats']}" if row["repeats"] > 1 else str(row["n"]),
         )
     return table
 
