@@ -43,3 +43,14 @@ def test_what_fits_is_not(words: list[str], robode: Callable[..., Answer], jobs:
     answer = robode("train", *words)
     assert answer.code == 0, answer.err
     assert len(jobs.configs) == 1
+
+
+@pytest.mark.parametrize("words", [
+    "data=pendulum suite=corruptions", "data=double_moons suite=autoattack", "data=pendulum suite=smoothing",
+    "data=pendulum suite=[clean,gradient_masking]",
+])  # fmt: skip
+def test_a_dry_run_refuses_a_suite_that_the_data_cannot_serve(words: str, robode: Callable[..., Answer]) -> None:
+    if "autoattack" in words:
+        pytest.importorskip("pyautoattack")
+    answer = robode("train", *words.split(), "--dry-run")
+    assert answer.code == 2 and answer.line.startswith("suite."), answer

@@ -45,10 +45,8 @@ SILENT = (
 
 def training_code(plain: Mapping[str, Any]) -> str:
     """12 hexadecimal digits of the code that makes the weights of a plain resolved configuration. What only
-    `robode.evaluation.measure` needs is left out: measuring during the training leaves the weights as they are."""
-    return canonical(
-        _digest(_roots(training_config(plain), TRAINING), (*SILENT, "robode.evaluation.measure"), trusted())
-    )
+    `robode.evaluation` needs is left out: measuring during the training leaves the weights as they are."""
+    return canonical(_digest(_roots(training_config(plain), TRAINING), (*SILENT, "robode.evaluation"), trusted()))
 
 
 def network_code(plain: Mapping[str, Any]) -> str:

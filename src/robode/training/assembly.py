@@ -21,6 +21,8 @@ from robode.data.batches import in_units
 from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
+from robode.evaluation.asked import Described, Questions
+from robode.evaluation.measure import build_measurement
 from robode.network import Network, build_network, try_once
 from robode.objectives.objective import Objective
 from robode.runs.origin import threads_of
@@ -32,7 +34,7 @@ from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
 from robode.training.trainer import RESUMED, RUN_DIR, build_trainer, fit, prepare_machine
 
-PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective")
+PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective", "suite", "protocol")
 WAYS = {"min": "smaller", "max": "larger"}
 _digests: dict[str, str] = {}
 
@@ -76,7 +78,7 @@ def assemble(
 
 def try_jobs(configs: Sequence[TrainConfig]) -> None:
     """Build the network of each job of a command line, alike ones once, and look whether it runs and whether its
-    objectives suit the data; no file is read. The global generator of torch stays where it is.
+    objectives and its suite suit the data; no file is read. The global generator of torch stays where it is.
 
     Raises:
         BadInput: a job that cannot work.
@@ -91,6 +93,7 @@ def try_jobs(configs: Sequence[TrainConfig]) -> None:
         with torch.random.fork_rng(devices=[]):
             try_once(build_network(config, info))
             check_task(config, {name: part.build() for name, part in config.objective.items() if part}, info)
+            build_measurement(Described.of(config), Questions.of(config), info)
 
 
 def check_task(config: TrainConfig, objectives: Mapping[str, Objective], info: DatasetInfo) -> None:
