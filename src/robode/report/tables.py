@@ -132,7 +132,7 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
     table.add_column("perturbation", no_wrap=True)
     table.add_column("level", no_wrap=True)
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
-    for name in (" / ".join(names), "95 % interval", *(["reference"] if twice else []), "n"):
+    for name in (" / ".join(names).replace(" (", "\n("), "95 % interval", *(["reference"] if twice else []), "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(

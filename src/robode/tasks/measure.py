@@ -46,10 +46,11 @@ class Measure:
         return f"{100 * score:.{digits}f} %" if self.shares else f"{score:#.3g}".rstrip(".")
 
     def interval(self, low: float, high: float) -> str:
-        """0.951, 0.973 → "[95.1, 97.3]" (percent); of other scores as they are."""
+        """0.951, 0.973 → "[95.1, 97.3]" (percent); of other scores as they are, and once where both ends read alike."""
         if self.shares:
             return f"[{100 * low:.1f}, {100 * high:.1f}]"
-        return f"[{self.text(low)}, {self.text(high)}]"
+        ends = dict.fromkeys((self.text(low), self.text(high)))
+        return f"[{', '.join(ends)}]"
 
     @property
     def label(self) -> str:
