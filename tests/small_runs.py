@@ -2,6 +2,7 @@
 
 from robode.api.training import run_training
 from robode.config.compose import Request, compose_jobs
+from robode.config.instantiate import build
 from robode.runs.run import Run, find
 
 SMALL = (
@@ -14,6 +15,11 @@ def composed(*words, verb="train"):
     """The configuration of a command line."""
     (job,) = compose_jobs(Request(verb, words))
     return job.config
+
+
+def build_each(nodes, drop=()):
+    """Every entry of a group, built; entries set to null are left out. drop: as of `build`."""
+    return {name: build(node, drop) for name, node in nodes.items() if node is not None}
 
 
 def train(*words) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -35,6 +36,11 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file in one step. Raises `JobFailed` if the disk refuses."""
     write_whole(path, lambda draft: draft.write_bytes(content))
+
+
+def replace_by_copy(source: Path, target: Path) -> None:
+    """Replace a file by another one's content in one step. Raises `JobFailed` if the disk refuses."""
+    write_whole(target, lambda draft: shutil.copyfile(source, draft))
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,39 +1,47 @@
 """Every word in conf/paper is one that `robode train` and `robode evaluate` understand."""
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from robode.config.compose import Request, compose_evaluations, compose_trainings
+from robode.config.config import TrainConfig
 from robode.config.validate import check
-from robode.papers.spec import items
+from robode.papers.spec import Item, Size, items
+from robode.report.layout import Row
 
 
-def compose_all(asked: set[tuple[str, tuple[str, ...]]]) -> None:
-    for experiment, words in sorted(asked):
-        (cfg,) = compose_trainings(Request("train", (f"experiment={experiment}", *words, "seed=1")))
-        check(cfg)
-        assert cfg.experiment == experiment
+def compose_rows(item: Item, size: Size, rows: Iterable[Row]) -> list[TrainConfig]:
+    """What each row trains at a size, for every variant of the item."""
+    found = []
+    for experiment in item.experiment.values():
+        for row in rows:
+            words = (f"experiment={experiment}", *row.words, *size.words, "seed=1")
+            (config,) = compose_trainings(Request("train", words))
+            check(config)
+            assert config.experiment == experiment and config.seed == 1
+            found.append(config)
+    return found
 
 
-def test_a_row_of_every_item_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", items())
+def test_a_row_of_every_item_composes(name: str, folder: Path) -> None:
     """One row at every variant, with the words of one size."""
-    asked = set()
-    for item in items().values():
-        words = (*item.rows[-1].words, *next(iter(item.sizes.values())).words)
-        asked |= {(experiment, words) for experiment in item.experiment.values()}
-    compose_all(asked)
+    item = items()[name]
+    found = compose_rows(item, next(iter(item.sizes.values())), item.rows[-1:])
+    assert {config.experiment for config in found} == set(item.experiment.values())
 
 
 @pytest.mark.slow
-def test_every_row_of_our_papers_composes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compose_all({
-        (experiment, (*row.words, *size.words))
-        for item in items().values()
-        for experiment in item.experiment.values()
-        for row in item.rows
-        for size in item.sizes.values()
-    })  # fmt: skip
+@pytest.mark.parametrize("name", items())
+def test_every_row_of_our_papers_composes(name: str, folder: Path) -> None:
+    """And no two rows of a table are the same training."""
+    item = items()[name]
+    for size in item.sizes.values():
+        found = [config.plain() for config in compose_rows(item, size, item.rows)]
+        assert all(a != b for a, b in itertools.combinations(found, 2))
 
 
 @pytest.mark.slow

@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from command_line import Answer
 from own_paper import ITEM, write_own_paper
 
+from robode.api.evaluation import Measured
 from robode.cli.completion import candidates
 from robode.cli.main import main
 from robode.config.compose import Request, compose_trainings
@@ -17,6 +18,7 @@ from robode.config.config import EvaluateConfig
 from robode.config.jobs import Job as Composed
 from robode.config.jobs import Outcome, Result, failure
 from robode.errors import JobFailed
+from robode.evaluation.target import EvaluationTarget
 from robode.files import read_json, write_json
 from robode.papers.collect import Shelf
 from robode.papers.plan import Job, evaluations, plan, preview
@@ -82,9 +84,9 @@ class Night:
         self.done.append(f"train {run.id}")
         return Outcome(result=Result(run=run.folder))
 
-    def evaluated(self, cfg: EvaluateConfig, console: object) -> tuple[Run, list[dict[str, Any]]]:
+    def evaluated(self, cfg: EvaluateConfig, console: object) -> Measured:
         self.done.append(f"measure {Path(cfg.run).name} {cfg.split} {' '.join(cfg.suite)}")
-        return Run(Path(cfg.run)), [{}]
+        return Measured(cast(EvaluationTarget, None), [{}], reused=False)
 
     def publish(self, *_: object) -> Report:
         self.reports += 1

@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from small_runs import build_each
 
-from robode.config.instantiate import build, build_each
+from robode.config.instantiate import build
 from robode.contracts.perturbations import INFO, REPEATS, SEED, hurried, scene_for
 from robode.corruptions.perturbation import Perturbation
 from robode.evaluation.measure import evaluate_suite

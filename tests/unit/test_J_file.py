@@ -28,6 +28,16 @@ def test_a_run_outlives_its_J_file(J, tmp_path):
     assert result.score > 0
 
 
+def test_a_copy_that_a_kill_cut_short_is_made_again(J, tmp_path):
+    np.save("mine.npy", J)
+    folder = tmp_path / "outputs" / "default" / "cut"
+    folder.mkdir(parents=True)
+    whole = (tmp_path / "mine.npy").read_bytes()
+    (folder / "J.npy").write_bytes(whole[:-9])  # and config.yaml, which comes last, is missing
+    run = train("epochs=1", "model.J=file", "model.J_file=mine.npy", "run=cut")
+    assert run.folder.samefile(folder) and np.array_equal(np.load(run.folder / "J.npy"), J)
+
+
 def test_another_J_than_the_one_trained_with_is_refused(J):
     np.save("mine.npy", J)
     run = train("epochs=1", "model.J=file", "model.J_file=mine.npy")

@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
-from small_runs import SMALL, composed, train
+from small_runs import SMALL, build_each, composed, train
 from torch import nn
 from torch.nn import functional
 
 from robode.config.allowed import OF_OBJECTIVES
-from robode.config.instantiate import build_each
 from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.families.resnet import ResNet

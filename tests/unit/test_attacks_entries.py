@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from small_runs import train
+from small_runs import build_each, train
 
 from robode.attacks.attack import Attack
 from robode.attacks.pgd import PGD
-from robode.config.instantiate import build_each
 from robode.corruptions.noise import Clean, ClipOnly, Gaussian
 from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.info import DatasetInfo

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from small_runs import build_each
 from torch import nn
 
 from robode.attacks.apgd import APGD
@@ -17,7 +18,6 @@ from robode.attacks.fmn import FMN
 from robode.attacks.pgd import FGSM, PGD
 from robode.attacks.problem import make_problem
 from robode.attacks.square import Square
-from robode.config.instantiate import build_each
 from robode.config.levels import check_suite
 from robode.corruptions.noise import Clean, PerSampleRNG
 from robode.corruptions.perturbation import Batch

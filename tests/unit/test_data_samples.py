@@ -51,8 +51,11 @@ GREY, POINTS = torch.rand(6, 1, 2, 3), torch.randn(6, 2)
 
 @pytest.mark.parametrize("x", [GREY, (255 * GREY).byte(), torch.zeros(6, 1, 2, 3), torch.ones(6, 1, 2, 3)])
 def test_what_is_as_it_should_be_passes(x: torch.Tensor):
-    DataModule(Given(IMAGES, Samples(x, LABELS)), 2, 0).prepare()
-    DataModule(Given(IMAGES, (x, LABELS), [x[:1], LABELS[:1]]), 2, 0).prepare()  # a pair is a pair
+    for train, test in ((Samples(x, LABELS), None), ((x, LABELS), [x[:1], LABELS[:1]])):  # a pair is a pair
+        data = DataModule(Given(IMAGES, train, test), 2, 0)
+        data.prepare()
+        assert torch.equal(data.split("train").x, x) and torch.equal(data.split("train").target, LABELS)
+        assert torch.equal(data.split("test").x, x if test is None else x[:1])
 
 
 TARGETS = {

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import composed
+from small_runs import build_each, composed
 
 from robode.config.config import TrainConfig
-from robode.config.instantiate import build_each
 from robode.data.info import DatasetInfo
 from robode.network import build_network
 from robode.tasks.classification import Classification

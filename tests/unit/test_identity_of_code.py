@@ -11,6 +11,7 @@ import yaml
 from small_runs import SMALL
 
 import robode
+from robode.api import certify, evaluate, export, train
 from robode.cli.main import main
 from robode.config.paths import conf_dir
 from robode.files import read_json, write_json
@@ -103,6 +104,33 @@ def edit(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
+
+
+API = {
+    "evaluate": lambda code: evaluate("B", suite="clean", repeats=1, code=code),
+    "certify": lambda code: certify("B", suite=["certified", "clean"], code=code),
+    "export": lambda code: export("B", "exported", code=code),
+    "resume": lambda code: train(resume="B", epochs=2, code=code),
+}
+
+
+@pytest.mark.parametrize("verb", API)
+def test_every_result_says_whether_other_code_trained_the_run(verb, package, run):
+    edit(package / "family.py", "gain = 1.0", "gain = 2.0")
+    anew()
+    assert API[verb]("any").other_code
+    edit(package / "family.py", "gain = 2.0", "gain = 1.0")
+    anew()
+    assert verb == "resume" or not API[verb]("same").other_code  # a resumed run belongs to the code that went on
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "certify"])
+def test_a_result_is_reused_where_nothing_was_left_to_measure(verb, package, run):
+    API[verb]("same")
+    again = API[verb]("same")
+    assert again.reused and not again.other_code
+    evaluate("B", suite="clean", repeats=1, limit=20)
+    assert not evaluate("B", suite="clean", repeats=1, limit=21).reused
 
 
 def everything(folder: Path) -> dict[str, bytes]:

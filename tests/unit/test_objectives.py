@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from small_runs import SMALL, composed, train
+from small_runs import SMALL, build_each, composed, train
 from torch.nn import functional
 
 from robode.config.allowed import OF_OBJECTIVES
-from robode.config.instantiate import build_each
 from robode.corruptions.protocols import ChNode2022, DataSpace
 from robode.data.info import DatasetInfo
 from robode.errors import BadInput

@@ -10,13 +10,13 @@ from small_runs import composed, train
 
 from robode.api.training import run_training
 from robode.errors import BadInput, JobFailed
+from robode.files import replace_by_copy
 from robode.runs.checkpoints import read_checkpoint
 from robode.runs.results import newest, read_rows, summarise
 from robode.runs.run import Run, find
 from robode.runs.table import METRICS
 from robode.tasks.measure import percent
 from robode.training import checkpoints
-from robode.training.checkpoints import replace_by_copy
 from robode.training.module import Training
 
 

@@ -64,8 +64,14 @@ def test_targets_of_another_task_are_refused(task: Task, target: torch.Tensor, w
 
 
 def test_targets_of_the_task_are_not():
-    CLASSES.check(torch.tensor([0, 1, 2]), "mine")
-    ERRORS.check(torch.zeros(5, 2), "mine")
+    """Each is taken by its own task, and refused by the other."""
+    for task, other, target in (
+        (CLASSES, ERRORS, torch.tensor([0, 1, 2])),
+        (ERRORS, CLASSES, torch.zeros(5, 2)),
+    ):
+        task.check(target, "mine")
+        with pytest.raises(BadInput):
+            other.check(target, "mine")
 
 
 def test_what_is_certified_of_classes_is_the_margin_over_the_pairs():

@@ -46,7 +46,7 @@ def evaluate(network: nn.Module, folder: Path, *words: str, suite: tuple[str, ..
     found = EvaluationTarget(
         Run(folder), network, data, folder / "w.pt", Described(model="bars", data=data.name, nodes={}), {}
     )
-    rows = measured(found, cfg, Console())
+    rows = measured(found, cfg, Console()).rows
     verdicts = {(each["perturbation"], each["eps"]): each for each in read_part(folder, "verdicts")}
     attacked = {(row["perturbation"], row["severity"]) for row in rows if row["severity_unit"] == "eps"}
     assert attacked <= set(verdicts) or "verdicts=0" in words

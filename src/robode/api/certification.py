@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from robode import __version__
-from robode.api.evaluation import Evaluated, measured, report
+from robode.api.evaluation import Evaluated, measured
 from robode.certificates.radius import Constants, constants
 from robode.config.config import CertifyConfig
 from robode.device import chosen_device
@@ -49,14 +49,14 @@ def run_certify(config: CertifyConfig) -> Certified:
     if config.radii is not None and certified is not None:
         asked = replace(certified, arguments={**certified.arguments, "radii": config.radii})
         config = replace(config, suite={**config.suite, "certified": asked})
-    rows = measured(found, config, console)
+    done = measured(found, config, console)
     console.print(constants_table(bounds, title=escape(found.run.id)))
-    result = report(found.run, rows, console)
-    for line in vacuous(bounds, rows, found.data.info.task.worst):
+    result = done.report(console)
+    for line in vacuous(bounds, done.rows, found.data.info.task.worst):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
     path = found.run.folder / FILE
     measured_on = {"split": config.split, "data_digest": found.data.digest}
-    write_json(path, certificate(found, bounds) | measured_on | scores(rows))
+    write_json(path, certificate(found, bounds) | measured_on | scores(done.rows))
     console.print(f"certificate: {path}", highlight=False, soft_wrap=True)
     return Certified(**vars(result), certificate=path)
 

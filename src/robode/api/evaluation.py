@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 
 from robode.config.config import EvaluateConfig
 from robode.config.jobs import Result
@@ -53,26 +52,33 @@ def run_evaluation(config: EvaluateConfig) -> Evaluated:
         JobFailed: the disk refuses.
     """
     console = Console()
-    chosen_device(config.device)  # before anything is read
-    found = target_of(config)
-    before = _size(found.run)
-    rows = measured(found, config, console)
-    reused = before == _size(found.run)
-    return replace(report(found.run, rows, console), reused=reused, other_code=bool(found.note))
+    return evaluated(config, console).report(console)
 
 
-def evaluated(config: EvaluateConfig, console: Console) -> tuple[Run, list[Row]]:
-    """The run and its rows, as `run_evaluation` measures them; figures and page stay as they are.
+class Measured(NamedTuple):
+    """What was asked for of a network: its rows as in results.csv. reused: whether all of them were there already."""
+
+    target: EvaluationTarget
+    rows: list[Row]
+    reused: bool
+
+    def report(self, console: Console) -> Evaluated:
+        """`report` of these rows, with what a caller must know of them."""
+        result = report(self.target.run, self.rows, console)
+        return replace(result, reused=self.reused, other_code=bool(self.target.note))
+
+
+def evaluated(config: EvaluateConfig, console: Console) -> Measured:
+    """What `run_evaluation` measures; figures and page stay as they are.
 
     Raises:
         BadInput, JobFailed: like `run_evaluation`.
     """
     chosen_device(config.device)  # before anything is read
-    found = target_of(config)
-    return found.run, measured(found, config, console)
+    return measured(target_of(config), config, console)
 
 
-def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) -> list[Row]:
+def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) -> Measured:
     """The rows of a target that has been found already; its folder is made when nothing can be refused any more.
 
     Raises:
@@ -87,13 +93,15 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) 
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(config.split)
     found.make_folder()
-    return measure(measurement, found, console, Asked(config.split, config.limit, config.verdicts, device))
+    before = _size(found.run)
+    rows = measure(measurement, found, console, Asked(config.split, config.limit, config.verdicts, device))
+    return Measured(found, rows, reused=before == _size(found.run))
 
 
 def report(run: Run, rows: list[Row], console: Console) -> Evaluated:
     """Print the table of these rows; draw every figure that the run's files allow and write the page, unless the page
     is newer than everything that it shows."""
-    console.print(results_table(results.summarise(pd.DataFrame(rows)), title=escape(run.id)))
+    console.print(results_table(results.summarise(pd.DataFrame(rows)), title=run.id))
     bounds = {name: float(rows[0][name]) for name in FLOW}
     if not all(math.isnan(bound) for bound in bounds.values()):  # anyone's module has no flow
         console.print(certificates_line(**bounds), highlight=False, soft_wrap=True)

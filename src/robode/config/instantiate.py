@@ -58,11 +58,6 @@ def build(node: Any, drop: Collection[str] = (), **arguments: Any) -> Any:
         raise _explain(str(plain["_target_"]), error) from error
 
 
-def build_each(nodes: Mapping[str, Any] | None, drop: Collection[str] = ()) -> dict[str, Any]:
-    """Builds every entry of a group; entries set to null are left out. drop: as of `build`."""
-    return {name: build(node, drop) for name, node in (nodes or {}).items() if node is not None}
-
-
 @contextmanager
 def keyed(key: str) -> Iterator[None]:
     """Puts the key of a node in front of what is wrong with one of its settings, where the sentence has no key yet."""

@@ -59,7 +59,6 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
     frames = {"rows": collected.rows, "numbers": collected.numbers, "runs": runs.drop(columns="link")}
     if tests:
         frames["paired"] = pd.DataFrame(tests)
-    made_by = {"commit": context.get("commit"), **(context.get("versions") or {})}
     page = write_html(
         folder / "report.html",
         "paper_page.html.j2",
@@ -77,11 +76,19 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         certificates=_certificates(collected.runs),
         warnings=[without_places(line) for line in warnings],
         context={key: without_places(text) for key, text in about.items()},
-        settings=context.get("settings") or {},
-        configs={str(name): without_places(text) for name, text in (context.get("configs") or {}).items()},
-        environment={str(name): without_places(str(value)) for name, value in made_by.items() if value},
+        **_made_by(context),
     )
     return Report(page, table)
+
+
+def _made_by(context: Plain) -> Plain:
+    """Of a context, what repeats the work: settings, configs, and environment (commit and versions)."""
+    environment = {"commit": context.get("commit"), **(context.get("versions") or {})}
+    return {
+        "settings": context.get("settings") or {},
+        "configs": {str(name): without_places(text) for name, text in (context.get("configs") or {}).items()},
+        "environment": {str(name): without_places(str(value)) for name, value in environment.items() if value},
+    }
 
 
 def _said(context: Plain, cells: pd.DataFrame) -> dict[str, str]:

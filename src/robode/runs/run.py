@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from robode.config.instantiate import check_targets, to_plain
 from robode.config.parse import parse
 from robode.config.validate import check_name
 from robode.errors import BadInput, JobFailed
-from robode.files import read_json, write_json, write_text
+from robode.files import make_folder, read_json, replace_by_copy, write_json, write_text
 from robode.runs import code as code_digest
 from robode.runs.earlier import in_todays_words
 from robode.runs.identity import ENDING, differences, files_of, run_id
@@ -184,22 +183,15 @@ def create(run: Run, config: TrainConfig) -> Run:
     Raises:
         JobFailed: the folder cannot be written.
     """
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        for key, file in files_of(config.plain()).items():  # the original may move or change
-            if file.is_file():
-                _copy(file, run.folder / _copied(key, file))
-    except OSError as error:
-        raise JobFailed(f"cannot write {error.filename or run.folder}: {error.strerror}") from error
+    make_folder(run.folder)
+    for key, file in files_of(config.plain()).items():  # the original may move or change
+        copied = run.folder / _copied(key, file)
+        if file.is_file() and not (run.exists and copied.is_file()):
+            replace_by_copy(file, copied)
     if not run.exists:
         run.update(status="queued", trained=False, epoch=0, step=0, warnings=[])
         run.save_config(config)  # last: a folder with this file is a run
     return run
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not target.exists():
-        shutil.copyfile(source, target)
 
 
 def set_aside(run: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from robode.files import write_whole
+from robode.files import replace_by_copy, write_whole
 from robode.runs.checkpoints import read_checkpoint
 from robode.training.module import Training
 
@@ -73,8 +72,3 @@ class Checkpoints(Checkpoint):
         if is_best:
             replace_by_copy(module.run.last, module.run.best)
         module.run.update(epoch=trainer.current_epoch + 1, step=trainer.global_step)
-
-
-def replace_by_copy(source: Path, target: Path) -> None:
-    """Copy, then rename: readers of `target` see the old file or the new one. Raises `JobFailed`."""
-    write_whole(target, lambda draft: shutil.copyfile(source, draft))

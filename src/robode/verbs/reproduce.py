@@ -21,6 +21,7 @@ from robode.papers.plan import Job, evaluations, missing, plan, preview
 from robode.papers.publish import publish
 from robode.papers.selection import Selection, item_among, select
 from robode.report.paper_page import Report
+from robode.runs.run import Run
 from robode.training.plan import check_folders, located
 from robode.verbs.report import show
 
@@ -128,10 +129,9 @@ class Reproduction:
         rows: list[dict[str, Any]] = []
         try:
             for each in self.asked:
-                run, found = evaluated(replace(each, run=str(folder)), self.console)
-                rows += found
+                rows += evaluated(replace(each, run=str(folder)), self.console).rows
             if rows:
-                report(run, rows, self.console)
+                report(Run(folder), rows, self.console)
         except Exception as error:  # one run must not end the night
             self._went_well(job, failure(error))
 
