@@ -11,7 +11,7 @@ from robode.config.instantiate import to_plain
 from robode.config.parse import parse
 from robode.config.validate import check_data
 from robode.contracts.data import INFO, SAMPLES, present
-from robode.contracts.subjects import held
+from robode.contracts.findings import held
 from robode.data.batches import in_units
 from robode.data.info import Source
 from robode.data.module import DataModule

@@ -10,7 +10,7 @@ import torch
 from model_cases import IMAGES_ONLY, MODELS, OTHER_PAIRS, PAIRS, batch, family, kind_of, load, make
 
 from robode.contracts.families import CONTRACTS, KINDS
-from robode.contracts.subjects import held
+from robode.contracts.findings import held
 from robode.errors import BadInput
 from robode.families.hamiltonian import HamiltonianFlow
 from robode.linalg.activations import ACTIVATIONS

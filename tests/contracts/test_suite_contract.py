@@ -9,8 +9,8 @@ import torch
 from suite_cases import AGAIN, PROTOCOLS, SUITES, perturbations_of
 
 from robode.contracts import perturbations
+from robode.contracts.findings import held
 from robode.contracts.perturbations import CONTRACTS
-from robode.contracts.subjects import held
 from robode.corruptions.perturbation import Perturbation
 
 

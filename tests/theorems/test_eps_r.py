@@ -48,7 +48,7 @@ FLOWS = {
 
 
 def network(flow: Flow, classes: int = 2, seed: int = 0) -> Network:
-    """With a steep random readout, so that boundaries run close to the points."""
+    """With a steep random head, so that boundaries run close to the points."""
     torch.manual_seed(seed)
     net = Network(
         DatasetInfo((2,), (0.3, -0.2), (0.8, 1.5), None, Classification(tuple(map(str, range(classes))))), flow

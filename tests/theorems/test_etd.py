@@ -1,4 +1,4 @@
-"""etd (centred exponential Euler) never expands, for any step, exactly when gamma >= gamma_min
+"""etd (centred exponential Euler) is nonexpansive, for any step, exactly when gamma >= gamma_min
 (docs/theory.md, section 8)."""
 
 import math
@@ -14,7 +14,7 @@ from robode.linalg.skew import Skew
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_never_expands_and_the_bound_holds_against_the_worst_potential(ratio: float) -> None:
+def test_it_is_nonexpansive_and_the_bound_holds_against_the_worst_potential(ratio: float) -> None:
     for problem in problems(ratio, count=45):
         bound, certified, measured = problem.attack(ETD())
         assert bound <= 1 + 1e-9, problem
@@ -28,7 +28,7 @@ def test_the_bound_is_attained() -> None:
         assert measured >= 0.9999 * bound, problem
 
 
-def test_below_gamma_min_it_expands() -> None:
+def test_below_gamma_min_it_is_not_nonexpansive() -> None:
     found = [problem.attack(ETD()) for problem in problems(0.9, count=30)]
     assert max(measured for *_, measured in found) > 1 + 1e-4
     assert all(measured <= bound * (1 + 1e-9) for bound, _, measured in found)

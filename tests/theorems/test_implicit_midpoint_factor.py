@@ -1,4 +1,4 @@
-"""The exact implicit midpoint step never expands where the field's logarithmic norm is at most 0, and stretches by at
+"""The exact implicit midpoint step is nonexpansive where the field's logarithmic norm is at most 0, and stretches by at
 most (1 + h mu/2)/(1 - h mu/2) where it is mu > 0 (docs/theory.md, section 10)."""
 
 import math
@@ -19,7 +19,7 @@ RELU = named_activation("relu")
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=SEEDS, n=st.sampled_from([2, 4]), h=st.floats(0.01, 20), above=st.floats(1, 3))
-def test_it_never_expands_where_the_ode_does_not(seed: int, n: int, h: float, above: float) -> None:
+def test_it_is_nonexpansive_where_the_ode_does_not(seed: int, n: int, h: float, above: float) -> None:
     J = skew_matrix("random", n, seed=seed)
     field = random_field(n, seed, J=J, scale=0.5)
     m, M = field.hessian_bounds()

@@ -85,7 +85,7 @@ def test_logits_times_ten_thousand_are_saturated(norm):
 
 
 def test_a_margin_that_saturates_the_loss_is_no_sign_where_it_does_no_harm():
-    """Two classes with opposite rows of the readout: what is left of the gradient still points the right way."""
+    """Two classes with opposite rows of the head: what is left of the gradient still points the right way."""
     network = nn.Linear(2, 2)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))

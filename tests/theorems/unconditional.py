@@ -1,4 +1,4 @@
-"""Random problems for the integrators that must never expand, each with its worst potential."""
+"""Random problems for the integrators that must be nonexpansive, each with its worst potential."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_where_nothing_is_certified_every_radius_is_zero() -> None:
     assert float(radii.abs().max()) == 0
 
 
-def test_two_equal_rows_of_the_readout_are_never_exchanged() -> None:
+def test_two_equal_rows_of_the_head_are_never_exchanged() -> None:
     network, x, labels = case()
     with torch.no_grad():
         network.head.weight[1] = network.head.weight[0]

@@ -39,7 +39,7 @@ def network(info: DatasetInfo, flow: str, bounded: bool = True) -> Network:
 
 
 def embedding(net: Network) -> torch.Tensor:
-    """The Jacobian of normalise and lift, which are affine."""
+    """The Jacobian of normalise and encoder, which are affine."""
     shape = (1, *net.info.shape)
     J = torch.autograd.functional.jacobian(lambda x: net.embed(x).flatten(), torch.zeros(shape).double())
     return J.flatten(1)
@@ -48,7 +48,9 @@ def embedding(net: Network) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("info", "flow"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v.shape))
 )
-def test_no_lift_stretches_and_the_certified_constant_is_above_the_true_one(info: DatasetInfo, flow: str) -> None:
+def test_encoders_are_nonexpansive_and_the_certified_constant_is_above_the_true_one(
+    info: DatasetInfo, flow: str
+) -> None:
     net = network(info, flow).double()
     true = norm2(embedding(net))
     assert 0.5 < true <= net.encoder.lipschitz(net.normalise.std) <= 1
@@ -72,7 +74,7 @@ def test_zero_padding_is_an_isometry() -> None:
         assert encoder.lipschitz(torch.ones(1)) == 1
 
 
-def test_a_wide_channel_lift_starts_as_an_isometry_of_what_is_inside_the_image() -> None:
+def test_a_wide_channel_encoder_starts_as_an_isometry_of_what_is_inside_the_image() -> None:
     torch.manual_seed(1)
     encoder = BoundedConv((1, 8, 8), States(12, False)).double()
     x = torch.zeros(3, 1, 8, 8, dtype=torch.float64)
@@ -101,16 +103,16 @@ def test_constraints_are_restored_and_a_second_projection_changes_nothing(flow: 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(40, 10), (10, 10), (2, 3)])
 def test_no_pair_of_logits_is_further_apart_than_sqrt_2(inputs: int, outputs: int) -> None:
-    readout = Orthonormal(inputs, outputs)
+    head = Orthonormal(inputs, outputs)
     with torch.no_grad():
-        readout.weight.add_(0.3 * torch.randn_like(readout.weight))
-    readout.project_()
-    pairs = row_distances(readout.weight)
-    assert norm2(readout.weight.detach().double()) <= 1
+        head.weight.add_(0.3 * torch.randn_like(head.weight))
+    head.project_()
+    pairs = row_distances(head.weight)
+    assert norm2(head.weight.detach().double()) <= 1
     assert float(pairs.max()) <= math.sqrt(2)
     if outputs <= inputs:  # and none closer: all classes are alike
         distances = pairs[~torch.eye(outputs, dtype=torch.bool)]
-        assert float(distances.min()) >= math.sqrt(2) * (1 - slack(readout.weight))
+        assert float(distances.min()) >= math.sqrt(2) * (1 - slack(head.weight))
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (3, 7), (7, 3), (2, 4, 6), (200, 300)])

@@ -68,7 +68,7 @@ def test_sensitivities_of_relu_layers_are_isometries() -> None:
         torch.testing.assert_close(norms, torch.ones_like(norms), rtol=0, atol=1e-4)
 
 
-def test_learned_steps_stay_where_no_layer_expands() -> None:
+def test_learned_steps_stay_where_every_layer_is_nonexpansive() -> None:
     net = flow(tau="learned", activation="tanh")
     assert net.tau is not None and bool((net.tau > 1.99).all())
     with torch.no_grad():

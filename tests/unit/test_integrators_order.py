@@ -130,7 +130,7 @@ def test_runge_kutta_bounds_hold_on_random_fields(method: Integrator) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rk4_never_expands_within_its_circle(seed: int) -> None:
+def test_rk4_is_nonexpansive_within_its_circle(seed: int) -> None:
     """Euler at h/1 nonexpansive implies rk4 nonexpansive: the bound is 1 there, and larger steps do expand."""
     K = 0.8 * randn(3, 3, seed=seed)
     J, kappa = skew_matrix("random", 3, seed=seed), 0.2
@@ -144,7 +144,7 @@ def test_rk4_never_expands_within_its_circle(seed: int) -> None:
     assert RK4().step(field, 0.0, 1000 * h).lipschitz() > 1
 
 
-def test_implicit_midpoint_never_expands_where_the_ode_does_not() -> None:
+def test_implicit_midpoint_is_nonexpansive_where_the_ode_does_not() -> None:
     field = random_field(4, seed=3, gamma=0.0, kappa=0.5)
     gamma = 1.01 * smallest_gamma(*field.hessian_bounds(), field.skew.J)
     field = replace(field, gamma=gamma)

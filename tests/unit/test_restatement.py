@@ -106,7 +106,7 @@ def test_gamma_after_an_update_is_robodes_script_rule() -> None:
 
 
 def test_training_adds_the_smoothness_term_once_per_pair_of_layers() -> None:
-    """With zero weights in the readout and an SGD step of size 1, b moves by the penalty's gradient alone."""
+    """With zero weights in the head and an SGD step of size 1, b moves by the penalty's gradient alone."""
     torch.manual_seed(0)
     network, _, alpha = restatement.set_up("resnet", DEPTH)
     torch.nn.init.zeros_(network.fc.weight)

@@ -111,7 +111,7 @@ def test_bsm_is_logged_per_layer_and_step(finished):
     assert sorted(set(bsm["step"])) == [0, 2, 4, 6, 8, 9]
     assert sorted(set(bsm["layer"])) == [1, 2]
     assert (bsm["bsm_max"] >= bsm["bsm_median"]).all()
-    assert (bsm["bsm_max"] <= 1 + 1e-6).all(), "etd with gamma from Theorem 1 never expands"
+    assert (bsm["bsm_max"] <= 1 + 1e-6).all(), "etd with gamma from Theorem 1 is nonexpansive"
     layer_2 = bsm[bsm["layer"] == 2]
     assert np.allclose(layer_2["bsm_max"], layer_2["step_max"]), "of the last layer both are the same Jacobian"
 

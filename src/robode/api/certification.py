@@ -97,7 +97,7 @@ def certificate(found: EvaluationTarget, bounds: Constants) -> dict[str, Any]:
     other_code: whether other code than this has trained it (code=any)."""
     return {
         "version": __version__,
-        "subject": found.about.get("module", found.run.id),
+        "network": found.about.get("module", found.run.id),
         "checkpoint": found.checkpoint.name,
         "weights": weights_digest(found.network),
         "code": network_code(found.described.nodes),

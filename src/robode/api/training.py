@@ -31,7 +31,7 @@ from robode.runs.origin import FORCE, START, check_code, check_data
 from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.plan import resumed
-from robode.training.trainer import Workers, fit, processes, together
+from robode.training.trainer import Workers, fit, processes, worker_processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
     data = build_data(config)
     run = run or locate(config, data.digest)
     anew = not continued and config.force
-    with together(processes(config.trainer)) as workers:
+    with worker_processes(processes(config.trainer)) as workers:
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(config, console, origin.threads_of(run), data)

@@ -15,7 +15,7 @@ from robode.config.paths import conf_dir, user_conf_dirs
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
-    from robode.contracts.subjects import Finding
+    from robode.contracts.findings import Finding
 
 CARRIED = ("integrator", "encoder", "head")  # what is tried in a family of robode's
 GROUPS = ("model", "data", "suite", *CARRIED)
@@ -69,7 +69,7 @@ def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:
         check_keys(each.node)
     from rich.console import Console
 
-    from robode.contracts.subjects import findings
+    from robode.contracts.findings import findings
     from robode.runs.progress import bar
 
     console, rows = Console(), []

@@ -191,7 +191,7 @@ def certificates_are_numbers(family: Family) -> list[str]:
 
 
 @torch.no_grad()
-def nothing_stretches_beyond_its_certificate(family: Family) -> list[str]:
+def no_distance_grows_beyond_its_certificate(family: Family) -> list[str]:
     """Exact sensitivities, and distances of pairs of samples and of states, near and far."""
     network = family.network()
     flow, (y, context) = network.flow, network.encode(family.samples())
@@ -307,7 +307,7 @@ def impossible_settings_are_refused(family: Family) -> list[str]:
 CONTRACTS = (
     the_yaml_keeps_to_what_it_allows, outputs_and_gradients_are_finite, the_order_of_samples_does_not_matter,
     states_end_where_the_forward_pass_ends, saved_weights_give_the_same_outputs, certificates_are_numbers,
-    nothing_stretches_beyond_its_certificate, steps_follow_their_fields, jacobians_are_those_of_the_steps,
+    no_distance_grows_beyond_its_certificate, steps_follow_their_fields, jacobians_are_those_of_the_steps,
     measuring_changes_nothing, a_second_projection_changes_nothing, the_guarantee_is_kept,
     impossible_settings_are_refused,
 )  # fmt: skip

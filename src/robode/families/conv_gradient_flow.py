@@ -1,7 +1,7 @@
 """Convolutional gradient flow: x+ = x - h W^T sigma(W x + b) with 3x3 convolutions W, in stages of falling resolution.
 
-The Jacobian I - h W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - h S ||W||^2, 1]: no layer expands while
-h S ||W||^2 <= 2. Source: Sherry et al., Designing stable neural networks using convex
+The Jacobian I - h W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - h S ||W||^2, 1]: a layer is 1-Lipschitz
+while h S ||W||^2 <= 2. Source: Sherry et al., Designing stable neural networks using convex
 analysis and ODEs, 2023; Meunier et al., A dynamical system perspective for Lipschitz neural networks, 2022.
 """
 
@@ -100,9 +100,9 @@ class ConvGradientFlow(Flow):
     integrator: euler. Its `substeps` are those of every layer, auto = as many as ||W_j|| needs.
 
     Property: `project_` leaves h S ||W||^2 / substeps <= 2 and V orthonormal, for the size of image that `build`
-    was told, so neither a layer nor the flow expands. What it enforces is an upper bound in float32 that is cheap
+    was told, so every layer and the flow are nonexpansive. What it enforces is an upper bound in float32 that is cheap
     enough for every step of an optimiser (`norms_squared`); `step_bounds` takes the norms in float64 by singular
-    values and believes nothing, so a flow that does expand is shown as one.
+    values and believes nothing, so a flow that is not is shown as one.
     """
 
     guarantee = NONEXPANSIVE

@@ -1,7 +1,7 @@
 """1-Lipschitz residual layers: y+ = y - tau W^T sigma(W y + b), one step of the gradient flow y' = -W^T sigma(W y + b).
 
-The Jacobian I - tau W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - tau S ||W||^2, 1]: the layer never
-expands exactly when tau <= 2/(S ||W||^2). (Meunier et al. 2022; Sherry et al. 2024; docs/theory.md, section 13)
+The Jacobian I - tau W^T D W, 0 <= D <= S, is symmetric with its spectrum in [1 - tau S ||W||^2, 1]: the layer is
+1-Lipschitz exactly when tau <= 2/(S ||W||^2). (Meunier et al. 2022; Sherry et al. 2024; docs/theory.md, section 13)
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class DescentField(VectorField):
 
 
 class NonexpansiveFlow(Flow):
-    """Layers that never expand by the choice of their weights; each is one explicit Euler step.
+    """Layers that are nonexpansive by the choice of their weights; each is one explicit Euler step.
 
     W (N, k, n) with orthonormal rows, b (N, m, 1). A whole image is one state, a vector, and not one state a pixel.
-    The step is as long as not expanding permits, so half of it makes another network, not a better solution of an ODE.
+    The step is as long as this permits, so half of it makes another network, not a better solution of an ODE.
     """
 
     guarantee = NONEXPANSIVE
@@ -84,7 +84,7 @@ class NonexpansiveFlow(Flow):
         self.activation = named_activation(activation)
 
     def limit_step(self, longest: float) -> None:
-        """Fills in step=auto. Raises `BadInput` for a step beyond the longest at which no layer expands."""
+        """Fills in step=auto. Raises `BadInput` for a step beyond the longest at which every layer is nonexpansive."""
         if self.auto:
             self.h.fill_(longest)
         elif float(self.h) > longest * ROUNDING:
@@ -114,7 +114,7 @@ class GradientFlow(NonexpansiveFlow):
     tau: "step", all tau_j are the step (auto: 2/S) and the rows of W_j are orthonormal, which keeps the length of
       gradients where sigma' is 0 or S; or "learned", one tau_j a layer that starts at the step, and W_j without
       constraints: `project_` keeps 0 <= tau_j <= 2/(S ||W_j||^2), with certified norms.
-    Property: no layer expands, at any iterate.
+    Property: every layer is nonexpansive, at any iterate.
     """
 
     def __init__(self, *args: Any, rows: int | str = "auto", tau: str = "step", **kwargs: Any):

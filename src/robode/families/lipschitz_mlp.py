@@ -67,7 +67,7 @@ class LipschitzMLP(NonexpansiveFlow):
     """N layers y -> (max, min)(Q_j y) on neighbouring pairs, Q_j orthogonal; the threshold of each pair is learned.
 
     activation: relu sorts; others take its place in z - (2/S) P^T sigma(P z + b). step: h < 1 is the mean of a layer
-    and the identity, (1 - h) y + h phi(y); auto is 1. Property: no layer expands, at any iterate.
+    and the identity, (1 - h) y + h phi(y); auto is 1. Property: every layer is nonexpansive, at any iterate.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):

@@ -13,7 +13,7 @@ from robode.ode.field import GradientField, Multipliers
 class ETD(SpectralIntegrator):
     """Centred exponential Euler, order 1: y + (1/c)(exp(hcF) - I) grad V(y).
 
-    Never expands, for any h, exactly when gamma >= gamma_min (docs/theory.md, section 8). Not the exponential Euler
+    Nonexpansive, for any h, exactly when gamma >= gamma_min (docs/theory.md, section 8). Not the exponential Euler
     that splits off kappa alone: the linear part is c F with c the centre of the Hessian's range.
     """
 

@@ -11,7 +11,7 @@ from robode.ode.field import GradientField, Multipliers
 class IMEX(SpectralIntegrator):
     """Centred implicit-explicit Euler, order 1: (I - hcF)(y+ - y) = h F grad V(y).
 
-    Linearly implicit in c F, solved in closed form mode by mode. Never expands, for any h, exactly when
+    Linearly implicit in c F, solved in closed form mode by mode. Nonexpansive, for any h, exactly when
     gamma >= gamma_min (docs/theory.md, section 8).
     """
 

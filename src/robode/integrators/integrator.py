@@ -27,7 +27,7 @@ class Integrator(ABC):
 
     order: of its global error. circle: if Euler with step R does not expand, neither does the method for h <= circle R
     (its radius of circle contractivity); 0 where that says nothing about it.
-    contracts: its steps never expand where the ODE contracts, for the steps that step=auto chooses at least.
+    contracts: its steps are nonexpansive where the ODE contracts, for the steps that step=auto chooses at least.
     symplectic: its steps keep the symplectic form of the Hamiltonian fields that it suits.
     twice_differentiable: gradients of its Jacobians are right.
     auto_substeps: the number of its substeps follows the weights; the flow works it out.

@@ -272,23 +272,23 @@ def linear_classifier(data: DataModule, device: torch.device | str = "cpu") -> n
     info = data.info
     x, labels = (each.to(device) for each in spread(data.split("train"), LEARNED_FROM))
     features = nn.Sequential(Normalise(info.mean, info.std, len(info.shape)), nn.Flatten()).to(device)
-    readout = nn.Linear(math.prod(info.shape), info.task.outputs, device="meta")  # draws nothing
-    readout = readout.to_empty(device=device)
+    head = nn.Linear(math.prod(info.shape), info.task.outputs, device="meta")  # draws nothing
+    head = head.to_empty(device=device)
     with torch.no_grad():
         inputs = features(in_units(x))
-        for parameter in readout.parameters():
+        for parameter in head.parameters():
             parameter.zero_()
-    optimizer = torch.optim.LBFGS(readout.parameters(), max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        decay = DECAY * readout.weight.square().sum()
-        loss = nn.functional.cross_entropy(readout(inputs), labels) + decay
+        decay = DECAY * head.weight.square().sum()
+        loss = nn.functional.cross_entropy(head(inputs), labels) + decay
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return nn.Sequential(features, readout)
+    return nn.Sequential(features, head)
 
 
 class GradientMasking(Quantity):

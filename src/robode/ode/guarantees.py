@@ -68,7 +68,7 @@ class Contractive(Bounded):
     """CH-NODE paper, Theorem 1: no two solutions separate."""
 
     name = "contractive"
-    says = "sym(df/dy) < 0 everywhere; no step expands with the integrators that keep this"
+    says = "sym(df/dy) < 0 everywhere; every step is nonexpansive with the integrators that keep this"
 
     def violations(self, flow: Flow, y: Tensor) -> list[str]:
         found = super().violations(flow, y)
@@ -76,7 +76,7 @@ class Contractive(Bounded):
         if flow.integrator.contracts:
             largest, certified = max(map(_norm, flow.step_jacobians(y))), flow.certificate()["flow_discrete"]
             if not (certified <= 1 and largest <= 1 + 1e-6):
-                found.append(f"a step expands: {largest:.6g}, certified {certified:.6g}")
+                found.append(f"a step is not nonexpansive: {largest:.6g}, certified {certified:.6g}")
         return found
 
 
@@ -84,7 +84,7 @@ class Nonexpansive(Bounded):
     """Every step of the network that runs is 1-Lipschitz, whatever the weights became."""
 
     name = "nonexpansive"
-    says = "no step expands"
+    says = "every step is nonexpansive"
 
     def violations(self, flow: Flow, y: Tensor) -> list[str]:
         found = super().violations(flow, y)

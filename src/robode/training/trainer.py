@@ -126,7 +126,7 @@ def _quiet() -> None:
 
 
 class Workers:
-    """The other processes. Between entering and leaving `together` this process is number 0 of `count`."""
+    """The other processes. Between entering and leaving `worker_processes` this process is number 0 of `count`."""
 
     def __init__(self, count: int):
         self.count = count
@@ -160,7 +160,7 @@ class Workers:
 
 
 @contextmanager
-def together(count: int) -> Iterator[Workers]:
+def worker_processes(count: int) -> Iterator[Workers]:
     """Room for `count` processes; with one, nothing happens. Ends the others whatever happens in the body."""
     workers = Workers(count)
     if count == 1:

@@ -21,7 +21,7 @@ LEVELS = 15
 class GradientFlow2D:
     """x' = -W^T ReLU(W x) with the lecture's W, and its Euler map x - tau W^T ReLU(W x): computed here, no run is read.
 
-    tau: step sizes; up to 2/||W||^2 the map never expands.
+    tau: step sizes; up to 2/||W||^2 the map is nonexpansive.
     """
 
     def __init__(self, W: Sequence[Sequence[float]] = LECTURE_W, tau: Sequence[float] = (0.5, 1.0, 2.0)):

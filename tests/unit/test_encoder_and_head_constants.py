@@ -1,4 +1,4 @@
-"""Certified constants of the lift and of the readout against dense matrices."""
+"""Certified constants of the encoder and of the head against dense matrices."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_torus_of_the_images_own_size_would_be_wrong() -> None:
 
 
 @pytest.mark.parametrize("info", [GREY, COLOUR, VECTORS], ids=["grey", "colour", "vectors"])
-def test_the_embedding_constant_bounds_the_jacobian_of_normalise_and_lift(info: DatasetInfo) -> None:
+def test_the_embedding_constant_bounds_the_jacobian_of_normalise_and_encoder(info: DatasetInfo) -> None:
     torch.manual_seed(0)
     network = Network(info, CHNode(4, 1, ETD())).double()
     J = torch.autograd.functional.jacobian(lambda x: network.embed(x).flatten(), torch.zeros(1, *info.shape).double())
@@ -82,9 +82,9 @@ def test_division_by_std_inside_the_kernel_is_never_worse_than_beside_it() -> No
 def test_pairwise_radii_are_never_below_the_product_certificates() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
-        readout = torch.nn.Linear(6, 5)
-        W = readout.weight.detach().double()
-        pairs = row_distances(readout.weight)
+        head = torch.nn.Linear(6, 5)
+        W = head.weight.detach().double()
+        pairs = row_distances(head.weight)
         assert float(pairs.max()) <= math.sqrt(2) * norm2(W) * (1 + 1e-9)
         expected = torch.stack([torch.stack([(a - b).norm() for b in W]) for a in W])
         torch.testing.assert_close(pairs, expected, rtol=1e-9, atol=0)

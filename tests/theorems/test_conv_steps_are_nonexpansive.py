@@ -1,4 +1,4 @@
-"""Convolutional layers x - h W^T sigma(W x + b) never expand while h S ||W||^2 <= 2, and do beyond; nor does the flow.
+"""Convolutional layers x - h W^T sigma(W x + b) are nonexpansive while h S ||W||^2 <= 2, not beyond; so is the flow.
 
 Every bound is held against dense matrices of small images, from both sides.
 """
