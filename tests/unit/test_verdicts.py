@@ -15,7 +15,7 @@ from torch import nn
 from robode.api.evaluation import measured
 from robode.config.validate import check
 from robode.errors import BadInput
-from robode.evaluation.asked import Described
+from robode.evaluation.request import Described
 from robode.evaluation.target import EvaluationTarget
 from robode.masking import reference_attacks
 from robode.masking import verdict as masking_verdict

@@ -13,8 +13,8 @@ from rich.console import Console
 from robode.config.config import EvaluateConfig
 from robode.config.jobs import Result
 from robode.device import chosen_device
-from robode.evaluation.asked import Questions
-from robode.evaluation.measure import FLOW, Asked, build_measurement, held, measure, precision_warnings
+from robode.evaluation.measure import FLOW, build_measurement, held, measure, precision_warnings
+from robode.evaluation.request import Request, Scope
 from robode.evaluation.target import EvaluationTarget, target_of
 from robode.masking.file import FILE as MASKING
 from robode.report.figures import draw_figures
@@ -86,15 +86,15 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) 
     """
     device = chosen_device(config.device)
     found.data.prepare()
-    questions = Questions.later(config, found.described.seed)
-    measurement = build_measurement(found.described, questions, found.data.info)
+    request = Request.later(config, found.described.seed)
+    measurement = build_measurement(found.described, request, found.data.info)
     measurement.check(found.network.to(device))
     for text in filter(None, [found.note, *measurement.notes, *precision_warnings(found.described)]):
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(config.split)
     found.make_folder()
     before = _size(found.run)
-    rows = measure(measurement, found, console, Asked(config.split, config.limit, config.verdicts, device))
+    rows = measure(measurement, found, console, Scope(config.split, config.limit, config.verdicts, device))
     return Measured(found, rows, reused=before == _size(found.run))
 
 

@@ -9,19 +9,18 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from robode.api.evaluation import Evaluated, Row, report
+from robode.api.evaluation import Evaluated, report
 from robode.config.config import TrainConfig
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.evaluation.asked import Described, Questions
 from robode.evaluation.measure import (
-    Asked,
     Measurement,
     build_measurement,
     measure,
     precision_warnings,
     warnings_about,
 )
+from robode.evaluation.request import Described, Request, Scope
 from robode.evaluation.target import EvaluationTarget
 from robode.network import build_network
 from robode.runs import origin
@@ -64,7 +63,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(config, console, origin.threads_of(run), data)
-            measurement = build_measurement(Described.of(config), Questions.of(config), parts.data.info)
+            measurement = build_measurement(Described.of(config), Request.of(config), parts.data.info)
             measurement.check(parts.network)
         with turn(run, console, wait):
             if not anew:  # another process may have had it meanwhile
@@ -76,9 +75,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
                     console.print(line, highlight=False, soft_wrap=True)
                 if continued or not run.trained:
                     _train(run, config, parts, measurement, workers, console)
-                rows = _measure_best(run, config, parts.data, measurement, console)
-                run.update(status="done")  # the page shows it; the job marks the run anew if drawing fails
-                found = report(run, rows, console)
+                found = _reported(run, config, parts.data, measurement, console)
     reused = run.status().get("step", 0) == before
     return Trained(**{**vars(found), "reused": reused, "other_code": bool(note)})
 
@@ -130,16 +127,16 @@ def _train(
     run.update(trained=True)
 
 
-def _measure_best(
-    run: Run, config: TrainConfig, data: DataModule, measurement: Measurement, console: Console
-) -> list[Row]:
-    """Measure the network that `robode evaluate` will see."""
+def _reported(run: Run, config: TrainConfig, data: DataModule, measurement: Measurement, console: Console) -> Evaluated:
+    """Measure the network that `robode evaluate` will see, and draw the page."""
     checkpoint = checkpoint_path(run, "best")
     network = build_network(config, data.info)
     load_weights(checkpoint, network)
     _warn(run, warnings_about(network), console)
     target = EvaluationTarget(run, network, data, checkpoint, Described.of(config), {})
-    return measure(measurement, target, console, Asked())
+    rows = measure(measurement, target, console, Scope())
+    run.update(status="done")  # the page shows it; the job marks the run anew if drawing fails
+    return report(run, rows, console)
 
 
 def _warn(run: Run, texts: Sequence[str], console: Console) -> None:

@@ -24,9 +24,9 @@ from robode.data.batches import evaluating
 from robode.data.info import DatasetInfo, Samples
 from robode.data.module import DataModule, part, part_digest
 from robode.errors import BadInput
-from robode.evaluation.asked import Described, Questions
 from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid
+from robode.evaluation.request import Described, Request, Scope
 from robode.evaluation.suite import Level, Plan, Row, levels, refusals
 from robode.integrators.reference import with_reference_solver
 from robode.masking.verdict import Judging, lines
@@ -52,19 +52,7 @@ Answers = dict[int, tuple[Row, Tensor]]
 """By place in the work: a row with its answer, and the score of each sample, (n,) float32 on the CPU."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Of what, beside the suite. limit: a part of the samples of the split (data.module); another limit makes other
-    rows. verdicts: on at most so many samples every robust accuracy is questioned; 0: not. device: where all of it
-    runs; None: where the run was trained, if that is here."""
-
-    split: str = "test"
-    limit: int | None = None
-    verdicts: int = 200
-    device: torch.device | None = None
-
-
-def measure(measurement: Measurement, found: EvaluationTarget, console: Console, asked: Asked) -> list[Row]:
+def measure(measurement: Measurement, found: EvaluationTarget, console: Console, scope: Scope) -> list[Row]:
     """All rows that the measurement asks for, in its order: those that results.csv has, and the others measured now.
 
     They are appended after each noisy copy of the split, with the score of each sample (runs.results), so a kill costs
@@ -76,17 +64,17 @@ def measure(measurement: Measurement, found: EvaluationTarget, console: Console,
         JobFailed: the disk refuses, or a certificate is broken (`check_order`).
     """
     run, network, data = found.run, found.network, found.data
-    device = asked.device or _device(measurement.described)
+    device = scope.device or _device(measurement.described)
     network.to(device)
-    samples = part(data.split(asked.split, device), asked.limit, data.source)
+    samples = part(data.split(scope.split, device), scope.limit, data.source)
     if measurement.described.fast:
         samples = part(samples, data.batch_size, data.source)
-    digest = part_digest(data.digest, asked.limit, data.source)
-    about = measurement.about(run, network, split=asked.split, checkpoint=found.checkpoint.stem, digest=digest)
+    digest = part_digest(data.digest, scope.limit, data.source)
+    about = measurement.about(run, network, split=scope.split, checkpoint=found.checkpoint.stem, digest=digest)
     with held(run, console):
         rows = _rows(measurement, about, found, samples, console)
-        check_order(run.folder, about.columns["weights"], asked.split, network_code(measurement.described.nodes))
-        judging = Judging(run.folder, network, samples, data, digest, min(asked.verdicts, len(samples.target)))
+        check_order(run.folder, about.columns["weights"], scope.split, network_code(measurement.described.nodes))
+        judging = Judging(run.folder, network, samples, data, digest, min(scope.verdicts, len(samples.target)))
         for line in lines(judging.judged(rows, console)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         for row in measurement.numbers(about, run, network, data):
@@ -336,14 +324,14 @@ class Measurement:
         write_arrays(run.folder / "samples.npz", arrays)
 
 
-def build_measurement(network: Described, asked: Questions, info: DatasetInfo) -> Measurement:
+def build_measurement(network: Described, request: Request, info: DatasetInfo) -> Measurement:
     """What is asked of a network, for data of this kind.
 
     Raises:
         BadInput: perturbations or a protocol that cannot be built, or that do not fit the data.
     """
-    protocol: EvaluationProtocol = asked.protocol.build()
-    built = _built(asked.suite)
+    protocol: EvaluationProtocol = request.protocol.build()
+    built = _built(request.suite)
     quantities = {name: each for name, each in built.items() if isinstance(each, Quantity)}
     suite = {name: each for name, each in built.items() if name not in quantities}
     if not suite:
@@ -361,11 +349,11 @@ def build_measurement(network: Described, asked: Questions, info: DatasetInfo) -
     notes += [f"suite.{name}.{warning}" for name, warning in warnings.items() if warning]
     return Measurement(
         described=network,
-        plan=Plan(fitting, protocol, info, asked.repeats, asked.seed),
+        plan=Plan(fitting, protocol, info, request.repeats, request.seed),
         quantities=quantities,
         notes=notes,
-        batch_size=asked.batch_size,
-        codes=measuring_codes(network.nodes, plain(asked.suite), plain(asked.protocol)),
+        batch_size=request.batch_size,
+        codes=measuring_codes(network.nodes, plain(request.suite), plain(request.protocol)),
     )
 
 

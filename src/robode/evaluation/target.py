@@ -18,7 +18,7 @@ from robode.config.instantiate import TRUST, inside, trusted
 from robode.data.batches import in_units
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.evaluation.asked import Described
+from robode.evaluation.request import Described
 from robode.files import make_folder, write_json
 from robode.foreign import blamed
 from robode.network import Network, build_network, weights_digest

@@ -17,14 +17,14 @@ from robode.ode.enclosure import Enclosure
 from robode.ode.field import VectorField
 from robode.ode.step import Step, identity_like
 
-Row = tuple[float, ...]
+Coefficients = tuple[float, ...]
 
 
 class ExplicitRungeKutta(Integrator):
     """Explicit Runge-Kutta by its tableau: a (rows below the diagonal), weights, and nodes (the row sums of a)."""
 
-    a: tuple[Row, ...]
-    weights: Row
+    a: tuple[Coefficients, ...]
+    weights: Coefficients
 
     def step(self, field: VectorField, t: Scalar, h: Scalar) -> Step:
         return RungeKuttaStep(field, t, h, self.a, self.weights, self.circle)
@@ -37,8 +37,8 @@ class RungeKuttaStep(Step):
     field: VectorField
     t: Scalar
     h: Scalar
-    a: tuple[Row, ...]
-    weights: Row
+    a: tuple[Coefficients, ...]
+    weights: Coefficients
     circle: float
 
     def __call__(self, y: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class RungeKuttaStep(Step):
             slopes.append(self.field(self._at(row), stage))
         return y + sum(h * w * k for w, k in zip(self.weights, slopes, strict=True) if w)
 
-    def _at(self, row: Row) -> Scalar:
+    def _at(self, row: Coefficients) -> Scalar:
         return self.t if self.field.autonomous else self.t + self.h * sum(row)
 
     def jacobian(self, y: Tensor) -> Tensor:

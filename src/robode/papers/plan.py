@@ -106,8 +106,8 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
         JobFailed: results.csv or numbers.csv cannot be read.
     """
     from robode.data.module import part_digest
-    from robode.evaluation.asked import Described, Questions
     from robode.evaluation.measure import build_measurement
+    from robode.evaluation.request import Described, Request
     from robode.masking.verdict import judgeable
 
     source = config.data.source.build()
@@ -119,10 +119,10 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
     judged = keyed(read_part(run.folder, "verdicts"))
     count = 0
     described = Described.of(config)
-    after = [(Questions.later(each, config.seed), each.split, each.limit, each.verdicts) for each in asked]
-    for questions, split, limit, verdicts in [(Questions.of(config), "test", None, 1), *after]:
-        measurement = build_measurement(described, questions, source.info)
-        same = {"run": run.id, "weights": weights, "split": split, "noise_seed": questions.seed}
+    after = [(Request.later(each, config.seed), each.split, each.limit, each.verdicts) for each in asked]
+    for request, split, limit, verdicts in [(Request.of(config), "test", None, 1), *after]:
+        measurement = build_measurement(described, request, source.info)
+        same = {"run": run.id, "weights": weights, "split": split, "noise_seed": request.seed}
         data = part_digest(digest, limit, source)
         wanted = [row for _, row in measurement.planned(data)]
         measured = [same | row for row in wanted if results.identity(same | row | any_code) in known]

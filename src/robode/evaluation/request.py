@@ -1,9 +1,11 @@
-"""What a measurement is about and what it asks, as typed configurations say it."""
+"""What a measurement is about, what it asks and of which samples, as typed configurations say it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import torch
 
 from robode.config.config import EvaluateConfig, Group, Node, Part, TrainConfig
 
@@ -40,8 +42,8 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What is asked of it. suite: the entries that are no null; repeats: noisy copies a level; seed: of the noise."""
+class Request:
+    """What is asked of a network. suite: the entries that are no null; repeats: noisy copies a level; seed: of them."""
 
     suite: Mapping[str, Part]
     protocol: Part
@@ -50,16 +52,28 @@ class Questions:
     batch_size: int = BATCH
 
     @classmethod
-    def of(cls, config: TrainConfig) -> Questions:
+    def of(cls, config: TrainConfig) -> Request:
         """What is asked at the end of a training; fast_dev_run tries every part once."""
         repeats = 1 if config.trainer.fast_dev_run else config.repeats
         return cls(entries(config.suite), config.protocol, repeats, config.seed)
 
     @classmethod
-    def later(cls, config: EvaluateConfig, seed: int | None) -> Questions:
+    def later(cls, config: EvaluateConfig, seed: int | None) -> Request:
         """What an evaluation asks. seed: of the training, whose noise goes on where the evaluation names no seed."""
         own = next(each for each in (config.seed, seed, 0) if each is not None)
         return cls(entries(config.suite), config.protocol, config.repeats, own, config.batch_size)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Of which samples, how far, and where. limit: a part of the samples of the split (data.module); another limit
+    makes other rows. verdicts: on at most so many samples every robust accuracy is questioned; 0: not. device: where
+    all of it runs; None: where the run was trained, if that is here."""
+
+    split: str = "test"
+    limit: int | None = None
+    verdicts: int = 200
+    device: torch.device | None = None
 
 
 def entries(suite: Group) -> dict[str, Part]:
