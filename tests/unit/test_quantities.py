@@ -15,7 +15,7 @@ from robode.data.module import DataModule
 from robode.data.toy import SixPoints
 from robode.errors import BadInput
 from robode.evaluation.measure import build_measurement
-from robode.evaluation.request import Described, Request
+from robode.evaluation.request import Described, SuiteRequest
 from robode.families.chnode import CHNode
 from robode.files import write_json
 from robode.integrators.euler import Euler
@@ -66,7 +66,7 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
 
     def asked(nodes):
         parts = {name: part(node, f"suite.{name}") for name, node in nodes.items()}
-        return build_measurement(described, Request(parts, protocol, 1, 3), six.info)
+        return build_measurement(described, SuiteRequest(parts, protocol, 1, 3), six.info)
 
     measurement = asked(suite)
     assert list(measurement.plan.suite) == ["clean"] and list(measurement.quantities) == ["eps_r"]

@@ -14,7 +14,7 @@ from robode.config.config import EvaluateConfig
 from robode.config.jobs import Result
 from robode.device import chosen_device
 from robode.evaluation.measure import FLOW, build_measurement, held, measure, precision_warnings
-from robode.evaluation.request import Request, Scope
+from robode.evaluation.request import Scope, SuiteRequest
 from robode.evaluation.target import EvaluationTarget, target_of
 from robode.masking.file import FILE as MASKING
 from robode.report.figures import draw_figures
@@ -86,7 +86,7 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) 
     """
     device = chosen_device(config.device)
     found.data.prepare()
-    request = Request.later(config, found.described.seed)
+    request = SuiteRequest.later(config, found.described.seed)
     measurement = build_measurement(found.described, request, found.data.info)
     measurement.check(found.network.to(device))
     for text in filter(None, [found.note, *measurement.notes, *precision_warnings(found.described)]):

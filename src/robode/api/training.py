@@ -20,7 +20,7 @@ from robode.evaluation.measure import (
     precision_warnings,
     warnings_about,
 )
-from robode.evaluation.request import Described, Request, Scope
+from robode.evaluation.request import Described, Scope, SuiteRequest
 from robode.evaluation.target import EvaluationTarget
 from robode.network import build_network
 from robode.runs import origin
@@ -63,7 +63,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(config, console, origin.threads_of(run), data)
-            measurement = build_measurement(Described.of(config), Request.of(config), parts.data.info)
+            measurement = build_measurement(Described.of(config), SuiteRequest.of(config), parts.data.info)
             measurement.check(parts.network)
         with turn(run, console, wait):
             if not anew:  # another process may have had it meanwhile

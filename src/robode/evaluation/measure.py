@@ -26,7 +26,7 @@ from robode.data.module import DataModule, part, part_digest
 from robode.errors import BadInput
 from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid
-from robode.evaluation.request import Described, Request, Scope
+from robode.evaluation.request import Described, Scope, SuiteRequest
 from robode.evaluation.suite import Level, Plan, Row, levels, refusals
 from robode.integrators.reference import with_reference_solver
 from robode.masking.verdict import Judging, lines
@@ -324,7 +324,7 @@ class Measurement:
         write_arrays(run.folder / "samples.npz", arrays)
 
 
-def build_measurement(network: Described, request: Request, info: DatasetInfo) -> Measurement:
+def build_measurement(network: Described, request: SuiteRequest, info: DatasetInfo) -> Measurement:
     """What is asked of a network, for data of this kind.
 
     Raises:

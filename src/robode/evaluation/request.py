@@ -42,7 +42,7 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Request:
+class SuiteRequest:
     """What is asked of a network. suite: the entries that are no null; repeats: noisy copies a level; seed: of them."""
 
     suite: Mapping[str, Part]
@@ -52,13 +52,13 @@ class Request:
     batch_size: int = BATCH
 
     @classmethod
-    def of(cls, config: TrainConfig) -> Request:
+    def of(cls, config: TrainConfig) -> SuiteRequest:
         """What is asked at the end of a training; fast_dev_run tries every part once."""
         repeats = 1 if config.trainer.fast_dev_run else config.repeats
         return cls(entries(config.suite), config.protocol, repeats, config.seed)
 
     @classmethod
-    def later(cls, config: EvaluateConfig, seed: int | None) -> Request:
+    def later(cls, config: EvaluateConfig, seed: int | None) -> SuiteRequest:
         """What an evaluation asks. seed: of the training, whose noise goes on where the evaluation names no seed."""
         own = next(each for each in (config.seed, seed, 0) if each is not None)
         return cls(entries(config.suite), config.protocol, config.repeats, own, config.batch_size)

@@ -107,7 +107,7 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
     """
     from robode.data.module import part_digest
     from robode.evaluation.measure import build_measurement
-    from robode.evaluation.request import Described, Request
+    from robode.evaluation.request import Described, SuiteRequest
     from robode.masking.verdict import judgeable
 
     source = config.data.source.build()
@@ -119,8 +119,8 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
     judged = keyed(read_part(run.folder, "verdicts"))
     count = 0
     described = Described.of(config)
-    after = [(Request.later(each, config.seed), each.split, each.limit, each.verdicts) for each in asked]
-    for request, split, limit, verdicts in [(Request.of(config), "test", None, 1), *after]:
+    after = [(SuiteRequest.later(each, config.seed), each.split, each.limit, each.verdicts) for each in asked]
+    for request, split, limit, verdicts in [(SuiteRequest.of(config), "test", None, 1), *after]:
         measurement = build_measurement(described, request, source.info)
         same = {"run": run.id, "weights": weights, "split": split, "noise_seed": request.seed}
         data = part_digest(digest, limit, source)

@@ -22,7 +22,7 @@ from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import build_measurement
-from robode.evaluation.request import Described, Request
+from robode.evaluation.request import Described, SuiteRequest
 from robode.network import Network, build_network, try_once
 from robode.objectives.objective import Objective
 from robode.runs.origin import threads_of
@@ -93,7 +93,7 @@ def try_jobs(configs: Sequence[TrainConfig]) -> None:
         with torch.random.fork_rng(devices=[]):
             try_once(build_network(config, info))
             check_task(config, {name: part.build() for name, part in config.objective.items() if part}, info)
-            build_measurement(Described.of(config), Request.of(config), info)
+            build_measurement(Described.of(config), SuiteRequest.of(config), info)
 
 
 def check_task(config: TrainConfig, objectives: Mapping[str, Objective], info: DatasetInfo) -> None:

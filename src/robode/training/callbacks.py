@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import build_measurement
-from robode.evaluation.request import Described, Request
+from robode.evaluation.request import Described, SuiteRequest
 from robode.ode.flow import Constrained, Flow
 from robode.ode.sensitivity import BSM, bsm_norms
 from robode.runs.results import append_rows
@@ -149,7 +149,7 @@ class RobustnessSweep(Callback):
         if not due or not trainer.is_global_zero or not data.has_validation:
             return
         measurement = build_measurement(
-            Described.of(module.config), replace(Request.of(module.config), repeats=self.repeats), data.info
+            Described.of(module.config), replace(SuiteRequest.of(module.config), repeats=self.repeats), data.info
         )
         x, target = data.split("validation", module.device)
         about = measurement.about(
