@@ -75,7 +75,8 @@ def _said() -> Any:
 class DataConfig:
     """A data set. root: the folder of its files. validation: how many samples, or which share, of the training split
     are held out. limit_train: train on so many of the rest. task, info, allowed: what its file says of the data, and of
-    the keys of the source."""
+    the keys of the source. more: keys of the source that its file has here too, so that they are short to type
+    (data.size); `validate.check_data` knows them."""
 
     name: str
     root: str | None = None
@@ -85,6 +86,7 @@ class DataConfig:
     task: str | None = _said()
     info: Node | None = _said()
     allowed: Node | None = _said()
+    more: Node = field(default_factory=dict)
 
     def at(self, root: str) -> DataConfig:
         """The same data set, whose files lie elsewhere now."""

@@ -110,11 +110,13 @@ def _check_split(samples: Samples, info: DatasetInfo, where: str) -> None:
     count = len(target) if target.dim() else 0
     if len(x) != count or not count:
         raise BadInput(f"{where}: {len(x)} samples and {count} targets, expected as many, at least one")
-    _check_values(x, info.bounds, where)
+    check_values(x, info.bounds, where)
     info.task.check(target, where)
 
 
-def _check_values(x: Tensor, bounds: tuple[float, float] | None, where: str) -> None:
+def check_values(x: Tensor, bounds: tuple[float, float] | None, where: str) -> None:
+    """Raises `BadInput` for the first number of samples (n, *shape), float32 or uint8 standing for x/255, that is not
+    finite or out of bounds. where: what the complaint begins with."""
     low, high = bounds or (-math.inf, math.inf)
     if x.dtype == torch.uint8:
         low, high = 255 * low, 255 * high

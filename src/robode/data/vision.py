@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from robode.data.info import DatasetInfo, Samples, Source
-from robode.data.module import SPLIT_SEED, stratified
+from robode.data.module import SPLIT_SEED, held_out
 from robode.data.validation import NETWORK_TIMEOUT, cannot_download, missing_files, reachable
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
@@ -182,6 +182,4 @@ class MNIST5k(Source):
         # The file is sorted by digit; in a fixed mixed order the first few images are an honest sample.
         table = table[torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(table)))]
         x, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()
-        chosen = stratified(labels, self.test_size)
-        rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, chosen, False)
-        return Samples(x[rest], labels[rest]), Samples(x[chosen], labels[chosen])
+        return held_out(Samples(x, labels), labels, self.test_size)
