@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -89,11 +90,15 @@ class DataConfig:
     more: Node = field(default_factory=dict)
 
     def at(self, root: str) -> DataConfig:
-        """The same data set, whose files lie elsewhere now."""
-        arguments = dict(self.source.arguments)
-        if "root" in arguments:
-            arguments["root"] = root
-        return replace(self, root=root, source=replace(self.source, arguments=arguments))
+        """The same data set, whose files lie elsewhere now: below `root` as before, a single file by its name."""
+        files = [key for key, spec in (self.allowed or {}).items() if spec == "a file"]
+
+        def moved(node: Node) -> Node:
+            there = {key: str(Path(root, Path(str(node[key])).name)) for key in files if key in node}
+            return {**node, **there, **({"root": root} if "root" in node else {})}
+
+        source = replace(self.source, arguments=moved(self.source.arguments))
+        return replace(self, root=root, source=source, more=moved(self.more))
 
 
 @dataclass(frozen=True, kw_only=True)

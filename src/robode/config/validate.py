@@ -80,10 +80,10 @@ def check_training(config: TrainConfig) -> None:
     _check_seed(config.seed)
     _check_suite(config.suite)
     _check_time(config)
+    check_data(config.data)
     _check_parts(config)
     check_trainer(config.trainer)
     _check_loggers(config.logger)
-    check_data(config.data)
     check_objectives(config, config.data.task)
     if config.resume is None:  # a resumed run has its own data
         check_name(config.run)

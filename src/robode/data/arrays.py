@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -32,26 +33,27 @@ class Arrays(OwnFiles):
     other numbers for themselves. y: labels (n,) or (n, 1), whole numbers or texts; the classes are those of the
     training split, sorted. Where a .npz has an array class_names, the labels are 0 … K - 1 and these are their names.
     For task="regression" y is (n,) or (n, k) numbers.
-    file: where it is not there, the file of that name in `root`. label: the column of a .csv that is y; all others are
-    x. bounds: of x in data units; "auto": (0, 1) for images, None for vectors. test, mean, std: see `OwnFiles`.
+    label: the column of a .csv that is y; all others are x. bounds: of x in data units; "auto": (0, 1) for images, None
+    for vectors. test, mean, std: see `OwnFiles`.
     """
 
     def __init__(
-        self, file: str, root: str = ".", label: str | None = None, task: str = "classification",
+        self, file: str, label: str | None = None, task: str = "classification",
         bounds: Sequence[float] | Literal["auto"] | None = "auto", test: float = 0.2, mean: Numbers = "auto",
         std: Numbers = "auto",
     ) -> None:  # fmt: skip
         super().__init__(test, mean, std)
-        self.root, self.label, self.task, self.bounds = root, label, task, bounds
+        self.label, self.task, self.bounds = label, task, bounds
         self.path, self.where = Path(file).expanduser(), f"data.file={file}"
 
     def read(self) -> Content:
-        moved = Path(self.root).expanduser() / self.path.name
-        path = self.path if self.path.is_file() or not moved.is_file() else moved
-        if not path.is_file():
-            raise BadInput(f"{self.where}: there is no such file, nor {self.path.name} in data.root={self.root}")
+        if not self.path.is_file():
+            raise BadInput(f"{self.where}: there is no such file; say with data.root=FOLDER where it is now")
+        readers = {".npz": self._arrays, ".csv": self._table}
+        if self.path.suffix.lower() not in readers:
+            raise BadInput(f"{self.where}: expected a file whose name ends in {' or '.join(readers)}")
         with refused(f"{self.where}: cannot be read"):
-            found = self._table(path) if path.suffix.lower() == ".csv" else self._arrays(path)
+            found = readers[self.path.suffix.lower()]()
         names = SPLIT if any(name in found for name in SPLIT) else WHOLE
         if missing := [name for name in names if name not in found]:
             raise BadInput(
@@ -68,23 +70,25 @@ class Arrays(OwnFiles):
         train, *test = map(Samples, xs, targets)
         return Content(train, test[0] if test else None, bounds, task)
 
-    def _arrays(self, path: Path) -> dict[str, Array]:
+    def _arrays(self) -> dict[str, Array]:
         """Those of a .npz, by their names."""
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise BadInput(f"{self.where}: is one array, expected a .npz with x and y; save it with np.savez")
+        with np.load(self.path, allow_pickle=False) as file:
             if self.label is not None:
                 raise BadInput(f"data.label={self.label}: names a column of a .csv; the labels of a .npz are in y")
             return {name: np.atleast_1d(file[name]) for name in file.files}
 
-    def _table(self, path: Path) -> dict[str, Array]:
+    def _table(self) -> dict[str, Array]:
         """x and y of a .csv. An empty cell is nothing; every other text is a text ("NA" may be a class)."""
         import pandas as pd  # a slow import, needed only by who reads tables
 
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more cells than there are names
+            table = pd.read_csv(self.path, keep_default_na=False, na_values=[""], index_col=False, low_memory=False)
         columns = [str(name) for name in table.columns]
         if self.label not in columns:
-            raise BadInput(f"data.label={self.label}: expected the column with the labels, one of {', '.join(columns)}")
+            raise BadInput(
+                f"data.label={self.label or 'null'}: expected the column with the labels, one of {', '.join(columns)}"
+            )
         if (empty := table[self.label].isna()).any():
             raise BadInput(f"{self.where}: row {1 + int(empty.argmax())} has no {self.label}")
         x = table.drop(columns=self.label)
