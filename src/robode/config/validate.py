@@ -166,9 +166,9 @@ def check_data(data: DataConfig) -> None:
     check_limit(data.limit_train)
     node, allowed = plain(data), data.allowed or {}
     for key in data.more:
-        if key not in allowed:
+        if key not in data.source.arguments:
             known = [each.name for each in fields(data) if each.name != "more" and not each.metadata.get("said")]
-            raise unknown("data.", key, [*known, *(each for each in allowed if each in data.more)])
+            raise unknown("data.", key, [*known, *(each for each in data.more if each in data.source.arguments)])
     for key, spec in allowed.items():
         if key in node:  # also a key of the source; the user knows it by this name
             check_value(f"data.{key}", node[key], spec_of(spec, node))
