@@ -40,6 +40,7 @@ def runs() -> list[str]:
     return sorted(path.parent.name for path in Path("outputs").glob("*/*/config.yaml"))
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_printed(call: Callable[..., Answer]) -> None:
     names: dict[str, object] = {}
     trained = []
