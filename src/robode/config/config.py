@@ -108,7 +108,7 @@ class DataConfig:
             return {**node, **there}
 
         source = replace(self.source, arguments=placed(self.source.arguments))
-        return replace(self, root=root(self.root or ""), source=source, more=placed(self.more))
+        return replace(self, root=root(self.root or "") or None, source=source, more=placed(self.more))
 
 
 @dataclass(frozen=True, kw_only=True)

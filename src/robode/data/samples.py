@@ -46,8 +46,8 @@ def info_of(source: Source, name: str) -> DatasetInfo:
             raise BadInput(f"data={name}: mean[{index}] is {mean}, expected a finite number")
         if not low <= mean <= high:
             raise BadInput(
-                f"data={name}: mean[{index}] is {mean:g}, expected a number in [{low:g}, {high:g}], the bounds of these "
-                "data; mean and std are in data units"
+                f"data={name}: mean[{index}] is {mean:g}, expected a number in [{low:g}, {high:g}], the bounds of "
+                "these data; mean and std are in data units"
             )
         if not 0 < std < math.inf:
             raise BadInput(
