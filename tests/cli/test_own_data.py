@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import yaml
 from command_line import Answer, Jobs
+from omegaconf import OmegaConf
 from own_files import points, write_arrays, write_pictures
 
 from robode.cli.completion import candidates
 from robode.cli.main import main
+from robode.config.instantiate import to_plain
+from robode.contracts.findings import data
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
 SMALL = ("model=resnet", "model.width=4", "depth=2", "epochs=1", "batch_size=20", "suite=clean", "trainer.threads=1")
@@ -98,7 +101,8 @@ def test_moved_files_are_found_by_data_root_and_no_place_is_exported(call: Calla
 
 
 REFUSED = {
-    "data=folder": "data.root=data: expected a folder",
+    "data=folder": "data.root=null: expected a folder",
+    "data=folder data.root=gone": "data.root=gone: expected a folder",
     "data=folder data.root=set data.sise=8": "unknown key 'data.sise': did you mean 'data.size'?",
     "data=folder data.root=set +data.typo=8": "unknown key 'data.typo': data has name, root, validation, limit",
     "data=folder data.root=set data.size=big": "data.size=big: expected integer in [1, 4096]",
@@ -153,3 +157,15 @@ def test_the_words_are_completed(folder: Path) -> None:
     assert {"data=folder", "data=arrays"} <= set(candidates("robode train data="))
     assert "data.size=" in candidates("robode train data=folder data.s")
     assert "data.label=" in candidates("robode train data=arrays data.l")
+
+
+def test_check_says_that_nobody_has_chosen_the_files(folder: Path) -> None:
+    (folder / "data").mkdir()
+    write_pictures(folder / "set", 20)
+    for name, root, said in (
+        ("folder", None, "not checked: data.root=null: expected a folder"), ("folder", "set", ""),
+        ("arrays", None, "not checked: data.file=null: expected a file"),
+    ):  # fmt: skip
+        node = yaml.safe_load((Path(__file__).parents[2] / "conf/data" / f"{name}.yaml").read_text())
+        found = data(f"data={name}", to_plain(OmegaConf.create({"data": {**node, "root": root}}))["data"])
+        assert not found.violations and found.note == said and (found.contracts > 0) == (root is not None)
