@@ -104,7 +104,7 @@ class Arrays(OwnFiles):
                 raise BadInput(f"{self.where}: row {1 + row}, column {name} is {given}, expected a finite number")
             x[name] = numbers.astype(np.float64)
         y = table[self.label].to_numpy()
-        return {"x": x.to_numpy(), "y": y.astype(str) if y.dtype == object else y}
+        return {"x": x.to_numpy(), "y": y.astype(str) if y.dtype.kind == "O" else y}
 
     def _bounds(self, x: Array) -> Bounds:
         images = x.ndim > 2
