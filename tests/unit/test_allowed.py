@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
+from own_files import write_arrays
 
 from robode.config.allowed import DESCRIPTION, check_node, check_value
 from robode.config.config import DataConfig
+from robode.config.instantiate import to_plain
 from robode.config.parse import parse
 from robode.config.validate import check_data
 from robode.errors import BadInput
@@ -70,10 +73,12 @@ def test_every_yaml_of_robode_says_what_its_keys_may_be(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "data").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_data_set_of_robode_says_what_the_keys_of_its_source_may_be(path: Path) -> None:
+def test_every_data_set_of_robode_says_what_the_keys_of_its_source_may_be(path: Path, tmp_path: Path) -> None:
     node = {key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "defaults"}
     assert set(node["allowed"]) >= set(node["source"]) - {"_target_"}
-    check_data(parse(DataConfig, {**node, "root": "data"}))
+    places = {"a file": write_arrays(tmp_path / "x.npz"), "a folder": tmp_path}
+    given = {key: str(places[spec]) for key, spec in node["allowed"].items() if spec in places}
+    check_data(parse(DataConfig, to_plain(OmegaConf.create({"data": {**node, "root": "data", **given}}))["data"]))
 
 
 @pytest.mark.parametrize(("allowed", "says"), [

@@ -95,6 +95,12 @@ SAMPLES = {
     "no channel": (IMAGES, GREY[:, 0], "samples have the shape (6, 2, 3), expected (n, 1, 2, 3); write x.unsqueeze(1)"),
     "flat": (IMAGES, GREY.flatten(1), "samples have the shape (6, 6), expected (n, 1, 2, 3); write x.reshape(-1, 1,"),
     "other": (VECTORS, torch.randn(6, 5), ", train: samples have the shape (6, 5), expected (n, 2)"),
+    "with gradients": (VECTORS, POINTS.clone().requires_grad_(), "samples are no plain numbers on the CPU; write x.de"),
+    "sparse": (VECTORS, POINTS.to_sparse(), "samples are no plain numbers on the CPU; write x.to_dense()"),
+    "elsewhere": (VECTORS, POINTS.to("meta"), "samples are no plain numbers on the CPU; write x.detach().cpu()"),
+    "bytes of another range": (
+        replace(IMAGES, bounds=(0.0, 255.0)), (255 * GREY).byte(), "bytes, which stand for x/255 in [0, 1], and"
+    ),
     "numpy": (VECTORS, POINTS.numpy(), ", train: samples are a ndarray, expected a tensor"),
 }  # fmt: skip
 
@@ -133,6 +139,19 @@ INFO = {
     ),
     "std nan": (replace(VECTORS, std=(1.0, float("nan"))), ": std[1] is nan, expected a number above 0"),
     "mean inf": (replace(VECTORS, mean=(1.0, float("inf"))), ": mean[1] is inf, expected a finite number"),
+    "mean in grey levels": (
+        replace(IMAGES, mean=(33.0,), std=(78.0,)),
+        ": mean[0] is 33, expected a number in [0, 1], the bounds of these data; mean and std are in data units",
+    ),
+    "one number": (replace(VECTORS, mean=0.0), ": mean is a float, expected a tuple of numbers"),
+    "a tensor": (replace(VECTORS, std=torch.ones(2)), ": std is a Tensor, expected a tuple of numbers"),
+    "texts": (replace(VECTORS, mean=("0", "0")), ": mean is ('0', '0'), expected a tuple of numbers"),
+    "half a pixel": (replace(VECTORS, shape=(2.5,)), ": shape is (2.5,), expected a tuple of whole numbers"),
+    "three bounds": (replace(IMAGES, bounds=(0, 1, 2)), ": bounds are (0, 1, 2), expected (low, high) or None"),
+    "how many classes": (
+        replace(VECTORS, task=Classification(3)),
+        ": class_names are 3, expected a tuple of texts, one a class",
+    ),
     "bounds": (replace(IMAGES, bounds=(1.0, 0.0)), ": bounds are (1.0, 0.0), expected (low, high) or None"),
     "one class": (replace(VECTORS, task=Classification(("a",))), ": the task has 1 outputs, expected at least 2"),
     "a dict": ({"shape": (2,)}, ": Given.info gives a dict, expected DatasetInfo with a Task"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,7 +30,8 @@ class Exported(Result):
 
 
 def run_export(config: ExportConfig) -> Exported:
-    """Write model.safetensors, certificate.json and config.yaml of `config.run` into the folder `config.to`.
+    """Write model.safetensors, certificate.json and config.yaml of `config.run` into the folder `config.to`, without
+    the folders in which the data lie on this machine.
 
     The constants are worked out anew, in float64; the certified accuracy is that of `robode certify`, where it was run
     for these weights and by this code.
@@ -53,7 +54,8 @@ def run_export(config: ExportConfig) -> Exported:
     about = {"robode": __version__, "weights": content["weights"]}
     write_bytes(to / "model.safetensors", save(tensors, metadata=about))
     write_json(to / FILE, content)
-    write_bytes(to / "config.yaml", (found.run.folder / "config.yaml").read_bytes())
+    trained = found.run.config()
+    Run(to).save_config(replace(trained, data=trained.data.published()))
     for line in filter(None, [found.note, f"exported: {to}"]):
         Console().print(line, highlight=False, soft_wrap=True)
     return Exported(run=found.run.folder, to=to, other_code=bool(found.note))

@@ -36,9 +36,12 @@ _NUMBER = re.compile(
     r"(?: (?P<order>>=?) (?P<least>\S+)| in (?P<left>[(\[])(?P<ends>[^)\]]+)(?P<right>[)\]]))?"
 )
 _WORD = re.compile(r"[\w.+-]+")
-_KINDS = ("anything", "a file", "text")
+PLACES: Mapping[str, Callable[[Path], bool]] = {"a file": Path.is_file, "a folder": Path.is_dir}
+"""What a place of the user's may have to be, and how that is found out."""
+_KINDS = ("anything", *PLACES, "text")
 GRAMMAR = (
-    "words, numbers, 'integer >= 1', 'number in (0, 1]', 'list of …', 'a file', 'text' or 'anything', with | between"
+    "words, numbers, 'integer >= 1', 'number in (0, 1]', 'list of …', 'a file', 'a folder', 'text' or 'anything', "
+    "with | between"
 )
 
 
@@ -121,7 +124,7 @@ def check_value(key: str, value: object, spec: str) -> None:
     """Raises `BadInput` unless one of the alternatives of the spec fits."""
     alternatives = [text.strip() for text in spec.split("|")]
     if not any(_fits(value, text) for text in alternatives):
-        words = not any(_NUMBER.fullmatch(text) or text.startswith(("list of", "a file")) for text in alternatives)
+        words = not any(_NUMBER.fullmatch(text) or text.startswith(("list of", *PLACES)) for text in alternatives)
         expected = f"choose one of: {', '.join(alternatives)}" if words else f"expected {' or '.join(alternatives)}"
         raise BadInput(f"{key}={_word(value)}: {expected}")
 
@@ -131,8 +134,8 @@ def _fits(value: object, text: str) -> bool:
         return True
     if text.startswith("list of "):
         return isinstance(value, list) and all(_fits(each, text.removeprefix("list of ")) for each in value)
-    if text in ("a file", "text"):
-        return isinstance(value, str) and (text == "text" or Path(value).is_file())
+    if text in (*PLACES, "text"):
+        return isinstance(value, str) and (text == "text" or PLACES[text](Path(value).expanduser()))
     found = _NUMBER.fullmatch(text)
     if isinstance(value, int | float) and not isinstance(value, bool):  # 1 is not true
         return _number(text) == value if found is None else _is_in(value, found)

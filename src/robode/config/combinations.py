@@ -52,7 +52,7 @@ def check_combination(config: TrainConfig) -> None:
             )
         whole = "vectors" in (kind, gives) or states == "whole"
         outputs = info.get("outputs")
-        if whole and fits["head"].get("features") == "outputs" and width != outputs:
+        if whole and fits["head"].get("features") == "outputs" and outputs not in (None, width):
             raise BadInput(
                 f"head={config.head.name}: expected a state of {outputs} numbers, as many as a target of {data} "
                 f"has, got {width}; set model.width={outputs} or choose head=linear"

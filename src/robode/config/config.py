@@ -6,8 +6,9 @@ conf/<verb>.yaml. Below the front door these objects are handed down, never dict
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -71,11 +72,17 @@ def _said() -> Any:
     return field(metadata={"said": True}, default=None)
 
 
+def _without_folders(place: str) -> str:
+    path = Path(place)
+    return path.name if path.is_absolute() or place.startswith("~") else place
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """A data set. root: the folder of its files. validation: how many samples, or which share, of the training split
     are held out. limit_train: train on so many of the rest. task, info, allowed: what its file says of the data, and of
-    the keys of the source."""
+    the keys of the source. more: keys of the source that its file has here too, so that they are short to type
+    (data.size for data.source.size)."""
 
     name: str
     root: str | None = None
@@ -85,13 +92,23 @@ class DataConfig:
     task: str | None = _said()
     info: Node | None = _said()
     allowed: Node | None = _said()
+    more: Node = field(default_factory=dict)
 
     def at(self, root: str) -> DataConfig:
-        """The same data set, whose files lie elsewhere now."""
-        arguments = dict(self.source.arguments)
-        if "root" in arguments:
-            arguments["root"] = root
-        return replace(self, root=root, source=replace(self.source, arguments=arguments))
+        """The same data set, whose files lie elsewhere now: below `root` as before, a single file by its name."""
+        return self._placed(lambda _: root, lambda file: str(Path(root, Path(file).name)))
+
+    def published(self) -> DataConfig:
+        """The same data set without the folders of this machine: of an absolute path the name alone."""
+        return self._placed(_without_folders, _without_folders)
+
+    def _placed(self, root: Callable[[str], str], file: Callable[[str], str]) -> DataConfig:
+        def placed(node: Node) -> Node:
+            there = {key: put(str(node[key])) for key, put in (("root", root), ("file", file)) if node.get(key)}
+            return {**node, **there}
+
+        source = replace(self.source, arguments=placed(self.source.arguments))
+        return replace(self, root=root(self.root or "") or None, source=source, more=placed(self.more))
 
 
 @dataclass(frozen=True, kw_only=True)

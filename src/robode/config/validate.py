@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
-from robode.config.allowed import check_node
+from robode.config.allowed import check_node, check_value, spec_of
 from robode.config.combinations import check_combination
 from robode.config.config import (
     CertifyConfig,
@@ -28,6 +29,7 @@ from robode.config.config import (
 )
 from robode.config.instantiate import check_targets
 from robode.config.levels import UPPER, check_suite, noise_levels
+from robode.config.parse import unknown
 from robode.errors import BadInput
 
 CHECKPOINTS = ("best", "last")
@@ -78,10 +80,10 @@ def check_training(config: TrainConfig) -> None:
     _check_seed(config.seed)
     _check_suite(config.suite)
     _check_time(config)
+    check_data(config.data)
     _check_parts(config)
     check_trainer(config.trainer)
     _check_loggers(config.logger)
-    check_data(config.data)
     check_objectives(config, config.data.task)
     if config.resume is None:  # a resumed run has its own data
         check_name(config.run)
@@ -158,10 +160,18 @@ def _check_place(to: Path) -> None:
 
 
 def check_data(data: DataConfig) -> None:
-    """Refuse numbers of held-out and training samples that are none, and keys of the source that its file does not
-    allow. Raises `BadInput`."""
+    """Refuse numbers of held-out and training samples that are none, and keys of the data or the source that its file
+    does not allow. Raises `BadInput`."""
     check_validation(data.validation)
     check_limit(data.limit_train)
+    node, allowed = plain(data), data.allowed or {}
+    for key in data.more:
+        if key not in data.source.arguments:
+            known = [each.name for each in fields(data) if each.name != "more" and not each.metadata.get("said")]
+            raise unknown("data.", key, [*known, *(each for each in data.more if each in data.source.arguments)])
+    for key, spec in allowed.items():
+        if key in node:  # also a key of the source; the user knows it by this name
+            check_value(f"data.{key}", node[key], spec_of(spec, node))
     if data.allowed is not None:
         check_node("data.source", {**data.source.plain(), "name": data.name, "allowed": data.allowed})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from robode.config.allowed import check_node
+from robode.config.allowed import PLACES, check_node, check_value
 from robode.config.instantiate import build, inside
 from robode.contracts import data as of_data
 from robode.contracts import families, perturbations
@@ -127,6 +127,8 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
     try:
         source, said = node["source"], node.get("info")
         if "allowed" in node:
+            if (place := _missing_place(source, node["allowed"])) is not None:
+                return Finding(what, 0, (), f"not checked: {place}")
             check_node("data.source", {**source, "name": node.get("name"), "allowed": node["allowed"]})
         missing = missing_files(source.get("root", "."), source.get("files") or ())
         module = DataModule(
@@ -135,7 +137,7 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
         info = module.info
         is_so = {"shape": list(info.shape), "task": info.task.name, "outputs": info.task.outputs}
         broken = held(of_data.INFO, module)
-        if said is not None and said != is_so:
+        if said is not None and {**is_so, **said} != is_so:
             broken.append(f"info is {said}, and the source says {is_so}")
         if broken or missing:
             note = (
@@ -149,6 +151,16 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
         return Finding(what, len(of_data.INFO), (reason(error),))
     contracts = (*of_data.INFO, *of_data.SAMPLES)
     return Finding(what, len(contracts), tuple(held(of_data.SAMPLES, module)))
+
+
+def _missing_place(source: Mapping[str, Any], allowed: Mapping[str, Any]) -> str | None:
+    """What is missing where a source is made of the user's own files, and they are not there."""
+    for key in (key for key, spec in allowed.items() if spec in PLACES):
+        try:
+            check_value(f"data.{key}", source.get(key), allowed[key])
+        except BadInput as error:
+            return str(error)
+    return None
 
 
 def perturbation(what: str, node: Mapping[str, Any]) -> Finding:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before a file is read.
+    """What a network may know of a data set before it sees a sample.
 
     shape: of one sample, (C, H, W) for images, (d,) for vectors.
     mean, std: of the training split in data units, one number per channel (images) or coordinate
@@ -50,7 +50,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def info(self) -> DatasetInfo:
-        """Known without reading a file."""
+        """Known without reading a file, unless the files are the user's own and nothing else says what they hold."""
 
     @abstractmethod
     def load(self) -> tuple[Samples, Samples]:

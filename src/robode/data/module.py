@@ -35,6 +35,13 @@ def stratified(labels: Tensor, n: int) -> Tensor:
     return torch.from_numpy(np.sort(np.concatenate(chosen)))
 
 
+def held_out(samples: Samples, strata: Tensor, n: int) -> tuple[Samples, Samples]:
+    """(the rest, `n` samples), both in the order in which they lie; `stratified` by strata (m,)."""
+    chosen = stratified(strata, n)
+    rest = torch.ones(len(strata), dtype=torch.bool).index_fill(0, chosen, False)
+    return Samples(samples.x[rest], samples.target[rest]), Samples(samples.x[chosen], samples.target[chosen])
+
+
 def places(n: int, count: int) -> Tensor:
     """(min(count, n),) int64: so many of n samples at equal distances."""
     return torch.linspace(0, n - 1, min(count, n)).round().long()
@@ -111,12 +118,8 @@ class DataModule(lightning.LightningDataModule):
             return
         train, test = load_checked(self.source, self.info, str(self.name))
         splits = {"test": test}
-        held_out = self._held_out(len(train.target))
-        if held_out:
-            chosen = stratified(self.info.task.strata(train.target), held_out)
-            rest = torch.ones(len(train.target), dtype=torch.bool).index_fill(0, chosen, False)
-            splits["validation"] = Samples(train.x[chosen], train.target[chosen])
-            train = Samples(train.x[rest], train.target[rest])
+        if count := self._held_out(len(train.target)):
+            train, splits["validation"] = held_out(train, self.info.task.strata(train.target), count)
         splits["train"] = self._limited(train)
         self._splits = splits
 
@@ -174,10 +177,10 @@ class DataModule(lightning.LightningDataModule):
 
     def _held_out(self, n: int) -> int:
         share = self.validation < 1
-        held_out = max(1, round(n * self.validation)) if share and self.validation else int(self.validation)
-        if held_out >= n:
+        count = max(1, round(n * self.validation)) if share and self.validation else int(self.validation)
+        if count >= n:
             raise BadInput(f"data.validation={self.validation}: {self.name} has only {n} training samples")
-        return held_out
+        return count
 
     def _limited(self, train: Samples) -> Samples:
         if self.limit_train is None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from robode.tasks.task import Task
 
 
 def info_of(source: Source, name: str) -> DatasetInfo:
-    """What a source says of its samples, without reading a file. name: of the data set, `data=NAME`.
+    """What a source says of its samples. name: of the data set, `data=NAME`.
 
     Raises:
         BadInput: no source, or one that says nothing, or contradicts itself.
@@ -30,25 +31,48 @@ def info_of(source: Source, name: str) -> DatasetInfo:
         info = source.info
     if not isinstance(info, DatasetInfo) or not isinstance(info.task, Task):
         raise BadInput(f"data={name}: {kind}.info gives a {type(info).__name__}, expected DatasetInfo with a Task")
+    _check_form(info, f"data={name}")
     shape, channels = info.shape, info.shape[0] if info.shape else 0
     if len(shape) not in (1, 3) or min(shape) < 1:
         raise BadInput(f"data={name}: shape is {shape}, expected (d,) for vectors or (C, H, W) for images")
     if not len(info.mean) == len(info.std) == channels:
         given = f"{len(info.mean)} and {len(info.std)} numbers"
         raise BadInput(f"data={name}: mean and std have {given}, expected {channels}: one a channel")
+    low, high = info.bounds or (-math.inf, math.inf)
+    if info.bounds is not None and not -math.inf < low < high < math.inf:
+        raise BadInput(f"data={name}: bounds are {info.bounds}, expected (low, high) or None")
     for index, (mean, std) in enumerate(zip(info.mean, info.std, strict=True)):
         if not math.isfinite(mean):
             raise BadInput(f"data={name}: mean[{index}] is {mean}, expected a finite number")
+        if not low <= mean <= high:
+            raise BadInput(
+                f"data={name}: mean[{index}] is {mean:g}, expected a number in [{low:g}, {high:g}], the bounds of "
+                "these data; mean and std are in data units"
+            )
         if not 0 < std < math.inf:
             raise BadInput(
                 f"data={name}: std[{index}] is {std}, expected a number above 0; write 1 for what never changes"
             )
-    if info.bounds is not None and not -math.inf < info.bounds[0] < info.bounds[1] < math.inf:
-        raise BadInput(f"data={name}: bounds are {info.bounds}, expected (low, high) or None")
     least = 2 if isinstance(info.task, Classification) else 1
     if info.task.outputs < least:
         raise BadInput(f"data={name}: the task has {info.task.outputs} outputs, expected at least {least}")
     return info
+
+
+def _check_form(info: DatasetInfo, where: str) -> None:
+    """Raises `BadInput` for what is not of the kind that `DatasetInfo` says."""
+    expected = {"shape": Integral, "mean": Real, "std": Real} | ({} if info.bounds is None else {"bounds": Real})
+    for key, kind in expected.items():
+        values = getattr(info, key)
+        if not isinstance(values, tuple) or not all(isinstance(each, kind) for each in values):
+            given = f"a {type(values).__name__}" if not isinstance(values, tuple) else values
+            raise BadInput(f"{where}: {key} is {given}, expected a tuple of {'whole ' * (kind is Integral)}numbers")
+    if info.bounds is not None and len(info.bounds) != 2:
+        raise BadInput(f"{where}: bounds are {info.bounds}, expected (low, high) or None")
+    if isinstance(info.task, Classification):
+        names = info.task.class_names
+        if not isinstance(names, tuple) or not all(isinstance(each, str) for each in names):
+            raise BadInput(f"{where}: class_names are {names}, expected a tuple of texts, one a class")
 
 
 def load_checked(source: Source, info: DatasetInfo, name: str) -> tuple[Samples, Samples]:
@@ -98,6 +122,11 @@ def _check_split(samples: Samples, info: DatasetInfo, where: str) -> None:
     for what, part in zip(("samples", "targets"), samples, strict=True):
         if not isinstance(part, Tensor):
             raise BadInput(f"{where}: {what} are a {type(part).__name__}, expected a tensor; write torch.as_tensor(…)")
+        if part.requires_grad or part.device.type != "cpu" or part.layout != torch.strided:
+            way = ".to_dense()" if part.layout != torch.strided else ".detach().cpu()"
+            raise BadInput(
+                f"{where}: {what} are no plain numbers on the CPU; write {'x' if part is samples[0] else 'target'}{way}"
+            )
     x, target = samples
     if x.dtype not in (torch.float32, torch.uint8):
         hint = "write x.float()" if x.is_floating_point() else "write x.float(), or x.byte() for pixels from 0 to 255"
@@ -110,13 +139,17 @@ def _check_split(samples: Samples, info: DatasetInfo, where: str) -> None:
     count = len(target) if target.dim() else 0
     if len(x) != count or not count:
         raise BadInput(f"{where}: {len(x)} samples and {count} targets, expected as many, at least one")
-    _check_values(x, info.bounds, where)
+    check_values(x, info.bounds, where)
     info.task.check(target, where)
 
 
-def _check_values(x: Tensor, bounds: tuple[float, float] | None, where: str) -> None:
+def check_values(x: Tensor, bounds: tuple[float, float] | None, where: str) -> None:
+    """Raises `BadInput` for the first number of samples (n, *shape), float32 or uint8 standing for x/255, that is not
+    finite or out of bounds. where: what the complaint begins with."""
     low, high = bounds or (-math.inf, math.inf)
     if x.dtype == torch.uint8:
+        if bounds and high > 1:
+            raise BadInput(f"{where}: samples are bytes, which stand for x/255 in [0, 1], and bounds are {bounds}")
         low, high = 255 * low, 255 * high
     least, most = (float(end) for end in x.aminmax())  # nan where there is one
     if math.isfinite(least) and math.isfinite(most) and low <= least and most <= high:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import math
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from robode.config.config import Node
 from robode.errors import BadInput
 
 NETWORK_TIMEOUT = 3.0
 """Seconds after which a silent server counts as no network."""
 
 
-def check_files(source: Mapping[str, Any]) -> None:
+def check_files(source: Node) -> None:
     """Refuse truncated files of a source, or missing ones and no network. source: the arguments of its class."""
-    files = source.get("files") or ()
-    missing = missing_files(source.get("root", "."), files)
-    if missing and not reachable(source.get("url", "")):
-        raise cannot_download(source.get("root", "."), missing)
+    files, root = source.get("files"), str(source.get("root", "."))
+    missing = missing_files(root, list(map(str, files)) if isinstance(files, Sequence) else ())
+    if missing and not reachable(str(source.get("url", ""))):
+        raise cannot_download(root, missing)
 
 
 def missing_files(root: str | Path, files: Sequence[str]) -> list[str]:
     """Those of `files` (below `root`) that are not there. BadInput if one that is there is truncated."""
     missing = []
     for name in files:
-        path = Path(root, name)
+        path = Path(root, name).expanduser()
         try:
             if path.is_file():
                 _check_complete(path)

@@ -9,17 +9,18 @@ import gzip
 import os
 import socket
 import tempfile
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from robode.data.info import DatasetInfo, Samples, Source
-from robode.data.module import SPLIT_SEED, stratified
+from robode.data.module import SPLIT_SEED, held_out
 from robode.data.validation import NETWORK_TIMEOUT, cannot_download, missing_files, reachable
 from robode.errors import BadInput
 from robode.tasks.classification import Classification
@@ -29,21 +30,34 @@ THINGS = "airplane automobile bird cat deer dog frog horse ship truck"
 CLOTHES = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot"
 
 
+class _Published(Protocol):
+    """What torchvision gives: images as bytes, (n, H, W) or (n, H, W, 3), and their labels (n,)."""
+
+    data: Tensor | NDArray[np.uint8]
+    targets: Tensor | list[int]
+
+
 class _Torchvision(Source):
     """A data set read (and, with a network, downloaded) by torchvision.
 
-    root: the folder that torchvision calls root. files: paths below it, all needed. url: one downloadable
-    file, asked for before a download is tried, so that a machine without a network says so within seconds.
+    published: the name of torchvision's class. root: the folder that torchvision calls root. files: paths below it, all
+    needed. url: one downloadable file, asked for before a download is tried, so that a machine without a network says
+    so within seconds.
     """
+
+    published: ClassVar[str]
 
     def __init__(self, root: str, files: Sequence[str], url: str) -> None:
         self.root = Path(root).expanduser()
         self.files = tuple(files)
         self.url = url
 
-    @abstractmethod
-    def read(self, root: Path, train: bool, download: bool = False) -> Any:
-        """torchvision's data set object."""
+    def read(self, root: Path, train: bool, download: bool = False) -> _Published:
+        """torchvision's data set of the same name."""
+        from torchvision import datasets  # a slow import, needed only by who reads files
+
+        found: _Published = getattr(datasets, self.published)(str(root), train=train, download=download)
+        return found
 
     def load(self) -> tuple[Samples, Samples]:
         missing = missing_files(self.root, self.files)
@@ -55,7 +69,7 @@ class _Torchvision(Source):
             raise self._damaged(str(error)) from error
         return train, test
 
-    def _samples(self, dataset: Any) -> Samples:
+    def _samples(self, dataset: _Published) -> Samples:
         images = torch.as_tensor(dataset.data)
         # torchvision keeps grey images as (n, H, W) and colour images as (n, H, W, 3).
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
@@ -109,55 +123,43 @@ def _impatient() -> Iterator[None]:
 class MNIST(_Torchvision):
     """60 000 + 10 000 grey 28x28 digits (LeCun, Cortes, Burges), with the customary mean and deviation."""
 
+    published = "MNIST"
+
     @property
     def info(self) -> DatasetInfo:
         return DatasetInfo((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
-
-    def read(self, root: Path, train: bool, download: bool = False) -> Any:
-        from torchvision.datasets import MNIST as reader  # a slow import, needed only by who reads files
-
-        return reader(str(root), train=train, download=download)
 
 
 class FashionMNIST(_Torchvision):
     """60 000 + 10 000 grey 28x28 pictures of clothes (Xiao, Rasul, Vollgraf 2017)."""
 
+    published = "FashionMNIST"
+
     @property
     def info(self) -> DatasetInfo:
         return DatasetInfo((1, 28, 28), (0.2860,), (0.3530,), (0.0, 1.0), Classification(tuple(CLOTHES.split())))
 
-    def read(self, root: Path, train: bool, download: bool = False) -> Any:
-        from torchvision.datasets import FashionMNIST as reader
-
-        return reader(str(root), train=train, download=download)
-
 
 class CIFAR10(_Torchvision):
     """50 000 + 10 000 colour 32x32 pictures in 10 classes (Krizhevsky 2009)."""
+
+    published = "CIFAR10"
 
     @property
     def info(self) -> DatasetInfo:
         mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
         return DatasetInfo((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(THINGS.split())))
 
-    def read(self, root: Path, train: bool, download: bool = False) -> Any:
-        from torchvision.datasets import CIFAR10 as reader
-
-        return reader(str(root), train=train, download=download)
-
 
 class CIFAR100(_Torchvision):
     """50 000 + 10 000 colour 32x32 pictures in 100 classes (Krizhevsky 2009)."""
+
+    published = "CIFAR100"
 
     @property
     def info(self) -> DatasetInfo:
         mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
         return DatasetInfo((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(str(i) for i in range(100))))
-
-    def read(self, root: Path, train: bool, download: bool = False) -> Any:
-        from torchvision.datasets import CIFAR100 as reader
-
-        return reader(str(root), train=train, download=download)
 
 
 class MNIST5k(Source):
@@ -182,6 +184,4 @@ class MNIST5k(Source):
         # The file is sorted by digit; in a fixed mixed order the first few images are an honest sample.
         table = table[torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(table)))]
         x, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()
-        chosen = stratified(labels, self.test_size)
-        rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, chosen, False)
-        return Samples(x[rest], labels[rest]), Samples(x[chosen], labels[chosen])
+        return held_out(Samples(x, labels), labels, self.test_size)

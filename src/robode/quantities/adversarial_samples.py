@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.network import Network
-from robode.quantities.quantity import Quantity, row, write_arrays
+from robode.quantities.quantity import Number, Quantity, row, write_arrays
 
 FILE = "adversarial_samples.npz"
 
@@ -50,7 +49,7 @@ class AdversarialSamples(Quantity):
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
 
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         device = device_of(network)
         x, labels = (each[: self.count].to(device) for each in data.split("test"))
         x = in_units(x)

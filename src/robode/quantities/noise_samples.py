@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.network import Network
-from robode.quantities.quantity import Quantity, row, write_arrays
+from robode.quantities.quantity import Number, Quantity, row, write_arrays
 
 FILE = "noise_samples.npz"
 LEVELS = (0.05, 0.2)
@@ -44,10 +43,10 @@ class NoiseSamples(Quantity):
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
 
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         device, info = device_of(network), data.info
         x, labels = (each[: self.count].to(device) for each in data.split("test"))
-        arrays: dict[str, Any] = {"labels": labels.cpu().numpy()}
+        arrays: dict[str, np.ndarray] = {"labels": labels.cpu().numpy()}
         for protocol in (ChNode2022(), DataSpace()):
             shown = _shown(protocol, in_units(x), labels, info)
             with torch.no_grad(), evaluating(network):

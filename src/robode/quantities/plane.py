@@ -7,7 +7,6 @@ import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.heads import matrix_of
 from robode.network import Network
-from robode.quantities.quantity import Quantity, row, write_arrays
+from robode.quantities.quantity import Number, Quantity, row, write_arrays
 
 FILE = "field_2d.npz"
 GRID, ARROWS, AROUND = 401, 23, 181
@@ -60,7 +59,7 @@ class Field2D(Quantity):
             return False
         return matrix_of(network.head) is not None
 
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         network.flow.uncontrolled("suite=field_2d")
         if network.flow.width != 2:
             raise BadInput(f"suite=field_2d: expected model.width=2, got {network.flow.width}")
@@ -75,7 +74,7 @@ class Field2D(Quantity):
         moved = np.linalg.norm(arrays["states"] - arrays["states"][:1], axis=2).max()
         return [row("flow_displacement", float(moved))]
 
-    def _arrays(self, network: Network, points: Tensor, labels: Tensor) -> dict[str, Any]:
+    def _arrays(self, network: Network, points: Tensor, labels: Tensor) -> dict[str, Tensor | float]:
         low, high = points.amin(0) - self.margin, points.amax(0) + self.margin
         ends = list(zip(low.tolist(), high.tolist(), strict=True))
         x, y = (torch.linspace(a, b, GRID, dtype=torch.float64).to(points.device) for a, b in ends)
@@ -136,7 +135,7 @@ class EpsR(Quantity):
             return False
         return matrix_of(network.head) is not None
 
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         device = device_of(network)
         x, labels = (each.to(device) for each in data.split("train"))
         points = in_units(x)

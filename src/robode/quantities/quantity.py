@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from torch import nn
@@ -16,6 +16,9 @@ from robode.files import write_whole
 from robode.network import Network
 from robode.runs import results
 from robode.tasks.classification import Classification
+
+Number: TypeAlias = dict[str, str | float]
+"""A row of numbers.csv, complete or in the making, by column."""
 
 
 class Quantity(ABC):
@@ -53,7 +56,7 @@ class Quantity(ABC):
         return set(self.gives)
 
     @abstractmethod
-    def measure(self, network: Any, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Any, data: DataModule, folder: Path) -> list[Number]:
         """Rows with quantity, value, kind (one of results.NUMBER_KINDS), maybe low and high, of a network that suits.
 
         Raises:
@@ -72,6 +75,6 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     write_whole(path, write)
 
 
-def row(quantity: str, value: float, kind: str = "measured", **ends: float) -> dict[str, Any]:
+def row(quantity: str, value: float, kind: str = "measured", **ends: float) -> Number:
     """A row of numbers.csv without what all rows of a run have in common."""
     return {"quantity": quantity, "value": value, "kind": kind, **ends}

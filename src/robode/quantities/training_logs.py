@@ -4,7 +4,6 @@ it cost."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,9 @@ from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.network import Network
-from robode.quantities.quantity import Quantity, row
+from robode.quantities.quantity import Number, Quantity, row
 from robode.runs.code import RECORD
 from robode.runs.table import BSM_NORMS, METRICS
-
-SETTLED = 0.01
-"""Largest relative change of gamma over the last tenth of the training that counts as settled."""
 
 SETTLED = 0.01
 """Largest relative change of gamma over the last tenth of the training that counts as settled."""
@@ -36,7 +32,7 @@ class BSMExtremes(Quantity):
         "bsm_norm_of_mean_min", "bsm_norm_of_mean_max", "bsm_median_min", "bsm_median_max", "bsm_sample_max",
     )  # fmt: skip
 
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         bsm = BSM_NORMS.read(folder / "bsm.csv")
         if bsm.empty:
             raise BadInput(f"suite=bsm_extremes: {folder}/bsm.csv has no rows; train with callbacks=default")
@@ -57,7 +53,7 @@ class GammaSettles(Quantity):
     name = "gamma_settles"
     gives = ("gamma_change", "gamma_settled", "gamma_failures")
 
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         metrics = METRICS.read(folder / "metrics.csv")
         gamma, epsilon = gamma_of(metrics), metrics[metrics["name"] == "flow/epsilon"]
         if gamma.empty:
@@ -79,7 +75,7 @@ class TrainingCost(Quantity):
     name = "training_cost"
     gives = ("training_minutes",)
 
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         record = read_json(folder / RECORD)
         sessions = [record, *record.get("earlier", {}).values()]
         seconds = [each["wall_seconds"] for each in sessions if isinstance(each.get("wall_seconds"), int | float)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -16,7 +15,7 @@ from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.network import Network
-from robode.quantities.quantity import Quantity, row, write_arrays
+from robode.quantities.quantity import Number, Quantity, row, write_arrays
 
 FILE = "wasserstein.npz"
 GRID, MARGIN = 161, 0.6
@@ -44,7 +43,7 @@ class Wasserstein(Quantity):
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     @torch.no_grad()
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         device = device_of(network)
         x, labels = (each.to(device) for each in data.split("train"))
         points = in_units(x).double()
