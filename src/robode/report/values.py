@@ -11,16 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from robode.errors import BadInput
-from robode.files import read_json
 from robode.masking.file import failures, key_of
 from robode.report.layout import Column, Plain, Row
 from robode.runs import results
-from robode.runs.code import RECORD, Today
-from robode.runs.origin import data_of
-from robode.runs.run import Run
+from robode.runs.code import Today
+from robode.runs.origin import data_of, recorded_of
+from robode.runs.run import Run, read_plain
 from robode.tasks.measure import measure_named
 
 CELL = ("row", "label", "group", "column", "seed")
@@ -161,7 +159,7 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Tod
 
 
 def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
-    environment = read_json(run.folder / RECORD)
+    environment = recorded_of(run.folder)
     facts: Line = {
         "run": run.id,
         "folder": run.folder.as_posix(),
@@ -248,10 +246,9 @@ def _joined(frames: list[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
 def config_of(folder: Path) -> Plain:
     """The plain configuration of a run folder; empty where there is none, or a damaged one."""
     try:
-        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return read_plain(folder / "config.yaml")
+    except BadInput:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
