@@ -107,15 +107,17 @@ def test_early_stopping_says_why_and_what_lets_a_run_go_on(capsys):
     assert run.status()["epoch"] == done + 2 and "stopped after" not in said and "goes on, but" not in said
 
 
-def steps(dog, module, monkeypatch, seconds):
+def steps(dog, module, monkeypatch, seconds, device="cpu"):
     """What the watchdog says of steps that took so long, with a pause of an hour between them."""
+    strategy = SimpleNamespace(root_device=torch.device(device))
     now = deque([0.0])
     monkeypatch.setattr(watchdog.time, "perf_counter", lambda: now[-1])
-    for each in seconds:
+    for number, each in enumerate(seconds):
+        trainer = SimpleNamespace(strategy=strategy, global_step=number, is_last_batch=False)
         now.append(now[-1] + 3600)
-        dog.on_train_batch_start(None, module)
+        dog.on_train_batch_start(trainer, module, None, number)
         now.append(now[-1] + each)
-        dog.on_before_optimizer_step(None, module, None)
+        dog.on_before_optimizer_step(trainer, module, None)
 
 
 def test_a_step_that_takes_a_hundred_times_the_median_is_named_once(monkeypatch, capsys):
@@ -130,6 +132,11 @@ def test_a_step_that_takes_a_hundred_times_the_median_is_named_once(monkeypatch,
     assert "warning: step 30" in capsys.readouterr().out
     steps(Watchdog(Console()), module, monkeypatch, [0.001] * 12 + [0.5])
     assert len(said) == 1, "half a second is nobody's worry"
+    queued = [5.0, *([0.001] * 49 + [4.0]) * 15]  # a GPU works off 50 steps while it is asked for a value
+    steps(Watchdog(Console()), module, monkeypatch, queued, "cuda")
+    assert len(said) == 1
+    steps(Watchdog(Console()), module, monkeypatch, [*queued, *[0.001] * 49, 1000.0], "cuda")
+    assert len(said) == 2
 
 
 def test_the_watchdog_watches_real_steps_without_their_callbacks(monkeypatch):
