@@ -35,7 +35,7 @@ ROWS = (
     "severity", "repeat", "n", "task", "score",
 )  # fmt: skip
 NUMBERS = (*CELL, "checkpoint", "weights", "quantity", "kind", "value", "low", "high")
-NOT_STARTED = "not started"
+NOT_STARTED, DAMAGED = "not started", "damaged"
 Line = dict[str, str | float | None]  # of a table, by the names of its columns
 
 
@@ -99,6 +99,8 @@ class Source:
 def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collected:
     """What there is of these runs.
 
+    A run with a damaged table has the status `DAMAGED` and no values.
+
     Raises:
         BadInput: runs that saw different data, or a column that several measurements fit.
         JobFailed: a file cannot be read.
@@ -114,7 +116,12 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
             runs.append({**about, "status": NOT_STARTED, "mark": False})
             continue
         today = Today.of(run.folder, source.plain)
-        measured = newest(source.counts(results.read_rows(run.folder / "results.csv")), today=today)
+        try:
+            measured = newest(source.counts(results.read_rows(run.folder / "results.csv")), today=today)
+            known = newest(source.counts(results.read_numbers(run.folder / "numbers.csv", today)), measured)
+        except BadInput as error:  # costs its cells, and no other run's
+            runs.append({**about, **_facts(run, source.mark, pd.DataFrame()), "status": DAMAGED, "error": str(error)})
+            continue
         runs.append({**about, **_facts(run, source.mark, measured)})
         if not run.trained:
             continue
@@ -123,7 +130,6 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
         for name, found in _scores(columns, measured, source).items():
             reasons = [doubts.get(key_of(copy), "") for copy in lines_of(found)]
             rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
-        known = newest(source.counts(results.read_numbers(run.folder / "numbers.csv", today)), measured)
         quantities = (column for column in columns.values() if column.quantity)
         numbers += [column.of(known).assign(**about, column=column.name) for column in quantities]
     frame = pd.DataFrame(runs, columns=list(RUNS))
