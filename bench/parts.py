@@ -20,12 +20,12 @@ import torch
 from lightning import Callback
 from measure import Row, in_turns, seconds
 from rich.console import Console
+from robode.evaluation.asked import Described, Questions
 from setting import Setting
 from torch import Tensor, nn
 
 from robode.corruptions.noise import Clean
 from robode.corruptions.protocols import ChNode2022
-from robode.evaluation.asked import Described, Questions
 from robode.evaluation.measure import build_measurement, evaluate_suite
 from robode.evaluation.suite import Plan
 from robode.families import conv_gradient_flow

@@ -13,7 +13,7 @@ from robode.papers.spec import Item
 from robode.report.layout import About, Column, Difference, Row
 from robode.report.values import NUMBERS, ROWS, RUNS, combine
 from robode.runs import results
-from robode.runs.results import write_scores
+from robode.runs.scores import write_scores
 from robode.tasks.measure import CLASSIFICATION
 
 SAMPLES = 400

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from robode.errors import JobFailed
+
+DRAFT = re.compile(r"\..+\.(\d+)\.\d+")  # the name of what `write_whole` fills; the group is the process
+OLD = 60.0  # seconds after which what no process of this machine has is nobody's on another one either
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -21,6 +27,12 @@ def read_json(path: Path) -> dict[str, Any]:
         if isinstance(content, dict):
             return content
     return {}
+
+
+def read_entries(path: Path, kinds: Mapping[str, type | UnionType]) -> dict[str, Any]:
+    """`read_json` of a file that may come from anybody: the entries that have a kind, and are of it."""
+    found = read_json(path)
+    return {name: found[name] for name, kind in kinds.items() if name in found and isinstance(found[name], kind)}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -45,13 +57,16 @@ def replace_by_copy(source: Path, target: Path) -> None:
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a hidden neighbour of the file, put that onto the disk, and rename it. Whatever stops this, the
-    file is as it was, and the neighbour is gone unless the process is.
+    file is as it was, and the neighbour is gone unless the process is (`clear_drafts`). A link is replaced, never
+    written through.
 
     Raises:
         JobFailed: the disk is full, or the folder is not there or cannot be written.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         write(draft)
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
@@ -63,9 +78,30 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             draft.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path) -> None:
-    """With those that it lies in; one that is there already stays. Raises `JobFailed` if the disk refuses."""
+def clear_drafts(folder: Path) -> None:
+    """Remove what processes that were killed in `write_whole` have left in a folder."""
+    for path in folder.glob(".*"):
+        with suppress(OSError):
+            if (draft := DRAFT.fullmatch(path.name)) and not _runs(int(draft[1])):
+                if time.time() - path.lstat().st_mtime > OLD:
+                    path.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
+def make_folder(folder: Path, parents: bool = True) -> None:
+    """With those that it lies in, unless these must be there; one that is there already stays. Raises `JobFailed` if
+    the disk refuses."""
+    try:
+        folder.mkdir(parents=parents, exist_ok=True)
     except OSError as error:
         raise JobFailed(f"cannot write {error.filename or folder}: {error.strerror}") from error

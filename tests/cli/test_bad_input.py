@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Answer, Jobs
+from omegaconf import OmegaConf
 
 CASES = {
     # misspelt
@@ -237,7 +238,9 @@ def test_truncated_file(robode: Callable[..., Answer], folder: Path) -> None:
 def test_a_taken_run_name(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     mine = folder / "outputs" / "default" / "mine"
     mine.mkdir(parents=True)
-    (mine / "config.yaml").write_text(robode("train", "--cfg", "depth=3").out)
+    (mine / "config.yaml").write_text(
+        OmegaConf.to_yaml(OmegaConf.create(robode("train", "--cfg", "depth=3").out), resolve=True)
+    )
     answer = robode("train", "-m", "run=yours,mine")
     assert "run=mine: outputs/default/mine is there already and has depth=3, not 8" in answer.line
     assert (answer.code, jobs.configs) == (2, [])

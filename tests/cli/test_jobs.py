@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import Answer, Jobs
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from robode.config.config import TrainConfig
 from robode.errors import BadInput, Busy, JobFailed
@@ -127,7 +129,7 @@ def test_exceptions_become_one_line(
     assert (answer.code, answer.line) == (code, line)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("lightning", [False, True], ids=["plain", "as Lightning ends it"])
 def test_signals(number: signal.Signals, code: int, lightning: bool, robode: Callable[..., Answer], jobs: Jobs) -> None:
     def interrupt(cfg: TrainConfig) -> None:
@@ -143,8 +145,40 @@ def test_signals(number: signal.Signals, code: int, lightning: bool, robode: Cal
     answer = robode("train", "-m", "depth=1,2")
     assert answer.code == code
     assert len(jobs.configs) == 1
-    assert "interrupted" in answer.line or "terminated" in answer.line
+    assert answer.line == {130: "interrupted", 143: "terminated", 129: "hung up"}[code]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_terminal_that_is_closed_does_not_end_what_ignores_it(robode: Callable[..., Answer], jobs: Jobs) -> None:
+    """nohup robode train …"""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        jobs.effect = lambda cfg: os.kill(os.getpid(), signal.SIGHUP)
+        assert robode("train").code == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+EARLY = """
+import os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "robode.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(10**6))
+
+sys.meta_path.insert(0, Finder())
+from robode.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_before_anything_is_imported_leaves_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY, "list"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_a_wish_to_exit_is_respected(robode: Callable[..., Answer], jobs: Jobs) -> None:
@@ -159,7 +193,7 @@ def test_a_wish_to_exit_is_respected(robode: Callable[..., Answer], jobs: Jobs) 
 def test_evaluate_reaches_its_verb(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
     run = folder / "outputs" / "default" / "mine"
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text(robode("train", "--cfg").out)
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(robode("train", "--cfg").out), resolve=True))
     assert robode("evaluate", "-m", "run=mine", "suite.gaussian.var=0.1,0.3").code == 0
     assert [(cfg.run, cfg.suite["gaussian"].arguments["var"]) for cfg in jobs.configs] == [("mine", 0.1), ("mine", 0.3)]
 

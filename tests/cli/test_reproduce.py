@@ -17,7 +17,7 @@ from robode.config.compose import Request, compose_trainings
 from robode.config.config import EvaluateConfig
 from robode.config.jobs import Job as Composed
 from robode.config.jobs import Outcome, Result, failure
-from robode.errors import JobFailed
+from robode.errors import Busy, JobFailed
 from robode.evaluation.target import EvaluationTarget
 from robode.files import read_json, write_json
 from robode.papers.collect import Shelf
@@ -84,7 +84,7 @@ class Night:
         self.done.append(f"train {run.id}")
         return Outcome(result=Result(run=run.folder))
 
-    def evaluated(self, cfg: EvaluateConfig, console: object) -> Measured:
+    def evaluated(self, cfg: EvaluateConfig, console: object, wait: bool = True) -> Measured:
         self.done.append(f"measure {Path(cfg.run).name} {cfg.split} {' '.join(cfg.suite)}")
         return Measured(cast(EvaluationTarget, None), [{}], reused=False)
 
@@ -169,13 +169,32 @@ def test_a_failed_job_is_named_and_the_others_go_on(night: Night, capsys: pytest
 def test_a_failed_measurement_is_named_too(
     night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(cfg: EvaluateConfig, console: object) -> Any:
+    def fail(cfg: EvaluateConfig, console: object, wait: bool = True) -> Any:
         raise JobFailed("the disk is full")
 
     monkeypatch.setattr("robode.api.evaluation.evaluated", fail)
     assert night.work.run() == 1
     assert len(night.trained) == 4
     assert capsys.readouterr().err.endswith("N = 4 CH-NODE, seed 2 and 1 more: the disk is full\n")
+
+
+def test_what_another_process_measures_is_measured_when_everything_is_trained(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night waited there, with jobs left that nobody had."""
+    measured = night.evaluated
+
+    def busy_at_first(cfg: EvaluateConfig, console: object, wait: bool = True) -> Measured:
+        if not wait:
+            night.done.append("put off")
+            raise Busy("run is being evaluated by another process")
+        return measured(cfg, console)
+
+    monkeypatch.setattr("robode.api.evaluation.evaluated", busy_at_first)
+    assert night.work.run() == 0
+    kinds = [line.split()[0] for line in night.done]
+    assert kinds.index("measure") > max(place for place, kind in enumerate(kinds) if kind == "train")
+    assert kinds.count("put") == kinds.count("train") == 4
 
 
 def test_what_another_process_has_is_left_to_it_for_now(night: Night, capsys: pytest.CaptureFixture[str]) -> None:

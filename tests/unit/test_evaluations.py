@@ -21,8 +21,9 @@ from robode.files import read_json, write_json
 from robode.network import build_network
 from robode.runs import lock, results
 from robode.runs.checkpoints import load_weights
-from robode.runs.results import Store, read_scores, scores_path, write_scores
+from robode.runs.results import Store
 from robode.runs.run import Run
+from robode.runs.scores import read_scores, scores_path, write_scores
 from robode.tasks.measure import CLASSIFICATION
 from robode.tasks.regression import Regression
 from robode.training.assembly import build_data
@@ -231,7 +232,7 @@ def test_results_of_another_version_are_refused_before_anything_is_measured(run,
     path = run.folder / "results.csv"
     path.write_text(path.read_text().replace("evaluation,", "", 1))
     monkeypatch.setattr(Copies, "measure", None)
-    with pytest.raises(JobFailed, match="other columns than this version"):
+    with pytest.raises(BadInput, match="other columns than this version"):
         evaluate(run)
 
 

@@ -7,7 +7,8 @@ from small_runs import SMALL, composed
 from robode.api.evaluation import run_evaluation
 from robode.evaluation.consistency import make_monotone
 from robode.runs import results
-from robode.runs.results import Store, read_scores, write_scores
+from robode.runs.results import Store
+from robode.runs.scores import read_scores, write_scores
 from robode.tasks.classification import Classification
 from robode.tasks.measure import mean_score, wilson
 from robode.tasks.regression import Regression

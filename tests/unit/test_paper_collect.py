@@ -212,6 +212,17 @@ def test_what_was_read_is_read_again_only_where_it_changed(monkeypatch: pytest.M
     assert shelf.find(JOBS[0]) is None
 
 
+def test_a_run_with_a_damaged_table_costs_its_own_cells() -> None:
+    good, bad = (measured(run_of(job), {**NOISE, "correct": 6}, seed=job.seed) for job in JOBS[:2])
+    path = bad.folder / "results.csv"
+    path.write_text(path.read_text().replace(",0.6,", ",99999999,"))
+    found = collect(ITEM, JOBS)
+    status = dict(zip(found.runs["run"], found.runs["status"], strict=True))
+    assert (status[good.id], status[bad.id]) == ("done", "damaged")
+    assert "score=99999999" in found.runs.set_index("run")["error"][bad.id]
+    assert set(found.rows["seed"]) == {JOBS[0].seed}
+
+
 def test_tables_beside_a_report_hold_everything(tmp_path: Path) -> None:
     run = measured(run_of(JOBS[0]), *({**NOISE, "correct": 6 + i, "repeat": i} for i in range(2)))
     bound = {"run": run.id, "checkpoint": "last", "weights": "w", "quantity": "eps_r", "code": CODE}

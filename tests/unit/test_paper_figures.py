@@ -87,6 +87,7 @@ def test_fig3_names_the_extremes_over_all_seeds(tmp_path):
     for seed, norm in ((1, 0.4), (2, 3.0)):
         row = dict.fromkeys(BSM_NORMS.columns, 1.0) | {"bsm_norm_of_mean": norm, "bsm_max": 9.0}
         rows = [row | {"step": step, "layer": layer} for step in (0, 1) for layer in (1, 2)]
+        (tmp_path / str(seed)).mkdir()
         BSM_NORMS.append(tmp_path / str(seed) / "bsm.csv", rows)
     runs = [(0, "A", seed, tmp_path / str(seed)) for seed in (1, 2)]
     ((_, figure, _, caption),) = Sensitivities(low=0.3214, high=1.0).draw(collected(runs))
@@ -97,6 +98,7 @@ def test_fig3_names_the_extremes_over_all_seeds(tmp_path):
 def test_settling_counts_the_seeds_whose_gamma_is_flat(tmp_path):
     for seed, slope in ((1, 0.0), (2, 1.0)):
         rows = [{"epoch": i, "step": i + 1, "name": "flow/gamma", "value": 3 + slope * i} for i in range(20)]
+        (tmp_path / str(seed)).mkdir()
         METRICS.append(tmp_path / str(seed) / "metrics.csv", rows)
     runs = [(0, "A", seed, tmp_path / str(seed)) for seed in (1, 2)]
     ((_, figure, _, caption),) = Settling().draw(collected(runs))

@@ -8,7 +8,7 @@ from robode.attacks.problem import make_problem
 from robode.corruptions.noise import BLOCK, Clean, PerSampleRNG
 from robode.corruptions.protocols import DataSpace
 from robode.data.info import DatasetInfo
-from robode.errors import JobFailed
+from robode.errors import BadInput
 from robode.evaluation.measure import evaluate_suite
 from robode.evaluation.suite import Plan
 from robode.families.chnode import CHNode
@@ -98,7 +98,7 @@ def test_draws_belong_to_images_and_not_to_batches():
 def test_a_file_of_an_earlier_version_is_widened_and_keeps_its_rows(tmp_path):
     path = tmp_path / "results.csv"
     old = [name for name in results.COLUMNS if name not in results.ADDED]
-    values = {name: "1" for name in old}
+    values = {name: "1" for name in old} | {"task": ""}
     path.write_text(",".join(old) + "\n" + ",".join(values[name] for name in old) + "\n")
     results.RESULTS.prepare(path)
     rows = results.read_rows(path)
@@ -106,7 +106,7 @@ def test_a_file_of_an_earlier_version_is_widened_and_keeps_its_rows(tmp_path):
     assert rows["score_reference"].isna().all() and rows["score"].iloc[0] == 1
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
-    with pytest.raises(JobFailed, match="other columns"):
+    with pytest.raises(BadInput, match="other columns"):
         results.RESULTS.prepare(other)
     assert other.read_text() == "a,b\n1,2\n"
     results.RESULTS.prepare(tmp_path / "none.csv")

@@ -13,8 +13,8 @@ from robode.errors import BadInput
 from robode.report.paper_page import write_runs_report
 from robode.runs import results
 from robode.runs.checkpoints import read_checkpoint
-from robode.runs.results import read_scores
 from robode.runs.run import Run, find
+from robode.runs.scores import read_scores
 from robode.runs.table import METRICS
 from robode.tasks.measure import measure_named
 from robode.tasks.regression import Regression

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_tables import result_row as row
 
-from robode.errors import JobFailed
+from robode.errors import BadInput, JobFailed
 from robode.runs import results
 from robode.runs.lock import held
 from robode.runs.results import Store
@@ -71,7 +71,7 @@ def test_a_file_of_an_earlier_version_gets_todays_columns_once_whoever_appends_f
     frame = new.read(tmp_path / "t.csv")
     assert set(frame["a"]) == {"0", *(f"{number}.{i}" for number in range(3) for i in range(20))}
     assert frame["b"].isna().tolist() == [True] + [False] * 60
-    with pytest.raises(JobFailed, match="other columns"):
+    with pytest.raises(BadInput, match="other columns"):
         old.append(tmp_path / "t.csv", [{"a": "1"}])
 
 

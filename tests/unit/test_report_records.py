@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 from small_tables import result_row as row
 
-from robode.errors import JobFailed
+from robode.errors import BadInput
 from robode.runs import results
 from robode.runs.code import Today
 from robode.runs.table import BSM_NORMS, METRICS, Table
@@ -29,7 +29,7 @@ def test_wilson_refuses_what_is_no_proportion(correct, n, level):
 
 
 def test_rows_come_back_with_types_accuracy_and_interval(tmp_path):
-    path = tmp_path / "deep" / "results.csv"
+    path = tmp_path / "results.csv"
     results.append_rows(path, [row(), row(perturbation="clean", severity=0, correct=97)])
     frame = results.read_rows(path)
     assert list(frame.columns) == list(results.COLUMNS)
@@ -165,7 +165,7 @@ def test_epochs_tell_sweep_rows_apart(tmp_path):
     assert results.read_rows(path)["epoch"].tolist() == [0, 1]
     with pytest.raises(ValueError, match="epoch"):
         results.append_rows(path, [row(epoch=2), row()])
-    with pytest.raises(JobFailed, match="other columns"):
+    with pytest.raises(BadInput, match="other columns"):
         results.append_rows(path, [row()])
 
 

@@ -128,8 +128,8 @@ def work(job: Job, wait: bool = True) -> Result:
     if isinstance(config, TrainConfig):
         return run_training(config, job.words, wait)
     if isinstance(config, CertifyConfig):
-        return run_certify(config)
-    return run_evaluation(config) if isinstance(config, EvaluateConfig) else run_export(config)
+        return run_certify(config, wait)
+    return run_evaluation(config, wait) if isinstance(config, EvaluateConfig) else run_export(config)
 
 
 def _done(verb: str, overrides: Mapping[str, Value]) -> Result:

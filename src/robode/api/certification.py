@@ -33,7 +33,7 @@ class Certified(Evaluated):
     certificate: Path
 
 
-def run_certify(config: CertifyConfig) -> Certified:
+def run_certify(config: CertifyConfig, wait: bool = True) -> Certified:
     """Print the certified constants and measure `config.suite`, in which `config.radii` replace those of `certified`;
     write certificate.json into the folder of the run or module, rows into its results.csv.
 
@@ -49,9 +49,9 @@ def run_certify(config: CertifyConfig) -> Certified:
     if config.radii is not None and certified is not None:
         asked = replace(certified, arguments={**certified.arguments, "radii": config.radii})
         config = replace(config, suite={**config.suite, "certified": asked})
-    done = measured(found, config, console)
+    done = measured(found, config, console, wait)
     console.print(constants_table(bounds, title=escape(found.run.id)))
-    result = done.report(console)
+    result = done.report(console, wait)
     for line in vacuous(bounds, done.rows, found.data.info.task.worst):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
     path = found.run.folder / FILE

@@ -41,18 +41,19 @@ class Evaluated(Result):
     end_to_end: float
 
 
-def run_evaluation(config: EvaluateConfig) -> Evaluated:
+def run_evaluation(config: EvaluateConfig, wait: bool = True) -> Evaluated:
     """Append what results.csv lacks of `config.suite` under `config.protocol` on `config.split`; refresh figures and
     page.
 
     `config.seed` is that of the noise (column noise_seed; null = the run's own); column seed stays the training's.
+    wait: false = raise `Busy` where another process measures the run.
 
     Raises:
         BadInput: no such run, checkpoint, split or device, damaged files, or a suite that does not fit the data.
         JobFailed: the disk refuses.
     """
     console = Console()
-    return evaluated(config, console).report(console)
+    return evaluated(config, console, wait).report(console, wait)
 
 
 class Measured(NamedTuple):
@@ -62,23 +63,23 @@ class Measured(NamedTuple):
     rows: list[Row]
     reused: bool
 
-    def report(self, console: Console) -> Evaluated:
+    def report(self, console: Console, wait: bool = True) -> Evaluated:
         """`report` of these rows, with what a caller must know of them."""
-        result = report(self.target.run, self.rows, console)
+        result = report(self.target.run, self.rows, console, wait)
         return replace(result, reused=self.reused, other_code=bool(self.target.note))
 
 
-def evaluated(config: EvaluateConfig, console: Console) -> Measured:
+def evaluated(config: EvaluateConfig, console: Console, wait: bool = True) -> Measured:
     """What `run_evaluation` measures; figures and page stay as they are.
 
     Raises:
         BadInput, JobFailed: like `run_evaluation`.
     """
     chosen_device(config.device)  # before anything is read
-    return measured(target_of(config), config, console)
+    return measured(target_of(config), config, console, wait)
 
 
-def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) -> Measured:
+def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console, wait: bool = True) -> Measured:
     """The rows of a target that has been found already; its folder is made when nothing can be refused any more.
 
     Raises:
@@ -94,11 +95,11 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console) 
     found.data.split(config.split)
     found.make_folder()
     before = _size(found.run)
-    rows = measure(measurement, found, console, Scope(config.split, config.limit, config.verdicts, device))
+    rows = measure(measurement, found, console, Scope(config.split, config.limit, config.verdicts, device, wait))
     return Measured(found, rows, reused=before == _size(found.run))
 
 
-def report(run: Run, rows: list[Row], console: Console) -> Evaluated:
+def report(run: Run, rows: list[Row], console: Console, wait: bool = True) -> Evaluated:
     """Print the table of these rows; draw every figure that the run's files allow and write the page, unless the page
     is newer than everything that it shows."""
     console.print(results_table(results.summarise(pd.DataFrame(rows)), title=run.id))
@@ -110,7 +111,7 @@ def report(run: Run, rows: list[Row], console: Console) -> Evaluated:
         line = f"certified Lipschitz bound: x -> output (end_to_end) {end_to_end:.4g}, per data unit"
         console.print(line, highlight=False, soft_wrap=True)
     # under the lock, or one process could draw while another measures and replace the newer page by the older
-    with held(run, console), console.status("drawing figures"):
+    with held(run, console, wait), console.status("drawing figures"):
         page = run.folder / "report.html"
         if not _is_newest(page):
             draw_figures(run.folder)

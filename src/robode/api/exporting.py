@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from robode.config.jobs import Result
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.target import of_run
-from robode.files import make_folder, read_json, write_bytes, write_json
+from robode.files import make_folder, read_json, write_bytes, write_json, write_text
 from robode.runs.origin import check_data
 from robode.runs.run import Run
 
@@ -30,8 +30,8 @@ class Exported(Result):
 
 
 def run_export(config: ExportConfig) -> Exported:
-    """Write model.safetensors, certificate.json and config.yaml of `config.run` into the folder `config.to`, without
-    the folders in which the data lie on this machine.
+    """Write model.safetensors, certificate.json and config.yaml of `config.run` into the folder `config.to`; no place
+    of this machine stands in them.
 
     The constants are worked out anew, in float64; the certified accuracy is that of `robode certify`, where it was run
     for these weights and by this code.
@@ -54,8 +54,7 @@ def run_export(config: ExportConfig) -> Exported:
     about = {"robode": __version__, "weights": content["weights"]}
     write_bytes(to / "model.safetensors", save(tensors, metadata=about))
     write_json(to / FILE, content)
-    trained = found.run.config()
-    Run(to).save_config(replace(trained, data=trained.data.published()))
+    write_text(to / "config.yaml", found.run.published_config())
     for line in filter(None, [found.note, f"exported: {to}"]):
         Console().print(line, highlight=False, soft_wrap=True)
     return Exported(run=found.run.folder, to=to, other_code=bool(found.note))

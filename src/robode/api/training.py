@@ -27,7 +27,9 @@ from robode.runs import origin
 from robode.runs.checkpoints import load_weights
 from robode.runs.lock import job, turn
 from robode.runs.origin import FORCE, START, check_code, check_data
+from robode.runs.results import SWEEP
 from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
+from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.plan import resumed
 from robode.training.trainer import Workers, fit, processes, worker_processes
@@ -46,7 +48,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
     has begun is refused unless `config.code` is "any", one of other data always.
 
     words: the `key=value` that the user typed; a resumed run takes its configuration from its folder and only
-    these from the command line. wait: false = raise `Busy` where another process has the run.
+    these from the command line. wait: false = raise `Busy` where another process has the run or measures it.
 
     Raises:
         BadInput: before anything is written.
@@ -75,7 +77,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
                     console.print(line, highlight=False, soft_wrap=True)
                 if continued or not run.trained:
                     _train(run, config, parts, measurement, workers, console)
-                found = _reported(run, config, parts.data, measurement, console)
+                found = _reported(run, config, parts.data, measurement, console, wait)
     reused = run.status().get("step", 0) == before
     return Trained(**{**vars(found), "reused": reused, "other_code": bool(note)})
 
@@ -114,29 +116,33 @@ def _train(
     if checkpoint:
         load_weights(checkpoint, parts.network)  # says in one line what does not fit
         console.print(f"goes on after epoch {run.status().get('epoch', 0)}", highlight=False)
+    parts.trainer.loggers = build_loggers(config.logger, run)  # the last that can be refused
     run.save_config(config)
     run.update(trained=False)
-    origin.record(run, config.plain(), parts.data.digest)
+    origin.record(run, config, parts.data.digest)
     known = [*measurement.notes, *precision_warnings(Described.of(config)), *warnings_about(parts.network)]
     _warn(run, known, console)
     workers.start(run, resumed=checkpoint is not None)
     parts.module.run = run
-    parts.trainer.loggers = build_loggers(config.logger, run)
     fit(parts.trainer, parts.module, parts.data, checkpoint)
+    for table, name in ((METRICS, "metrics.csv"), (BSM_NORMS, "bsm.csv"), (SWEEP, "robustness_sweep.csv")):
+        table.tidy(run.folder / name)
     origin.finish(run, began)
     run.update(trained=True)
 
 
-def _reported(run: Run, config: TrainConfig, data: DataModule, measurement: Measurement, console: Console) -> Evaluated:
+def _reported(
+    run: Run, config: TrainConfig, data: DataModule, measurement: Measurement, console: Console, wait: bool
+) -> Evaluated:
     """Measure the network that `robode evaluate` will see, and draw the page."""
     checkpoint = checkpoint_path(run, "best")
     network = build_network(config, data.info)
     load_weights(checkpoint, network)
     _warn(run, warnings_about(network), console)
     target = EvaluationTarget(run, network, data, checkpoint, Described.of(config), {})
-    rows = measure(measurement, target, console, Scope())
+    rows = measure(measurement, target, console, Scope(wait=wait))
     run.update(status="done")  # the page shows it; the job marks the run anew if drawing fails
-    return report(run, rows, console)
+    return report(run, rows, console, wait)
 
 
 def _warn(run: Run, texts: Sequence[str], console: Console) -> None:

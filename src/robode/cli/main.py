@@ -1,6 +1,6 @@
 """The command ``robode``: verbs, help, exit codes. Standard library only until a verb needs more.
 
-Exit codes: 0 done; 1 a job failed; 2 bad input; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
+Exit codes: 0 done; 1 a job failed; 2 bad input; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up.
 """
 
 import argparse
@@ -34,7 +34,8 @@ usage: robode <verb> [key=value ...]
   robode <verb> --help explains a verb;  robode --version prints the version
 """
 COMPOSED = ("train", "evaluate", "certify", "export")  # verbs with a primary configuration of their name
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
+ENDS = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}  # exit code: 128 and the number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,7 +158,8 @@ def _run_check(words: list[str]) -> int:
 
 @contextmanager
 def _termination() -> Iterator[list[int]]:
-    """SIGTERM ends a job the way Ctrl-C does (the run is marked and can be resumed); yields what came."""
+    """SIGTERM and SIGHUP (a terminal that is closed) end a job the way Ctrl-C does: the run is marked and can be
+    resumed. Yields what came. What the caller ignores (nohup) stays ignored."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -167,8 +169,12 @@ def _termination() -> Iterator[list[int]]:
         received.append(signum)
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.getsignal(number) for number in (*ENDS, signal.SIGINT)}
+    for number in ENDS:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, terminate)
+    if before[signal.SIGINT] == signal.SIG_DFL:  # of `robode.__main__`, until now
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield received
     finally:
@@ -179,7 +185,7 @@ def _termination() -> Iterator[list[int]]:
 def _stopped(stop: BaseException, received: list[int]) -> int:
     """Exit code of a job that a signal ended; Lightning turns KeyboardInterrupt into SystemExit."""
     if received:
-        return _complain("terminated", TERMINATED)
+        return _complain(ENDS[signal.Signals(received[0])], 128 + received[0])
     cause: BaseException | None = stop
     while cause is not None and not isinstance(cause, KeyboardInterrupt):
         cause = cause.__context__

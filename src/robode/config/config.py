@@ -6,7 +6,7 @@ conf/<verb>.yaml. Below the front door these objects are handed down, never dict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -72,11 +72,6 @@ def _said() -> Any:
     return field(metadata={"said": True}, default=None)
 
 
-def _without_folders(place: str) -> str:
-    path = Path(place)
-    return path.name if path.is_absolute() or place.startswith("~") else place
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """A data set. root: the folder of its files. validation: how many samples, or which share, of the training split
@@ -96,19 +91,13 @@ class DataConfig:
 
     def at(self, root: str) -> DataConfig:
         """The same data set, whose files lie elsewhere now: below `root` as before, a single file by its name."""
-        return self._placed(lambda _: root, lambda file: str(Path(root, Path(file).name)))
 
-    def published(self) -> DataConfig:
-        """The same data set without the folders of this machine: of an absolute path the name alone."""
-        return self._placed(_without_folders, _without_folders)
+        def moved(node: Node) -> Node:
+            files = {key: str(Path(root, Path(str(node[key])).name)) for key in ("file",) if node.get(key)}
+            return {**node, **files, **({"root": root} if node.get("root") else {})}
 
-    def _placed(self, root: Callable[[str], str], file: Callable[[str], str]) -> DataConfig:
-        def placed(node: Node) -> Node:
-            there = {key: put(str(node[key])) for key, put in (("root", root), ("file", file)) if node.get(key)}
-            return {**node, **there}
-
-        source = replace(self.source, arguments=placed(self.source.arguments))
-        return replace(self, root=root(self.root or "") or None, source=source, more=placed(self.more))
+        source = replace(self.source, arguments=moved(self.source.arguments))
+        return replace(self, root=root or None, source=source, more=moved(self.more))
 
 
 @dataclass(frozen=True, kw_only=True)

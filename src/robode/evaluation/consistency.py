@@ -22,7 +22,8 @@ from robode.attacks.balls import INSIDE
 from robode.errors import JobFailed
 from robode.evaluation.suite import Row
 from robode.runs.code import network_of
-from robode.runs.results import IDENTITY, Store, read_rows, read_scores, scores_path
+from robode.runs.results import IDENTITY, Store, read_rows
+from robode.runs.scores import read_scores, scores_path
 from robode.runs.table import records
 from robode.tasks.measure import Measure, mean_score, measure_named
 from robode.tasks.task import Task

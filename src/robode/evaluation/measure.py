@@ -23,7 +23,7 @@ from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import evaluating
 from robode.data.info import DatasetInfo, Samples
 from robode.data.module import DataModule, part, part_digest
-from robode.errors import BadInput
+from robode.errors import BadInput, Busy
 from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid
 from robode.evaluation.request import Described, Scope, SuiteRequest
@@ -60,7 +60,8 @@ def measure(measurement: Measurement, found: EvaluationTarget, console: Console,
     of the suite go to numbers.csv, and whether robust accuracies pass gradient-masking checks to masking.json.
 
     Raises:
-        BadInput: the data have no such split.
+        BadInput: the data have no such split, or results.csv is damaged.
+        Busy: another process measures the run, and asked.wait is false.
         JobFailed: the disk refuses, or a certificate is broken (`check_order`).
     """
     run, network, data = found.run, found.network, found.data
@@ -71,7 +72,7 @@ def measure(measurement: Measurement, found: EvaluationTarget, console: Console,
         samples = part(samples, data.batch_size, data.source)
     digest = part_digest(data.digest, scope.limit, data.source)
     about = measurement.about(run, network, split=scope.split, checkpoint=found.checkpoint.stem, digest=digest)
-    with held(run, console):
+    with held(run, console, scope.wait):
         rows = _rows(measurement, about, found, samples, console)
         check_order(run.folder, about.columns["weights"], scope.split, network_code(measurement.described.nodes))
         judging = Judging(run.folder, network, samples, data, digest, min(scope.verdicts, len(samples.target)))
@@ -102,10 +103,15 @@ def _rows(
     return store.rows(row for _, row in asked)
 
 
-def held(run: Run, console: Console) -> AbstractContextManager[None]:
-    """One process at a time measures a run."""
-    line = f"waiting for the process that evaluates {run.id}"
-    say_once = cache(lambda: console.print(line, highlight=False, soft_wrap=True))
+def held(run: Run, console: Console, wait: bool = True) -> AbstractContextManager[None]:
+    """One process at a time measures a run. Raises `Busy` where another one does and `wait` is false."""
+
+    @cache
+    def say_once() -> None:
+        if not wait:
+            raise Busy(f"run {run.id} is being evaluated by another process; wait for it or stop it")
+        console.print(f"waiting for the process that evaluates {run.id}", highlight=False, soft_wrap=True)
+
     return lock.held(run.folder / ".evaluation.lock", say_once)
 
 

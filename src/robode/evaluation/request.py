@@ -68,12 +68,13 @@ class SuiteRequest:
 class Scope:
     """Of which samples, how far, and where. limit: a part of the samples of the split (data.module); another limit
     makes other rows. verdicts: on at most so many samples every robust accuracy is questioned; 0: not. device: where
-    all of it runs; None: where the run was trained, if that is here."""
+    all of it runs; None: where the run was trained, if that is here. wait: for another process that measures it."""
 
     split: str = "test"
     limit: int | None = None
     verdicts: int = 200
     device: torch.device | None = None
+    wait: bool = True
 
 
 def entries(suite: Group) -> dict[str, Part]:

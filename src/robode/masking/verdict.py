@@ -28,7 +28,7 @@ from robode.masking.reference_attacks import Climb, Panel, Trial, linear_classif
 from robode.runs import results
 from robode.runs.code import network_of
 from robode.runs.progress import counted
-from robode.runs.results import read_scores, scores_path
+from robode.runs.scores import read_scores, scores_path
 from robode.runs.table import records
 from robode.tasks.classification import Classification
 from robode.tasks.measure import percent

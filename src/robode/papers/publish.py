@@ -24,7 +24,6 @@ from robode.report.paired import Test
 from robode.report.paper_page import Report, write_report
 from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine, lines_of
 from robode.runs import origin
-from robode.runs.code import RECORD
 from robode.runs.earlier import rows_in_todays_words
 from robode.runs.identity import training_config
 from robode.runs.results import renamed
@@ -136,7 +135,7 @@ def _made_by(folders: Iterable[Path]) -> Plain:
     commits: dict[str, None] = {}
     versions: dict[str, dict[str, None]] = {}
     for folder in folders:
-        record = read_json(folder / RECORD)
+        record = origin.recorded_of(folder)
         if record.get("commit"):
             commits[record["commit"] + "-dirty" * bool(record.get("dirty"))] = None
         machine = {key: record.get(key) for key in ("platform", "device", "threads")}

@@ -10,10 +10,10 @@ import pandas as pd
 
 from robode.data.module import DataModule
 from robode.errors import BadInput
-from robode.files import read_json
 from robode.network import Network
 from robode.quantities.quantity import Number, Quantity, row
 from robode.runs.code import RECORD
+from robode.runs.origin import seconds_of
 from robode.runs.table import BSM_NORMS, METRICS
 
 SETTLED = 0.01
@@ -76,12 +76,9 @@ class TrainingCost(Quantity):
     gives = ("training_minutes",)
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
-        record = read_json(folder / RECORD)
-        sessions = [record, *record.get("earlier", {}).values()]
-        seconds = [each["wall_seconds"] for each in sessions if isinstance(each.get("wall_seconds"), int | float)]
-        if not seconds:
+        if not (seconds := seconds_of(folder)):
             raise BadInput(f"suite=training_cost: {folder / RECORD} says nothing of wall time")
-        return [row("training_minutes", sum(seconds) / 60)]
+        return [row("training_minutes", seconds / 60)]
 
 
 def gamma_of(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from robode.errors import JobFailed
+from robode.errors import BadInput, JobFailed
 from robode.report import curves, tables
 from robode.report.style import (
     BLUE,
@@ -74,7 +74,7 @@ def draw_figures(folder: Path | str) -> list[Path]:
             continue
         try:
             figure = build(folder / name)
-        except (JobFailed, ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except (BadInput, JobFailed, ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
             log.warning("no figure %s: %s: %s", stem, name, error)
             continue
         if figure is not None:
@@ -85,7 +85,7 @@ def draw_figures(folder: Path | str) -> list[Path]:
 def _measure(folder: Path) -> Measure:
     """Of the task that the run is about; classification's where nothing was measured, or the file is damaged."""
     for name in ("results.csv", "robustness_sweep.csv"):
-        with suppress(JobFailed, ValueError):
+        with suppress(BadInput, JobFailed, ValueError):
             if len(rows := results.read_rows(folder / name)):
                 return tables.measure_of(rows)
     return CLASSIFICATION

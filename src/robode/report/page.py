@@ -15,10 +15,10 @@ import yaml
 from robode.errors import BadInput, JobFailed
 from robode.report import tables
 from robode.report.masking_section import masking_section
-from robode.report.style import picture, write_html
+from robode.report.style import picture, without_places, write_html
 from robode.runs import results
 from robode.runs.origin import ANY, OTHER_CODE, check_code
-from robode.runs.run import Run
+from robode.runs.run import Run, plain_of
 from robode.runs.table import METRICS
 from robode.tasks.measure import Measure
 
@@ -82,7 +82,7 @@ def write_page(folder: Path | str) -> Path:
     """
     folder = Path(folder)
     warnings: list[str] = []
-    config = _mapping(folder / "config.yaml", yaml.safe_load, warnings)
+    config = _mapping(folder / "config.yaml", plain_of, warnings)
     status = _mapping(folder / "status.json", json.loads, warnings)
     environment = _mapping(folder / "environment.json", json.loads, warnings)
     summary = _frame(folder / "results.csv", _newest_summary, warnings)
@@ -93,7 +93,8 @@ def write_page(folder: Path | str) -> Path:
     masking = _masking(folder / "masking.json", evaluation, warnings)
     recorded = status.get("warnings")
     warnings = [str(line) for line in recorded] + warnings if isinstance(recorded, list) else warnings
-    warnings = [*other_code(folder, summary), *warnings]
+    warnings = [without_places(line) for line in [*other_code(folder, summary), *warnings]]
+    status = {name: without_places(each) if isinstance(each, str) else each for name, each in status.items()}
     return write_html(
         folder / "report.html",
         "page.html.j2",
@@ -107,8 +108,8 @@ def write_page(folder: Path | str) -> Path:
         figures=_figures(folder / "figures", measure),
         table=_table(summary),
         words=_words(measure),
-        config_text=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
-        environment=_flat(environment),
+        config_text=without_places(yaml.safe_dump(config, sort_keys=False, allow_unicode=True)) if config else "",
+        environment={name: without_places(text) for name, text in _flat(environment).items()},
         command=_command(environment),
     )
 
@@ -138,7 +139,7 @@ def _mapping(path: Path, parse: Callable[[str], object], warnings: list[str]) ->
         content = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, yaml.YAMLError):
+    except (BadInput, OSError, ValueError):
         content = None
     if not isinstance(content, dict):
         warnings.append(f"{path.name} could not be read; its section is left out")
@@ -153,7 +154,7 @@ def _newest_summary(path: Path) -> pd.DataFrame:
 def _frame(path: Path, read: Callable[[Path], pd.DataFrame], warnings: list[str]) -> pd.DataFrame:
     try:
         return read(path)
-    except (JobFailed, ValueError):
+    except (BadInput, JobFailed, ValueError):
         warnings.append(f"{path.name} could not be read; its section is left out")
         return read(path.with_name("no such file"))
 

@@ -15,7 +15,7 @@ from robode.errors import JobFailed
 from robode.report.layout import Layout, Row
 from robode.report.statistics import paired_test
 from robode.report.values import Collected, lines_of
-from robode.runs.results import read_scores, scores_path
+from robode.runs.scores import read_scores, scores_path
 from robode.tasks.measure import measure_named
 
 SIGNIFICANT = 0.05

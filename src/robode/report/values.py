@@ -11,16 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from robode.errors import BadInput
-from robode.files import read_json
 from robode.masking.file import failures, key_of
 from robode.report.layout import Column, Plain, Row
 from robode.runs import results
-from robode.runs.code import RECORD, Today
-from robode.runs.origin import data_of
-from robode.runs.run import Run
+from robode.runs.code import Today
+from robode.runs.origin import data_of, recorded_of
+from robode.runs.run import Run, read_plain
 from robode.tasks.measure import measure_named
 
 CELL = ("row", "label", "group", "column", "seed")
@@ -37,7 +35,7 @@ ROWS = (
     "severity", "repeat", "n", "task", "score",
 )  # fmt: skip
 NUMBERS = (*CELL, "checkpoint", "weights", "quantity", "kind", "value", "low", "high")
-NOT_STARTED = "not started"
+NOT_STARTED, DAMAGED = "not started", "damaged"
 Line = dict[str, str | float | None]  # of a table, by the names of its columns
 
 
@@ -101,6 +99,8 @@ class Source:
 def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collected:
     """What there is of these runs.
 
+    A run with a damaged table has the status `DAMAGED` and no values.
+
     Raises:
         BadInput: runs that saw different data, or a column that several measurements fit.
         JobFailed: a file cannot be read.
@@ -116,7 +116,12 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
             runs.append({**about, "status": NOT_STARTED, "mark": False})
             continue
         today = Today.of(run.folder, source.plain)
-        measured = newest(source.counts(results.read_rows(run.folder / "results.csv")), today=today)
+        try:
+            measured = newest(source.counts(results.read_rows(run.folder / "results.csv")), today=today)
+            known = newest(source.counts(results.read_numbers(run.folder / "numbers.csv", today)), measured)
+        except BadInput as error:  # costs its cells, and no other run's
+            runs.append({**about, **_facts(run, source.mark, pd.DataFrame()), "status": DAMAGED, "error": str(error)})
+            continue
         runs.append({**about, **_facts(run, source.mark, measured)})
         if not run.trained:
             continue
@@ -125,7 +130,6 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
         for name, found in _scores(columns, measured, source).items():
             reasons = [doubts.get(key_of(copy), "") for copy in lines_of(found)]
             rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
-        known = newest(source.counts(results.read_numbers(run.folder / "numbers.csv", today)), measured)
         quantities = (column for column in columns.values() if column.quantity)
         numbers += [column.of(known).assign(**about, column=column.name) for column in quantities]
     frame = pd.DataFrame(runs, columns=list(RUNS))
@@ -161,7 +165,7 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Tod
 
 
 def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
-    environment = read_json(run.folder / RECORD)
+    environment = recorded_of(run.folder)
     facts: Line = {
         "run": run.id,
         "folder": run.folder.as_posix(),
@@ -248,10 +252,9 @@ def _joined(frames: list[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
 def config_of(folder: Path) -> Plain:
     """The plain configuration of a run folder; empty where there is none, or a damaged one."""
     try:
-        content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return read_plain(folder / "config.yaml")
+    except BadInput:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -12,10 +12,12 @@ from torch import nn
 from robode.errors import BadInput
 
 PREFIX = "network."
+Saved: TypeAlias = dict[str, Any]
+"""What Lightning keeps: plain data and tensors by name, of which `state_dict` is the network's."""
 EARLIER = {"lift.": "encoder.", "readout.": "head."}
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> Saved:
     """The content, on the CPU. Raises `BadInput` if it is damaged or holds anything but plain data."""
     try:
         with warnings.catch_warnings():

@@ -14,13 +14,15 @@ import importlib.machinery
 import importlib.util
 import json
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from types import EllipsisType
+from typing import TypeAlias
 
+from robode.config.config import Node, Value
 from robode.config.instantiate import inside, targets, trusted
 from robode.files import read_json, write_json
 from robode.runs.identity import training_config
@@ -43,20 +45,20 @@ SILENT = (
 )  # fmt: skip
 
 
-def training_code(plain: Mapping[str, Any]) -> str:
+def training_code(plain: Node) -> str:
     """12 hexadecimal digits of the code that makes the weights of a plain resolved configuration. What only
     `robode.evaluation` needs is left out: measuring during the training leaves the weights as they are."""
     return canonical(_digest(_roots(training_config(plain), TRAINING), (*SILENT, "robode.evaluation"), trusted()))
 
 
-def network_code(plain: Mapping[str, Any]) -> str:
+def network_code(plain: Node) -> str:
     """The same of the code that runs the network of a configuration and counts its answers, whatever the question."""
     parts = [plain.get(key) for key in ("model", "integrator", "encoder", "head", "data")]
     others = (*SILENT, "robode.masking", "robode.attacks")  # verdicts change no answer; attacks are questions
     return canonical(_digest(_roots(parts, MEASURING), others, trusted()))
 
 
-def measuring_code(plain: Mapping[str, Any], question: Any) -> str:
+def measuring_code(plain: Node, question: Value) -> str:
     """Of a row: `network_code`, a dot, and the digest of the perturbation and the protocol. question: their nodes."""
     roots = _roots(question, ())
     digest = canonical(_digest(roots, SILENT, trusted()))
@@ -64,10 +66,10 @@ def measuring_code(plain: Mapping[str, Any], question: Any) -> str:
     return f"{network_code(plain)}.{digest}"
 
 
-def measuring_codes(plain: Mapping[str, Any], suite: Mapping[str, Any], protocol: Any) -> dict[str, str]:
+def measuring_codes(plain: Node, suite: Node, protocol: Value) -> dict[str, str]:
     """`measuring_code` of every entry of a plain suite that is not null; under "" that of what the protocol measures
     besides."""
-    questions: dict[str, Any] = {name: [node, protocol] for name, node in suite.items() if node is not None}
+    questions: dict[str, Value] = {name: [node, protocol] for name, node in suite.items() if node is not None}
     return {name: measuring_code(plain, question) for name, question in {**questions, "": protocol}.items()}
 
 
@@ -95,7 +97,7 @@ class Today:
     gone: frozenset[str]
 
     @classmethod
-    def of(cls, folder: Path, plain: Mapping[str, Any]) -> Today:
+    def of(cls, folder: Path, plain: Node) -> Today:
         """For the run in a folder; plain: its configuration. Digests that `remember` was not told are believed."""
         asked = {str(digest): tuple(map(str, roots)) for digest, roots in read_json(folder / QUESTIONS).items()}
         trust = trusted()
@@ -111,7 +113,7 @@ class Today:
         return self.ran(code) and canonical(code).partition(".")[2] not in self.gone
 
 
-def packages(plain: Mapping[str, Any]) -> list[str]:
+def packages(plain: Node) -> list[str]:
     """The packages of others that a configuration names classes of."""
     return sorted({root.partition(".")[0] for root in _roots(plain, ())} - {OURS})
 
@@ -148,7 +150,7 @@ _asked: dict[str, tuple[str, ...]] = {}
 """The roots of every question that this process has asked the digest of."""
 
 
-def _roots(node: Any, more: Iterable[str]) -> tuple[str, ...]:
+def _roots(node: Value, more: Iterable[str]) -> tuple[str, ...]:
     """The classes that a node names, without those of the libraries, and more."""
     named = {str(target) for target in targets(node)}
     return tuple(sorted({name for name in named if name.partition(".")[0] not in LIBRARIES} | set(more)))
@@ -221,6 +223,10 @@ def source_of(package: str) -> Path | None:
     return _file([package]) or next((file for place in places or () for file in Path(place).glob("*.py")), None)
 
 
+_Written: TypeAlias = "ast.AST | list[_Written] | str | bytes | complex | EllipsisType | None"
+"""What a field of a syntax tree may be."""
+
+
 @cache
 def _read(file: Path, name: str) -> tuple[str, list[str]]:
     """The digest of one module, and the dotted names that it imports (modules, or things in them)."""
@@ -235,7 +241,7 @@ def _read(file: Path, name: str) -> tuple[str, list[str]]:
     return sha256("".join(parts).encode()).hexdigest(), list(_imports(tree, package))
 
 
-def _write(node: Any, parts: list[str]) -> None:
+def _write(node: _Written, parts: list[str]) -> None:
     """A syntax tree as text, without places, docstrings and empty fields: the same in every version of Python that
     reads the file alike."""
     if isinstance(node, ast.AST):
@@ -254,7 +260,7 @@ def _write(node: Any, parts: list[str]) -> None:
         parts.append(repr(node))
 
 
-def _is_text(node: Any) -> bool:
+def _is_text(node: _Written) -> bool:
     """A text that stands for itself: a docstring, or one beneath a name."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 

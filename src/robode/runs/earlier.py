@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 import pandas as pd
 import yaml
 
-from robode.config.config import Value
+from robode.config.config import Node, Value
 from robode.config.instantiate import targets
 from robode.config.paths import conf_dir
 from robode.runs.identity import USUAL
@@ -39,11 +38,11 @@ BOUNDED: Mapping[str, Value] = {
 }
 
 
-def in_todays_words(plain: Mapping[str, Any]) -> dict[str, Any]:
+def in_todays_words(plain: Node) -> dict[str, Value]:
     """What an earlier version said otherwise: `model.ends` chose encoder and head, or nothing did; a protocol had a
     name; the suite gradient_masking was believable; a class of robode's that has moved is found by its name."""
     model, protocol = plain.get("model"), plain.get("protocol")
-    found: dict[str, Any] = {**USUAL, **plain}
+    found: dict[str, Value] = {**USUAL, **plain}
     if isinstance(model, Mapping) and "ends" in model:
         found |= BOUNDED if model["ends"] is not None else {}
         found["model"] = {key: value for key, value in model.items() if key != "ends"}
@@ -55,12 +54,12 @@ def in_todays_words(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _moved(value) for key, value in found.items()}
 
 
-def _moved(node: Any) -> Any:
+def _moved(node: Value) -> Value:
     if isinstance(node, list):
         return [_moved(each) for each in node]
     if not isinstance(node, Mapping):
         return node
-    moved = {key: _moved(value) for key, value in node.items()}
+    moved: dict[str, Value] = {key: _moved(value) for key, value in node.items()}
     target = str(node.get("_target_", ""))
     if target.startswith("robode."):
         name = target.rpartition(".")[2]

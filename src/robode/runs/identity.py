@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from robode.config.allowed import HINTS, OF_OBJECTIVES
 from robode.config.config import Node, Value
@@ -20,23 +19,22 @@ VOLATILE = (
 # … and what is measured afterwards: one training serves any number of evaluations.
 EVALUATION = ("suite", "protocol", "repeats")
 ENDING = "_file"
-USUAL = {"encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}}
+USUAL: dict[str, Value] = {"encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}}
 USUAL_OF_MODELS = {"images": "pixels"}
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
 
-_ABSENT = object()
 
-
-def training_config(plain: Node) -> dict[str, Any]:
-    """The part of a plain resolved configuration that decides the weights; `plain` stays as it is.
+def training_config(plain: Node) -> dict[str, Value]:
+    """The part of a plain resolved configuration that decides the weights, serialised as it is hashed; `plain` stays as
+    it is.
 
     A file that a key of the model names (`files_of`) counts by its content.
     """
-    kept: dict[str, Any] = {key: copy.deepcopy(value) for key, value in plain.items()}
+    kept: dict[str, Value] = {key: copy.deepcopy(value) for key, value in plain.items()}
     for dotted in (*VOLATILE, *EVALUATION):
         *path, last = dotted.split(".")
-        node: Any = kept
+        node: Value = kept
         for key in path:
             node = node.get(key) if isinstance(node, dict) else None
         if isinstance(node, dict):
@@ -45,18 +43,20 @@ def training_config(plain: Node) -> dict[str, Any]:
         if isinstance(group, dict):
             for key in HINTS:
                 group.pop(key, None)  # what a value may be is no value
-    for entry in (kept.get("objective") or {}).values():
+    objective = kept.get("objective")
+    for entry in objective.values() if isinstance(objective, dict) else ():
         for key in OF_OBJECTIVES:  # what a term of the loss is for decides no weight
             (entry or {}).pop(key, None)
     for group, usual in USUAL.items():  # what every run had before there was a choice
         if kept.get(group) == usual:
             del kept[group]
+    model = kept.get("model")
     for key, value in USUAL_OF_MODELS.items():
-        if isinstance(kept.get("model"), dict) and kept["model"].get(key) == value:
-            del kept["model"][key]
+        if isinstance(model, dict) and model.get(key) == value:
+            del model[key]
     for key, file in files_of(kept).items():
-        if file.is_file():
-            kept["model"][key] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        if isinstance(model, dict) and file.is_file():
+            model[key] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     return kept
 
 
@@ -87,7 +87,7 @@ def differences(a: Node, b: Node) -> list[tuple[str, Value, Value]]:
     """(dotted key, value in a, value in b) wherever two trainings differ; None for a key that one lacks."""
     one, two = dict(_flat(training_config(a))), dict(_flat(training_config(b)))
     keys = dict.fromkeys([*one, *two])
-    differing = [key for key in keys if one.get(key, _ABSENT) != two.get(key, _ABSENT)]
+    differing = [key for key in keys if (key in one, one.get(key)) != (key in two, two.get(key))]
     return [(key, one.get(key), two.get(key)) for key in differing]
 
 
@@ -99,5 +99,5 @@ def _flat(node: Node, prefix: str = "") -> Iterator[tuple[str, Value]]:
             yield prefix + str(key), value
 
 
-def _digest(content: object) -> str:
+def _digest(content: Value) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

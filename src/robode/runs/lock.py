@@ -20,21 +20,23 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from robode.errors import Busy, JobFailed
-from robode.files import make_folder
-from robode.runs.run import SILENCE, Run
+from robode.errors import BadInput, Busy, JobFailed
+from robode.files import clear_drafts, make_folder
+from robode.runs.run import SILENCE, Owner, Run, Status
 
 BEAT, POLL = 5.0, 0.2  # seconds between heartbeats, and between looks at a lock that another process holds
 
 
 @contextmanager
-def held(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold the lock that the file at path stands for. waiting: called before each further look at a lock that another
-    process holds; it may raise, where this one has no time.
+def held(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock that the file at path, in the folder of a run, stands for. waiting: called before each further look
+    at a lock that another process holds; it may raise, where this one has no time.
 
     Raises:
-        JobFailed: the file cannot be made.
+        BadInput: `check_own`.
+        JobFailed: the folder is gone, or the file cannot be made.
     """
+    check_own(path.parent)
     lock = FileLock(path)
     while not _taken(lock):
         waiting()
@@ -43,6 +45,27 @@ def held(path: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[N
         yield
     finally:
         lock.release()
+
+
+def check_own(folder: Path) -> None:
+    """See that what is written into the folder of a run stays in it: a received one may have a link where a file or a
+    folder should be, or another name of a file elsewhere where robode writes in place (locks and tables).
+
+    Raises:
+        BadInput: with the name of the link.
+        JobFailed: there is no such folder any more.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                in_place = entry.name.endswith((".lock", ".csv"))
+                if entry.is_symlink() or (in_place and entry.stat(follow_symlinks=False).st_nlink > 1):
+                    raise BadInput(
+                        f"{entry.path}: is a link, and nothing is written outside a run's folder; put a copy of what "
+                        "it stands for in its place, or remove it"
+                    )
+    except OSError as error:
+        raise JobFailed(f"cannot write {folder}: {error.strerror}") from error
 
 
 def _taken(lock: FileLock) -> bool:
@@ -77,6 +100,7 @@ def turn(run: Run, console: Console, wait: bool = True) -> Iterator[None]:
             while not watch.silent(run):
                 waiting()
                 time.sleep(POLL)
+        clear_drafts(run.folder)
         yield
 
 
@@ -90,7 +114,7 @@ class Watch:
     def silent(self, run: Run) -> bool:
         """True at once for runs of this machine: their lock has been given back."""
         status = run.status()
-        if status.get("status") != "running" or status.get("owner", {}).get("machine", machine()) == machine():
+        if status.get("status") != "running" or "owner" not in status or status["owner"]["machine"] == machine():
             return True
         if status.get("heartbeat") != self.seen:
             self.seen, self.since = status.get("heartbeat"), time.monotonic()
@@ -115,7 +139,7 @@ def job(run: Run, console: Console | None = None) -> Iterator[None]:
     Raises:
         JobFailed: instead of an OSError that the body raised; or another process has taken the run over.
     """
-    heart = _Heart(run)
+    heart, before = _Heart(run), run.status()
     run.update(status="running", error=None, owner=heart.owner, heartbeat=time.time())
     heart.start()
     try:
@@ -124,7 +148,7 @@ def job(run: Run, console: Console | None = None) -> Iterator[None]:
         heart.stop()
         if heart.lost:
             raise JobFailed(f"run {run.id} was taken over by another process: this one had been silent") from error
-        _explain(run, error, console or Console())
+        _explain(run, error, before, console or Console())
         if isinstance(error, OSError):
             raise JobFailed(f"cannot use {error.filename or run.folder}: {error.strerror or error}") from error
         raise
@@ -132,14 +156,18 @@ def job(run: Run, console: Console | None = None) -> Iterator[None]:
     run.update(status="done")
 
 
-def _explain(run: Run, error: BaseException, console: Console) -> None:
-    """Write down how the job ended, and tell an interrupted user how to go on."""
+def _explain(run: Run, error: BaseException, before: Status, console: Console) -> None:
+    """Write down how the job ended, and tell an interrupted user how to go on. A job that has to wait, and one that a
+    finished run refused, leave it as it was."""
     with suppress(JobFailed):  # the disk may be what failed
+        refused = isinstance(error, BadInput) and run.trained and before.get("status") == "done"
         if isinstance(error, KeyboardInterrupt | SystemExit):
             run.update(status="interrupted")
             console.print(_how_to_go_on(run), highlight=False, soft_wrap=True)
+        elif isinstance(error, Busy) or refused:
+            run.update(status=before.get("status", "queued"), error=before.get("error"))
         else:
-            known = isinstance(error, JobFailed | OSError)
+            known = isinstance(error, BadInput | JobFailed | OSError)
             run.update(status="failed", error=str(error) if known else repr(error))
 
 
@@ -155,7 +183,7 @@ class _Heart(threading.Thread):
     def __init__(self, run: Run):
         super().__init__(daemon=True)
         self.run_, self.stopped, self.lost = run, threading.Event(), False
-        self.owner = {"machine": machine(), "pid": os.getpid()}
+        self.owner = Owner(machine=machine(), pid=os.getpid())
 
     def run(self) -> None:
         while not self.stopped.wait(BEAT):

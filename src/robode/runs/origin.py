@@ -12,14 +12,15 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
+from robode.config.config import TrainConfig
 from robode.errors import BadInput
-from robode.files import read_json, write_json
+from robode.files import read_entries, read_json, write_json
 from robode.runs.code import CODE, RECORD, packages, recorded, source_of, training_code
 from robode.runs.identity import config_hash
 from robode.runs.run import Run
@@ -31,6 +32,12 @@ CODES = (SAME, ANY)  # what the word `code` may be
 # What a user can do instead of code=any.
 FORCE, START = "force=true trains it again (run=NAME beside it)", "leave resume out to train it anew"
 PACKAGES = ("robode", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "torchdiffeq")
+_KINDS = {
+    "started": str, "wall_seconds": int | float | None, "train_seconds": int | float, "argv": list, "commit": str,
+    "dirty": bool | None, "packages": dict, CODE: str,
+    "versions": dict, "platform": str, "threads": int, "device": str, "precision": str, "config_hash": str,
+    "data_digest": str, "earlier": dict,
+}  # fmt: skip
 OF_A_SESSION = ("started", "wall_seconds", "argv", "threads", "device", "commit", "dirty", CODE)
 
 
@@ -71,18 +78,30 @@ def check_data(run: Run, digest: str) -> None:
         )
 
 
+def recorded_of(folder: Path) -> dict[str, Any]:
+    """environment.json of a run, without entries of another type than they should have."""
+    return read_entries(folder / RECORD, _KINDS)
+
+
 def data_of(folder: Path) -> str:
     """The digest of the data that a run was trained on; empty where it was not kept."""
-    return str(read_json(folder / RECORD).get("data_digest") or "")
+    return str(recorded_of(folder).get("data_digest", ""))
 
 
 def threads_of(run: Run) -> int | None:
     """How many threads the run's last session used; None where it is not known."""
-    threads = read_json(run.folder / RECORD).get("threads")
-    return threads if isinstance(threads, int) else None
+    return recorded_of(run.folder).get("threads")
 
 
-def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
+def seconds_of(folder: Path) -> float:
+    """How long a run was trained, over all sessions; 0 where it is not known."""
+    found = recorded_of(folder)
+    sessions = [found, *(each for each in found.get("earlier", {}).values() if isinstance(each, dict))]
+    seconds = [each.get("wall_seconds") for each in sessions]
+    return float(sum(each for each in seconds if isinstance(each, int | float)))
+
+
+def record(run: Run, config: TrainConfig, data_digest: str) -> None:
     """Write environment.json: versions, commits, threads, device, command, digests. Earlier sessions are kept.
 
     A session that goes on from the weights of other code makes a run of both, which is nobody's own any more.
@@ -92,28 +111,27 @@ def record(run: Run, config: Mapping[str, Any], data_digest: str) -> None:
     """
     import torch
 
-    path = run.folder / RECORD
-    before = read_json(path)
-    code = training_code(config)
-    if run.of_other_code(config):
+    path, plain = run.folder / RECORD, config.plain()
+    before = recorded_of(run.folder)
+    code = training_code(plain)
+    if run.of_other_code(plain):
         code = f"{before.get(CODE) or 'unknown'}+{code}"
     earlier = before.pop("earlier", {})
     if before:
         earlier[str(len(earlier) + 1)] = {key: before[key] for key in OF_A_SESSION if key in before}
-    gpu = config["trainer"]["accelerator"] == "gpu"
-    content: dict[str, Any] = {
+    content = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "wall_seconds": None,
         "argv": relative_argv(sys.argv),
         **git_state(),
-        **_packages(packages(config)),
+        **_packages(packages(plain)),
         CODE: code,
         "versions": {"python": platform.python_version(), **_versions()},
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
-        "precision": str(config["trainer"]["precision"]),
-        "config_hash": config_hash(config),
+        "device": torch.cuda.get_device_name() if config.trainer.accelerator == "gpu" else "cpu",
+        "precision": str(config.trainer.precision),
+        "config_hash": config_hash(plain),
         "data_digest": data_digest,
     }
     write_json(path, content | ({"earlier": earlier} if earlier else {}))
@@ -126,17 +144,27 @@ def finish(run: Run, began: float) -> None:
 
 
 def relative_argv(argv: Sequence[str]) -> list[str]:
-    """The command line with absolute paths made relative to the working folder."""
+    """The command line with absolute paths made relative to the working folder; of others the last name is left."""
     return ["robode", *(_relative(word) for word in argv[1:])]
 
 
 def _relative(word: str) -> str:
     key, separator, value = word.rpartition("=")
-    return f"{key}{separator}{os.path.relpath(value)}" if os.path.isabs(value) else word
+    if not os.path.isabs(value):
+        return word
+    inside = os.path.relpath(value)
+    return f"{key}{separator}{f'…/{Path(value).name}' if inside.startswith(os.pardir) else inside}"
+
+
+class GitState(TypedDict):
+    """Of a checkout: its commit, and whether it has changes; "" and None where there is none."""
+
+    commit: str
+    dirty: bool | None
 
 
 @cache
-def git_state(file: Path = Path(__file__)) -> dict[str, Any]:
+def git_state(file: Path = Path(__file__)) -> GitState:
     """commit and dirty of the checkout that a source file is tracked in; empty for an installed wheel. A new file that
     git does not know yet makes a checkout dirty, unless it is ignored."""
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
@@ -147,7 +175,7 @@ def git_state(file: Path = Path(__file__)) -> dict[str, Any]:
     }
 
 
-def _packages(names: Sequence[str]) -> dict[str, Any]:
+def _packages(names: Sequence[str]) -> dict[str, dict[str, GitState]]:
     """commit and dirty of the packages of others, where git has them: {"packages": …}, or nothing."""
     states = {name: git_state(file) for name in names if (file := source_of(name))}
     known = {name: state for name, state in states.items() if state["commit"]}

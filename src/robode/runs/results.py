@@ -3,7 +3,6 @@ numbers.csv. What is there is never measured again."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from robode.errors import BadInput, JobFailed
-from robode.files import make_folder, write_bytes
+from robode.files import clear_drafts
+from robode.foreign import blamed
 from robode.runs.code import Today, canonical, network_of, remember
 from robode.runs.earlier import rows_in_todays_words
 from robode.runs.run import Run
+from robode.runs.scores import SCORES, read_scores, write_scores
 from robode.runs.table import Row, Table, header, records
-from robode.tasks.measure import CLASSIFICATION, mean_score, measure_named, wilson
+from robode.tasks.measure import CLASSIFICATION, measure_named, wilson
 
 # What was measured: rows that agree here are one measurement, which is never made twice. The name of the checkpoint is
 # no part of it: best.ckpt and last.ckpt may hold the same weights. Digests of code that are attested equal are one.
@@ -34,8 +35,6 @@ MAY_BE_MISSING = ADDED | {
     "experiment", "norm", "solver", "commit", "score_low", "score_high", "flow_ode", "flow_discrete",
 }  # fmt: skip
 NUMBER_KINDS = ("exact", "certified_lower", "certified_upper", "attack_upper", "measured")
-SCORES, OLD_SCORES = "scores", "correct"  # folders; the second of runs that were measured when all scores were bits
-SAME = 1e-6  # relative: what the mean of a file of scores and its row may differ by, since sums round
 ROUNDING = 1e-4  # a CPU and a GPU find certificates of the same weights that differ by less
 
 
@@ -45,8 +44,8 @@ def renamed(old: pd.DataFrame) -> pd.DataFrame:
     old = rows_in_todays_words(old.rename(columns={"score_finer": "score_reference"}))
     if "correct" not in old or "score" in old:
         return old
-    n = pd.to_numeric(old["n"])
-    new = old.assign(task=str(CLASSIFICATION), score=_texts(pd.to_numeric(old["correct"]) / n))
+    n = pd.to_numeric(old["n"], errors="coerce")
+    new = old.assign(task=str(CLASSIFICATION), score=_texts(pd.to_numeric(old["correct"], errors="coerce") / n))
     if "correct_finer" in old:
         new = new.assign(score_reference=_texts(pd.to_numeric(old["correct_finer"], errors="coerce") / n))
     new = new.rename(columns={"accuracy_low": "score_low", "accuracy_high": "score_high"})
@@ -137,9 +136,19 @@ def counted(score: float, n: int) -> int:
 def read_rows(path: Path | str) -> pd.DataFrame:
     """Rows of results.csv or robustness_sweep.csv, one for each measurement and checkpoint name: the last wins.
 
-    Text columns hold str ("" = not given), whole numbers Int64, the rest float. No file: an empty frame. Raises
-    `JobFailed` where the file exists but cannot be read."""
+    Text columns hold str ("" = not given), whole numbers Int64, the rest float. No file: an empty frame.
+
+    Raises:
+        BadInput: a damaged file, or one with a score that cannot be.
+        JobFailed: the file exists but cannot be read.
+    """
     frame = (SWEEP if "epoch" in header(Path(path)) else RESULTS).read(path)
+    for task, rows in frame.groupby("task"):
+        with blamed(f"{path}: damaged"):
+            possible = rows["score"].between(0, 1) if measure_named(task).shares else rows["score"].notna()
+        if len(wrong := rows[~(possible & (rows["n"] >= 1).fillna(False))]):
+            score, n = wrong.iloc[0][["score", "n"]]
+            raise BadInput(f"{path}: damaged, score={score} of n={n} samples in row {wrong.index[0] + 1} cannot be")
     return frame.fillna({"severity": 0.0})  # the clean set has none
 
 
@@ -192,7 +201,7 @@ class Store:
     Only one process at a time may have a store that it adds to; see `lock.held`.
 
     Raises:
-        JobFailed: results.csv is damaged, or of another version of robode.
+        BadInput: results.csv is damaged, or of another version of robode.
     """
 
     def __init__(self, folder: Path | str):
@@ -200,6 +209,8 @@ class Store:
         RESULTS.prepare(self.path)
         for draft in (self.folder / SCORES).glob(".*"):  # of a process that was killed: nobody else writes here now
             draft.unlink(missing_ok=True)
+        for place in (self.folder, self.folder / "figures"):
+            clear_drafts(place)
         rows = read_rows(self.path)
         self._rows = {identity(row): row for row in records(rows)}
         self._newest = {(row["checkpoint"], *identity(row)) for row in records(newest(rows))}
@@ -250,60 +261,6 @@ class Store:
         stale = [row for row in found if (row["checkpoint"], *identity(row)) not in self._newest]
         append_rows(self.path, stale)
         return found
-
-
-def scores_path(run: Path | str, row: Row) -> Path:
-    """The file of a row of results.csv in the folder of its run; rows of equal weights, by one code, share it."""
-    level = f"{row['severity']:g}"
-    if float(level) != row["severity"]:  # two severities must never share a file
-        level = repr(float(row["severity"]))
-    about = (row["evaluation"], row["weights"], row["split"], f"n{row['noise_seed']}", level, f"r{row['repeat']}")
-    code = [row["code"]] if row.get("code") else []  # earlier versions kept none
-    path = Path(run) / SCORES / f"{'-'.join(map(str, [*about, *code]))}.npy"
-    old = Path(run) / OLD_SCORES / path.name
-    return old if old.is_file() and not path.is_file() else path
-
-
-def write_scores(run: Path | str, row: Row, scores: np.ndarray) -> None:
-    """Write scores (n,) of a row, before the row itself: none is without its scores. Where they are 0 or 1 they are
-    kept as bits, eight samples a byte, others in float32.
-
-    Raises:
-        ValueError: scores of shares that are not 0 or 1.
-        JobFailed: the disk refuses.
-    """
-    shares = measure_named(row["task"]).shares
-    if shares and not np.isin(scores, (0, 1)).all():
-        raise ValueError("expected scores 0 or 1 where their mean is a share of samples")
-    kept = np.packbits(scores.astype(bool)) if shares else scores.astype(np.float32)
-    path = Path(run) / SCORES / scores_path(run, row).name
-    content = io.BytesIO()
-    np.save(content, kept)
-    make_folder(path.parent)
-    write_bytes(path, content.getvalue())
-
-
-def read_scores(run: Path | str, row: Row) -> np.ndarray:
-    """The score of each sample of its split, (n,) float32 in the order of the data.
-
-    run: the folder of the row's run; row: with evaluation, weights, split, noise_seed, severity, repeat, n, score.
-
-    Raises:
-        JobFailed: the file is missing or damaged, or does not belong to the row.
-    """
-    path, n = scores_path(run, row), int(row["n"])
-    try:
-        kept = np.load(path, allow_pickle=False)
-        size = -(-n // 8) if kept.dtype == np.uint8 else n
-        scores = np.unpackbits(kept, count=n) if kept.dtype == np.uint8 else kept
-        scores = scores.astype(np.float32)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise JobFailed(f"cannot read {path}: {why}; remove it and evaluate again") from error
-    if kept.shape != (size,) or not np.isclose(mean_score(scores), row["score"], rtol=SAME, atol=0.0):
-        claim = f"mean score {row['score']:.6g} of {n}"
-        raise JobFailed(f"{path} does not say the same as its row ({claim}); remove it and evaluate again")
-    return scores
 
 
 def current(path: Path | str) -> pd.DataFrame:

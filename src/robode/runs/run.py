@@ -7,6 +7,7 @@ outputs/<experiment>/<run>/{config.yaml, status.json, environment.json, best.ckp
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 import threading
@@ -14,17 +15,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack, cast
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf import OmegaConf
 
 from robode.config.allowed import HINTS
 from robode.config.config import Node, TrainConfig, Value
-from robode.config.instantiate import check_targets, to_plain
+from robode.config.instantiate import check_targets
 from robode.config.parse import parse
 from robode.config.validate import check_name
 from robode.errors import BadInput, JobFailed
-from robode.files import make_folder, read_json, replace_by_copy, write_json, write_text
+from robode.files import make_folder, read_entries, replace_by_copy, write_json, write_text
 from robode.runs import code as code_digest
 from robode.runs.earlier import in_todays_words
 from robode.runs.identity import ENDING, differences, files_of, run_id
@@ -33,6 +35,33 @@ OUTPUTS = Path("outputs")
 REPLACED = ".replaced"  # where `force=true` moves what it trains anew
 SILENCE = 60.0  # seconds without a heartbeat after which a run that says "running" is not
 _changing = threading.RLock()  # the heartbeat changes status.json from a thread of its own
+
+
+class Owner(TypedDict):
+    """The process that has a run."""
+
+    machine: str
+    pid: int
+
+
+class Status(TypedDict, total=False):
+    """status.json. status: queued, running, done, failed or interrupted; trained: whether the training has come to its
+    end; epoch, step: how many were done; heartbeat (seconds since 1970) and owner of the process that has the run."""
+
+    status: str
+    trained: bool
+    epoch: int
+    step: int
+    warnings: list[str]
+    error: str | None
+    heartbeat: float
+    owner: Owner
+
+
+_KINDS = {
+    "status": str, "trained": bool, "epoch": int, "step": int, "warnings": list, "error": str | None,
+    "heartbeat": int | float, "owner": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,20 +90,12 @@ class Run:
     def config(self) -> TrainConfig:
         """The configuration of its training. Raises `BadInput` if it is damaged or not safe."""
         path = self.folder / "config.yaml"
+        check_targets(written := read_plain(path))
         try:
-            config = OmegaConf.load(path)
-        except Exception as error:  # OmegaConf, YAML and the disk each raise their own
-            raise BadInput(
-                f"{path}: expected the YAML of a run ({type(error).__name__}); is the file damaged?"
-            ) from error
-        if not isinstance(config, DictConfig):
-            raise BadInput(f"{path}: expected the YAML of a run, got a {type(config).__name__}")
-        check_targets(written := to_plain(config))
-        plain = in_todays_words(written)
-        for key, file in files_of(plain).items():
-            if (copied := self.folder / _copied(key, file)).is_file():
-                plain["model"][key] = str(copied)
-        try:
+            plain = in_todays_words(written)
+            for key, file in files_of(plain).items():
+                if (copied := self.folder / _copied(key, file)).is_file():
+                    plain["model"] = {**cast(Node, plain["model"]), key: str(copied)}
             return parse(TrainConfig, plain)
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
@@ -88,16 +109,23 @@ class Run:
                     group.pop(key, None)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain)))
 
-    def status(self) -> dict[str, Any]:
-        """status.json: status (queued, running, done, failed, interrupted), trained, epoch, step, warnings, error;
-        heartbeat (seconds since 1970) and owner of the process that has it."""
-        return read_json(self.folder / "status.json")
+    def published_config(self) -> str:
+        """config.yaml for others: of a place of this machine only its last name is left. Raises `BadInput`."""
+        plain = read_plain(self.folder / "config.yaml")
+        return OmegaConf.to_yaml({key: _without_places(value) for key, value in plain.items()})
+
+    def status(self) -> Status:
+        """status.json, without entries of another type than they should have."""
+        found = read_entries(self.folder / "status.json", _KINDS)
+        if not {"machine", "pid"} <= found.get("owner", {}).keys():
+            found.pop("owner", None)
+        return cast(Status, found)
 
     @property
     def state(self) -> str:
         """status, as far as it can be believed: a killed process cannot say any more that it was interrupted."""
         status = self.status()
-        if status.get("status") == "running" and time.time() - status.get("heartbeat", 0) > SILENCE:
+        if status.get("status") == "running" and not time.time() - status.get("heartbeat", 0) <= SILENCE:
             return "interrupted"
         return str(status.get("status", "not started"))
 
@@ -115,7 +143,7 @@ class Run:
         """Whether the training has come to its end; what is still missing then are measurements."""
         return bool(self.status().get("trained")) and self.last.is_file()
 
-    def update(self, **changes: Any) -> None:
+    def update(self, **changes: Unpack[Status]) -> None:
         """Change entries of status.json. Raises `JobFailed` if the disk refuses."""
         with _changing:
             write_json(self.folder / "status.json", {**self.status(), **changes})
@@ -127,6 +155,42 @@ class Run:
             return False
         self.update(warnings=[*warnings, text])
         return True
+
+
+def read_plain(path: Path) -> dict[str, Value]:
+    """`plain_of` the config.yaml of a run. Raises `BadInput` naming the file."""
+    try:
+        return plain_of(path.read_text(encoding="utf-8"))
+    except (BadInput, OSError, UnicodeError) as error:
+        why = str(error) if isinstance(error, BadInput) else f"cannot be read ({type(error).__name__})"
+        raise BadInput(f"{path}: {why}") from error
+
+
+def plain_of(text: str) -> dict[str, Value]:
+    """What a run's config.yaml says, whoever made it: as it stands, since robode writes what is resolved, and a
+    reference could read this machine's environment or, to what is in the file already, fill its memory.
+
+    Raises:
+        BadInput: no YAML of a run, or one with references.
+    """
+    try:
+        aliases = "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+        plain = {} if aliases else OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+    except Exception as error:  # OmegaConf and YAML raise their own
+        raise BadInput(f"expected the YAML of a run ({type(error).__name__}); is the file damaged?") from error
+    if aliases or "${" in str(plain):
+        raise BadInput("expected plain values, got references (${…}, &…, *…); write what they stand for")
+    if not isinstance(plain, dict):
+        raise BadInput(f"expected the YAML of a run, got a {type(plain).__name__}")
+    return cast(dict[str, Value], plain)
+
+
+def _without_places(node: Value) -> Value:
+    if isinstance(node, dict):
+        return {key: _without_places(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without_places(value) for value in node]
+    return Path(node).name if isinstance(node, str) and (os.path.isabs(node) or node.startswith("~")) else node
 
 
 def locate(config: TrainConfig, data_digest: str, outputs: Path = OUTPUTS, anew: bool = False) -> Run:
@@ -198,6 +262,8 @@ def set_aside(run: Run) -> None:
     """Empty a run's folder for `force=true`: what was in it moves below REPLACED. Raises `JobFailed`."""
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime())
     shelf = run.folder.parent / REPLACED / f"{run.id}_{stamp}_{os.getpid()}"
+    if shelf.parent.is_symlink():
+        raise BadInput(f"{shelf.parent}: is a link, and nothing is moved to where it leads; remove it")
     try:
         shelf.mkdir(parents=True)
         for path in run.folder.iterdir():

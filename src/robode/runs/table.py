@@ -17,16 +17,18 @@ from typing import Any
 
 import pandas as pd
 
-from robode.errors import JobFailed
-from robode.files import make_folder, write_text
+from robode.errors import BadInput, JobFailed
+from robode.files import write_text
 from robode.runs.lock import held
 
 Row = Mapping[str, Any]
+MOST_EXACT = 2**53  # whole numbers beyond are no exact floats, and nothing counts so far
+WORDS = {int: "whole number", float: "number"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a file holds.
+    """What a file in the folder of a run holds.
 
     columns: name -> str, int or float, what its cells are. key: rows that agree in these are one, the last counts;
     order: what they are sorted by, where that is not the order of the file. added: columns that files of earlier
@@ -48,12 +50,12 @@ class Table:
 
         Raises:
             ValueError: a row has a key that is no column, or a value has a line break in it.
-            JobFailed: the file cannot be written (disk, permissions) or has other columns.
+            BadInput: it has other columns.
+            JobFailed: the file cannot be written (disk, permissions).
         """
         path, body = Path(path), self._lines(rows)
         if not body:
             return
-        make_folder(path.parent)
         with _alone(path):
             start = self._prepared(path)
             _write(path, start, (body if start else self._header + body).encode())
@@ -62,7 +64,8 @@ class Table:
         """Refuse early what `append` would refuse, and give a file of an earlier version today's columns.
 
         Raises:
-            JobFailed: the file cannot be read or written, or has other columns.
+            BadInput: it has other columns.
+            JobFailed: the file cannot be read or written.
         """
         if Path(path).is_file():
             with _alone(Path(path)):
@@ -73,17 +76,35 @@ class Table:
         that the file lacks are empty, further ones stay texts; no file: an empty frame.
 
         Raises:
-            JobFailed: the file exists but cannot be read or parsed.
+            BadInput: a damaged file, or one of something else: `texts`, a column that is missing, no number in a cell.
+            JobFailed: the file exists but cannot be read.
         """
         frame = self.renamed(texts(Path(path))).copy()
+        if len(frame) and (missing := [name for name in self.columns if name not in (*frame, *self.added)]):
+            raise BadInput(f"{path} has other columns than robode writes (no {missing[0]}); move it away first")
         for name, kind in self.columns.items():
             if name not in frame:
                 frame[name] = pd.Series("", index=frame.index, dtype=str)
             if kind is not str:
-                numbers = pd.to_numeric(frame[name], errors="coerce")
-                frame[name] = numbers.astype(float) if kind is float else numbers.round().astype("Int64")
+                numbers = _numbers(frame[name], kind, path)
+                frame[name] = numbers if kind is float else numbers.round().astype("Int64")
         frame = frame.drop_duplicates(list(self.key), keep="last", ignore_index=True)
         return frame.sort_values(list(self.order), kind="stable", ignore_index=True) if self.order else frame
+
+    def tidy(self, path: Path | str) -> None:
+        """Write the file anew without rows that repeat others, which a training that was cut off makes when it goes on.
+
+        Raises:
+            BadInput, JobFailed: as `append`.
+        """
+        path = Path(path)
+        if path.is_file():
+            with _alone(path):
+                self._prepared(path)
+                rows = texts(path)
+                if len(rows) and rows.duplicated(list(self.key)).any():
+                    kept = rows.drop_duplicates(list(self.key), keep="last")
+                    write_text(path, self._header + self._lines(records(kept)))
 
     @property
     def _header(self) -> str:
@@ -104,7 +125,7 @@ class Table:
         if (have := header(path)) and have != list(self.columns):
             old = self.renamed(texts(path))
             if list(old) != [name for name in self.columns if name in old or name not in self.added]:
-                raise JobFailed(f"{path} has other columns than this version of robode writes; move it away first")
+                raise BadInput(f"{path} has other columns than this version of robode writes; move it away first")
             write_text(path, self._header + self._lines(records(old)))
         return _end_of_last_line(path)
 
@@ -140,7 +161,8 @@ def texts(path: Path) -> pd.DataFrame:
     """Every complete row of a file as text (empty cells are ""); no file or no header: an empty frame.
 
     Raises:
-        JobFailed: the file exists but cannot be read or parsed.
+        BadInput: it is no table.
+        JobFailed: the file exists but cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -154,7 +176,19 @@ def texts(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(io.BytesIO(complete), dtype=str, keep_default_na=False)
     except ValueError as error:  # pandas' parser errors and bad UTF-8 are both ValueErrors
-        raise JobFailed(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise BadInput(f"{path}: is damaged ({str(error).splitlines()[0]}); move it away first") from error
+
+
+def _numbers(cells: pd.Series, kind: type, path: Path | str) -> pd.Series:
+    """Texts as float, NaN where nothing is given. Raises `BadInput` for what is no number of that kind."""
+    numbers = pd.to_numeric(cells, errors="coerce").astype(float)
+    wrong = numbers.isna() & ~cells.str.strip().str.lower().isin(("", "nan"))
+    if kind is int:
+        wrong |= numbers.abs() > MOST_EXACT
+    if wrong.any():
+        line = int(wrong.to_numpy().argmax())
+        raise BadInput(f"{path}: damaged, {cells.name}={cells.iloc[line]} in row {line + 1} is no {WORDS[kind]}")
+    return numbers
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -184,7 +218,7 @@ def _end_of_last_line(path: Path) -> int:
 def _write(path: Path, start: int, content: bytes) -> None:
     """Everything from start on and onto the disk, or nothing. Raises `JobFailed` if the disk refuses."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             os.ftruncate(descriptor, start)
             os.lseek(descriptor, start, os.SEEK_SET)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
@@ -32,7 +33,9 @@ from robode.training.checkpoints import Checkpoints
 from robode.training.module import Training
 from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
+from robode.training.stopping import Stopping
 from robode.training.trainer import RESUMED, RUN_DIR, build_trainer, fit, prepare_machine
+from robode.training.watchdog import Watchdog
 
 PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective", "suite", "protocol")
 WAYS = {"min": "smaller", "max": "larger"}
@@ -72,7 +75,10 @@ def assemble(
     check_task(config, objectives, data.info)
     module = Training(network, objectives, config)
     chosen = [part.build() for part in config.callbacks.values() if part]
-    callbacks = [ProjectConstraints(), *chosen, Recorder(), ProgressBar(console or Console()), Checkpoints()]
+    console = console or Console()
+    stops = Stopping(console, [each for each in chosen if isinstance(each, EarlyStopping)])
+    said = [ProgressBar(console), stops, Watchdog(console)]
+    callbacks = [ProjectConstraints(), *chosen, Recorder(), *said, Checkpoints()]
     return Parts(data, network, module, build_trainer(config.trainer, config.epochs, callbacks))
 
 

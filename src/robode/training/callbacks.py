@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from lightning import Callback, Trainer
@@ -17,10 +16,11 @@ from robode.evaluation.measure import build_measurement
 from robode.evaluation.request import Described, SuiteRequest
 from robode.ode.flow import Constrained, Flow
 from robode.ode.sensitivity import BSM, bsm_norms
+from robode.runs.checkpoints import Saved
 from robode.runs.results import append_rows
 from robode.runs.run import Run
 from robode.runs.table import BSM_NORMS
-from robode.training.module import Training, looks
+from robode.training.module import OfStep, Training, looks
 
 
 def constrained(network: nn.Module) -> list[Constrained]:
@@ -40,7 +40,7 @@ class ProjectConstraints(Callback):
         self._modules = constrained(module.network)
         self._project(trainer, [each for each in self._modules if getattr(each, "project_at_start", True)])
 
-    def on_train_batch_end(self, trainer: Trainer, module: Training, *batch: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
         self._project(trainer, self._modules)
 
     @staticmethod
@@ -54,10 +54,11 @@ class ProjectConstraints(Callback):
                 raise JobFailed(f"step {trainer.global_step} (epoch {trainer.current_epoch + 1}): {reason}")
 
 
-def useless(module: Any) -> str | None:
+def useless(module: Constrained) -> str | None:
     """Why a module that keeps a constraint cannot go on: weights that are not finite, or what the module itself says of
     what follows them (`Flow.defect`). Reads from the device."""
-    if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+    weights = module.parameters() if isinstance(module, nn.Module) else ()
+    if not all(bool(each.isfinite().all()) for each in weights):
         return "the weights are not finite: training diverged; try a smaller lr, step or horizon"
     return module.defect() if isinstance(module, Flow) else None
 
@@ -83,23 +84,25 @@ class BSMLogger(Callback):
             if value < 1:
                 raise BadInput(f"callbacks.bsm.{key}: expected a whole number >= 1, got {value}")
         self.every, self.samples = every, samples
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[dict[str, float]] = []
 
     def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         x = trainer.datamodule.split("train").x  # type: ignore[attr-defined]
         chosen = torch.linspace(0, len(x) - 1, min(self.samples, len(x))).round().long()
         self.probe = in_units(x[chosen]).to(module.device)
 
-    def on_train_batch_start(self, trainer: Trainer, module: Training, *batch: Any) -> None:  # type: ignore[override]
+    def on_train_batch_start(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
             self._log(trainer.global_step, module)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         self.write(module.run)
 
-    def on_train_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
-        self._log(trainer.global_step, module)
-        self.write(module.run)
+    def on_save_checkpoint(self, trainer: Trainer, module: Training, checkpoint: Saved) -> None:  # type: ignore[override]
+        """Before the last epoch counts as done: a run that is cut off after that has nothing left to train."""
+        if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
+            self._log(trainer.global_step, module)
+            self.write(module.run)
 
     def on_exception(self, trainer: Trainer, module: Training, exception: BaseException) -> None:  # type: ignore[override]
         self.write(module.run)

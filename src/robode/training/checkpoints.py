@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import lightning
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from robode.files import replace_by_copy, write_whole
-from robode.runs.checkpoints import read_checkpoint
+from robode.runs.checkpoints import Saved, read_checkpoint
 from robode.training.module import Training
 
 
 class WholeFiles(TorchCheckpointIO):
     """Writes beside the target and renames, so that last.ckpt is always whole; reads plain data only."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: Saved, path: Path | str, storage_options: object = None) -> None:
         def write(draft: Path) -> None:
             try:
                 with draft.open("wb") as file:  # a path would be written into it
@@ -28,7 +28,7 @@ class WholeFiles(TorchCheckpointIO):
 
         write_whole(Path(path), write)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+    def load_checkpoint(self, path: Path | str, map_location: object = None, weights_only: bool | None = True) -> Saved:
         return read_checkpoint(Path(path))
 
 
@@ -47,13 +47,13 @@ class Checkpoints(Checkpoint):
         self.best_step = -1
         self._last_step: int | None = None  # of the last.ckpt that the run is resumed from
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Saved:
         return {"best": self.best, "best_step": self.best_step}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Saved) -> None:
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
 
-    def on_load_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, module: lightning.LightningModule, checkpoint: Saved) -> None:
         self._last_step = checkpoint["global_step"]
 
     def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]

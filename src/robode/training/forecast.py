@@ -10,8 +10,7 @@ from pathlib import Path
 from robode.config.config import Config, EvaluateConfig, ExportConfig, TrainConfig
 from robode.config.jobs import Job
 from robode.errors import BadInput
-from robode.files import read_json
-from robode.runs.origin import FORCE, OTHER_CODE, START, check_code, check_data
+from robode.runs.origin import FORCE, OTHER_CODE, START, check_code, check_data, seconds_of
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
 from robode.training.plan import located, resumed
 
@@ -99,11 +98,9 @@ def _speeds(outputs: Path) -> Speeds:
         if REPLACED in file.parts or not run.trained:
             continue
         try:
-            record, config = read_json(file), run.config()
+            seconds, config = seconds_of(run.folder), run.config()
         except BadInput:  # damaged, or of a layout that is not known any more
             continue
-        sessions = [record, *record.get("earlier", {}).values()]
-        seconds = sum(session.get("wall_seconds") or 0.0 for session in sessions)
         if seconds and _work(config):
             speeds.setdefault(_kind(config), []).append(seconds / _work(config))
     return speeds

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias, TypedDict
 
 import lightning
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from robode.config.config import TrainConfig
 from robode.errors import BadInput, JobFailed
 from robode.network import Network
 from robode.objectives.objective import Objective
+from robode.runs.checkpoints import Saved
 from robode.runs.run import Run
 
 LOOK_EVERY = 50  # On a GPU each look at the loss waits for the device; on a CPU it costs nothing.
@@ -26,6 +29,17 @@ def looks(trainer: lightning.Trainer, batch_idx: int | None = None) -> bool:
     step = trainer.global_step if batch_idx is None else batch_idx
     on_cpu = trainer.strategy.root_device.type == "cpu"
     return on_cpu or step % LOOK_EVERY == 0 or bool(trainer.is_last_batch)
+
+
+OfStep: TypeAlias = STEP_OUTPUT | tuple[Tensor, Tensor] | int
+"""What Lightning hands to a hook of a step: what the step gave, the batch, its number in the epoch."""
+
+
+class Generators(TypedDict):
+    """The states of torch's random generators, of the CPU and of each GPU."""
+
+    cpu: Tensor
+    cuda: list[Tensor]
 
 
 class Tally:
@@ -73,13 +87,13 @@ class Training(lightning.LightningModule):
             raise BadInput("optimizer.scheduler: ReduceLROnPlateau cannot be resumed exactly; use e.g. StepLR")
         self.window, self.whole_epoch = Tally(), Tally()
         self._output: Tensor | None = None
-        self._rng: dict[str, Any] | None = None
+        self._rng: Generators | None = None
         network.register_forward_hook(self._remember)
 
-    def _remember(self, network: Any, inputs: Any, output: Tensor) -> None:
+    def _remember(self, network: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._output = output.detach()
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         if self.scheduler is None:
             return self.optimizer
         return {
@@ -91,12 +105,29 @@ class Training(lightning.LightningModule):
         """batch: x (B, *shape) in data units, target (B, ...)."""
         x, target = batch
         terms: dict[str, Tensor] = {}
-        for objective in self.objectives.values():
-            terms |= objective(self.network, x, target)
+        with self._placed():
+            for objective in self.objectives.values():
+                terms |= objective(self.network, x, target)
         loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
         self._stop_if_not_finite(loss, x, batch_idx)
         self._count(loss, terms, target)
         return loss
+
+    @property
+    def place(self) -> str:
+        """Where the training is, and its learning rate."""
+        lr = self.optimizer.param_groups[0]["lr"]
+        return f"step {self.global_step} (epoch {self.current_epoch + 1}, lr={lr:g})"
+
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        """Says when a part of the network gave up. What is refused at once, before a step was made, is bad input."""
+        try:
+            yield
+        except (BadInput, JobFailed) as error:
+            if isinstance(error, BadInput) and not self.global_step:
+                raise
+            raise JobFailed(f"{self.place}: {error}") from error
 
     def _count(self, loss: Tensor, terms: Mapping[str, Tensor], target: Tensor) -> None:
         n = len(target)
@@ -120,19 +151,20 @@ class Training(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """The loss and the score of the task, whatever the objectives are."""
         x, target = batch
-        output, task = self.network(x), self.network.info.task
+        with self._placed():
+            output, task = self.network(x), self.network.info.task
         values = {
             "validation/loss": task.loss(output, target),
             f"validation/{task.score_name}": task.score(output, target).mean(),
         }
         self.log_dict(values, on_epoch=True, batch_size=len(target), sync_dist=True, logger=False)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Saved) -> None:
         """Random generators too: a resumed run draws what the uninterrupted one would have drawn."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        checkpoint["rng"] = {"cpu": torch.get_rng_state(), "cuda": cuda}
+        checkpoint["rng"] = Generators(cpu=torch.get_rng_state(), cuda=cuda)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: Saved) -> None:
         self._rng = checkpoint.get("rng")
 
     def on_train_start(self) -> None:
@@ -144,12 +176,23 @@ class Training(lightning.LightningModule):
 
 def blown_up(network: Network, x: Tensor, loss: float, *, step: int, epoch: int, lr: float) -> JobFailed:
     """The one-line failure for a non-finite loss on the batch x (B, *shape), before optimiser step `step`."""
-    flow = network.flow
+    flow, failed = network.flow, f"loss is {loss} at step {step} (epoch {epoch})"
+    if of_data := _of_data(network, x):
+        return JobFailed(f"{failed}: {of_data}; put the data right, since no lr, step or horizon helps")
     return JobFailed(
-        f"loss is {loss} at step {step} (epoch {epoch}): {_origin(network, x)}; "
-        f"try a smaller lr (now {lr:g}), a smaller step or horizon (now h={float(flow.h):.3g}), "
-        f"or integrator=etd (now {flow.integrator.name})"
+        f"{failed}: {_origin(network, x)}; try a smaller lr (now {lr:g}), a smaller step or horizon "
+        f"(now h={float(flow.h):.3g}), or integrator=etd (now {flow.integrator.name})"
     )
+
+
+@torch.no_grad()
+def _of_data(network: Network, x: Tensor) -> str:
+    """What is wrong with the batch itself, whatever the weights are; empty where nothing is."""
+    if len(wrong := (~x.isfinite()).flatten(1).any(1).nonzero()):
+        return f"the data are not finite (sample {int(wrong[0])} of the batch)"
+    if not bool(network.normalise.std.all()):
+        return "a standard deviation of the data is 0, and samples are divided by it"
+    return "" if network.normalise(x).isfinite().all() else "the samples overflow where they are normalised"
 
 
 @torch.no_grad()
@@ -158,8 +201,6 @@ def _origin(network: Network, x: Tensor) -> str:
     for name, parameter in network.named_parameters():
         if not parameter.isfinite().all():
             return f"the last update made {name} non-finite"
-    if not x.isfinite().all():
-        return "the data are not finite"
     y, context = network.encode(x)
     if not y.isfinite().all():
         return "the encoder's output is not finite"

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from robode.config.config import Config, EvaluateConfig, TrainConfig
+from robode.config.config import Config, EvaluateConfig, Node, TrainConfig, Value
 from robode.config.parse import parse
 from robode.data.validation import check_files
 from robode.errors import BadInput
@@ -107,11 +106,15 @@ def resumed(config: TrainConfig, words: Sequence[str]) -> tuple[TrainConfig, Run
     return after, run
 
 
-def _copy(source: Mapping[str, Any], target: dict[str, Any], path: Sequence[str]) -> None:
+def _copy(source: Node, target: dict[str, Value], path: Sequence[str]) -> None:
     """What stands at a dotted key of one plain configuration into another; null where nothing does."""
-    for key in path[:-1]:
-        source, target = source.get(key) or {}, target.setdefault(key, {})
-    target[path[-1]] = source.get(path[-1])
+    key, *inner = path
+    there, value = target.get(key), source.get(key)
+    if inner:
+        copied = dict(there) if isinstance(there, Mapping) else {}
+        _copy(value if isinstance(value, Mapping) else {}, copied, inner)
+        value = copied
+    target[key] = value
 
 
 def _check_epochs(run: Run, before: TrainConfig, after: TrainConfig) -> None:
@@ -128,7 +131,7 @@ def _check_epochs(run: Run, before: TrainConfig, after: TrainConfig) -> None:
         )
 
 
-def lengths(node: object) -> list[str]:
+def lengths(node: Value) -> list[str]:
     """Arguments of a scheduler, or of one inside it, that say how long the training is."""
     if isinstance(node, list):
         return [name for each in node for name in lengths(each)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
 
 from lightning import Callback, Trainer
 from rich import progress
 from rich.console import Console
+from torch import Tensor
 
 from robode.runs.progress import bar
-from robode.training.module import Training
+from robode.training.module import OfStep, Training
 
 SECONDS_BETWEEN_UPDATES = 0.2
 
@@ -36,7 +37,7 @@ class ProgressBar(Callback):
             self._bar.reset(self._task, total=trainer.num_training_batches, description=title)
 
     def on_train_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, module: Training, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: Training, outputs: Mapping[str, Tensor], batch: OfStep, batch_idx: int
     ) -> None:
         now = time.perf_counter()
         if self._bar is not None and now > self._next:

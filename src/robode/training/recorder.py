@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
@@ -13,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from robode.ode.flow import Flow
 from robode.runs.table import METRICS
-from robode.training.module import Training
+from robode.training.module import OfStep, Training
 
 SECONDS_BETWEEN_WRITES = 5.0
 
@@ -28,7 +27,7 @@ class MetricsLog(Logger):
     def __init__(self, save_dir: str):
         super().__init__()
         self.path = Path(save_dir) / "metrics.csv"
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[dict[str, str | float | None]] = []
         self._written = time.monotonic()
 
     @property
@@ -39,7 +38,7 @@ class MetricsLog(Logger):
     def version(self) -> str:
         return ""
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *given: object, **named: object) -> None:
         """config.yaml holds them."""
 
     @rank_zero_only
@@ -80,7 +79,7 @@ class Recorder(Callback):
             flow = module.network.flow
             _send(trainer, 0, flow_values(flow, flow.certificate_table()))
 
-    def on_train_batch_end(self, trainer: Trainer, module: Training, *batch: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
             _send(trainer, trainer.current_epoch, self._step_values(trainer, module) | flow_values(module.network.flow))
 

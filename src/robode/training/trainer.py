@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,8 +27,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import robode
 from robode.config.config import TrainerConfig
+from robode.config.instantiate import inside
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
+from robode.foreign import reason
+from robode.runs.code import LIBRARIES
 from robode.runs.run import Run
 from robode.training.checkpoints import WholeFiles
 from robode.training.module import Training
@@ -96,7 +100,7 @@ def fit(trainer: lightning.Trainer, module: Training, data: DataModule, checkpoi
     """Train to `max_epochs`, from the beginning or from a checkpoint.
 
     Raises:
-        JobFailed: loss not finite, disk, or another process stopped.
+        JobFailed: loss not finite, disk, another process stopped, or anything else that was raised.
         KeyboardInterrupt: on Ctrl-C, which Lightning would turn into SystemExit(1) and a process deaf to
         Ctrl-C.
     """
@@ -108,14 +112,40 @@ def fit(trainer: lightning.Trainer, module: Training, data: DataModule, checkpoi
         if isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
-    except RuntimeError as error:
-        if trainer.world_size == 1:
-            raise
-        reason = str(error).splitlines()[0]
-        raise JobFailed(f"one of {trainer.world_size} processes stopped, see its line above ({reason})") from error
+    except (BadInput, JobFailed, OSError):  # one line already
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and trainer.world_size > 1:
+            raise JobFailed(
+                f"one of {trainer.world_size} processes stopped, see its line above ({reason(error)})"
+            ) from error
+        raise JobFailed(_told(error, module)) from error
     finally:
         if main:
             signal.signal(signal.SIGINT, handler)
+
+
+def _told(error: Exception, module: Training) -> str:
+    """When a training ended by an exception, of which class, and what to try."""
+    name = _class_of(error) or "training"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        remedy = "try a smaller batch_size, depth or model.width"
+    elif name.partition(".")[0] not in ("training", "robode"):
+        remedy = "look at that class: it is not of robode"
+    else:
+        remedy = "if it had diverged, a smaller lr, step or horizon helps"
+    return f"{module.place}: {name} failed ({reason(error)}); {remedy}; ROBODE_DEBUG=1 shows the traceback"
+
+
+def _class_of(error: Exception) -> str:
+    """The class, not of a library, in a method of which an exception was raised last; empty where there is none."""
+    libraries = (*LIBRARIES, "torchdiffeq", *sys.stdlib_module_names)
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        kind = type(frame.f_locals.get("self"))
+        if kind.__module__.partition(".")[0] not in libraries and not inside(kind.__module__, ("robode.training",)):
+            found = f"{kind.__module__}.{kind.__qualname__}"
+    return found
 
 
 def _quiet() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from robode.config.listing import options
 from robode.config.paths import user_conf_dirs
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import evaluations, plan
 from robode.papers.publish import facts, pairs_of, publish, render, restore
@@ -101,11 +101,25 @@ def _of_runs(named: Sequence[str], to: Path | None) -> Report:
         folders = sorted(folder for folder in found if (folder / "status.json").is_file())
     if not folders:
         raise BadInput(f"report: expected runs, but there are none under {OUTPUTS}/")
-    for run in (Run(folder) for folder in folders):
-        if run.exists and run.of_other_code(run.config().plain()):
-            print(f"{OTHER_CODE} run {run.id} was trained by other code")
-        if measured_by_other_code(run):
-            print(f"{OTHER_CODE} run {run.id} has measurements that only other code has made")
+    shown = []
+    for folder in folders:
+        try:
+            _say_of(Run(folder))
+            shown.append(folder)
+        except (BadInput, JobFailed) as error:
+            if named:
+                raise
+            print(f"left out: {error}")
+    if not shown:
+        raise BadInput(f"report: expected runs, but none under {OUTPUTS}/ can be read")
     name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
     command = shlex.join(origin.relative_argv(["robode", "report", *named]))
-    return write_runs_report(to or REPORTS / name, folders, {"command": command})
+    return write_runs_report(to or REPORTS / name, shown, {"command": command})
+
+
+def _say_of(run: Run) -> None:
+    """What of a run other code has made. Raises `BadInput` and `JobFailed` where its files are damaged."""
+    if run.of_other_code(run.config().plain()):
+        print(f"{OTHER_CODE} run {run.id} was trained by other code")
+    if measured_by_other_code(run):
+        print(f"{OTHER_CODE} run {run.id} has measurements that only other code has made")

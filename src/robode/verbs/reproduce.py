@@ -15,7 +15,7 @@ from robode.config.config import EvaluateConfig
 from robode.config.jobs import Job as Composed
 from robode.config.jobs import Outcome, failure, run_each
 from robode.config.validate import check_jobs
-from robode.errors import BadInput, JobFailed
+from robode.errors import BadInput, Busy, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import Job, evaluations, missing, plan, preview
 from robode.papers.publish import publish
@@ -67,6 +67,7 @@ class Reproduction:
     console: Console = field(default_factory=Console)
     failures: dict[tuple[int, str], list[str]] = field(default_factory=dict)  # exit code and line → jobs
     refreshed: float = 0.0
+    later: list[tuple[Job, Path]] = field(default_factory=list)  # of runs that another process measures
 
     def run(self) -> int:
         """Do what is missing, seed by seed, and say how it went."""
@@ -92,6 +93,8 @@ class Reproduction:
                 self._publish()
 
         self._train(todo, after)
+        for job, folder in self.later:
+            self._measure(job, folder, wait=True)
         return self._end()
 
     def _train(self, todo: list[Job], after: Callable[[int, Outcome], None]) -> None:
@@ -122,16 +125,19 @@ class Reproduction:
         except (BadInput, JobFailed):
             return False
 
-    def _measure(self, job: Job, folder: Path) -> None:
-        """Everything besides what the training has measured itself, so that a killed night has complete rows."""
+    def _measure(self, job: Job, folder: Path, wait: bool = False) -> None:
+        """Everything besides what the training has measured itself, so that a killed night has complete rows; at the
+        end, where another process measures the run and this one does not wait."""
         from robode.api.evaluation import evaluated, report
 
         rows: list[dict[str, Any]] = []
         try:
             for each in self.asked:
-                rows += evaluated(replace(each, run=str(folder)), self.console).rows
+                rows += evaluated(replace(each, run=str(folder)), self.console, wait).rows
             if rows:
-                report(Run(folder), rows, self.console)
+                report(Run(folder), rows, self.console, wait)
+        except Busy:  # most likely for this very item
+            self.later.append((job, folder))
         except Exception as error:  # one run must not end the night
             self._went_well(job, failure(error))
 
