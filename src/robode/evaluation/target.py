@@ -20,7 +20,7 @@ from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.evaluation.asked import Described
 from robode.files import make_folder, write_json
-from robode.foreign import blamed
+from robode.foreign import apart, blamed
 from robode.network import Network, build_network, weights_digest
 from robode.runs.checkpoints import load_weights
 from robode.runs.origin import check_code, check_data
@@ -166,7 +166,7 @@ def _load(network: nn.Module, path: Path, where: str) -> None:
 def _check_logits(network: nn.Module, data: DataModule, where: str) -> None:
     x = in_units(data.split("test").x[:2])
     expected = (len(x), data.info.task.outputs)
-    with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad():
+    with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad(), apart(network):
         logits = network(x)
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
