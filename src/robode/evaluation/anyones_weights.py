@@ -44,13 +44,18 @@ def load_anyones(network: nn.Module, path: Path, where: str) -> str:
         network.load_state_dict(dict(state))
     except (Exception, SystemExit) as error:  # a module may load in a way of its own
         said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[-1].strip()}"
-        firsts = (next(iter(each), "none") for each in (state, names))
-        hint = "" if fits else "; its first weight is called {}, expected {}".format(*firsts)
-        hint = (
-            f"; {_listed(found)} would fit: save that part alone, if it is the network" if found and not fits else hint
-        )
+        hint = "" if fits else _hint(found, state, names)
         raise BadInput(f"checkpoint={path}: holds another network than {where}() makes ({said}){hint}") from error
     return f"checkpoint={path}: weights taken from {_listed([(place, prefix)])}" if place or prefix else ""
+
+
+def _hint(found: Collection[tuple[str, str]], state: State, names: Collection[str]) -> str:
+    """What is called otherwise than the network's names."""
+    if found:
+        return f"; {_listed(found)} would fit: save that part alone, if it is the network"
+    strange, missing = (next((name for name in a if name not in b), "") for a, b in ((state, names), (names, state)))
+    said = [f"has {strange}, which is strange to it"] * bool(strange) + [f"lacks {missing}"] * bool(missing)
+    return f"; the file {' and '.join(said)}" if said else ""
 
 
 def _content(path: Path) -> object:

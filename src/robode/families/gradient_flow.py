@@ -89,7 +89,7 @@ class NonexpansiveFlow(Flow):
             self.h.fill_(longest)
         elif float(self.h) > longest * ROUNDING:
             raise BadInput(
-                f"step (or horizon/depth): expected at most {longest:g}, beyond which layers expand, got {self.h:g}"
+                f"step (or horizon/depth): expected at most {longest:g}, beyond which layers are not nonexpansive, got {self.h:g}"
             )
 
     def start(self, rows: int, biases: int | None = None) -> None:
