@@ -56,8 +56,8 @@ class Network(nn.Module):
         self.head = head or Linear(features(info, encoder, flow), info.task.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *shape) float, in data units. Raises `BadInput` for whole numbers (bytes of images are not scaled), and
-        for float64 where the network is float32."""
+        """x: (B, *shape) float, in data units. Raises `BadInput` for whole numbers (bytes of images are not scaled)
+        and for float64 where the network is float32."""
         if not x.is_floating_point():
             raise BadInput(f"x: expected data units as floating-point numbers (images: x / 255), got {x.dtype}")
         if x.dtype == torch.float64 != self.normalise.mean.dtype:
@@ -138,7 +138,7 @@ class Architecture(Protocol):
     @property
     def depth(self) -> int: ...
     @property
-    def step(self) -> float | str: ...
+    def step(self) -> float | str | None: ...
     @property
     def horizon(self) -> float | None: ...
 

@@ -117,7 +117,7 @@ def test_half_a_step_would_be_another_network() -> None:
         ({"tau": "free"}, "model.tau: expected step or learned, got 'free'"),
         (
             {"step": 2.02},
-            "step (or horizon/depth): expected at most 2, beyond which layers are not nonexpansive, got 2.02",
+            "step (or horizon/depth): expected at most 2 for nonexpansive layers, got 2.02",
         ),
         ({"horizon": 7.0}, "expected at most 2"),
         ({"step": 8.5, "activation": "sigmoid"}, "expected at most 8"),

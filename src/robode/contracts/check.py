@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from robode.config.config import Node, Value
 from robode.config.instantiate import TRUST, check_keys, inside, targets, trusted
 from robode.config.listing import options
 from robode.config.paths import conf_dir, user_conf_dirs
@@ -46,12 +47,20 @@ class Described:
     group: str
     name: str
     file: Path
-    configs: tuple[Mapping[str, Any], ...]
+    configs: tuple[Node, ...]
 
     @property
-    def node(self) -> dict[str, Any]:
+    def node(self) -> Node:
         """What the file describes."""
-        return dict(self.configs[0][self.group])
+        return section(self.configs[0], self.group)
+
+
+def section(config: Node, key: str) -> Node:
+    """What a key of a plain configuration holds. Raises `BadInput` where that is no mapping."""
+    found = config[key]
+    if not isinstance(found, Mapping):
+        raise BadInput(f"{key}={found}: expected keys of its own")
+    return found
 
 
 def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:
@@ -112,7 +121,7 @@ def theirs(package: str, config_dirs: Sequence[str]) -> list[Described]:
     return found
 
 
-def named(node: Any, package: str) -> bool:
+def named(node: Value, package: str) -> bool:
     """Whether a class of the package stands anywhere in a node."""
     return any(isinstance(target, str) and inside(target, (package,)) for target in targets(node))
 
@@ -130,14 +139,16 @@ def _composed(files: Sequence[tuple[str, str]], config_dirs: Sequence[str]) -> I
         first = _compose((f"{group}={name}",), folders)
         words: list[str] = []
         if group == "model":
-            words = [f"integrator={each}" for each in first[group].get("integrators") or ()]
+            listed = section(first, group).get("integrators") or ()
+            assert isinstance(listed, Sequence)
+            words = [f"integrator={each}" for each in listed]
         elif group in CARRIED:
             words = [f"model={each}" for each in CARRIERS]
         configs = tuple(_compose((f"{group}={name}", word), folders) for word in words)
         yield Described(group, name, _file(group, name, folders), configs or (first,))
 
 
-def _compose(words: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any]:
+def _compose(words: tuple[str, ...], folders: tuple[str, ...]) -> Node:
     from robode.config.compose import Request, compose_trainings
 
     (config,) = compose_trainings(Request("train", words, config_dirs=folders))

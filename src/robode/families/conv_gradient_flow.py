@@ -221,7 +221,7 @@ class ConvGradientFlow(Flow):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Shortens the layers that would not be nonexpansive (or gives them more substeps), makes V orthonormal; the rest stays.
+        """Makes every layer nonexpansive by a shorter W (or more substeps), and V orthonormal; the rest stays.
 
         Idempotent; does nothing before `build`.
         """
