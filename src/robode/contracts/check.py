@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from robode.config.config import Node, Value
 from robode.config.instantiate import TRUST, check_keys, inside, targets, trusted
 from robode.config.listing import options
 from robode.config.paths import conf_dir, user_conf_dirs
+from robode.contracts.described import Described, section
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,30 +37,6 @@ Holds the contracts that robode's own parts are tested by against families, data
 
 Each thing is built small, and has one row: how many contracts were held against it, and ok or what is broken.
 Exit code: 0 all hold, 1 a contract is broken, 2 bad input."""
-
-
-@dataclass(frozen=True)
-class Described:
-    """A YAML file of a group. configs: plain wholes as `robode train` composes them with this file chosen: of a family
-    one for each integrator of its list, of an integrator, an encoder or a head one for each of `CARRIERS`."""
-
-    group: str
-    name: str
-    file: Path
-    configs: tuple[Node, ...]
-
-    @property
-    def node(self) -> Node:
-        """What the file describes."""
-        return section(self.configs[0], self.group)
-
-
-def section(config: Node, key: str) -> Node:
-    """What a key of a plain configuration holds. Raises `BadInput` where that is no mapping."""
-    found = config[key]
-    if not isinstance(found, Mapping):
-        raise BadInput(f"{key}={found}: expected keys of its own")
-    return found
 
 
 def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -15,7 +15,7 @@ from robode.config.instantiate import build, inside
 from robode.config.parse import parse
 from robode.contracts import data as of_data
 from robode.contracts import families, perturbations
-from robode.contracts.check import section
+from robode.contracts.described import Described, section
 from robode.contracts.families import KINDS, Family, fitting
 from robode.contracts.perturbations import INFO, Case, hurried, refusal, scene_for
 from robode.corruptions.perturbation import Perturbation
@@ -25,9 +25,6 @@ from robode.data.validation import missing_files
 from robode.errors import BadInput
 from robode.foreign import reason
 from robode.quantities.quantity import Quantity
-
-if TYPE_CHECKING:
-    from robode.contracts.check import Described
 
 BATCH = 100
 NUMBERS = re.compile(r"-?\d[\d.e+-]*(, -?\d[\d.e+-]*)*|inf|nan")
