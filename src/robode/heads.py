@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
+from robode.foreign import patched, rewritten
 from robode.linalg.norms import ROUNDING, spectral_norms
 from robode.linalg.orthonormal import orthonormal
 
@@ -43,7 +44,8 @@ class Orthonormal(Linear):
 
 def matrix_of(head: nn.Module) -> tuple[Tensor, Tensor] | None:
     """(W, b) of a head that is W y + b, detached; None for another."""
-    if not isinstance(head, nn.Linear | Identity):
+    known = nn.Linear if isinstance(head, nn.Linear) else Identity
+    if not isinstance(head, known) or rewritten(type(head), known) or patched(head):
         return None
     return head.weight.detach(), head.bias.detach()
 

@@ -56,9 +56,12 @@ class Network(nn.Module):
         self.head = head or Linear(features(info, encoder, flow), info.task.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *shape) float, in data units. Raises `BadInput` for whole numbers: images as bytes are not scaled."""
+        """x: (B, *shape) float, in data units. Raises `BadInput` for whole numbers (bytes of images are not scaled)
+        and for float64 where the network is float32."""
         if not x.is_floating_point():
             raise BadInput(f"x: expected data units as floating-point numbers (images: x / 255), got {x.dtype}")
+        if x.dtype == torch.float64 != self.normalise.mean.dtype:
+            raise BadInput("x: expected torch.float32, like the network, got torch.float64; write x.float()")
         y, context = self.encoder.encode(self.normalise(x))
         return self.head(self.flow(y, context).flatten(1))
 
@@ -121,8 +124,8 @@ def try_once(network: Network, x: Tensor | None = None) -> None:
         )
 
 
-class Parts(Protocol):
-    """What a network is put together from; a `TrainConfig` has it."""
+class Architecture(Protocol):
+    """What a network is put together from, apart from the data; a `TrainConfig` has it."""
 
     @property
     def model(self) -> Choice: ...
@@ -135,12 +138,12 @@ class Parts(Protocol):
     @property
     def depth(self) -> int: ...
     @property
-    def step(self) -> float | str: ...
+    def step(self) -> float | str | None: ...
     @property
     def horizon(self) -> float | None: ...
 
 
-def build_network(config: Parts, info: DatasetInfo) -> Network:
+def build_network(config: Architecture, info: DatasetInfo) -> Network:
     """The network of a configuration.
 
     model.width=auto is the number of entries of one sample. Initial weights come from torch's global generator: first

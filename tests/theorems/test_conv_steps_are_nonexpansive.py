@@ -81,7 +81,7 @@ def field(kernel: Tensor, activation: str, size: tuple[int, int]) -> ConvGradien
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_no_step_within_the_limit_expands(activation: str) -> None:
+def test_every_step_within_the_limit_is_nonexpansive(activation: str) -> None:
     """The spectrum of I - h W^T D W is in [-1, 1] at the certified h, and in [1 - h S ||W||^2, 1] at any h."""
     for seed, size in enumerate(SIZES):
         each = field(randn(3, 2, 3, 3, seed=seed), activation, size)
@@ -97,7 +97,7 @@ def test_no_step_within_the_limit_expands(activation: str) -> None:
         assert Euler().step(each, 0.0, 3 * limit).lipschitz() == pytest.approx(5)
 
 
-def test_beyond_the_limit_a_step_expands_where_the_norm_is_attained() -> None:
+def test_beyond_the_limit_a_step_is_not_nonexpansive_where_the_norm_is_attained() -> None:
     """The limit is sharp: with every unit active, 1.05 times the certified h stretches by 1.1."""
     kernel = torch.zeros(2, 2, 3, 3, dtype=torch.float64)
     kernel[:, :, 1, 1] = randn(2, 2)
@@ -111,7 +111,7 @@ def test_beyond_the_limit_a_step_expands_where_the_norm_is_attained() -> None:
         assert Euler().step(each, 0.0, h).lipschitz() == pytest.approx(expected, rel=1e-8)
 
 
-def test_beyond_the_limit_a_step_expands_for_any_kernel_whose_norm_is_known() -> None:
+def test_beyond_the_limit_a_step_is_not_nonexpansive_for_any_kernel_whose_norm_is_known() -> None:
     for seed, size in enumerate(SIZES):
         W = Convolution(randn(3, 2, 3, 3, seed=seed))
         each = ConvGradientField(W, torch.full((3,), 1e3).double(), named_activation("relu"), size)
@@ -121,7 +121,7 @@ def test_beyond_the_limit_a_step_expands_for_any_kernel_whose_norm_is_known() ->
 
 
 @pytest.mark.parametrize("name", HALVINGS)
-def test_changes_of_stage_do_not_expand(name: str) -> None:
+def test_changes_of_stage_are_nonexpansive(name: str) -> None:
     halving, factor = HALVINGS[name]
     J = jacobian(halving, randn(3, 4, 6))
     identity = torch.eye(len(J), dtype=J.dtype)

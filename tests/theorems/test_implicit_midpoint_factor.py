@@ -34,7 +34,7 @@ def test_it_is_nonexpansive_where_the_ode_does_not(seed: int, n: int, h: float, 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seed=SEEDS, n=st.integers(2, 4), share=st.floats(0.05, 0.95))
-def test_where_the_ode_expands_it_stretches_by_no_more_than_its_factor(seed: int, n: int, share: float) -> None:
+def test_where_the_ode_is_not_its_constant_is_no_more_than_its_factor(seed: int, n: int, share: float) -> None:
     field = OneLayerField(randn(n, n, seed=seed), randn(n, 1, seed=seed + 1), named_activation("tanh"))
     h = 2 * share / field.lognorm()
     step = METHOD.step(field, 0.0, h)

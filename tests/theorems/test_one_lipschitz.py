@@ -50,7 +50,7 @@ def jacobian(field: VectorField, tau: float, y: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("rows", [3, 6])
-def test_a_layer_does_not_expand_up_to_tau_and_does_beyond_it(activation: str, rows: int) -> None:
+def test_a_layer_is_nonexpansive_up_to_tau_and_not_beyond_it(activation: str, rows: int) -> None:
     """At a state where every slope is S, the direction of ||W|| is stretched by tau S ||W||^2 - 1."""
     act, W = named_activation(activation), randn(rows, 6, seed=rows)
     tau = 2 / (act.slope_bound * norm2(W) ** 2)
@@ -148,7 +148,7 @@ CONSTRAINED = sorted(path.stem for path in CONF.glob("*.yaml") if "encoder: boun
 
 
 @pytest.mark.parametrize("model", CONSTRAINED)
-def test_whatever_an_optimiser_did_nothing_expands_after_the_projections(model: str) -> None:
+def test_whatever_an_optimiser_did_all_is_nonexpansive_after_the_projections(model: str) -> None:
     """Every model YAML with `encoder: bounded`, on images."""
     info = DatasetInfo((2, 8, 8), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde")))
     torch.manual_seed(2)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
-from robode.api import certify, evaluate, export, load, train
+from robode.api import _check_samples, certify, evaluate, export, load, train
+from robode.data.info import DatasetInfo
 from robode.data.toy import SixPoints
 from robode.errors import BadInput, JobFailed
+from robode.families.resnet import ResNet
+from robode.integrators.euler import Euler
+from robode.network import Network
 from robode.runs.checkpoints import read_checkpoint
 from robode.runs.run import find
+from robode.tasks.classification import Classification
 
 SMALL = {
     "model": "chnode", "data": "six_points", "depth": 2, "model.width": 2, "epochs": 2, "callbacks": "none",
@@ -67,6 +73,40 @@ def test_bytes_that_were_not_scaled_are_refused() -> None:
 def test_x_of_another_shape_is_refused_in_one_line(x: object, got: str) -> None:
     with pytest.raises(BadInput, match=rf"^x: expected \(B, 2\).*, got {got}$"):
         load("mine")(x)
+
+
+@pytest.mark.parametrize(("x", "says"), [
+    (torch.ones(3, 2, dtype=torch.float64), r"^x: expected torch.float32, like the network, got torch.float64; write"),
+    (torch.tensor([[0.0, math.nan]]), "^x: expected finite numbers, got NaN or infinity$"),
+    (torch.tensor([[0.0, -math.inf]]), "^x: expected finite numbers, got NaN or infinity$"),
+])  # fmt: skip
+@pytest.mark.usefixtures("mine")
+def test_values_that_no_sample_has_are_refused_in_one_line(x: torch.Tensor, says: str) -> None:
+    network = load("mine")
+    with pytest.raises(BadInput, match=says):
+        network(x)
+    assert network(torch.zeros(0, 2)).shape == (0, 2) and network.double()(x.double().nan_to_num(0, 0, 0)).shape[1] == 2
+
+
+def test_images_from_0_to_255_are_refused_and_noisy_ones_are_not() -> None:
+    images = DatasetInfo((1, 4, 4), (0.3,), (0.2,), (0.0, 1.0), Classification(tuple("ab")))
+    network, x = Network(images, ResNet(4, 1, Euler())), torch.rand(5, 1, 4, 4)
+    _check_samples(network, (x + 2 * torch.randn(5, 1, 4, 4),))
+    says = r"^x: expected data units, in \[0.0, 1.0\], got values from "
+    with pytest.raises(BadInput, match=says + ".* to .*; write x / 255$"):
+        _check_samples(network, (255 * x,))
+    with pytest.raises(BadInput, match=says + r"-[\d.]+ to -[\d.]+$"):
+        _check_samples(network, (x - 100,))
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_loaded_network_goes_through_a_compiler_and_the_transforms_of_torch() -> None:
+    network, x = load("mine"), torch.rand(3, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(lambda v: network(v[None])[0])(x), network(x))
+    assert torch.func.jacrev(network)(x).shape == torch.func.jacfwd(network)(x).shape == (3, 2, 3, 2)
+    exported = torch.export.export(network, (x,))
+    torch.testing.assert_close(exported.module()(x), network(x))
 
 
 def test_a_finished_run_that_is_resumed_is_reused_and_one_with_more_epochs_is_not() -> None:

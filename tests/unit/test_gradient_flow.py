@@ -115,7 +115,10 @@ def test_half_a_step_would_be_another_network() -> None:
         ({"rows": 0}, "model.rows"),
         ({"rows": "all"}, "model.rows"),
         ({"tau": "free"}, "model.tau: expected step or learned, got 'free'"),
-        ({"step": 2.02}, "step (or horizon/depth): expected at most 2, beyond which layers expand, got 2.02"),
+        (
+            {"step": 2.02},
+            "step (or horizon/depth): expected at most 2 for nonexpansive layers, got 2.02",
+        ),
         ({"horizon": 7.0}, "expected at most 2"),
         ({"step": 8.5, "activation": "sigmoid"}, "expected at most 8"),
         ({"activation": "gelu"}, "model.activation"),

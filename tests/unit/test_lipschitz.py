@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -198,10 +198,69 @@ def leave(x: Tensor) -> object:
 class Mine(nn.Linear):
     """What its forward does is not known."""
 
+    def forward(self, x: Tensor) -> Tensor:
+        return 100 * super().forward(x)
 
-def hooked() -> nn.Module:
+
+class Helped(nn.Conv2d):
+    """Neither is that of a forward whose helper is another."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return 100 * super()._conv_forward(x, weight, bias)
+
+
+class Awake(nn.BatchNorm1d):
+    """Stays in training mode, where a sample's answer depends on its batch."""
+
+    def train(self, mode: bool = True) -> Awake:
+        return super().train()
+
+
+class Backwards(nn.Sequential):
+    """Another order, or the same modules several times."""
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter([*super().__iter__()] * 3)
+
+
+class Mixin:
+    """In front of a known layer in the order of its classes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 100 * x
+
+
+class Mixed(Mixin, nn.Identity):
+    pass
+
+
+def hooked(before: bool = False) -> nn.Module:
     layer = nn.Linear(4, 4)
-    layer.register_forward_hook(lambda module, x, y: 100 * y)
+    if before:
+        layer.register_forward_pre_hook(lambda module, x: (100 * x[0],))
+    else:
+        layer.register_forward_hook(lambda module, x, y: 100 * y)
+    return layer
+
+
+def patched(**methods: Callable[..., Tensor]) -> nn.Module:
+    """A layer, methods of which were set on the layer itself."""
+    layer = nn.Conv2d(4, 4, 1) if "_conv_forward" in methods else nn.Linear(4, 4)
+    for name, method in methods.items():
+        setattr(layer, name, method)
+    return layer
+
+
+class Scatter(nn.Module):
+    """A parametrization that draws."""
+
+    def forward(self, W: Tensor) -> Tensor:
+        return W * (1 + torch.rand(()))
+
+
+def scattered() -> nn.Module:
+    layer = nn.Linear(4, 4)
+    nn.utils.parametrize.register_parametrization(layer, "weight", Scatter())
     return layer
 
 
@@ -209,7 +268,15 @@ def hooked() -> nn.Module:
     ("layer", "shape", "expected"),
     [
         (nn.LayerNorm(4), (4,), "layer Sequential.1: no certified constant is known for LayerNorm"),
-        (Mine(4, 4), (4,), "no certified constant is known for Mine"),
+        (Mine(4, 4), (4,), "no certified constant is known, because forward of Linear was written anew"),
+        (Helped(3, 3, 1), IMAGE, "because _conv_forward of Conv2d was written anew"),
+        (Awake(4), (4,), "expected a module that eval() takes out of training mode"),
+        (Backwards(nn.Linear(4, 4)), (4,), "because __iter__ of Sequential was written anew"),
+        (Mixed(), (4,), "because forward of Identity was written anew"),
+        (patched(forward=lambda x: 100 * x), (4,), "because forward of Linear was written anew"),
+        (patched(_conv_forward=lambda x, weight, bias: 100 * x), (4, 2, 2), "because _conv_forward of Conv2d"),
+        (hooked(before=True), (4,), "layer Sequential.1: expected a layer without hooks"),
+        (scattered(), (4,), "its parametrised weight changes from one call to the next"),
         (nn.LSTM(4, 4), (4,), "known for LSTM"),
         (hooked(), (4,), "layer Sequential.1: expected a layer without hooks"),
         (nn.utils.spectral_norm(nn.Linear(4, 4)), (4,), "without hooks"),
@@ -244,3 +311,65 @@ def test_the_certificate_knows_every_layer_that_the_message_names() -> None:
     with pytest.raises(BadInput) as caught:
         lipschitz(nn.LayerNorm(4), (4,))
     assert all(kind.__name__ in str(caught.value) for kind in [*LAYERS, *STEEPEST])
+
+
+def test_hooks_on_all_modules_are_refused() -> None:
+    handle = nn.modules.module.register_module_forward_hook(lambda module, x, y: 100 * y)
+    try:
+        with pytest.raises(BadInput, match="expected a layer without hooks"):
+            lipschitz(nn.Linear(4, 4), (4,))
+    finally:
+        handle.remove()
+
+
+def test_a_class_that_was_patched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: 100 * x)
+    with pytest.raises(BadInput, match="because forward of ReLU was written anew"):
+        lipschitz(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), (4,))
+
+
+class Peer(nn.Sequential):
+    """A Sequential of somebody's, who adds methods and leaves alone what it computes with."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(width, 8), nn.ReLU(), Plain(8, 3))
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self(x)
+
+
+class Plain(nn.Linear):
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def test_classes_that_leave_the_computation_alone_have_the_constant_of_what_they_derive_from() -> None:
+    peer = Peer(4)
+    same = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    same.load_state_dict(peer.state_dict())
+    assert lipschitz(peer, (4,)) == lipschitz(same, (4,)) >= largest_jacobian(peer, (4,))
+    matrix = last_matrix(factors(peer, (4,)))
+    assert matrix is not None and torch.equal(matrix[1], peer[2].weight.double())
+
+
+def test_a_layer_that_comes_twice_counts_twice() -> None:
+    layer = nn.Linear(3, 3)
+    with torch.no_grad():
+        nn.init.eye_(layer.weight).mul_(5)
+    chain = nn.Sequential(layer, nn.Identity(), layer)
+    assert lipschitz(chain, (3,)) == pytest.approx(25) and largest_jacobian(chain, (3,)) == pytest.approx(25)
+
+
+def test_parametrised_weights_are_certified_at_the_values_that_eval_mode_has() -> None:
+    """Power iteration of a spectral norm that has hardly begun: the weight that runs has a norm above 1."""
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8), n_power_iterations=1)
+    chain = nn.Sequential(layer, nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.ReLU())
+    for _ in range(3):
+        with torch.no_grad():
+            layer.parametrizations.weight.original.copy_(torch.randn(8, 8))
+        chain.train()(torch.randn(5, 8))
+        chain.eval()
+        W, V = (chain[place].weight.detach().double() for place in (0, 1))
+        assert norm2(W) > 1.01 and lipschitz(chain, (8,)) == pytest.approx(norm2(W) * norm2(V), rel=1e-6)

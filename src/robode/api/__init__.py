@@ -8,10 +8,12 @@ network = load(trained.run)            # x in data units -> outputs
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from robode.api.certification import Certified, run_certify
@@ -30,6 +32,8 @@ from robode.runs.origin import CODES
 from robode.training.plan import check_folders
 
 __all__ = ["Certified", "Evaluated", "Exported", "Trained", "certify", "evaluate", "export", "load", "train", "work"]
+
+FAR = 10.0  # widths of the bounds: noise and attacks leave them, by less
 
 
 def train(**overrides: Value) -> Trained:
@@ -92,7 +96,9 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", cod
 
     Raises:
         BadInput: no such run, checkpoint or device, or other code trained the run. When it is called: x of another
-            shape, or no floating-point tensor (bytes that were not scaled).
+            shape, no floating-point tensor (bytes that were not scaled), more digits than the network's, NaN or
+            infinity, or images from 0 to 255. Values are not looked at where a compiler or a CUDA graph records the
+            call.
     """
     for key, value, choices in (("checkpoint", checkpoint, CHECKPOINTS), ("code", code, CODES)):
         if value not in choices:
@@ -103,11 +109,11 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", cod
         warnings.warn(found.note, stacklevel=2)
     network = found.network.to(where).eval()
     assert isinstance(network, Network)
-    network.register_forward_pre_hook(_check_shape)
+    network.register_forward_pre_hook(_check_samples)
     return network
 
 
-def _check_shape(network: Network, inputs: tuple[object, ...]) -> None:
+def _check_samples(network: Network, inputs: tuple[object, ...]) -> None:
     """Raises `BadInput` for x that is no batch of samples."""
     x = inputs[0] if inputs else None
     expected = f"expected (B, {', '.join(map(str, network.info.shape))})"
@@ -115,6 +121,22 @@ def _check_shape(network: Network, inputs: tuple[object, ...]) -> None:
         raise BadInput(f"x: {expected}, a tensor in data units, got a {type(x).__name__}")
     if tuple(x.shape[1:]) != network.info.shape or x.dim() == 0:
         raise BadInput(f"x: {expected}, got {tuple(x.shape)}")
+    recorded = x.is_cuda and torch.cuda.is_current_stream_capturing()
+    if x.is_floating_point() and len(x) and not (torch.compiler.is_compiling() or recorded):
+        _check_values(x.detach(), network.bounds)
+
+
+def _check_values(x: Tensor, bounds: tuple[float, float] | None) -> None:
+    """Raises `BadInput` for NaN and infinity, and for values so far beyond the bounds that they are of other units."""
+    try:
+        least, most = torch.stack(x.aminmax()).tolist()  # nan where there is one; waits for the device once
+    except RuntimeError:  # under a transform of torch.func values cannot be looked at
+        return
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise BadInput("x: expected finite numbers, got NaN or infinity")
+    if bounds is not None and max(most - bounds[1], bounds[0] - least) > FAR * (bounds[1] - bounds[0]):
+        hint = "; write x / 255" if least >= 0 and most <= 255 and bounds == (0.0, 1.0) else ""
+        raise BadInput(f"x: expected data units, in {list(bounds)}, got values from {least:g} to {most:g}{hint}")
 
 
 def work(job: Job, wait: bool = True) -> Result:

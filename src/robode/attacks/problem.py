@@ -16,6 +16,7 @@ from robode.config.levels import noise_levels
 from robode.corruptions.noise import PerSampleRNG
 from robode.corruptions.perturbation import Bounds, clip
 from robode.errors import BadInput
+from robode.foreign import apart, native
 from robode.tasks.classification import Classification
 from robode.tasks.task import AttackLoss, Task
 
@@ -134,7 +135,14 @@ def make_problem(
         x, target = x.detach().clone(), target.clone()
         each = _of_each(torch.as_tensor(eps, dtype=x.dtype, device=x.device), len(x))
     own = rng or PerSampleRNG((0,), range(len(x)), x.device)
+    if not isinstance(model, nn.Module) and not native(model):
+        model = _apart(model)
     return Problem(model, x, target, each, norm, bounds, own, rng is None, task)
+
+
+def _apart(function: Model) -> Model:
+    """A function of somebody else's, which gets copies: it may work in place (modules: `foreign.apart`)."""
+    return lambda x: function(x.clone())
 
 
 def _of_each(eps: Tensor, n: int) -> Tensor:
@@ -160,10 +168,11 @@ def loss_named(name: str | None, task: Task = CLASSES) -> AttackLoss:
 
 @contextmanager
 def attacking(model: Model) -> Iterator[None]:
-    """Gradients with respect to x only: parameters do without theirs for the time being, and are left as they were."""
+    """Gradients with respect to x only: parameters do without theirs for the time being, and are left as they were.
+    Modules of others get copies (`foreign.apart`)."""
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    with ExitStack() as after, torch.inference_mode(False), torch.no_grad():
+    with ExitStack() as after, torch.inference_mode(False), torch.no_grad(), apart(model):
         for parameter in wanted:
             after.callback(parameter.requires_grad_, True)
             parameter.requires_grad_(False)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
+from robode.foreign import patched, speaks_of
 from robode.heads import matrix_of
 from robode.network import Network
 from robode.ode.enclosure import Enclosure
@@ -70,8 +71,12 @@ class Judge:
         network.flow.uncontrolled("eps_r")
         self.network = copy.deepcopy(network).double().eval()
         matrix = matrix_of(self.network.head)
-        if matrix is None or not self.network.encoder.affine:
+        encoder = self.network.encoder
+        affine = encoder.affine and speaks_of(type(encoder), "affine") and not patched(encoder)
+        if matrix is None or not affine:
             raise BadInput("eps_r: expected an encoder and a head that are affine, of which boxes have exact images")
+        if not self.network.flow.computes_its("enclose"):
+            raise BadInput("eps_r: expected a flow, steps and fields that are enclosed by methods of their own")
         self.W, self.b = matrix
         with torch.no_grad():
             self.shift = self.network.embed(torch.zeros(1, 2).to(self.W)).T

@@ -1,6 +1,8 @@
 """Certified Lipschitz constants of anyone's nn.Module that is a chain of known layers: the product of their 2-norms.
 
-A chain is a Sequential, nested as one likes. Any other module can vouch for itself (a residual block, say):
+A chain is a Sequential, nested as one likes. Of known layers, and of classes derived from them that leave alone what
+these compute with, the constant is worked out; weights that are computed from others are certified at the values that
+they have in eval mode. Any other module can vouch for itself (a residual block, say):
 
     def certified_lipschitz(self, shape: tuple[int, ...]) -> float     an upper bound for samples of that shape
 
@@ -15,21 +17,31 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from robode.errors import BadInput
-from robode.foreign import blamed
+from robode.foreign import blamed, patched, rewritten
 from robode.linalg.activations import STEEPEST
 from robode.linalg.convolution import conv_norm, dilated
 from robode.linalg.norms import ROUNDING, spectral_norms
 from robode.network import Normalise
+from robode.ode.flow import certified
 
 Shape = tuple[int, ...]
+Layer = TypeVar("Layer", bound=nn.Module)
 HOOK = "certified_lipschitz"
+
+
+@runtime_checkable
+class Vouches(Protocol):
+    """A module that knows its own constant."""
+
+    def certified_lipschitz(self, shape: Shape) -> object:
+        """An upper bound of its Lipschitz constant for samples of that shape, a number; inf where it knows none."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +61,11 @@ def factors(module: nn.Module, shape: Shape) -> list[Factor]:
     Raises:
         BadInput: a layer without a known constant, by its name, or one that does not take such samples.
     """
-    module = copy.deepcopy(module).double().eval()
+    module = exact_copy(module)
     device = next((p.device for p in module.parameters()), None)
     found, x = [], torch.zeros(1, *shape, dtype=torch.float64, device=device)
     for name, layer in _chain(module, type(module).__name__):
+        _check_steady(name, layer)
         inside = tuple(x.shape[1:])
         constant = _constant(name, layer, inside)
         with blamed(f"layer {name}: does not take samples of shape {inside}"):
@@ -77,49 +90,91 @@ def last_matrix(chain: list[Factor]) -> tuple[float, Tensor] | None:
     """
     for place in range(len(chain) - 1, -1, -1):
         layer = chain[place].layer
-        if type_before_parametrizations(layer) is nn.Linear and len(chain[place].shape) == 1:
-            return math.prod(factor.constant for factor in chain[:place]), cast(nn.Linear, layer).weight.detach()
-        if type(layer) not in (nn.Identity, nn.Dropout):
+        if isinstance(layer, Vouches):
+            return None
+        if isinstance(layer, nn.Linear) and len(chain[place].shape) == 1:
+            return math.prod(factor.constant for factor in chain[:place]), layer.weight.detach()
+        if not isinstance(layer, nn.Identity | nn.Dropout):
             return None
     return None
 
 
+def exact_copy(module: Layer) -> Layer:
+    """A copy with the same numbers in float64, in eval mode: what certificates are about.
+
+    Raises:
+        BadInput: a module that cannot be copied, or that does not leave training mode.
+    """
+    with blamed(f"{type(module).__name__}: cannot be copied"):
+        found = copy.deepcopy(module).double().eval()
+    if training := [name for name, each in found.named_modules() if each.training]:
+        raise BadInput(f"layer {training[0]}: expected a module that eval() takes out of training mode")
+    return found
+
+
 def _chain(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    if module._forward_hooks or module._forward_pre_hooks:
+    if "hooks" in patched(module):
         raise BadInput(f"layer {name}: expected a layer without hooks, because what they do to it is not known")
-    if type(module) is nn.Sequential and not hasattr(module, HOOK):
-        for key, child in module.named_children():
-            yield from _chain(child, f"{name}.{key}")
-    else:
+    if isinstance(module, Vouches):
         yield name, module
+        return
+    kind = _known(name, module)
+    if kind is not nn.Sequential:
+        yield name, module
+        return
+    for key, child in module._modules.items():  # one that comes twice counts twice
+        if child is not None:
+            yield from _chain(child, f"{name}.{key}")
 
 
-def _constant(name: str, layer: nn.Module, shape: Shape) -> float:
-    if getattr(layer, HOOK, None) is not None:
-        return _vouched(f"layer {name} ({type(layer).__name__})", layer, shape)
-    kind = type_before_parametrizations(layer)  # a subclass may compute something else
-    if kind not in LAYERS and kind not in STEEPEST:
+def _known(name: str, layer: nn.Module) -> type[nn.Module]:
+    """The known class whose computation a layer is. Raises `BadInput` where there is none."""
+    kind = type_before_parametrizations(layer)
+    base = next((each for each in kind.__mro__ if each in FORWARDS), None)
+    if base is None:
         raise BadInput(
             f"layer {name}: no certified constant is known for {kind.__name__}; expected a chain of "
             f"{', '.join(each.__name__ for each in [*LAYERS, *STEEPEST])}, or a module with the method {HOOK}(shape)"
         )
+    changed = rewritten(kind, base) + patched(layer) + ["forward"] * (base.forward is not FORWARDS[base])
+    if changed:
+        raise BadInput(
+            f"layer {name}: no certified constant is known, because {', '.join(dict.fromkeys(changed))} of "
+            f"{base.__name__} was written anew; expected {base.__name__} as it is, or a module with the method "
+            f"{HOOK}(shape)"
+        )
+    return base
+
+
+def _check_steady(name: str, layer: nn.Module) -> None:
+    """Raises `BadInput` where parametrised weights change from one call to the next."""
+    for weight in cast(nn.ModuleDict, layer.parametrizations) if is_parametrized(layer) else ():
+        with blamed(f"layer {name}: its parametrised {weight} cannot be worked out"):
+            first, second = getattr(layer, weight), getattr(layer, weight)
+        if not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
+            raise BadInput(f"layer {name}: its parametrised {weight} changes from one call to the next")
+
+
+def _constant(name: str, layer: nn.Module, shape: Shape) -> float:
+    if isinstance(layer, Vouches):
+        return _vouched(f"layer {name} ({type(layer).__name__})", layer, shape)
+    kind = _known(name, layer)
     if any(not bool(value.isfinite().all()) for value in layer.state_dict().values()):
         return math.inf
     try:
-        constant = STEEPEST[kind](layer) if kind in STEEPEST else LAYERS[kind](layer, shape)
+        return certified(lambda: STEEPEST[kind](layer) if kind in STEEPEST else LAYERS[kind](layer, shape))
     except BadInput as error:
         raise BadInput(f"layer {name}: {error}") from error
-    return math.inf if math.isnan(constant) else constant
 
 
-def _vouched(who: str, layer: Any, shape: Shape) -> float:
+def _vouched(who: str, layer: Vouches, shape: Shape) -> float:
     """What the layer's own method says, if that is a number of at least 0 (inf: nothing is known)."""
     with blamed(f"{who}: its {HOOK} failed"):
-        value = getattr(layer, HOOK)(shape)
-    number: Any = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        value = layer.certified_lipschitz(shape)
+    number: object = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if not isinstance(number, bool) and isinstance(number, Real) and float(number) >= 0:
         return float(number)
-    got = f"a tensor of shape {tuple(value.shape)}" if isinstance(number, Tensor) else repr(number)[:80]
+    got = f"a tensor of shape {tuple(number.shape)}" if isinstance(number, Tensor) else repr(number)[:80]
     raise BadInput(f"{who}: expected {HOOK} to give a number of at least 0, got {' '.join(got.split())}")
 
 
@@ -214,7 +269,7 @@ def _one(layer: nn.Module, shape: Shape) -> float:
     return 1.0
 
 
-LAYERS: dict[type, Callable[[Any, Shape], float]] = {
+LAYERS: dict[type[nn.Module], Callable[[Any, Shape], float]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
     nn.BatchNorm1d: _batch_norm,
@@ -232,3 +287,7 @@ LAYERS: dict[type, Callable[[Any, Shape], float]] = {
     nn.PixelShuffle: _one,
     nn.PixelUnshuffle: _one,
 }
+
+KNOWN: list[type[nn.Module]] = [nn.Sequential, *LAYERS, *STEEPEST]
+FORWARDS = {kind: kind.forward for kind in KNOWN}
+"""What the known classes computed when robode was imported."""

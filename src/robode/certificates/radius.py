@@ -15,7 +15,6 @@ All constants are upper bounds in float64, in data units, for the weights in exa
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,14 +23,16 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from robode.certificates.lipschitz import factors, last_matrix
+from robode.certificates.lipschitz import exact_copy, factors, last_matrix
 from robode.config.levels import noise_levels
 from robode.corruptions.perturbation import Batch, Curve, Perturbation, Scoring
 from robode.data.batches import device_of
+from robode.errors import BadInput
+from robode.foreign import apart, patched, rewritten, speaks_of
 from robode.heads import Linear
 from robode.linalg.norms import ROUNDING
 from robode.network import Network
-from robode.ode.flow import products
+from robode.ode.flow import certified, products
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
 
@@ -77,24 +78,45 @@ def constants(network: nn.Module, shape: Sequence[int]) -> Constants:
     out where its weights lie.
 
     Raises:
-        BadInput: a layer without a known constant.
+        BadInput: a layer without a known constant, a network that was patched or has hooks of others.
         JobFailed: weights that are not finite.
     """
     # in float64 before anything is worked out: weights that are computed from others must not be rounded on the way
-    network = copy.deepcopy(network).double().eval()
+    network = exact_copy(network)
     return _of_network(network) if isinstance(network, Network) else _of_chain(network, tuple(shape))
 
 
 @torch.no_grad()
 def _of_network(network: Network) -> Constants:
-    steps = network.flow.step_bounds()
-    encoder, head, flow = network.encoder.lipschitz(network.normalise.std), network.head, products(steps)
+    _check_as_built(network)
+    steps, head = network.flow.step_bounds(), network.head
+    encoder, flow = _own(network.encoder, network.normalise.std), products(steps)
     parts = {"encoder": encoder} | {f"step {j}": discrete for j, (_, discrete) in enumerate(steps, 1)}
-    known = getattr(head, "lipschitz", None)  # a method, of heads that have a certified constant
-    parts["head"] = math.inf if known is None else float(known())
-    W = head.weight.detach() if isinstance(head, Linear) else None
+    parts["head"] = _own(head)
+    W = head.weight.detach() if isinstance(head, Linear) and not rewritten(type(head), Linear) else None
     body = _product((encoder, flow["flow_discrete"]))
     return Constants(parts, body=body, matrix=W, classes=network.info.task.outputs, **flow)
+
+
+def _check_as_built(network: Network) -> None:
+    """Raises `BadInput` for a network whose class, hooks or patches do something of which nothing is known."""
+    changed = rewritten(type(network), Network)
+    places = [("network", network), ("encoder", network.encoder), ("flow", network.flow), ("head", network.head)]
+    for place, part in [*places, ("normalise", network.normalise)]:
+        if found := (patched(part) or changed):
+            raise BadInput(
+                f"{place}: nothing is certified of a {type(part).__name__} with {', '.join(found)} of somebody else's, "
+                "because what it computes is not known; expected a network as it was built"
+            )
+
+
+def _own(part: nn.Module, *given: Tensor) -> float:
+    """What an encoder or a head says of itself in its method `lipschitz`; inf where it says nothing, or inherits that
+    from a class that computed something else."""
+    known = getattr(part, "lipschitz", None)
+    if known is None or not speaks_of(type(part), "lipschitz"):
+        return math.inf
+    return certified(lambda: float(known(*given)))
 
 
 @torch.no_grad()
@@ -139,11 +161,12 @@ def certified_radii(
     the precision of x.
     """
     pairs = (pair_lipschitz(network, x.shape[1:]) if pairs is None else pairs).to(x.device)
-    logits = in_float64(network, x)
+    with apart(network):
+        logits, output = in_float64(network, x), network(x) if rounding else None
     margins = logits.gather(1, labels[:, None]) - logits
     least = rounding * logits.abs().amax(1, keepdim=True)
-    if rounding:
-        error = (network(x).double() - logits).abs().amax(1, keepdim=True)
+    if output is not None:
+        error = (output.double() - logits).abs().amax(1, keepdim=True)
         least = torch.maximum(least, TIMES_ERROR * error).nan_to_num(math.inf)
     margins = torch.where(margins > 0, torch.relu(margins - least), margins)
     # Where two rows of the head are equal, no x' changes their margin: +-inf.

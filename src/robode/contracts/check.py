@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from robode.config.config import Node, Value
 from robode.config.instantiate import TRUST, check_keys, inside, targets, trusted
 from robode.config.listing import options
 from robode.config.paths import conf_dir, user_conf_dirs
+from robode.contracts.described import Described, section
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
@@ -36,22 +37,6 @@ Holds the contracts that robode's own parts are tested by against families, data
 
 Each thing is built small, and has one row: how many contracts were held against it, and ok or what is broken.
 Exit code: 0 all hold, 1 a contract is broken, 2 bad input."""
-
-
-@dataclass(frozen=True)
-class Described:
-    """A YAML file of a group. configs: plain wholes as `robode train` composes them with this file chosen: of a family
-    one for each integrator of its list, of an integrator, an encoder or a head one for each of `CARRIERS`."""
-
-    group: str
-    name: str
-    file: Path
-    configs: tuple[Mapping[str, Any], ...]
-
-    @property
-    def node(self) -> dict[str, Any]:
-        """What the file describes."""
-        return dict(self.configs[0][self.group])
 
 
 def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:
@@ -112,7 +97,7 @@ def theirs(package: str, config_dirs: Sequence[str]) -> list[Described]:
     return found
 
 
-def named(node: Any, package: str) -> bool:
+def named(node: Value, package: str) -> bool:
     """Whether a class of the package stands anywhere in a node."""
     return any(isinstance(target, str) and inside(target, (package,)) for target in targets(node))
 
@@ -130,14 +115,16 @@ def _composed(files: Sequence[tuple[str, str]], config_dirs: Sequence[str]) -> I
         first = _compose((f"{group}={name}",), folders)
         words: list[str] = []
         if group == "model":
-            words = [f"integrator={each}" for each in first[group].get("integrators") or ()]
+            listed = section(first, group).get("integrators") or ()
+            assert isinstance(listed, Sequence)
+            words = [f"integrator={each}" for each in listed]
         elif group in CARRIED:
             words = [f"model={each}" for each in CARRIERS]
         configs = tuple(_compose((f"{group}={name}", word), folders) for word in words)
         yield Described(group, name, _file(group, name, folders), configs or (first,))
 
 
-def _compose(words: tuple[str, ...], folders: tuple[str, ...]) -> dict[str, Any]:
+def _compose(words: tuple[str, ...], folders: tuple[str, ...]) -> Node:
     from robode.config.compose import Request, compose_trainings
 
     (config,) = compose_trainings(Request("train", words, config_dirs=folders))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -86,8 +86,9 @@ def present(data: DataModule) -> list[str]:
     return [name for name in NAMES if name != "validation" or data.has_validation]
 
 
-def _rows(x: Tensor) -> NDArray[Any]:
-    return x.flatten(1).contiguous().numpy()
+def _rows(x: Tensor) -> NDArray[np.generic]:
+    rows: NDArray[np.generic] = x.flatten(1).contiguous().numpy()
+    return rows
 
 
 def _told(x: Tensor, target: Tensor) -> list[bytes]:

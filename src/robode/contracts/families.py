@@ -11,14 +11,14 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from robode.certificates.radius import constants
 from robode.config.allowed import check_node, spec_of
+from robode.config.config import Choice, Node, Value
 from robode.config.parse import choice
 from robode.data.info import DatasetInfo
 from robode.errors import BadInput
@@ -26,8 +26,6 @@ from robode.network import Network, build_network
 from robode.ode.flow import Constrained
 from robode.ode.sensitivity import bsm_norms
 from robode.tasks.classification import Classification
-
-Node = Mapping[str, Any]
 
 KINDS = {
     "images": DatasetInfo((2, 3, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde"))),
@@ -38,10 +36,34 @@ ROUNDING = 1e-4  # relative, of sensitivities in float32 against constants in fl
 EXACT = 1e-9  # the same where both are in float64
 SHORT, ALONG = 1e-3, 0.05  # a step that follows its field, and how closely: implicit ones are solved to 1e-5
 FLOW, STEPS = {"flow_ode", "flow_discrete"}, ("ode", "discrete")
-IMPOSSIBLE: tuple[dict[str, Any], ...] = (
+
+
+class Setting(TypedDict, total=False):
+    """Keys that every family has."""
+
+    width: int
+    depth: int
+    step: float | str | None
+    horizon: float | None
+
+
+IMPOSSIBLE: tuple[Setting, ...] = (
     {"depth": 0}, {"depth": -1}, {"width": 0}, {"step": 0.0}, {"step": -0.1}, {"step": math.inf}, {"step": math.nan},
     {"step": "big"}, {"step": None}, {"step": 0.1, "horizon": 1.0}, {"horizon": 0.0}, {"horizon": -1.0},
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The architecture of a network of a `Family`."""
+
+    model: Choice
+    integrator: Choice
+    encoder: Choice
+    head: Choice
+    depth: int
+    step: float | str | None
+    horizon: float | None
 
 
 @dataclass(frozen=True)
@@ -56,14 +78,18 @@ class Family:
     info: DatasetInfo
 
     def network(
-        self, *, depth: int = DEPTH, step: Any = "auto", horizon: Any = None, seed: int = 0, **keys: Any
+        self,
+        *,
+        depth: int = DEPTH,
+        step: float | str | None = "auto",
+        horizon: float | None = None,
+        seed: int = 0,
+        **keys: Value,
     ) -> Network:
         """A new one, whose weights depend on the seed alone; keys: of the model. Raises `BadInput`."""
         model = choice({**self.model, **keys}, "model")
         integrator, encoder, head = (choice(getattr(self, key), key) for key in ("integrator", "encoder", "head"))
-        cfg: Any = SimpleNamespace(
-            model=model, integrator=integrator, encoder=encoder, head=head, depth=depth, step=step, horizon=horizon
-        )
+        cfg = Parts(model, integrator, encoder, head, depth, step, horizon)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_network(cfg, self.info)
@@ -89,9 +115,9 @@ def fitting(family: Family) -> Family:
     raise refusal
 
 
-def _candidates(family: Family) -> Iterator[dict[str, Any]]:
-    widths = [{"width": 4}, {"width": family.info.task.outputs}, {"width": math.prod(family.info.shape)}, {}]
-    yield from widths
+def _candidates(family: Family) -> Iterator[Node]:
+    yield from ({"width": width} for width in (4, family.info.task.outputs, math.prod(family.info.shape)))
+    yield {}
     allowed = family.model.get("allowed")
     allowed = allowed if isinstance(allowed, Mapping) else {}
     for key in allowed:
@@ -100,7 +126,7 @@ def _candidates(family: Family) -> Iterator[dict[str, Any]]:
                 yield {"width": 4, key: value}
 
 
-def _values(spec: str) -> Iterator[Any]:
+def _values(spec: str) -> Iterator[Value]:
     """Words, truth values and smallest whole numbers that a text of `allowed` names."""
     for text in map(str.strip, spec.split("|")):
         if text in ("true", "false"):
@@ -137,6 +163,22 @@ def outputs_and_gradients_are_finite(family: Family) -> list[str]:
     wild = [n for n, p in network.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
     found += [f"no gradient reaches {', '.join(without)}"] if without else []
     return found + ([f"the gradient of {', '.join(wild)} is not finite"] if wild else [])
+
+
+@torch.no_grad()
+def a_second_call_gives_the_same(family: Family) -> list[str]:
+    """Fields, steps and the forward pass in eval mode are functions of their argument: they draw nothing, from no
+    generator at all, and remember nothing."""
+    network, x = family.network().eval(), family.samples()
+    flow, (y, context) = network.flow, network.encode(x)
+    z = flow.enter(y)
+    maps: dict[str, Callable[[], Tensor]] = {"the forward pass": functools.partial(network, x)}
+    for j, field in enumerate(flow.fields(context) if flow.solves_an_ode else (), 1):
+        maps[f"field {j}"] = functools.partial(field, 0.0, z)
+    for j, step in enumerate(flow.steps(context), 1):
+        maps[f"step {j}"], z = functools.partial(step, z), step(z)
+    wrong = [what for what, call in maps.items() if not _close(call(), call(), 0.0)]
+    return [f"a second call gives something else: {', '.join(wrong)}"] if wrong else []
 
 
 @torch.no_grad()
@@ -290,22 +332,23 @@ def the_guarantee_is_kept(family: Family) -> list[str]:
 
 def impossible_settings_are_refused(family: Family) -> list[str]:
     """A depth, a width, a step or a horizon that makes no sense is `BadInput`, one line."""
-    found = []
+    found: dict[str, list[str]] = {}
     for options in IMPOSSIBLE:
-        words = " ".join(f"{key}={value}" for key, value in options.items())
         try:
             family.network(**options)
+            ends = "not refused"
         except BadInput as error:
-            found += [f"the refusal of {words} has several lines"] if "\n" in str(error) else []
+            ends = "refused in several lines" if "\n" in str(error) else ""
         except Exception as error:
-            found.append(f"{words} ends in {type(error).__name__}, expected BadInput")
-        else:
-            found.append(f"{words} is not refused")
-    return found
+            ends = f"ending in {type(error).__name__}, expected BadInput"
+        if ends:
+            found.setdefault(ends, []).append(" ".join(f"{key}={value}" for key, value in options.items()))
+    return [f"{ends}: {'; '.join(settings)}" for ends, settings in found.items()]
 
 
 CONTRACTS = (
-    the_yaml_keeps_to_what_it_allows, outputs_and_gradients_are_finite, the_order_of_samples_does_not_matter,
+    the_yaml_keeps_to_what_it_allows, outputs_and_gradients_are_finite, a_second_call_gives_the_same,
+    the_order_of_samples_does_not_matter,
     states_end_where_the_forward_pass_ends, saved_weights_give_the_same_outputs, certificates_are_numbers,
     no_distance_grows_beyond_its_certificate, steps_follow_their_fields, jacobians_are_those_of_the_steps,
     measuring_changes_nothing, a_second_projection_changes_nothing, the_guarantee_is_kept,

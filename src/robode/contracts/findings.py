@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from robode.config.allowed import PLACES, check_node, check_value
+from robode.config.config import DataConfig, Node
 from robode.config.instantiate import build, inside
+from robode.config.parse import parse
 from robode.contracts import data as of_data
 from robode.contracts import families, perturbations
+from robode.contracts.described import Described, section
 from robode.contracts.families import KINDS, Family, fitting
 from robode.contracts.perturbations import INFO, Case, hurried, refusal, scene_for
 from robode.corruptions.perturbation import Perturbation
@@ -22,10 +26,8 @@ from robode.errors import BadInput
 from robode.foreign import reason
 from robode.quantities.quantity import Quantity
 
-if TYPE_CHECKING:
-    from robode.contracts.check import Described
-
 BATCH = 100
+NUMBERS = re.compile(r"-?\d[\d.e+-]*(, -?\d[\d.e+-]*)*|inf|nan")
 Held = TypeVar("Held")
 Contract = Callable[[Held], list[str]]
 
@@ -42,23 +44,25 @@ class Finding:
 
 
 def held(contracts: Sequence[Contract[Held]], case: Held) -> list[str]:
-    """The violations of all contracts. Whatever a contract meets in somebody's code and was not expected is one too.
-    The global generator of torch is where it was before."""
-    found: list[str] = []
+    """The violations of all contracts. Whatever a contract meets in somebody's code and was not expected is one too,
+    with one line however many contracts meet it. The global generator of torch is where it was before."""
+    found, raised = [], dict[str, list[str]]()
     for contract in contracts:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 found += contract(case)
         except (Exception, SystemExit) as error:
-            found.append(f"{contract.__name__.replace('_', ' ')}: {reason(error)}")
+            raised.setdefault(reason(error), []).append(contract.__name__.replace("_", " "))
+    for what, (first, *others) in raised.items():
+        found.append(f"{first}{f' (and {len(others)} more)' if others else ''}: {what}")
     return found
 
 
 def findings(each: Described, package: str | None = None) -> list[Finding]:
     """One for each thing that a file describes. package: of a suite only the entries whose class is in it."""
     if each.group == "suite":
-        entries = {key: node for key, node in each.node.items() if node is not None}
+        entries = {key: section(each.node, key) for key, node in each.node.items() if node is not None}
         return [
             perturbation(f"suite={each.name}: {key}", node)
             for key, node in entries.items()
@@ -72,7 +76,7 @@ def findings(each: Described, package: str | None = None) -> list[Finding]:
     return [replace(found[0], contracts=found[0].contracts + 1, violations=(*said, *found[0].violations)), *found[1:]]
 
 
-def described(group: str, name: str, node: Mapping[str, Any], text: str) -> list[str]:
+def described(group: str, name: str, node: Node, text: str) -> list[str]:
     """A YAML file begins with one line about itself, for `robode list`, and its node is named like the file."""
     found = [] if text.startswith("# ") else [f"{group}/{name}.yaml: expected a first line '# …' that says what it is"]
     if node.get("name") != name:
@@ -85,7 +89,7 @@ def in_families(each: Described) -> list[Finding]:
     found = []
     for config in each.configs:
         kinds, refusals = _kinds(config)
-        what = f"model={each.name} integrator={config['integrator']['name']}"
+        what = f"model={each.name} integrator={section(config, 'integrator')['name']}"
         found.append(_held(what, kinds) if kinds else Finding(what, 1, refusals))
     return found
 
@@ -96,16 +100,17 @@ def carried(each: Described) -> Finding:
     for config in each.configs:
         kinds, refusals = _kinds(config)
         if kinds:
-            return _held(f"{each.group}={each.name} model={config['model']['name']}", kinds)
+            return _held(f"{each.group}={each.name} model={section(config, 'model')['name']}", kinds)
         every += refusals
     return Finding(f"{each.group}={each.name}", 1, tuple(dict.fromkeys(every)))
 
 
-def _kinds(config: Mapping[str, Any]) -> tuple[dict[str, Family], tuple[str, ...]]:
+def _kinds(config: Node) -> tuple[dict[str, Family], tuple[str, ...]]:
     """By kind of data, a family that fits them; and the refusals of the others."""
     found, refusals = {}, []
     for kind, info in KINDS.items():
-        plain = Family(config["model"], config["integrator"], config["encoder"], config["head"], info)
+        model, integrator, encoder, head = (section(config, key) for key in ("model", "integrator", "encoder", "head"))
+        plain = Family(model, integrator, encoder, head, info)
         try:
             found[kind] = fitting(plain)
         except Exception as error:
@@ -114,27 +119,38 @@ def _kinds(config: Mapping[str, Any]) -> tuple[dict[str, Family], tuple[str, ...
 
 
 def _held(what: str, kinds: Mapping[str, Family]) -> Finding:
-    broken: dict[str, list[str]] = {}
-    for kind, family in kinds.items():
-        for line in held(families.CONTRACTS, family):
-            broken.setdefault(line, []).append(kind)
-    lines = tuple(line if len(where) == len(KINDS) else f"{line} ({where[0]})" for line, where in broken.items())
-    return Finding(what, len(kinds) * len(families.CONTRACTS), lines)
+    found = [(line, kind) for kind, family in kinds.items() for line in held(families.CONTRACTS, family)]
+    return Finding(what, len(kinds) * len(families.CONTRACTS), told(found, len(KINDS)))
 
 
-def data(what: str, node: Mapping[str, Any]) -> Finding:
+def told(found: Sequence[tuple[str, str]], kinds: int) -> tuple[str, ...]:
+    """Violations, each with the kind of data that showed it, in one line for those that differ in their numbers alone:
+    another layer, another level, another kind."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for line, kind in found:
+        alike.setdefault(NUMBERS.sub("#", line), []).append((line, kind))
+    lines = []
+    for group in alike.values():
+        first, *others = dict.fromkeys(line for line, _ in group)
+        where = {kind for _, kind in group}
+        more = f" (and {len(others)} more like it)" if others else ""
+        lines.append(f"{first}{more}{f' ({group[0][1]})' if len(where) < kinds else ''}")
+    return tuple(lines)
+
+
+def data(what: str, node: Node) -> Finding:
     """A data set; only what it says of itself where its files are not there."""
     try:
-        source, said = node["source"], node.get("info")
-        if "allowed" in node:
-            if (place := _missing_place(source, node["allowed"])) is not None:
+        config, source = parse(DataConfig, node), section(node, "source")
+        if config.allowed is not None:
+            if (place := _missing_place(source, config.allowed)) is not None:
                 return Finding(what, 0, (), f"not checked: {place}")
-            check_node("data.source", {**source, "name": node.get("name"), "allowed": node["allowed"]})
-        missing = missing_files(source.get("root", "."), source.get("files") or ())
-        module = DataModule(
-            build(source), BATCH, 0, node.get("validation", 0), node.get("limit_train"), str(node.get("name"))
-        )
-        info = module.info
+            check_node("data.source", {**source, "name": config.name, "allowed": config.allowed})
+        files = source.get("files") or ()
+        assert isinstance(files, Sequence)
+        missing = missing_files(str(source.get("root", ".")), [str(file) for file in files])
+        module = DataModule.of(config, BATCH)
+        info, said = module.info, config.info
         is_so = {"shape": list(info.shape), "task": info.task.name, "outputs": info.task.outputs}
         broken = held(of_data.INFO, module)
         if said is not None and {**is_so, **said} != is_so:
@@ -153,17 +169,17 @@ def data(what: str, node: Mapping[str, Any]) -> Finding:
     return Finding(what, len(contracts), tuple(held(of_data.SAMPLES, module)))
 
 
-def _missing_place(source: Mapping[str, Any], allowed: Mapping[str, Any]) -> str | None:
+def _missing_place(source: Node, allowed: Node) -> str | None:
     """What is missing where a source is made of the user's own files, and they are not there."""
     for key in (key for key, spec in allowed.items() if spec in PLACES):
         try:
-            check_value(f"data.{key}", source.get(key), allowed[key])
+            check_value(f"data.{key}", source.get(key), str(allowed[key]))
         except BadInput as error:
             return str(error)
     return None
 
 
-def perturbation(what: str, node: Mapping[str, Any]) -> Finding:
+def perturbation(what: str, node: Node) -> Finding:
     """An entry of a suite under each protocol and for each kind of data that it makes sense for."""
     try:
         each = build(node)
@@ -173,12 +189,12 @@ def perturbation(what: str, node: Mapping[str, Any]) -> Finding:
         return Finding(what, 0, (), "a quantity, which nothing is promised of")
     if not isinstance(each, Perturbation):
         return Finding(what, 1, (f"{type(each).__name__} is neither a Perturbation nor a Quantity",))
-    each, count, broken, refused = hurried(each), 0, dict[str, None](), dict[str, None]()
+    each, count, broken, refused = hurried(each), 0, list[tuple[str, str]](), dict[str, None]()
     for protocol in (DataSpace(), ChNode2022()):
         for kind, info in INFO.items():
             if (why := refusal(each, protocol, info)) is not None:
                 refused[why] = None
                 continue
             count += len(perturbations.CONTRACTS)
-            broken |= dict.fromkeys(held(perturbations.CONTRACTS, Case(each, scene_for(kind, protocol))))
-    return Finding(what, count, tuple(broken), "" if count else f"not checked: {'; '.join(refused)}")
+            broken += [(line, "") for line in held(perturbations.CONTRACTS, Case(each, scene_for(kind, protocol)))]
+    return Finding(what, count, told(broken, 1), "" if count else f"not checked: {'; '.join(refused)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from robode.data.batches import evaluating, in_units
 from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.evaluation.measure import evaluate_suite
-from robode.evaluation.suite import Plan, refusals
+from robode.evaluation.suite import Plan, Row, refusals
 from robode.tasks.classification import Classification
 
 N, REPEATS, SEED = 117, 3, 5
@@ -239,10 +238,10 @@ CONTRACTS = (
 # ---- what they share ------------------------------------------------------------------------------------------------
 
 
-def rows(scene: Scene, suite: dict[str, Perturbation], **options: Any) -> list[dict[str, Any]]:
+def rows(scene: Scene, suite: dict[str, Perturbation], batch_size: int = 500) -> list[Row]:
     """Those of an evaluation, without the seconds that they took."""
     plan = Plan(suite, scene.protocol, scene.info, REPEATS, SEED)
-    found = evaluate_suite(scene.network, scene.x, scene.targets, plan, **options)
+    found = evaluate_suite(scene.network, scene.x, scene.targets, plan, batch_size)
     return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
 
 
@@ -279,14 +278,14 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
     """Whether two attributes are equal, tensors and plain objects by what is in them."""
     if type(a) is not type(b):
         return False
-    if isinstance(a, Tensor):
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape == b.shape and torch.equal(a, b)
-    if isinstance(a, dict):
+    if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(_same, a, b))
     return _same(vars(a), vars(b)) if hasattr(a, "__dict__") and not callable(a) else bool(a == b)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robode.foreign import apart
+
 
 def in_units(x: Tensor) -> Tensor:
     """Data units, float32: uint8 images (any shape) become x/255, anything else is only converted."""
@@ -35,11 +37,12 @@ def device_of(network: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode, and afterwards every submodule in the mode it was in."""
+    """Eval mode, and afterwards each submodule in its mode again; modules of others get copies (`foreign.apart`)."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        yield
+        with apart(network):
+            yield
     finally:
         for module, training in modes:
             module.training = training

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from robode.corruptions.noise import BLOCK, DRAWS, Clean, Kind, PerSampleRNG, base_noise, streamed
-from robode.corruptions.perturbation import Batch, Perturbation
+from robode.corruptions.perturbation import Batch, Curve, Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import device_of, evaluating, in_units
 from robode.data.info import DatasetInfo
 from robode.evaluation.suite import Level, Plan, levels
+from robode.foreign import copied, native, unchanged
 
 Wanted = Mapping[Perturbation, Sequence[float]]
 """Levels by perturbation, in the order in which rows come; ascending for attacks."""
@@ -74,14 +75,25 @@ class Copies:
         return Noise((self.seed, repeat, part.start, part.stop, self.info.shape), device)
 
     def batch(self, perturbation: Perturbation, x: Tensor, targets: Tensor, noise: Noise) -> Batch:
-        """What a perturbation is given of x (B, *shape) float32 in data units and targets (B, ...)."""
+        """What a perturbation is given of x (B, *shape) float32 in data units and targets (B, ...): copies, where it is
+        somebody else's."""
         info, base = self.info, noise.of(perturbation.noise)
+        if not (native(perturbation) and native(self.protocol)):
+            x, targets, base = copied(x), copied(targets), copied(base)
         known = self.prepared.get(perturbation)
         if perturbation.in_data_units or not perturbation.corrupts:
             reference = self.reference if perturbation.attacks or isinstance(perturbation, Clean) else None
             draws = noise.draws() if perturbation.in_data_units else None
             return Batch(x, targets, base, info.bounds, draws, prepared=known, reference=reference)
         return replace(self.protocol.batch(x, targets, base, info), prepared=known)
+
+    def _curve(self, perturbation: Perturbation, batch: Batch, levels: Sequence[float]) -> Curve:
+        """The scores of a batch; raises `BadInput` for a perturbation of somebody's that changes the batch, where its
+        next level begins."""
+        if native(perturbation):
+            return perturbation.scores(self.network, self.info.task, batch, levels)
+        with unchanged(f"suite: {perturbation.name}", x=batch.x, targets=batch.targets, noise=batch.noise):
+            return perturbation.scores(self.network, self.info.task, batch, levels)
 
     def measure(
         self,
@@ -108,7 +120,7 @@ class Copies:
                 here, begin = slice(row, row + len(severities)), time.perf_counter()
                 given = self.batch(perturbation, batch, aims, noise)
                 seconds[row] += time.perf_counter() - begin
-                curve = perturbation.scores(self.network, self.info.task, given, severities)
+                curve = self._curve(perturbation, given, severities)
                 scores[here, part.start : part.stop] = curve.scores
                 if curve.reference is not None:
                     reference[here] = reference[here].nan_to_num(0.0) + curve.reference.double().sum(1)

@@ -16,17 +16,20 @@ from robode import __version__
 from robode.config.config import EvaluateConfig, ExportConfig, Node, plain
 from robode.config.instantiate import TRUST, inside, trusted
 from robode.data.batches import in_units
-from robode.data.module import DataModule
+from robode.data.module import DataModule, part
 from robode.errors import BadInput
+from robode.evaluation.anyones_weights import load_anyones
 from robode.evaluation.request import Described
 from robode.files import make_folder, write_json
-from robode.foreign import blamed
-from robode.network import Network, build_network, weights_digest
+from robode.foreign import apart, blamed
+from robode.network import Network, Normalise, build_network, weights_digest
 from robode.runs.checkpoints import load_weights
 from robode.runs.origin import check_code, check_data
 from robode.runs.run import OUTPUTS, Run, checkpoint_path, find
+from robode.tasks.classification import Classification
 
 MODULES = OUTPUTS / "modules"
+LOOKED_AT, JUMP = 500, 0.1  # samples, and the share by which their accuracy jumps, where a hint is given
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class EvaluationTarget:
 
     described: what rows say of the network, of a module as much as is known. about: what a module's
     folder says about it, in module.json; empty for a run. note: one line with † about a run of other code, or empty.
+    hints: a line each about what a user may not have meant.
     """
 
     run: Run
@@ -44,6 +48,7 @@ class EvaluationTarget:
     described: Described
     about: Mapping[str, Any]
     note: str = ""
+    hints: tuple[str, ...] = ()
 
     def make_folder(self) -> None:
         """A run has one; a module gets outputs/modules/<name>-<digest>/. Raises `JobFailed` if the disk refuses."""
@@ -107,17 +112,18 @@ def of_module(config: EvaluateConfig, module: str) -> EvaluationTarget:
     if not isinstance(network, Network):  # whose gamma and h stay in float64
         network = network.float()
     checkpoint = Path(config.checkpoint)
-    _load(network, checkpoint, module)
+    placed = load_anyones(network, checkpoint, module)
     data = DataModule.of(config.data, config.batch_size)
     data.prepare()
     _check_logits(network, data, module)
+    hints = tuple(filter(None, [placed, normalisation_hint(network, data, module)]))
     name, weights = module.rpartition(":")[2], weights_digest(network)
     digest = hashlib.sha256(f"{module} {weights} {data.digest}".encode()).hexdigest()[:8]
     about = {"module": module, "checkpoint": checkpoint.name, "weights": weights, "data": data.name}
     about |= {"data_digest": data.digest, "version": __version__}
     nodes: Node = {"model": {"_target_": module.replace(":", ".")}, "data": plain(config.data)}
     described = Described(model=name, data=config.data.name, nodes=nodes, on_gpu=torch.cuda.is_available())
-    return EvaluationTarget(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, described, about)
+    return EvaluationTarget(Run(MODULES / f"{name}-{digest}"), network, data, checkpoint, described, about, hints=hints)
 
 
 def _made(where: str) -> nn.Module:
@@ -149,25 +155,32 @@ def _check_trusted(where: str, home: str) -> None:
         )
 
 
-def _load(network: nn.Module, path: Path, where: str) -> None:
-    """Weights from a state dict, bare or under "state_dict"; nothing in the file can run code."""
-    with blamed(f"checkpoint={path}: expected a state dict saved by torch.save"):  # zip, pickle, disk: all raise
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict):
-        raise BadInput(f"checkpoint={path}: expected a state dict, got a {type(state).__name__}")
-    try:
-        network.load_state_dict(state)
-    except (Exception, SystemExit) as error:  # a module may load in a way of its own
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[-1].strip()}"
-        raise BadInput(f"checkpoint={path}: holds another network than {where}() makes ({reason})") from error
-
-
 def _check_logits(network: nn.Module, data: DataModule, where: str) -> None:
     x = in_units(data.split("test").x[:2])
     expected = (len(x), data.info.task.outputs)
-    with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad():
+    with blamed(f"module={where}: fails on {data.name}, shape {tuple(x.shape)}"), torch.no_grad(), apart(network):
         logits = network(x)
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise BadInput(f"module={where}: expected logits {expected} for data={data.name}, got {got}")
+
+
+@torch.no_grad()
+def normalisation_hint(network: nn.Module, data: DataModule, where: str) -> str:
+    """One line for a classifier that is much nearer to chance on samples in data units than on normalised ones: it was
+    trained on those. Empty for others."""
+    info = data.info
+    if not isinstance(info.task, Classification):
+        return ""
+    x, labels = part(data.split("test"), LOOKED_AT, data.source)
+    given, chance = in_units(x), 1 / info.task.outputs
+    with apart(network):
+        inputs = (given, Normalise(info.mean, info.std, len(info.shape))(given))
+        own, other = (float((network(each).argmax(1) == labels).double().mean()) for each in inputs)
+    if other - own < JUMP or own - chance > (other - chance) / 2:
+        return ""
+    return (
+        f"module={where}: {100 * own:.3g} % of {len(labels)} test samples are classified correctly, and "
+        f"{100 * other:.3g} % after (x - mean)/std of data={data.name}: a network gets x in data units; let it begin "
+        f"with its normalisation, for example robode.network.Normalise({info.mean}, {info.std}, {len(info.shape)})"
+    )

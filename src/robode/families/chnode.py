@@ -6,14 +6,14 @@ Zakwan, Xu, Ferrari-Trecate: Robust classification using contractive Hamiltonian
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from robode.errors import BadInput
 from robode.families.gamma import check_rule, gamma_of, no_solution
-from robode.families.hamiltonian import HamiltonianFlow, Rates, centre
+from robode.families.hamiltonian import HamiltonianFlow, HamiltonianKeys, Rates, centre
 from robode.integrators.euler import MAX_SUBSTEPS, Euler
 from robode.integrators.integrator import Integrator
 from robode.linalg.norms import largest_eigenvalue
@@ -34,7 +34,7 @@ class CHNode(HamiltonianFlow):
     gamma_start: "rule", or "zero" as in the published scripts (first forward pass with gamma = 0).
     images: "pixels" (each pixel is a state of its own, as in the paper) or "vectors" (the whole image is one state).
     eta: epsilon = eta (1 - alpha^2). step="auto": h c gamma = 1 with c = (c1 + c2)/2, following the weights; with euler
-      and rk4, which expand beyond h*, the smaller of that and h* (64 h* with integrator.substeps=auto).
+      and rk4, which are certified up to h* alone, the smaller of that and h* (64 h* with integrator.substeps=auto).
     Property: `project_` leaves gamma >= gamma_min, so the ODE contracts (Theorem 1); with etd and imex so do the steps.
     """
 
@@ -43,16 +43,21 @@ class CHNode(HamiltonianFlow):
 
     def __init__(
         self,
-        *args: Any,
+        width: int,
+        depth: int,
+        integrator: Integrator,
+        step: float | str = "auto",
+        horizon: float | None = None,
+        *,
         kappa: float | str = "auto",
         gamma: str = "theorem1",
         gamma_start: str = "rule",
         eta: float = 0.1,
         factor: float | None = None,
         images: str = "pixels",
-        **kwargs: Any,
+        **keys: Unpack[HamiltonianKeys],
     ):
-        super().__init__(*args, **kwargs)
+        super().__init__(width, depth, integrator, step, horizon, **keys)
         check_rule(gamma, eta, factor)
         if images not in ("pixels", "vectors"):
             raise BadInput(f"model.images: expected pixels or vectors, got '{images}'")

@@ -148,7 +148,7 @@ class ConvGradientFlow(Flow):
 
     @property
     def limit(self) -> Tensor:
-        """The largest ||W||^2 for which one Euler step of h does not expand."""
+        """The largest ||W||^2 for which one Euler step of h is nonexpansive."""
         return 2 / (self.h * self.activation.slope_bound)
 
     def build(self, shape: Shape) -> Shape:
@@ -221,7 +221,7 @@ class ConvGradientFlow(Flow):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Shortens the layers that would expand (or gives them more substeps), makes V orthonormal; the rest stays.
+        """Makes every layer nonexpansive by a shorter W (or more substeps), and V orthonormal; the rest stays.
 
         Idempotent; does nothing before `build`.
         """

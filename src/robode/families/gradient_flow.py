@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +88,7 @@ class NonexpansiveFlow(Flow):
             self.h.fill_(longest)
         elif float(self.h) > longest * ROUNDING:
             raise BadInput(
-                f"step (or horizon/depth): expected at most {longest:g}, beyond which layers expand, got {self.h:g}"
+                f"step (or horizon/depth): expected at most {longest:g} for nonexpansive layers, got {self.h:g}"
             )
 
     def start(self, rows: int, biases: int | None = None) -> None:
@@ -117,8 +116,19 @@ class GradientFlow(NonexpansiveFlow):
     Property: every layer is nonexpansive, at any iterate.
     """
 
-    def __init__(self, *args: Any, rows: int | str = "auto", tau: str = "step", **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        integrator: Integrator,
+        step: float | str = "auto",
+        horizon: float | None = None,
+        *,
+        activation: str = "relu",
+        rows: int | str = "auto",
+        tau: str = "step",
+    ):
+        super().__init__(width, depth, integrator, step, horizon, activation=activation)
         self.limit_step(2 / self.activation.slope_bound)
         number = max(self.width // 2, 1) if rows == "auto" else rows
         if type(number) is not int or not 1 <= number <= self.width:

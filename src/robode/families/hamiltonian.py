@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from robode.families.gamma import contraction
-from robode.families.layered import LayeredFlow
+from robode.families.layered import LayeredFlow, LayeredKeys
 from robode.integrators.etd import ETD
+from robode.integrators.integrator import Integrator
 from robode.linalg.norms import gram_norm_squared, largest_eigenvalue, smallest_eigenvalue
 from robode.linalg.skew import skew
 from robode.ode.field import GradientField
@@ -37,6 +38,15 @@ class Rates:
     c: Tensor
 
 
+class HamiltonianKeys(LayeredKeys, total=False):
+    """Keys of `HamiltonianFlow` that its families hand on as they are."""
+
+    init_std: float
+    J: str
+    J_file: str | None
+    trainable_L: bool
+
+
 class HamiltonianFlow(LayeredFlow):
     """Common to CHNode and HDNN: parameters, Hessian bounds, and fields bound to the current gamma, h and c."""
 
@@ -47,15 +57,20 @@ class HamiltonianFlow(LayeredFlow):
 
     def __init__(
         self,
-        *args: Any,
+        width: int,
+        depth: int,
+        integrator: Integrator,
+        step: float | str = "auto",
+        horizon: float | None = None,
+        *,
         init_std: float = 1.0,
         J: str = "canonical",
         J_file: str | None = None,
         trainable_L: bool = False,
-        **kwargs: Any,
+        **keys: Unpack[LayeredKeys],
     ):
-        super().__init__(*args, init_std=init_std, **kwargs)
-        width, sets = self.width, self.K.shape[0]
+        super().__init__(width, depth, integrator, step, horizon, init_std=init_std, **keys)
+        sets = self.K.shape[0]
         self.skew = skew(J, width, J_file)
         self.L = nn.Parameter(0.1 * init_std * torch.randn(sets, width, width)) if trainable_L else None
         zero = torch.zeros((), dtype=torch.float64)

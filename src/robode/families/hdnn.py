@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from robode.errors import BadInput
-from robode.families.hamiltonian import HamiltonianFlow
+from robode.families.hamiltonian import HamiltonianFlow, HamiltonianKeys
+from robode.integrators.integrator import Integrator
 from robode.ode.guarantees import HAMILTONIAN
 
 
@@ -23,10 +24,20 @@ class HDNN(HamiltonianFlow):
     guarantee = HAMILTONIAN
     default_step = 0.5
 
-    def __init__(self, *args: Any, separable: bool = False, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if separable and kwargs.get("J", "canonical") != "canonical":
-            raise BadInput(f"model.J: expected canonical with model.separable=true, got '{kwargs['J']}'")
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        integrator: Integrator,
+        step: float | str = "auto",
+        horizon: float | None = None,
+        *,
+        separable: bool = False,
+        **keys: Unpack[HamiltonianKeys],
+    ):
+        super().__init__(width, depth, integrator, step, horizon, **keys)
+        if separable and keys.get("J", "canonical") != "canonical":
+            raise BadInput(f"model.J: expected canonical with model.separable=true, got '{keys['J']}'")
         if separable and self.L is not None:
             raise BadInput("model.trainable_L: expected false with model.separable=true (L couples q and p), got true")
         self.partitioned = separable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,14 @@ from robode.ode.flow import Flow
 BELOW = 1 - 1e-6  # so that float32's rounding cannot lift scaled weights above their bound
 ALIKE = 1e-5  # of the bound: what rounding may leave between a clipped matrix and the weights made of it
 Field = TypeVar("Field", bound=VectorField)
+
+
+class LayeredKeys(TypedDict, total=False):
+    """Keys of `LayeredFlow` that its families hand on as they are."""
+
+    activation: str
+    shared: bool
+    norm_bound: float | None
 
 
 class LayeredFlow(Flow):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from robode.errors import BadInput
 from robode.families.gradient_flow import NonexpansiveFlow
+from robode.integrators.integrator import Integrator
 from robode.linalg.activations import Activation
 from robode.linalg.norms import largest_eigenvalue
 from robode.ode.bounds import Scalar
@@ -70,8 +70,17 @@ class LipschitzMLP(NonexpansiveFlow):
     and the identity, (1 - h) y + h phi(y); auto is 1. Property: every layer is nonexpansive, at any iterate.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        integrator: Integrator,
+        step: float | str = "auto",
+        horizon: float | None = None,
+        *,
+        activation: str = "relu",
+    ):
+        super().__init__(width, depth, integrator, step, horizon, activation=activation)
         if self.width % 2:
             raise BadInput(f"model.width: expected an even number, entries are sorted in pairs, got {self.width}")
         self.limit_step(1.0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor
 
-from robode.families.layered import LayeredFlow
+from robode.families.layered import LayeredFlow, LayeredKeys
+from robode.integrators.integrator import Integrator
 from robode.ode.field import OneLayerField
 
 
@@ -16,8 +17,18 @@ class ResNet(LayeredFlow):
     Property: none by design; ||d phi|| <= the certified bound, which grows with ||K||.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        integrator: Integrator,
+        step: float | str = "auto",
+        horizon: float | None = None,
+        *,
+        init_std: float = 1.0,
+        **keys: Unpack[LayeredKeys],
+    ):
+        super().__init__(width, depth, integrator, step, horizon, init_std=init_std, **keys)
         self.integrator.check(self.fields()[0])
 
     def fields(self, context: Tensor | None = None) -> list[OneLayerField]:

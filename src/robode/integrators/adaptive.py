@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from robode.ode.step import Step
 
 MAX_STEPS = 1000  # in one layer; those of a field that is worth training are some tens
 MOST_MEMORY = 0.5  # of the machine's, for what gradients need of one step object
+Made = TypeVar("Made")
+Keys = Mapping[str, object]
 TIGHTER = 0.01  # the tolerances of a reference solver, as a share of those of the method
 
 
@@ -30,7 +32,9 @@ class Memory(TorchFunctionMode):
     def __init__(self) -> None:
         self.each, self.used = 0, 0
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Made], types: Sequence[type], args: Sequence[object] = (), kwargs: Keys | None = None
+    ) -> Made:
         found = func(*args, **(kwargs or {}))
         if isinstance(found, Tensor):
             self.each += found.numel() * found.element_size()

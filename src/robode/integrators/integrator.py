@@ -25,7 +25,7 @@ SUBSTEPS = 4  # of a reference solver; the error of a method of order p falls by
 class Integrator(ABC):
     """A fixed numerical method. Its class says what holds for its steps.
 
-    order: of its global error. circle: if Euler with step R does not expand, neither does the method for h <= circle R
+    order: of its global error. circle: if Euler with step R is nonexpansive, so is the method for h <= circle R
     (its radius of circle contractivity); 0 where that says nothing about it.
     contracts: its steps are nonexpansive where the ODE contracts, for the steps that step=auto chooses at least.
     symplectic: its steps keep the symplectic form of the Hamiltonian fields that it suits.

@@ -139,7 +139,7 @@ def _always(slope: float) -> Callable[[nn.Module], float]:
 
 
 # sup |sigma'|, rounded up in the last digit; all of them are continuous. Written max(parameter, 1.0), nan stays nan.
-STEEPEST: dict[type, Callable[[Any], float]] = {
+STEEPEST: dict[type[nn.Module], Callable[[Any], float]] = {
     nn.ReLU: _always(1.0),
     nn.ReLU6: _always(1.0),
     nn.Hardtanh: _always(1.0),

@@ -7,9 +7,8 @@ and no matrix exponential is ever computed in a forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +36,23 @@ class Skew(nn.Module):
         for name, value in (("J", J), ("P", P), ("Q", Q)):
             self.register_buffer(name, value, persistent=name == "J")
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Tensor],
+        prefix: str,
+        local_metadata: Mapping[str, int],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         """A J file may have moved or changed since training: the saved J must be this one."""
         saved = state_dict.get(f"{prefix}J")
         if saved is not None and not torch.equal(saved.cpu(), self.J.cpu()):
-            rest[-1].append("J is not the one that the network was trained with (model.J, model.J_file)")
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+            error_msgs.append("J is not the one that the network was trained with (model.J, model.J_file)")
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     def function(self, multipliers: Sequence[tuple[Tensor | float, Tensor | float]], dtype: torch.dtype) -> Tensor:
         """The matrix with multiplier (re, im) on mode k, (n, n). Multipliers may be floats or 0-d tensors with

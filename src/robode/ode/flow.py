@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput, JobFailed
-from robode.foreign import refused
+from robode.foreign import patched, refused, speaks_of, unchanged
 from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.guarantees import BOUNDED, Guarantee
-from robode.ode.step import Step, once
+from robode.ode.step import Step, once, own_lipschitz
 
 
 @runtime_checkable
@@ -172,7 +172,10 @@ class Flow(nn.Module, ABC):
             steps, z = self.steps(context), self.enter(y)
         _expect_all(f"model: {name}.steps()", steps, Step, self.depth)
         for j, step in enumerate(steps, 1):
-            with refused(f"model: step {j} of {name} fails on states of shape {tuple(z.shape)}"):
+            with (
+                refused(f"model: step {j} of {name} fails on states of shape {tuple(z.shape)}"),
+                unchanged(f"model: step {j} of {name}", state=z),
+            ):
                 after = step(z)
             if not isinstance(after, Tensor) or (self.pixelwise and after.shape != z.shape):
                 got = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
@@ -205,7 +208,8 @@ class Flow(nn.Module, ABC):
     @torch.no_grad()
     def step_bounds(self) -> list[tuple[float, float]]:
         """Per layer the certified Lipschitz bound of the ODE over one step, and of the step that runs; nan for the
-        first where there is no ODE. Nothing is certified where the fields are bound to the data.
+        first where there is no ODE. Nothing is certified where the fields are bound to the data, where a forward pass
+        is not that of `Flow`, nor where a step or field inherits its constant from one that computes something else.
 
         Raises:
             JobFailed: weights that are not finite.
@@ -213,8 +217,17 @@ class Flow(nn.Module, ABC):
         if self.controlled:
             return [(math.inf, math.inf)] * self.depth
         flow = self.exact()
-        discrete = once(lambda step: certified(step.lipschitz), flow.steps())
+        if not flow.computes_its("lipschitz", "euler_lipschitz"):
+            return [(math.inf, math.inf)] * self.depth
+        discrete = once(lambda step: certified(lambda: own_lipschitz(step)), flow.steps())
         return list(zip(flow.ode_bounds(), discrete, strict=True))
+
+    def computes_its(self, *certificates: str) -> bool:
+        """Whether the forward pass is the steps and nothing else, and no field inherits one of these methods from a
+        class that computes something else."""
+        kinds = {type(field) for field in self.fields()} if self._has_fields else set()
+        own = all(speaks_of(kind, name) for kind in kinds for name in certificates)
+        return own and type(self).forward is Flow.forward and not patched(self)
 
     def ode_bounds(self) -> list[float]:
         """Certified Lipschitz bounds of the ODE's flow over the interval of each step, from the fields' log-norms; nan
@@ -222,7 +235,7 @@ class Flow(nn.Module, ABC):
         if not self._has_fields:
             return [math.nan] * self.depth
         fields, h = self.bind()
-        return [exp_or_inf(value(h) * lognorm) for lognorm in once(lambda field: certified(field.lognorm), fields)]
+        return [exp_or_inf(value(h) * lognorm) for lognorm in once(field_bound, fields)]
 
     def certificate(self) -> dict[str, float]:
         """Certified Lipschitz bounds of the whole flow: `flow_ode` for the ODE (Theorems 1, 2), `flow_discrete` for
@@ -254,6 +267,11 @@ def products(steps: list[tuple[float, float]]) -> dict[str, float]:
         "flow_ode": math.prod(a for a, _ in steps),
         "flow_discrete": certified(lambda: math.prod(b for _, b in steps)),
     }
+
+
+def field_bound(field: VectorField) -> float:
+    """The certified logarithmic norm of a field; inf where that is about another computation."""
+    return certified(field.lognorm) if speaks_of(type(field), "lognorm") else math.inf
 
 
 def certified(bound: Callable[[], float]) -> float:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
+from robode.foreign import speaks_of
 from robode.ode.enclosure import Enclosure
 
 Thing = TypeVar("Thing")
@@ -61,12 +62,22 @@ class Chain(Step):
         return product
 
     def lipschitz(self) -> float:
-        return math.prod(once(lambda step: step.lipschitz(), self.steps))
+        return math.prod(once(own_lipschitz, self.steps))
 
     def enclose(self, z: Enclosure) -> Enclosure:
         for step in self.steps:
+            if not speaks_of(type(step), "enclose"):
+                raise BadInput(
+                    f"expected steps with a certified enclosure; that of {type(step).__name__} is of another"
+                )
             z = step.enclose(z)
         return z
+
+
+def own_lipschitz(step: Step) -> float:
+    """The certified Lipschitz constant of a step; inf where its class inherits that from one that computes something
+    else."""
+    return step.lipschitz() if speaks_of(type(step), "lipschitz") else math.inf
 
 
 def once(f: Callable[[Thing], Found], things: Sequence[Thing]) -> list[Found]:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from robode.config.config import TrainConfig
 from robode.errors import BadInput, JobFailed
+from robode.foreign import native
 from robode.network import Network
 from robode.objectives.objective import Objective
 from robode.runs.checkpoints import Saved
@@ -86,12 +87,13 @@ class Training(lightning.LightningModule):
         if isinstance(self.scheduler, ReduceLROnPlateau):
             raise BadInput("optimizer.scheduler: ReduceLROnPlateau cannot be resumed exactly; use e.g. StepLR")
         self.window, self.whole_epoch = Tally(), Tally()
+        self._trusted = all(map(native, objectives.values()))
         self._output: Tensor | None = None
         self._rng: Generators | None = None
         network.register_forward_hook(self._remember)
 
     def _remember(self, network: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._output = output.detach()
+        self._output = output.detach() if self._trusted else output.detach().clone()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         if self.scheduler is None:
@@ -107,7 +109,8 @@ class Training(lightning.LightningModule):
         terms: dict[str, Tensor] = {}
         with self._placed():
             for objective in self.objectives.values():
-                terms |= objective(self.network, x, target)
+                own = native(objective)  # somebody else's gets copies, which it may work on in place
+                terms |= objective(self.network, x if own else x.clone(), target if own else target.clone())
         loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
         self._stop_if_not_finite(loss, x, batch_idx)
         self._count(loss, terms, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,7 +29,7 @@ class Nothing(Flow):
 
 
 class Boastful(Damped):
-    """Its guarantee is false: it says nonexpansive, and expands."""
+    """Its guarantee is false: it says nonexpansive, and is not."""
 
     guarantee = NONEXPANSIVE
 
@@ -71,10 +72,35 @@ class Forgetful(Damped):
 
 
 class Dropout(Damped):
-    """PerSampleRNG random numbers of torch's while it is measured."""
+    """Draws random numbers of torch's while it is measured."""
 
     def weights(self):
         return 2 * self.K * torch.rand(()).round()
+
+
+@dataclass(frozen=True)
+class RandomField(DampedField):
+    def __call__(self, t, y):
+        return super().__call__(t, y) + random.gauss(0, 1e-3)
+
+
+class Random(Damped):
+    """Its fields draw, from a generator that torch knows nothing of."""
+
+    def fields(self, context=None):
+        return [RandomField(field.layer, field.rate) for field in super().fields()]
+
+
+class RaisingField(DampedField):
+    def __call__(self, t, y):
+        raise RuntimeError("boom")
+
+
+class Failing(Damped):
+    """Runs nowhere: one cause, which all contracts meet."""
+
+    def fields(self, context=None):
+        return [RaisingField(field.layer, field.rate) for field in super().fields()]
 
 
 class Accepting(Damped):
