@@ -224,7 +224,7 @@ def _words(cell: Cell, compared: bool) -> list[str]:
     own = cell.ours + cell.marks
     if not compared:
         return [cell.verdict if cell.verdict == "not run" else own]
-    return [cell.paper, own, cell.verdict or "–"]
+    return [cell.paper, own, cell.judged or "–"]
 
 
 def _md(text: str) -> str:
