@@ -114,14 +114,14 @@ def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], 
     frame = renamed(frame)
     if "score" in frame:
         frame["score"] = pd.to_numeric(frame["score"])
-    absent = [name for name in columns if name not in frame and name != "row"]
+    absent = [name for name in columns if name not in frame and name not in ("row", "validation")]
     if absent:
         raise BadInput(f"{path}: expected the table of a report, but it has no column {absent[0]}")
     texts = [name for name in texts if name in frame]  # earlier versions kept no code
     frame[texts] = frame[texts].fillna("")
     row = [numbers.get(key, -1) for key in zip(frame["group"], frame["label"], strict=True)]
     kept = [*columns, *(name for name in LATER if name in frame)]
-    return frame.assign(row=row)[kept].query("row >= 0").reset_index(drop=True)
+    return frame.assign(row=row).reindex(columns=kept).query("row >= 0").reset_index(drop=True)
 
 
 def _config(job: Job) -> str:

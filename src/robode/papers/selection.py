@@ -51,6 +51,7 @@ Write tables (Markdown, CSV, LaTeX) and a page from what runs have written. Noth
                              `robode reproduce`
   from=FOLDER                make the report in this folder again from its own tables, without the runs
   to=FOLDER                  where to write; otherwise below outputs/reports/
+  sort=validation            of runs: the best of this column first; choose settings by validation scores, not by test
 
   --config-dir DIR           more YAML files, in folders as in conf/ (also ./conf and $ROBODE_CONFIG_PATH)
   --help                     this text

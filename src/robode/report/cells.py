@@ -194,7 +194,7 @@ def build_table(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame, label: 
         tuple(layout.columns),
         tuple((name, tuple(lines)) for name, lines in groups.items()),
         compared,
-        summary(cells, runs.groupby("row").size()),
+        "; ".join(filter(None, (summary(cells, runs.groupby("row").size()), layout.selected))),
         tuple(_notes(cells, compared)),
     )
 

@@ -108,7 +108,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a table has: columns by name, rows, and what is said of it and of the paper that it is from."""
+    """What a table has: columns by name, rows, and what is said of it and of the paper that it is from.
+
+    selected: which row is the best by what may be chosen by, where nothing is published."""
 
     paper: About
     name: str
@@ -116,3 +118,4 @@ class Layout:
     columns: Mapping[str, Column]
     rows: tuple[Row, ...]
     note: str = field(default="", kw_only=True)
+    selected: str = field(default="", kw_only=True)

@@ -21,7 +21,7 @@ from robode.report.layout import Column, Layout, Picture, Plain, Row
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
 from robode.report.style import BLUE, VERMILLION, picture, save, without_places, write_html
-from robode.report.values import Collected, names_of
+from robode.report.values import VALIDATION, Collected, names_of
 from robode.runs.run import OUTPUTS
 
 SIDE_BY_SIDE = 3
@@ -100,14 +100,15 @@ def _said(context: Plain, cells: pd.DataFrame) -> dict[str, str]:
     return texts
 
 
-def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Plain) -> Report:
-    """The same for any runs, without published values: one row per configuration.
+def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Plain, sort: str = "") -> Report:
+    """The same for any runs, without published values: one row per configuration, the best first in the column `sort`.
 
     Raises:
-        BadInput: a folder without the configuration of a run, or runs that saw different files of one data set.
+        BadInput: a folder without the configuration of a run, runs that saw different files of one data set, or no such
+            column.
         JobFailed: the disk refuses, or a file of a run is damaged.
     """
-    layout, collected, found = runs_report(run_folders)
+    layout, collected, found = runs_report(run_folders, sort)
     return write_report(folder, layout, collected, {**context, **found})
 
 
@@ -138,6 +139,8 @@ def _bar(cells: pd.DataFrame) -> list[dict[str, str]]:
 
 def _about(column: Column) -> str:
     """What a column measures: "test split, gaussian 0.05, protocol data_space"."""
+    if (column.quantity or "").startswith(VALIDATION):
+        return "validation split, the best epoch's, whose weights were measured: choose by this"
     if column.quantity:
         return f"{column.quantity}{f' ({column.kind})' if column.kind else ''}, from numbers.csv"
     level = "" if column.severity is None else f" {column.severity:g}"

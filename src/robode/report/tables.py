@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 import rich.table
 from rich.markup import escape
+from rich.padding import Padding
 from rich.text import Text
 
 from robode.report.cells import SYMBOLS, Cell, Line, Table
@@ -151,6 +152,7 @@ def terminal(table: Table, width: int = 80) -> list[rich.table.Table]:
     """The table in as many pieces as it takes for nothing to be broken; a cell is ours and the sign of its verdict."""
     names = [(group, row) for group, rows in table.groups for row in rows]
     first = max([len(f"  {row.label}") for _, row in names] + [len(group) for group, _ in names] + [1])
+    first = min(first, 2 * width // 5)  # a longer label goes on below
     texts = [[f"{cell.ours}{cell.marks} {SYMBOLS[cell.verdict]}".rstrip() for cell in row.cells] for _, row in names]
     widths = [max([len(name), *(len(line[i]) for line in texts)]) for i, name in enumerate(table.columns)]
     pieces: list[list[int]] = []
@@ -161,12 +163,12 @@ def terminal(table: Table, width: int = 80) -> list[rich.table.Table]:
             room = width - first - 2
         pieces[-1].append(i)
         room -= wide + 2
-    return [_piece(table, piece, texts) for piece in pieces]
+    return [_piece(table, piece, texts, first) for piece in pieces]
 
 
-def _piece(table: Table, columns: list[int], texts: list[list[str]]) -> rich.table.Table:
+def _piece(table: Table, columns: list[int], texts: list[list[str]], first: int) -> rich.table.Table:
     piece = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    piece.add_column(no_wrap=True)
+    piece.add_column(width=first, overflow="fold")
     for i in columns:
         piece.add_column(Text(table.columns[i]), no_wrap=True)
     lines = iter(texts)
@@ -175,7 +177,8 @@ def _piece(table: Table, columns: list[int], texts: list[list[str]]) -> rich.tab
             piece.add_row(Text(group, style="bold"))
         for row in rows:
             line = next(lines)
-            piece.add_row(Text(f"  {row.label}" if group else row.label), *(Text(line[i]) for i in columns))
+            label = Padding(Text(row.label), (0, 0, 0, 2 * bool(group)))
+            piece.add_row(label, *(Text(line[i]) for i in columns))
     return piece
 
 

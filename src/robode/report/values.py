@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,8 @@ from robode.runs import results
 from robode.runs.code import RECORD, Today
 from robode.runs.origin import data_of
 from robode.runs.run import Run
-from robode.tasks.measure import measure_named
+from robode.runs.table import METRICS
+from robode.tasks.measure import Measure, measure_named
 
 CELL = ("row", "label", "group", "column", "seed")
 DOUBT = "doubt"  # why a robust accuracy fails gradient-masking checks, "" where it passes
@@ -29,7 +30,7 @@ OTHER = "other_code"  # whether other code than that of the report measured it
 LATER = ("code", OTHER, DOUBT)  # columns of rows that tables of earlier versions lack
 VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", "unit", DOUBT)
 RUNS = (
-    "row", "label", "group", "seed", "run", "folder", "status", "params", "train_seconds", "flow_ode",
+    "row", "label", "group", "seed", "run", "folder", "status", "validation", "params", "train_seconds", "flow_ode",
     "flow_discrete", "error", "mark",
 )  # fmt: skip
 ROWS = (
@@ -38,6 +39,7 @@ ROWS = (
 )  # fmt: skip
 NUMBERS = (*CELL, "checkpoint", "weights", "quantity", "kind", "value", "low", "high")
 NOT_STARTED = "not started"
+VALIDATION = "validation/"  # quantities of this beginning are scores of best.ckpt, from metrics.csv
 Line = dict[str, str | float | None]  # of a table, by the names of its columns
 
 
@@ -59,7 +61,8 @@ class Collected:
     values: one line per (row, column, seed) that was measured: value (the mean score, for accuracies a fraction, over
     `repeats` noisy copies, with standard deviation `spread`), low and high (numbers that are known from two sides),
     n samples, and why it fails gradient-masking checks (DOUBT). runs: one line per (row, seed), also where nothing was
-    done yet. rows, numbers: the lines of results.csv and numbers.csv that the values are made of.
+    done yet, with the score on validation data. rows, numbers: the lines of results.csv and numbers.csv (and of what
+    was validated) that the values are made of.
     """
 
     values: pd.DataFrame
@@ -72,6 +75,14 @@ class Collected:
         runs = self.runs[self.runs["folder"].notna()].sort_values(["row", "seed"], kind="stable")
         columns = (runs["row"], names_of(runs), runs["label"], runs["seed"], runs["status"], map(Path, runs["folder"]))
         return [RunFolder(*line) for line in zip(*columns, strict=True)]
+
+    def reordered(self, order: Sequence[int]) -> Collected:
+        """With the rows in this order: what was row order[0] is row 0."""
+        place = {number: index for index, number in enumerate(order)}
+        frames = (self.values, self.runs, self.rows, self.numbers)
+        return Collected(
+            *(each.assign(row=each["row"].map(place)).sort_values("row", kind="stable") for each in frames)
+        )
 
 
 def lines_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -117,7 +128,8 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
             continue
         today = Today.of(run.folder, source.plain)
         measured = newest(source.counts(results.read_rows(run.folder / "results.csv")), today=today)
-        runs.append({**about, **_facts(run, source.mark, measured)})
+        validation = _validation(run, measured)
+        runs.append({**about, **_facts(run, source.mark, measured), "validation": validation["value"].max()})
         if not run.trained:
             continue
         _check_data(source, run, digests)
@@ -126,6 +138,7 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
             reasons = [doubts.get(key_of(copy), "") for copy in lines_of(found)]
             rows.append(found.assign(**about, column=name, **{DOUBT: reasons}))
         known = newest(source.counts(results.read_numbers(run.folder / "numbers.csv", today)), measured)
+        known = pd.concat([known, validation]) if len(known) else validation
         quantities = (column for column in columns.values() if column.quantity)
         numbers += [column.of(known).assign(**about, column=column.name) for column in quantities]
     frame = pd.DataFrame(runs, columns=list(RUNS))
@@ -174,6 +187,16 @@ def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
         last = measured.iloc[-1]
         facts |= {"params": last["params"], "flow_ode": last["flow_ode"], "flow_discrete": last["flow_discrete"]}
     return facts
+
+
+def _validation(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
+    """The score on validation data as a line of numbers.csv; none without such data."""
+    measure = measure_named(measured["task"].iloc[-1] if len(measured) else "")
+    score = validation_score(run.folder, measure)
+    name = VALIDATION + measure.score_name
+    line: Line = {"checkpoint": "", "weights": "", "quantity": name, "kind": "measured", OTHER: False}
+    line |= dict.fromkeys(("value", "low", "high"), score)
+    return pd.DataFrame([line] if math.isfinite(score) else [], columns=list(line))
 
 
 def _scores(columns: Mapping[str, Column], measured: pd.DataFrame, source: Source) -> dict[str, pd.DataFrame]:
@@ -252,6 +275,22 @@ def config_of(folder: Path) -> Plain:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def validation_score(folder: Path, measure: Measure) -> float:
+    """That of best.ckpt: the best of all epochs, by the log of the training; NaN without validation data.
+
+    Raises:
+        JobFailed: the log is damaged.
+    """
+    metrics = METRICS.read(folder / "metrics.csv")
+    scores = metrics[metrics["name"] == f"validation/{measure.score_name}"]["value"]
+    return float(scores.max() if measure.better == "higher" else scores.min())
+
+
+def best(scores: Sequence[float], measure: Measure) -> int:
+    """Where the best score is, the first of equals; one that is not finite is none."""
+    return max(range(len(scores)), key=lambda i: measure.gain(scores[i]) if math.isfinite(scores[i]) else -math.inf)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -30,7 +30,8 @@ from robode.runs.run import OUTPUTS, REPLACED, Run, find
 def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> int:
     """A report of runs, of PAPER/ITEM (with the words of `reproduce`), or of every run under outputs/.
 
-    from=FOLDER: make the report in that folder again from its own tables, without the runs; to=FOLDER: where to write.
+    from=FOLDER: make the report in that folder again from its own tables, without the runs; to=FOLDER: where to write;
+    sort=COLUMN: of runs, the best of that column first.
 
     Returns:
         0.
@@ -41,12 +42,14 @@ def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> in
     """
     named = [word for word in words if "=" not in word]
     given = dict(word.split("=", 1) for word in words if word.startswith(("from=", "to=")))
-    rest = [word for word in words if "=" in word and not word.startswith(("from=", "to="))]
+    sort = [word for word in words if word.startswith("sort=")]
+    rest = [word for word in words if "=" in word and not word.startswith(("from=", "to=", "sort="))]
     to = Path(given["to"]) if "to" in given else None
     if "from" in given:
-        _nothing_else(named + rest, "from=")
+        _nothing_else([*named, *rest, *sort], "from=")
         report = _again(Path(given["from"]), to, config_dirs)
     elif len(named) == 1 and _is_item(named[0], config_dirs):
+        _nothing_else(sort, "PAPER/ITEM")
         selection = select(named[0], rest, config_dirs)
         jobs = plan(selection)
         shelf = Shelf.of(selection, evaluations(selection))
@@ -55,7 +58,7 @@ def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> in
             print(line)
     else:
         _nothing_else(rest, "runs")
-        report = _of_runs(named, to)
+        report = _of_runs(named, to, sort)
     show(report, Console())
     return 0
 
@@ -93,7 +96,7 @@ def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Report:
     return render(target, item, restore(folder, item), known, pictures, pairs_of(folder))
 
 
-def _of_runs(named: Sequence[str], to: Path | None) -> Report:
+def _of_runs(named: Sequence[str], to: Path | None, sort: Sequence[str]) -> Report:
     if named:
         folders = [find(word)[0].folder for word in named]
     else:
@@ -107,5 +110,7 @@ def _of_runs(named: Sequence[str], to: Path | None) -> Report:
         if measured_by_other_code(run):
             print(f"{OTHER_CODE} run {run.id} has measurements that only other code has made")
     name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
-    command = shlex.join(origin.relative_argv(["robode", "report", *named]))
-    return write_runs_report(to or REPORTS / name, folders, {"command": command})
+    command = shlex.join(origin.relative_argv(["robode", "report", *named, *sort]))
+    return write_runs_report(
+        to or REPORTS / name, folders, {"command": command}, sort[-1].removeprefix("sort=") if sort else ""
+    )
