@@ -6,6 +6,7 @@ them), and report.json. That is enough to make it again without the runs.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ import yaml
 
 from robode.config.instantiate import build
 from robode.errors import BadInput
-from robode.files import read_json, write_json
+from robode.files import read_json, write_text
 from robode.papers.plan import Job
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
 from robode.report.layout import Picture, Plain
 from robode.report.paired import Test
 from robode.report.paper_page import Report, write_report
+from robode.report.style import as_written, without_places
 from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine, lines_of
 from robode.runs import origin
 from robode.runs.code import RECORD
@@ -69,7 +71,8 @@ def render(
     """Page and tables. context: what `publish` puts together, or `facts` gives back; tests: of `pairs_of`, where the
     runs are not here any more."""
     report = write_report(folder, item, collected, {**context, "figures": list(pictures), "paired": tests})
-    write_json(folder / FACTS, {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]})
+    known = {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]}
+    write_text(folder / FACTS, without_places(json.dumps(known, indent=2)) + "\n")
     return report
 
 
@@ -89,7 +92,11 @@ def facts(folder: Path) -> Plain:
 def pairs_of(folder: Path) -> list[Test]:
     """The tests of pairs in the report in this folder; none where it has none."""
     path = folder / "paired.csv"
-    return lines_of(rows_in_todays_words(pd.read_csv(path, keep_default_na=False))) if path.is_file() else []
+    if not path.is_file():
+        return []
+    written = pd.read_csv(path, keep_default_na=False)
+    written = written.map(lambda value: as_written(value) if isinstance(value, str) else value)
+    return lines_of(rows_in_todays_words(written))
 
 
 def restore(folder: Path, item: Item) -> Collected:
@@ -118,7 +125,7 @@ def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], 
     if absent:
         raise BadInput(f"{path}: expected the table of a report, but it has no column {absent[0]}")
     texts = [name for name in texts if name in frame]  # earlier versions kept no code
-    frame[texts] = frame[texts].fillna("")
+    frame[texts] = frame[texts].fillna("").map(as_written)
     row = [numbers.get(key, -1) for key in zip(frame["group"], frame["label"], strict=True)]
     kept = [*columns, *(name for name in LATER if name in frame)]
     return frame.assign(row=row).reindex(columns=kept).query("row >= 0").reset_index(drop=True)

@@ -20,7 +20,7 @@ from robode.report import style, tables
 from robode.report.layout import Column, Layout, Picture, Plain, Row
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
-from robode.report.style import BLUE, VERMILLION, picture, save, without_places, write_html
+from robode.report.style import BLUE, VERMILLION, inert, picture, save, without_places, write_html
 from robode.report.values import VALIDATION, Collected, names_of
 from robode.runs.run import OUTPUTS
 
@@ -74,8 +74,8 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         figures=_figures(folder / "figures", cells, context.get("figures") or ()),
         runs=_runs(layout, runs, collected.values),
         certificates=_certificates(collected.runs),
-        warnings=[without_places(line) for line in warnings],
-        context={key: without_places(text) for key, text in about.items()},
+        warnings=warnings,
+        context=about,
         **_made_by(context),
     )
     return Report(page, table)
@@ -86,14 +86,14 @@ def _made_by(context: Plain) -> Plain:
     environment = {"commit": context.get("commit"), **(context.get("versions") or {})}
     return {
         "settings": context.get("settings") or {},
-        "configs": {str(name): without_places(text) for name, text in (context.get("configs") or {}).items()},
-        "environment": {str(name): without_places(str(value)) for name, value in environment.items() if value},
+        "configs": context.get("configs") or {},
+        "environment": {str(name): str(value) for name, value in environment.items() if value},
     }
 
 
 def _said(context: Plain, cells: pd.DataFrame) -> dict[str, str]:
     """The texts of a context. A full table of which every cell has one seed is not called so."""
-    texts = {key: str(context.get(key) or "") for key in _TEXTS}
+    texts = {key: without_places(str(context.get(key) or "")) for key in _TEXTS}
     if texts["size"] == "full" and cells["n"].max() == 1:
         texts["size"] = ""
         texts["label"] = "; ".join(text for text in ("one seed in every cell", texts["label"]) if text)
@@ -118,7 +118,7 @@ def _write_tables(
     """The table and what it was made of; the names of the files."""
     texts = {"table.md": tables.markdown(table), "table.csv": tables.csv(cells), "table.tex": tables.latex(table)}
     for name, frame in frames.items():
-        plain = frame.map(lambda value: without_places(value) if isinstance(value, str) else value)
+        plain = frame.map(lambda value: inert(without_places(value)) if isinstance(value, str) else value)
         texts[f"{name}.csv"] = plain.to_csv(index=False, lineterminator="\n")
     make_folder(folder)
     for name, text in texts.items():
@@ -287,7 +287,7 @@ def _runs(layout: Layout, runs: pd.DataFrame, values: pd.DataFrame) -> list[_Run
 def _run(line: Any, values: list[str]) -> _Run:
     bounds = [tables.bound(float(each)) for each in (line.flow_ode, line.flow_discrete) if line.params > 0]
     seconds = math.nan if line.train_seconds is None else float(line.train_seconds)
-    error = without_places(line.error) if isinstance(line.error, str) else ""
+    error = line.error if isinstance(line.error, str) else ""
     shown = f"{seconds:.0f} s" if math.isfinite(seconds) else "–"
     return _Run(line, values, bounds or ["–", "–"], shown, error)
 

@@ -16,6 +16,7 @@ import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -30,8 +31,15 @@ SKY, PURPLE, INK, MUTED = "#56B4E9", "#CC79A7", "#222222", "#8A8A8A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTS_PER_INCH = 150
-# /home/name/outputs/x and C:\\name\\x, but not the slashes of a URL, of km/h or of a relative path
-_ABSOLUTE = re.compile(r"(?<![\w.~:/\\…])(?:[A-Za-z]:[/\\]|/)(?:[\w.@+~-]+[/\\])+([\w.@+-]*)")
+# /home/name/outputs/x, C:\\name\\x, ../../name/x, and /name behind a space, a sign of equality or a quotation mark;
+# not the slashes of a URL, of km/h or of a relative path
+_ABSOLUTE = re.compile(
+    r"(?<![\w.~:/\\…])(?:(?:[A-Za-z]:[/\\]|/|(?:\.\./)+)(?:[\w.@+~-]+[/\\])+|(?:(?<=[\s='\"])|^)/(?=[A-Za-z]))"
+    r"([\w.@+-]*)",
+    re.MULTILINE,
+)
+# what spreadsheets take for the beginning of a formula, and the sign that keeps them from it
+_FORMULA = re.compile(r"(?='*[=+\-@\t\r])")
 
 _STYLE = {
     "font.family": "sans-serif",
@@ -144,7 +152,8 @@ def log_where_decades(ax: Axes, values: Sequence[float] | np.ndarray, decades: f
 
 
 def write_html(path: Path, template: str, **values: object) -> Path:
-    """Fill a template of this package and write it, whole or not at all; everything in `values` is escaped.
+    """Fill a template of this package and write it, whole or not at all; everything in `values` is escaped, and no text
+    names a place on this machine.
 
     Raises:
         JobFailed: the page cannot be written.
@@ -160,6 +169,7 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("robode", "report"),
         autoescape=True,
+        finalize=lambda value: without_places(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -170,13 +180,23 @@ def picture(path: Path, title: str, caption: str = "") -> dict[str, str]:
     """A PNG as the templates' `figures` take it: inside the page, as wide as it was drawn."""
     content = path.read_bytes()
     width = int.from_bytes(content[16:20], "big")  # pixels, from the PNG header
-    source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+    source = Markup("data:image/png;base64,") + base64.b64encode(content).decode("ascii")
     return {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}"}
 
 
 def without_places(text: str) -> str:
     """The text with every absolute path cut down to "…/name": pages and tables are given to others."""
     return _ABSOLUTE.sub(r"…/\1", text)
+
+
+def inert(text: str) -> str:
+    """The text for a CSV file that people open: behind a "'" where a spreadsheet would take it for a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def as_written(text: str) -> str:
+    """What `inert` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from robode.report.cells import SYMBOLS, Cell, Line, Table
+from robode.report.style import inert
 from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
 
 # what tells one evaluation of a run from another
@@ -217,8 +218,10 @@ def latex(table: Table) -> str:
 
 
 def csv(cells: pd.DataFrame) -> str:
-    """The cells of `compare`, one line each; runs separated by spaces, empty where there is no number."""
+    """The cells of `compare`, one line each; runs separated by spaces, empty where there is no number. A text that a
+    spreadsheet would take for a formula has a "'" before it."""
     flat = cells.assign(runs=[" ".join(names) for names in cells["runs"]])
+    flat = flat.map(lambda value: inert(value) if isinstance(value, str) else value)
     return str(flat.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
