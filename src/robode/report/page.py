@@ -40,7 +40,8 @@ _CAPTIONS = {
     ),
     "training_curves": (
         "Training",
-        "Values over epochs. The bounds of the ODE and of the network are different claims.",
+        "Values over epochs; of train the mean over the steps between two records, in their middle. The bounds of the "
+        "ODE and of the network are different claims.",
     ),
     "bsm_norms": (
         "Backward sensitivity",
