@@ -1,7 +1,9 @@
 """The report of a table: cells, verdicts, text, page, and the way back to the runs."""
 
 import dataclasses
+import html
 import io
+import itertools
 import re
 
 import numpy as np
@@ -16,7 +18,7 @@ from robode.papers.publish import pairs_of, render, restore
 from robode.report import tables
 from robode.report.cells import CELL_COLUMNS, SYMBOLS, build_table, compare, ours, summary, tally
 from robode.report.paired import outcomes, paired
-from robode.report.paper_page import write_report, write_runs_report
+from robode.report.paper_page import _blocks, write_report, write_runs_report
 from robode.report.runs_page import runs_table
 from robode.report.statistics import estimate
 from robode.report.style import without_places
@@ -91,7 +93,7 @@ def test_a_cell_says_what_its_verdict_calls_for(tmp_path):
     shown = table.groups[0][1][0].cells[1]
     assert shown.judged == "spread (40 %)" and any(note.startswith("spread (35 %)") for note in table.notes)
     report = write_report(tmp_path / "report", wide, there, {}).page
-    assert "↔ spread (40 %)</span>" in report.read_text() and "1 spread" in table.summary
+    assert "↔ spread (40\u00a0%)</span>" in report.read_text() and "1 spread" in table.summary
     assert "spread (40 \\%)" in (report.parent / "table.tex").read_text()
     for seeds, needed in ((1, 2), (3, 10)):
         few = compare(wide, dataclasses.replace(there, values=there.values.iloc[:seeds]))
@@ -190,6 +192,25 @@ def test_the_csv_has_every_cell(cells):
     assert list(again.columns) == list(CELL_COLUMNS)
     assert again["mean"].to_numpy() == pytest.approx(cells["mean"].to_numpy(), rel=1e-5, nan_ok=True)
     assert again["runs"].fillna("").tolist() == [" ".join(names) for names in cells["runs"]]
+
+
+@pytest.mark.parametrize(("columns", "blocks"), [(0, 1), (1, 1), (8, 1), (9, 2), (19, 3)])
+def test_a_wide_table_goes_on_below_and_lacks_no_column(columns, blocks):
+    found = _blocks(columns)
+    assert len(found) == blocks and found[0][0] == 0 and found[-1][1] == columns
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(found))
+    sizes = [end - start for start, end in found]
+    assert max(sizes) <= 8 and max(sizes) - min(sizes) <= 1
+
+
+def test_every_value_of_a_page_says_its_column_where_there_is_no_head(report):
+    """Narrow screens hide the heads of tables and show the names of columns before the values."""
+    page = report.read_text()
+    for kind in ("cells", "pairs paragraphs", "runs stack", "certificates stack"):
+        table = page.partition(f'<table class="{kind}">')[2].partition("</table>")[0]
+        head = re.findall(r"<th[^>]*>([^<]+)</th>", table.partition("</thead>")[0])
+        shown = set(re.findall(r'data-column="([^"]*)"', table))
+        assert head and set(map(html.unescape, head)) - {"status", "run"} <= set(map(html.unescape, shown)), kind
 
 
 def test_networks_are_paired_by_seed_on_the_copies_that_both_saw(found):
@@ -295,7 +316,7 @@ def test_any_runs_get_a_table_with_the_interval_of_the_mean(tmp_path):
         in text
     )
     assert "70.00 (1 seed)" in text and "t-interval" in text and "paper" not in text
-    assert "<td>lr</td><td>0.1</td><td>0.5</td>" in page.read_text()
+    assert re.search(r"<td>lr</td><td [^>]*>0.1</td><td [^>]*>0.5</td>", page.read_text())
 
 
 def test_runs_that_were_measured_on_other_numbers_of_samples_share_no_column(tmp_path):

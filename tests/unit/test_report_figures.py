@@ -215,3 +215,17 @@ def test_the_report_knows_neither_models_nor_pyplot():
     for source in Path(robode.report.__file__).parent.glob("*.py"):
         imports = [line for line in source.read_text().splitlines() if line.startswith(("import", "from"))]
         assert not [line for line in imports if "torch" in line or "pyplot" in line or "robode.ode" in line]
+
+
+def test_a_figure_brings_its_description_for_those_who_do_not_see_it(tmp_path):
+    table = summary([("clean", 0, 0.9), ("gaussian", 0.2, 0.5), ("gaussian", 0.05, 0.8)])
+    two = pd.concat([table.assign(noise_seed=0), table.assign(noise_seed=1, score=0.25)], ignore_index=True)
+    (png, _) = style.save(score_against_noise(two), tmp_path, "noise")
+    alt = style.picture(png, "Accuracy against noise", "Mean.")["alt"]
+    assert alt.startswith("gaussian: accuracy over variance (data space): ")
+    assert "0 from 0.9 at 0 to 0.5 at 0.2, 1 from 0.25 at 0 to 0.25 at 0.2" in alt
+    assert style.described(score_against_noise(table)).endswith(": from 0.9 at 0 to 0.5 at 0.2")
+    grid = noise_grid(np.zeros((2, 3, 5, 5)), np.zeros(3, int), np.zeros((2, 3), int), ["clean", "noise"])
+    assert style.described(grid) == "6 pictures"
+    (tmp_path / "own.png").write_bytes(b"no picture")
+    assert style.picture(tmp_path / "own.png", "own")["alt"] == ""

@@ -51,7 +51,7 @@ _DAMPING = {
 }
 _BOUNDS = {
     "flow_ode": ("ODE (flow_ode)", BLUE, "-"),
-    "flow_discrete": ("network (flow_discrete)", VERMILLION, "--"),
+    "flow_discrete": ("network (flow_discrete)", PURPLE, "--"),
 }
 _REGIME = {"hcgamma_max": ("hcγ", PURPLE, "-")}
 _SPLITS = {"train": BLUE, "validation": VERMILLION, "val": VERMILLION, "test": GREEN}

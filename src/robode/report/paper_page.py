@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import unicodedata
@@ -24,7 +25,8 @@ from robode.report.style import BLUE, VERMILLION, inert, picture, save, without_
 from robode.report.values import VALIDATION, Collected, names_of
 from robode.runs.run import OUTPUTS
 
-SIDE_BY_SIDE = 3
+SIDE_BY_SIDE = 3  # panels
+SIDE = 8  # columns of a table on a page 1200 pixels wide
 _TEXTS = ("size", "variant", "about_variant", "label", "command")
 _ABOVE = 3  # outputs/reports/<paper>/<item>
 
@@ -65,6 +67,7 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         item=layout,
         table=table,
         behind=words.BEHIND,
+        blocks=_blocks(len(table.columns)),
         bar=_bar(cells),
         symbols=words.SYMBOLS,
         columns={name: _about(column) for name, column in layout.columns.items()},
@@ -124,6 +127,13 @@ def _write_tables(
     for name, text in texts.items():
         write_text(folder / name, text)
     return list(texts)
+
+
+def _blocks(count: int) -> list[tuple[int, int]]:
+    """Where the blocks begin and end in which a table's columns stand, as equal in width as they can be."""
+    blocks = max(1, math.ceil(count / SIDE))
+    edges = [round(count * i / blocks) for i in range(blocks + 1)]
+    return list(itertools.pairwise(edges))
 
 
 def _bar(cells: pd.DataFrame) -> list[dict[str, str]]:
@@ -254,8 +264,8 @@ class _Run(NamedTuple):
     """One seed of a row on the page: a line of `Collected.runs` as it is, and what is shown of it."""
 
     line: Any
-    values: list[str]
-    bounds: list[str]
+    values: dict[str, str]
+    bounds: dict[str, str]
     seconds: str
     error: str
 
@@ -277,19 +287,20 @@ def _runs(layout: Layout, runs: pd.DataFrame, values: pd.DataFrame) -> list[_Run
         number = int(str(key))
         parents = dict.fromkeys(folder.rpartition("/")[0] for folder in mine["folder"] if "/" in folder)
         seeds = [
-            _run(run, [_value(of.get((number, name, run.seed)), column) for name, column in layout.columns.items()])
+            _run(run, {name: _value(of.get((number, name, run.seed)), each) for name, each in layout.columns.items()})
             for run in mine.itertuples()
         ]
         lines.append(_Runs(number, layout.rows[number], ", ".join(f"{parent}/" for parent in parents), seeds))
     return lines
 
 
-def _run(line: Any, values: list[str]) -> _Run:
-    bounds = [tables.bound(float(each)) for each in (line.flow_ode, line.flow_discrete) if line.params > 0]
+def _run(line: Any, values: dict[str, str]) -> _Run:
+    known = {"flow_ode": line.flow_ode, "flow_discrete": line.flow_discrete}
+    bounds = {name: tables.bound(float(each)) if line.params > 0 else "–" for name, each in known.items()}
     seconds = math.nan if line.train_seconds is None else float(line.train_seconds)
     error = line.error if isinstance(line.error, str) else ""
     shown = f"{seconds:.0f} s" if math.isfinite(seconds) else "–"
-    return _Run(line, values, bounds or ["–", "–"], shown, error)
+    return _Run(line, values, bounds, shown, error)
 
 
 def _value(value: Any, column: Column) -> str:

@@ -9,18 +9,19 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormatter
+from PIL import Image
 
 from robode.files import make_folder, write_text, write_whole
 from robode.tasks.measure import Measure
@@ -31,6 +32,8 @@ SKY, PURPLE, INK, MUTED = "#56B4E9", "#CC79A7", "#222222", "#8A8A8A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTS_PER_INCH = 150
+DESCRIPTION = "Description"  # of a figure, in its PNG
+SAID = 6  # panels, and curves of a panel, that are described
 # /home/name/outputs/x, C:\\name\\x, ../../name/x, and /name behind a space, a sign of equality or a quotation mark;
 # not the slashes of a URL, of km/h or of a relative path
 _ABSOLUTE = re.compile(
@@ -177,11 +180,45 @@ def _environment() -> jinja2.Environment:
 
 
 def picture(path: Path, title: str, caption: str = "") -> dict[str, str]:
-    """A PNG as the templates' `figures` take it: inside the page, as wide as it was drawn."""
+    """A PNG as the templates' `figures` take it: inside the page, as wide as it was drawn, and as `described` for those
+    who do not see it (where it is not of robode: nothing, because title and caption stand beside it)."""
     content = path.read_bytes()
-    width = int.from_bytes(content[16:20], "big")  # pixels, from the PNG header
-    source = Markup("data:image/png;base64,") + base64.b64encode(content).decode("ascii")
-    return {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}"}
+    width, alt = 6 * DOTS_PER_INCH, ""
+    with suppress(OSError), Image.open(path) as image:  # a damaged one looks damaged
+        width, alt = image.width, str(image.info.get(DESCRIPTION, ""))
+    source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+    return {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}", "alt": alt}
+
+
+def described(figure: Figure) -> str:
+    """In words: each panel with its axes, and where its curves begin and end."""
+    pictures = sum(bool(ax.images) for ax in figure.axes)
+    said = [f"{pictures} pictures"] if pictures > 1 else []
+    said += [text for ax in figure.axes if not ax.images and (text := _panel(ax))]
+    if len(said) > SAID:
+        said[SAID:] = [f"and {len(said) - SAID} more panels"]
+    return ". ".join(said)
+
+
+def _panel(ax: Axes) -> str:
+    axes = " over ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel())))
+    named = [(handle, f"{label} ") for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)]
+    curves = [f"{label}{_ends(handle)}".strip() for handle, label in named or [(line, "") for line in ax.lines[:1]]]
+    if len(curves) > SAID:
+        curves[SAID:] = [f"and {len(curves) - SAID} more"]
+    said = ": ".join(filter(None, (ax.get_title(loc="left"), axes, ", ".join(curves))))
+    return said.replace(r"\partial ", "∂").replace(r"\|", "‖").replace("$", "")
+
+
+def _ends(handle: object) -> str:
+    """ "from 0.9 at 0 to 0.5 at 0.2"; "" for what is no curve. handle: as legends know it, of error bars a tuple."""
+    line = handle[0] if isinstance(handle, tuple) else handle
+    if not isinstance(line, Line2D):
+        return ""
+    x, y = (np.asarray(each, dtype=float) for each in line.get_data())
+    known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    ends = dict.fromkeys(f"{y[i]:.3g} at {x[i]:.3g}" for i in known[[0, -1]]) if known.size else {}
+    return f"from {' to '.join(ends)}" if len(ends) == 2 else "".join(ends)
 
 
 def without_places(text: str) -> str:
@@ -200,7 +237,7 @@ def as_written(text: str) -> str:
 
 
 def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
-    """Write folder/stem.png (150 dpi) and folder/stem.pdf, each whole or not at all; returns both paths.
+    """Write folder/stem.png (150 dpi, with its description) and folder/stem.pdf, each whole or not at all; both paths.
 
     Raises:
         JobFailed: the folder cannot be written.
@@ -210,7 +247,8 @@ def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
     png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
     make_folder(folder)
     with styled():
-        write_whole(png, lambda path: figure.savefig(path, format="png", dpi=DOTS_PER_INCH))
+        about = {DESCRIPTION: described(figure)}
+        write_whole(png, lambda path: figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata=about))
         # no creation date: the same run gives the same bytes
         write_whole(pdf, lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None}))
     return png, pdf
