@@ -123,24 +123,29 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
     """One line per perturbation and level: mean score over repeats, interval, reference solver, samples.
 
     n: samples, times noisy copies where there are several. summary: results.summarise(rows). What tells evaluations
-    apart gets a column where it varies. Names and numbers are never broken.
+    apart gets a column where it varies. Words and numbers are never broken; where there is little room, names and
+    levels go on below.
     """
     shown, twice = varying(summary), has_reference(summary)
-    table = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
+    apart = (0, 1 if twice else 2, 0, 0)
+    table = rich.table.Table(box=None, header_style="bold", padding=apart, caption_justify="left")
     table.title, table.title_justify = Text(title, no_wrap=True, overflow="ignore"), "left"
     table.caption = REFERENCE if twice else None
     for name in shown:
         table.add_column(name, overflow="fold")
-    table.add_column("perturbation", no_wrap=True)
-    table.add_column("level", no_wrap=True)
+    texts = {
+        "perturbation": [str(name).replace("_", " ") for name in summary["perturbation"]],
+        "level": [level(row) for _, row in summary.iterrows()],
+    }
+    for name, said in texts.items():
+        table.add_column(name, min_width=max(map(len, " ".join([name, *said]).split())))
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
     for name in (" / ".join(names).replace(" (", "\n("), "95 % interval", *(["reference"] if twice else []), "n"):
         table.add_column(name, justify="right", no_wrap=True)
-    for _, row in summary.iterrows():
+    for (_, row), *said in zip(summary.iterrows(), *texts.values(), strict=True):
         table.add_row(
             *(escape(str(row[name])) for name in shown),
-            escape(str(row["perturbation"]).replace("_", " ")),
-            escape(level(row)),
+            *map(escape, said),
             score(row),
             interval(row),
             *([Text(reference(row), style="bold yellow" if differs(row) else "")] if twice else []),
