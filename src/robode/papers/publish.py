@@ -17,7 +17,7 @@ import yaml
 from robode.config.instantiate import build
 from robode.errors import BadInput
 from robode.files import read_json, write_text
-from robode.papers.plan import Job
+from robode.papers.plan import PlannedRun
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
 from robode.report.layout import Picture, Plain
@@ -32,13 +32,13 @@ from robode.runs.identity import training_config
 from robode.runs.results import renamed
 from robode.runs.run import OUTPUTS
 
-FACTS = "report.json"
+REPORT = "report.json"
 FILES = {"rows.csv": ROWS, "numbers.csv": NUMBERS, "runs.csv": RUNS}
 TEXTS = ("label", "group", "column", "run", "folder", "status", "error", "checkpoint", "weights", "split", "protocol",
          "evaluation", "suite", "perturbation", "norm", "task", "quantity", "kind", "code")  # fmt: skip
 
 
-def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, folder: Path) -> Report:
+def publish(selection: Selection, jobs: Sequence[PlannedRun], collected: Collected, folder: Path) -> Report:
     """Write the report into a folder.
 
     Raises:
@@ -68,11 +68,11 @@ def render(
     pictures: Sequence[Picture],
     tests: Sequence[Test] = (),
 ) -> Report:
-    """Page and tables. context: what `publish` puts together, or `facts` gives back; tests: of `pairs_of`, where the
+    """Page and tables. context: what `publish` puts together, or `recorded` gives back; tests: of `pairs_of`, where the
     runs are not here any more."""
     report = write_report(folder, item, collected, {**context, "figures": list(pictures), "paired": tests})
     known = {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]}
-    write_text(folder / FACTS, without_places(json.dumps(known, indent=2)) + "\n")
+    write_text(folder / REPORT, without_places(json.dumps(known, indent=2)) + "\n")
     return report
 
 
@@ -81,11 +81,11 @@ def draw(item: Item, collected: Collected) -> list[Picture]:
     return [picture for node in item.figures for picture in build(dict(node)).draw(collected)]
 
 
-def facts(folder: Path) -> Plain:
+def recorded(folder: Path) -> Plain:
     """What report.json says about the report in this folder. Raises `BadInput`."""
-    known = read_json(folder / FACTS)
+    known = read_json(folder / REPORT)
     if not all(isinstance(known.get(key), str) for key in ("paper", "item", "size", "variant")):
-        raise BadInput(f"from={folder}: expected the folder of a report, with {FACTS}, {', '.join(FILES)}")
+        raise BadInput(f"from={folder}: expected the folder of a report, with {REPORT}, {', '.join(FILES)}")
     return known
 
 
@@ -131,7 +131,7 @@ def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], 
     return frame.assign(row=row).reindex(columns=kept).query("row >= 0").reset_index(drop=True)
 
 
-def _config(job: Job) -> str:
+def _config(job: PlannedRun) -> str:
     """The row's training configuration as YAML, without places on this machine and without the seed."""
     plain = training_config(job.plain)
     plain.pop("seed", None)

@@ -13,7 +13,7 @@ from robode.config.listing import description
 from robode.config.paths import conf_dir, user_conf_dirs
 from robode.errors import BadInput
 from robode.papers.spec import FULL, Item, Size, chosen, find_item, items, key_of, seeds
-from robode.report.layout import Row, Yaml
+from robode.report.layout import TableRow, Yaml
 from robode.runs.identity import VOLATILE
 from robode.runs.origin import ANY, CODES, SAME
 from robode.runs.run import OUTPUTS
@@ -122,7 +122,7 @@ class Selection:
         own += [f"seeds=[{','.join(map(str, self.seeds))}]"] if self.seeds else []
         return ["robode", "reproduce", self.name, *own, *self.words]
 
-    def seeds_of(self, row: Row) -> tuple[int, ...]:
+    def seeds_of(self, row: TableRow) -> tuple[int, ...]:
         """The seeds that the row is planned with."""
         return self.size.seeds or row.seeds
 

@@ -23,14 +23,14 @@ from robode.config import explain
 from robode.config.listing import entries, options
 from robode.config.paths import conf_dir
 from robode.errors import BadInput
-from robode.report.layout import About, Layout, Row, Seeds, Words, Yaml
+from robode.report.layout import About, Layout, Plain, Seeds, TableRow, Words, Yaml
 
 FULL = "full"
 SEEDS = 3  # where a file does not say
 UNITS = ("%", "")
 MOST_VALUES = 100_000  # in a file
 APART = ("seed", "experiment")  # words that have a place of their own in the file
-Drawing = Annotated[Mapping[str, Any], "figure"]  # a class and its arguments
+Drawing = Annotated[Plain, "figure"]  # a class and its arguments
 Variants = Annotated[Mapping[str, str], "variants"]  # one text stands for {"": text}
 _OF_FOLDERS = re.compile(r"|\w[\w.-]*")  # names of items, sizes and variants; "" is the only variant
 T = TypeVar("T")
@@ -222,7 +222,7 @@ def _check_rows(item: Item, place: str) -> None:
         names.add(row.name)
 
 
-def _check_size(size: Size, rows: Sequence[Row], place: str) -> None:
+def _check_size(size: Size, rows: Sequence[TableRow], place: str) -> None:
     _refuse(size.words, APART, f"{place}.words")
     _refuse(size.evaluate, APART, f"{place}.evaluate")
     if (size.words or size.evaluate or size.rows) and not size.label:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from robode.report import statistics
-from robode.report.layout import Column, Layout, Plain, Row
+from robode.report.layout import Column, Layout, Plain, TableRow
 from robode.report.statistics import Floats
 from robode.report.values import DOUBT, Collected, config_of
 
@@ -69,7 +69,9 @@ def tally(cells: pd.DataFrame) -> dict[str, int]:
     return {name: int(found.get(name, 0)) for name in VERDICTS}
 
 
-def _numbers(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Plain]) -> dict[str, object]:
+def _numbers(
+    row: TableRow, column: Column, here: pd.DataFrame, configs: Mapping[str, Plain]
+) -> dict[str, str | float | list[str]]:
     unit = column.unit_of(here["unit"])
     scale = 100.0 if unit == "%" else 1.0
     ends = {name: scale * here[name].fillna(here["value"]).astype(float) for name in ("low", "high")}

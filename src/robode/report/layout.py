@@ -84,7 +84,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of a table: a configuration (`words` of ``robode train``), its seeds and the published numbers.
 
     published: column → the number in the paper, in the column's unit.
@@ -116,6 +116,6 @@ class Layout:
     name: str
     title: str
     columns: Mapping[str, Column]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     note: str = field(default="", kw_only=True)
     selected: str = field(default="", kw_only=True)

@@ -8,7 +8,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
 from robode.report import style, tables
-from robode.report.layout import Column, Layout, Picture, Plain, Row
+from robode.report.layout import Column, Layout, Picture, Plain, TableRow
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
 from robode.report.style import BLUE, VERMILLION, inert, picture, save, without_places, write_html
-from robode.report.values import VALIDATION, Collected, names_of
+from robode.report.values import VALIDATION, Collected, lines_of, names_of
 from robode.runs.run import OUTPUTS
 
 SIDE_BY_SIDE = 3  # panels
@@ -263,7 +263,7 @@ def _place(run: str, report: Path) -> tuple[str, str]:
 class _Run(NamedTuple):
     """One seed of a row on the page: a line of `Collected.runs` as it is, and what is shown of it."""
 
-    line: Any
+    line: Plain
     values: dict[str, str]
     bounds: dict[str, str]
     seconds: str
@@ -274,39 +274,41 @@ class _Runs(NamedTuple):
     """The runs of one row."""
 
     number: int
-    row: Row
+    row: TableRow
     where: str
     seeds: list[_Run]
 
 
 def _runs(layout: Layout, runs: pd.DataFrame, values: pd.DataFrame) -> list[_Runs]:
     """Every row's runs with their values: from a cell back to what it was made of. runs: of `_with_places`."""
-    of = dict(zip(zip(values["row"], values["column"], values["seed"], strict=True), values.itertuples(), strict=True))
+    of = {(line["row"], line["column"], line["seed"]): line for line in lines_of(values)}
     lines = []
     for key, mine in runs.groupby("row", sort=False):
         number = int(str(key))
         parents = dict.fromkeys(folder.rpartition("/")[0] for folder in mine["folder"] if "/" in folder)
         seeds = [
-            _run(run, {name: _value(of.get((number, name, run.seed)), each) for name, each in layout.columns.items()})
-            for run in mine.itertuples()
+            _run(
+                run, {name: _value(of.get((number, name, run["seed"])), each) for name, each in layout.columns.items()}
+            )
+            for run in lines_of(mine)
         ]
         lines.append(_Runs(number, layout.rows[number], ", ".join(f"{parent}/" for parent in parents), seeds))
     return lines
 
 
-def _run(line: Any, values: dict[str, str]) -> _Run:
-    known = {"flow_ode": line.flow_ode, "flow_discrete": line.flow_discrete}
-    bounds = {name: tables.bound(float(each)) if line.params > 0 else "–" for name, each in known.items()}
-    seconds = math.nan if line.train_seconds is None else float(line.train_seconds)
-    error = line.error if isinstance(line.error, str) else ""
+def _run(line: Plain, values: dict[str, str]) -> _Run:
+    known = {name: line[name] for name in ("flow_ode", "flow_discrete")}
+    bounds = {name: tables.bound(float(each)) if line["params"] > 0 else "–" for name, each in known.items()}
+    seconds = math.nan if line["train_seconds"] is None else float(line["train_seconds"])
+    error = line["error"] if isinstance(line["error"], str) else ""
     shown = f"{seconds:.0f} s" if math.isfinite(seconds) else "–"
     return _Run(line, values, bounds, shown, error)
 
 
-def _value(value: Any, column: Column) -> str:
+def _value(value: Plain | None, column: Column) -> str:
     if value is None:
         return "–"
-    if column.unit_of([value.unit]) == "%":
-        return f"{100 * value.value:.2f}"
-    ends = [x for x in (value.low, value.high) if math.isfinite(x)]
-    return " … ".join(f"{x:.4g}" for x in ends) if len(set(ends)) == 2 else f"{value.value:.4g}"
+    if column.unit_of([value["unit"]]) == "%":
+        return f"{100 * value['value']:.2f}"
+    ends = [x for x in (value["low"], value["high"]) if math.isfinite(x)]
+    return " … ".join(f"{x:.4g}" for x in ends) if len(set(ends)) == 2 else f"{value['value']:.4g}"

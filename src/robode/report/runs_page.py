@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from robode.config.explain import unknown_choice
 from robode.errors import BadInput
-from robode.report.layout import About, Column, Layout, Plain, Row
-from robode.report.values import VALIDATION, Collected, Source, best, gather, newest, validation_score
+from robode.report.layout import About, Column, Layout, Plain, TableRow, Yaml
+from robode.report.values import VALIDATION, Collected, Source, best, gather, lines_of, newest, validation_score
 from robode.runs import results
 from robode.runs.code import canonical, recorded
 from robode.runs.identity import config_hash, differences
@@ -75,7 +74,7 @@ def runs_report(folders: Iterable[Path | str], sort: str = "") -> tuple[Layout, 
     warnings: list[str] = []
     groups = runs_table(folders, warnings)
     columns = _columns(groups)
-    rows = [Row(group.label, (), group.seeds, group.data) for group in groups]
+    rows = [TableRow(group.label, (), group.seeds, group.data) for group in groups]
     sources = [_source(number, rows[number], run) for number, group in enumerate(groups) for run in group.runs]
     collected = gather(columns, sources)
     if sort:
@@ -108,7 +107,7 @@ def _order(sort: str, columns: Mapping[str, Column], collected: Collected, count
     return sorted(range(count), key=lambda number: -measure.gain(means[number]) if number in means else math.inf)
 
 
-def _selected(rows: Sequence[Row], collected: Collected) -> str:
+def _selected(rows: Sequence[TableRow], collected: Collected) -> str:
     """Of runs of one task on one data set: which row is best by the score on validation data, and its best run."""
     names = [name for name in dict.fromkeys(collected.values["column"]) if name.startswith(VALIDATED)]
     if len(names) != 1 or len({row.group for row in rows}) != 1:
@@ -133,7 +132,7 @@ def measured_by_other_code(run: Run) -> bool:
     return bool(rows["other_code"].any() or numbers["other_code"].any())
 
 
-def _source(number: int, row: Row, run: Run) -> Source:
+def _source(number: int, row: TableRow, run: Run) -> Source:
     """A run that was named, wherever it is and whatever code made it."""
     plain = run.config().plain()
     mark = run.trained and run.of_other_code(plain)
@@ -185,14 +184,14 @@ def _once(keys: Iterable[str], groups: Sequence[Group]) -> list[str]:
     return list(found.values())
 
 
-def _get(config: Plain, dotted: str) -> Any:
-    node: Any = config
+def _get(config: Plain, dotted: str) -> Yaml:
+    node: Plain | Yaml = config
     for key in dotted.split("."):
         node = node.get(key) if isinstance(node, Mapping) else None
-    return node
+    return node if not isinstance(node, Mapping) else dict(node)
 
 
-def _text(value: Any) -> str:
+def _text(value: Yaml) -> str:
     return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -207,15 +206,15 @@ def _columns(groups: Sequence[Group]) -> dict[str, Column]:
     place = measured.groupby(names[:3], sort=False).ngroup()
     measured = measured.assign(noisy=measured["perturbation"] != "clean", place=place).drop_duplicates(names)
     validated = _validated(runs, rows["task"])
-    lines: Any = measured.sort_values(["noisy", "place", "severity", "n"], kind="stable").itertuples()
+    lines = lines_of(measured.sort_values(["noisy", "place", "severity", "n"], kind="stable"))
     columns = [
         Column(
             _name(line, measured, bool(validated)),
-            line.split,
-            line.perturbation,
-            line.severity or None,
-            line.protocol or None,
-            n=line.n,
+            line["split"],
+            line["perturbation"],
+            line["severity"] or None,
+            line["protocol"] or None,
+            n=line["n"],
         )
         for line in lines
     ]
@@ -235,17 +234,17 @@ def _validated(runs: Iterable[Run], tasks: pd.Series) -> list[Column]:
     ]
 
 
-def _name(line: Any, measured: pd.DataFrame, validated: bool) -> str:
+def _name(line: Plain, measured: pd.DataFrame, validated: bool) -> str:
     """What tells the measurement from the others, in few words. validated: whether there are scores to choose by, which
     no other split is."""
-    level = f" {line.severity:g}" if line.severity else ""
+    level = f" {line['severity']:g}" if line["severity"] else ""
     protocols = measured["protocol"].replace("", pd.NA).nunique()
     named = ["split", "perturbation", "protocol", "severity"]
-    sizes = measured[(measured[named] == [getattr(line, name) for name in named]).all(axis=1)]["n"].nunique()
+    sizes = measured[(measured[named] == [line[name] for name in named]).all(axis=1)]["n"].nunique()
     parts = [
-        f"{line.split} " if validated or measured["split"].nunique() > 1 else "",
-        str(line.perturbation).replace("_", " ") + level,
-        f" ({line.protocol})" if protocols > 1 and line.protocol else "",
-        f" (n = {line.n})" if sizes > 1 else "",
+        f"{line['split']} " if validated or measured["split"].nunique() > 1 else "",
+        str(line["perturbation"]).replace("_", " ") + level,
+        f" ({line['protocol']})" if protocols > 1 and line["protocol"] else "",
+        f" (n = {line['n']})" if sizes > 1 else "",
     ]
     return "".join(parts)

@@ -154,7 +154,7 @@ def pooled(runs: Iterable[tuple[str, Plain, npt.ArrayLike]]) -> Floats:
     """
     runs = list(runs)
     known = [(name, config) for name, config, _ in runs if config]
-    seeds: dict[object, str] = {}
+    seeds: dict[int | None, str] = {}
     for name, config in known:
         first, reference = known[0]
         for key, here, there in differences(reference, config):

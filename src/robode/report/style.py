@@ -16,8 +16,10 @@ import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormatter
@@ -210,7 +212,7 @@ def _panel(ax: Axes) -> str:
     return said.replace(r"\partial ", "∂").replace(r"\|", "‖").replace("$", "")
 
 
-def _ends(handle: object) -> str:
+def _ends(handle: Artist | Container) -> str:
     """ "from 0.9 at 0 to 0.5 at 0.2"; "" for what is no curve. handle: as legends know it, of error bars a tuple."""
     line = handle[0] if isinstance(handle, tuple) else handle
     if not isinstance(line, Line2D):

@@ -249,17 +249,17 @@ def _md_line(cells: Iterable[str]) -> str:
 def _block(table: Table, columns: list[int], *, first: bool) -> str:
     """One tabular with some of the columns; seeds and parameters in the first one only."""
     each = 3 if table.compared else 1
-    facts = ["seeds", "parameters"] if first else []
-    width = 1 + len(facts) + each * len(columns)
-    start = 2 + len(facts)
+    sizes = ["seeds", "parameters"] if first else []
+    width = 1 + len(sizes) + each * len(columns)
+    start = 2 + len(sizes)
     head = [rf"\multicolumn{{{each}}}{{c}}{{{_tex(table.columns[i])}}}" for i in columns]
     kinds = r"@{\hskip 1.2em}".join(["rrl" if table.compared else "r"] * len(columns))
-    lines = [rf"\begin{{tabular}}{{l{'r' * len(facts)}{kinds}}}", r"\toprule"]
-    lines.append(_tex_line(["", *facts, *head]))
+    lines = [rf"\begin{{tabular}}{{l{'r' * len(sizes)}{kinds}}}", r"\toprule"]
+    lines.append(_tex_line(["", *sizes, *head]))
     if table.compared:
         spans = [(start + 3 * i, start + 3 * i + 2) for i in range(len(columns))]
         lines.append(" ".join(rf"\cmidrule(lr){{{a}-{b}}}" for a, b in spans))
-        lines.append(_tex_line([""] * (1 + len(facts)) + ["paper", r"ours $\pm$", "verdict"] * len(columns)))
+        lines.append(_tex_line([""] * (1 + len(sizes)) + ["paper", r"ours $\pm$", "verdict"] * len(columns)))
     for group, rows in table.groups:
         lines.append(r"\midrule")
         if group:
@@ -269,9 +269,9 @@ def _block(table: Table, columns: list[int], *, first: bool) -> str:
 
 
 def _tex_row(row: Line, columns: list[int], first: bool, compared: bool) -> str:
-    facts = [row.seeds, row.params] if first else []
+    sizes = [row.seeds, row.params] if first else []
     words = [word for i in columns for word in _words(row.cells[i], compared)]
-    return _tex_line([_tex(each) for each in (row.label, *facts, *words)])
+    return _tex_line([_tex(each) for each in (row.label, *sizes, *words)])
 
 
 def _tex_line(cells: Iterable[str]) -> str:

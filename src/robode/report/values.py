@@ -16,7 +16,7 @@ import yaml
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import failures, key_of
-from robode.report.layout import Column, Plain, Row
+from robode.report.layout import Column, Plain, TableRow
 from robode.runs import results
 from robode.runs.code import RECORD, Today
 from robode.runs.origin import data_of
@@ -101,7 +101,7 @@ class Source:
     other code trained it; counts: those of its rows or numbers that may be shown."""
 
     number: int
-    row: Row
+    row: TableRow
     seed: int
     run: Run | None
     plain: Plain
@@ -129,7 +129,7 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
         today = Today.of(run.folder, source.plain)
         measured = newest(source.counts(results.read_rows(run.folder / "results.csv")), today=today)
         validation = _validation(run, measured)
-        runs.append({**about, **_facts(run, source.mark, measured), "validation": validation["value"].max()})
+        runs.append({**about, **_of_run(run, source.mark, measured), "validation": validation["value"].max()})
         if not run.trained:
             continue
         _check_data(source, run, digests)
@@ -173,9 +173,9 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Tod
     return of_one[of_one["weights"].isin(weights)]
 
 
-def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
+def _of_run(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
     environment = read_json(run.folder / RECORD)
-    facts: Line = {
+    line: Line = {
         "run": run.id,
         "folder": run.folder.as_posix(),
         "status": run.state,
@@ -185,8 +185,8 @@ def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
     }
     if len(measured):
         last = measured.iloc[-1]
-        facts |= {"params": last["params"], "flow_ode": last["flow_ode"], "flow_discrete": last["flow_discrete"]}
-    return facts
+        line |= {"params": last["params"], "flow_ode": last["flow_ode"], "flow_discrete": last["flow_discrete"]}
+    return line
 
 
 def _validation(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +217,7 @@ def _scores(columns: Mapping[str, Column], measured: pd.DataFrame, source: Sourc
     return found
 
 
-def _measurements(column: Column, measured: pd.DataFrame, row: Row) -> list[pd.DataFrame]:
+def _measurements(column: Column, measured: pd.DataFrame, row: TableRow) -> list[pd.DataFrame]:
     """All that fit a column, each with its noisy copies."""
     found = column.of(measured)
     for name in ("severity", "norm"):

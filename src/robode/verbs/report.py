@@ -15,7 +15,7 @@ from robode.config.paths import user_conf_dirs
 from robode.errors import BadInput
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import evaluations, plan
-from robode.papers.publish import facts, pairs_of, publish, render, restore
+from robode.papers.publish import pairs_of, publish, recorded, render, restore
 from robode.papers.selection import REPORTS, select
 from robode.report.cells import SYMBOLS, VERDICTS
 from robode.report.layout import Picture
@@ -88,7 +88,7 @@ def _nothing_else(words: Sequence[str], beside: str) -> None:
 
 def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Report:
     """The report whose tables lie in a folder."""
-    known = facts(folder)
+    known = recorded(folder)
     words = [f"{key}={known[key]}" for key in ("size", "variant") if known[key]]
     item = select(f"{known['paper']}/{known['item']}", words, config_dirs).item
     pictures = [Picture(stem, folder / "figures" / f"{stem}.png", *texts) for stem, *texts in known.get("figures", [])]
