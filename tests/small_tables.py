@@ -10,7 +10,7 @@ import yaml
 from small_runs import composed
 
 from robode.papers.spec import Item
-from robode.report.layout import About, Column, Difference, Row
+from robode.report.layout import About, Column, Difference, TableRow
 from robode.report.values import NUMBERS, ROWS, RUNS, combine
 from robode.runs import results
 from robode.runs.scores import write_scores
@@ -28,9 +28,11 @@ DIFFERENCES = (
     Difference("noise", "in [0, 1]", "after normalising", "protocol=chnode_2022"),
 )
 ROWS_OF_TABLE = (
-    Row("ResNet_1 & co", ("model=resnet", "depth=4"), SEEDS, "N = 4", {"test": 97.01, "s&p .2": 42.02, "ε_r": 0.21}),
-    Row("CH-NODE", ("model=chnode", "depth=4"), SEEDS, "N = 4", {"test": 60.0, "s&p .2": 99.9}),
-    Row("CH-NODE", ("model=chnode", "depth=8"), SEEDS, "N = 8", {"test": 89.01}),
+    TableRow(
+        "ResNet_1 & co", ("model=resnet", "depth=4"), SEEDS, "N = 4", {"test": 97.01, "s&p .2": 42.02, "ε_r": 0.21}
+    ),
+    TableRow("CH-NODE", ("model=chnode", "depth=4"), SEEDS, "N = 4", {"test": 60.0, "s&p .2": 99.9}),
+    TableRow("CH-NODE", ("model=chnode", "depth=8"), SEEDS, "N = 8", {"test": 89.01}),
 )
 ITEM = Item(
     About("chnode_2022", "Robust classification", "Zakwan et al., 2023", DIFFERENCES),

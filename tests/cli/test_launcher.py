@@ -81,7 +81,7 @@ def test_jobs_of_a_launcher_are_typed_where_they_run(tmp_path: Path) -> None:
     command = [sys.executable, str(tmp_path / "program.py"), *words]
     path = f"{tmp_path / 'plugins'}:{':'.join(sys.path)}"
     done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)
-    jobs = [line for line in done.stdout.splitlines() if line.startswith("job ")]
+    jobs = [line for line in done.stdout.splitlines() if line.startswith("job ") and line[4].isdigit()]
     alone = ["train", "experiment=smoke", "depth=2", "seed=7"]
     assert jobs[0] == f"job 2 7 smoke {alone} False False", done.stderr
     assert [line.split()[1] for line in jobs] == ["2", "3", "4", "4"] and jobs[-1].endswith("True")

@@ -10,10 +10,10 @@ from robode.config.compose import Request, compose_evaluations, compose_training
 from robode.config.config import TrainConfig
 from robode.config.validate import check
 from robode.papers.spec import Item, Size, items
-from robode.report.layout import Row
+from robode.report.layout import TableRow
 
 
-def compose_rows(item: Item, size: Size, rows: Iterable[Row]) -> list[TrainConfig]:
+def compose_rows(item: Item, size: Size, rows: Iterable[TableRow]) -> list[TrainConfig]:
     """What each row trains at a size, for every variant of the item."""
     found = []
     for experiment in item.experiment.values():

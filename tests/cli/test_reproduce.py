@@ -21,7 +21,7 @@ from robode.errors import Busy, JobFailed
 from robode.evaluation.target import EvaluationTarget
 from robode.files import read_json, write_json
 from robode.papers.collect import Shelf
-from robode.papers.plan import Job, evaluations, plan, preview
+from robode.papers.plan import PlannedRun, evaluations, plan, preview
 from robode.papers.selection import select
 from robode.report.cells import Table
 from robode.report.paper_page import Report
@@ -55,7 +55,7 @@ class Night:
         self.work = replace(work, failures={})
         self.done: list[str] = []
         self.reports = 0
-        self.effect: Callable[[Job], object] = lambda job: None
+        self.effect: Callable[[PlannedRun], object] = lambda job: None
         patch.setattr("robode.verbs.reproduce.run_each", self.run_each)
         patch.setattr("robode.verbs.reproduce.publish", self.publish)
         patch.setattr("robode.verbs.reproduce.missing", lambda run, *_: f"measure {run.id}" not in " ".join(self.done))
@@ -71,7 +71,7 @@ class Night:
             job = of[tuple(word for word in each.words if word not in own)]
             after(number, self.train(job, *own))
 
-    def train(self, job: Job, name: str = "") -> Outcome:
+    def train(self, job: PlannedRun, name: str = "") -> Outcome:
         try:
             self.effect(job)
         except JobFailed as error:
@@ -156,7 +156,7 @@ def test_runs_of_other_code_count_where_that_was_asked_for(
 
 
 def test_a_failed_job_is_named_and_the_others_go_on(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(job: Job) -> None:
+    def fail(job: PlannedRun) -> None:
         if job.seed == 1:
             raise JobFailed("NaN loss at step 3")
 

@@ -188,6 +188,30 @@ def test_other_splits_have_rows_of_their_own_and_leave_the_pictures_alone(run):
     assert (run.folder / "samples.npz").read_bytes() == pictures
 
 
+def test_the_pictures_of_one_suite_stay_when_another_is_measured(run):
+    evaluate(run)
+    shown = "suite=[clean,attacks_quick]", "verdicts=0"
+    noisy, attacked = pictures(run), evaluate(run, *shown) and pictures(run)
+    assert set(noisy) < set(attacked) and any(name.startswith("pgd") for name in attacked)
+    for name, (x, said) in noisy.items():
+        assert np.array_equal(attacked[name][0], x) and np.array_equal(attacked[name][1], said)
+    evaluate(run, *shown, "seed=5")
+    assert not set(noisy) & set(pictures(run)) - {"clean"}, "of other noise none stays"
+
+
+def test_damaged_pictures_are_drawn_anew(run):
+    (run.folder / "samples.npz").write_bytes(b"PK half a zip")
+    evaluate(run)
+    assert "clean" in pictures(run)
+
+
+def pictures(run) -> dict:
+    with np.load(run.folder / "samples.npz") as file:
+        return {
+            str(name): (x, said) for name, x, said in zip(file["names"], file["x"], file["predictions"], strict=True)
+        }
+
+
 def test_a_split_that_the_data_lack_is_bad_input_and_nothing_is_written(run, monkeypatch):
     config = run.config()
     config = replace(config, data=replace(config.data, validation=0))

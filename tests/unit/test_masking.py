@@ -18,7 +18,7 @@ from robode.masking import checks
 from robode.masking.file import FILE, NOTHING_LEFT, failures, read_part
 from robode.masking.reference_attacks import GradientMasking, extent, linear_classifier
 from robode.network import weights_digest
-from robode.report.masking_section import masking_section
+from robode.report.masking_section import Section, masking_section
 from robode.report.page import write_page
 from robode.runs import results
 
@@ -249,8 +249,8 @@ def test_the_section_is_about_the_network_of_the_page():
         "verdict": "passes 8 gradient-masking checks",
     }
     content = {"records": [record | {"checks": []}, record | {"weights": "b", "checks": []}]}
-    assert len(masking_section(content, "a")) == 1 and len(masking_section(content, None)) == 2
-    assert masking_section(content, "c") == masking_section({}, "a") == []
+    assert len(masking_section(content, "a").examined) == 1 and len(masking_section(content, None).examined) == 2
+    assert masking_section(content, "c") == masking_section({}, "a") == Section()
 
 
 def test_a_file_in_the_words_of_an_earlier_version_is_read_in_todays(tmp_path):
@@ -286,8 +286,8 @@ def test_a_file_in_the_words_of_an_earlier_version_is_read_in_todays(tmp_path):
         assert each["verdict"] == said[each["eps"]][2] and each["robust_accuracy"] == 0.5
         assert each["passes"] == (each["eps"] != 0.2) and not {"believable", "left"} & set(each)
     assert list(failures(tmp_path).values()) == ["PGD finds more"]
-    (section,) = masking_section(json.loads((tmp_path / FILE).read_text()), "a")
-    assert [row["verdict"] for row in section["rows"]] == [new for *_, new in said.values()]
+    section = masking_section(json.loads((tmp_path / FILE).read_text()), "a")
+    assert [row.verdict for row in section.judged] == [new for *_, new in said.values()]
 
 
 def test_numbers_of_an_earlier_version_are_read_under_todays_name(tmp_path):

@@ -12,10 +12,10 @@ from small_runs import composed
 from robode.errors import BadInput
 from robode.files import write_json
 from robode.papers.collect import Shelf, collect, left_out
-from robode.papers.plan import Job
+from robode.papers.plan import PlannedRun
 from robode.papers.publish import restore
 from robode.papers.spec import Item
-from robode.report.layout import About, Column, Row
+from robode.report.layout import About, Column, TableRow
 from robode.runs import results
 from robode.runs.code import RECORD, measuring_codes, training_code
 from robode.runs.run import Run, create
@@ -27,10 +27,10 @@ COLUMNS = {
     "r": Column("r", quantity="eps_r", unit=""),
     "settled": Column("settled", quantity="gamma_settled", kind="exact", unit=""),
 }
-ROW = Row("CH-NODE", ("model=chnode",), (1, 2), "N = 4", {"noise": 77.69})
+ROW = TableRow("CH-NODE", ("model=chnode",), (1, 2), "N = 4", {"noise": 77.69})
 ITEM = Item(About("p", "P"), "one", "One", COLUMNS, (ROW,), experiment={"": "p/one"})
 BASE = replace(composed("model=chnode", "depth=4", "data=double_moons", "suite=clean"), experiment="p/one", suite={})
-JOBS = [Job(0, ROW, seed, (), replace(BASE, seed=seed)) for seed in (1, 2)]
+JOBS = [PlannedRun(0, ROW, seed, (), replace(BASE, seed=seed)) for seed in (1, 2)]
 CODE = measuring_codes(JOBS[0].plain, {}, JOBS[0].plain["protocol"])[""]  # without a suite, all rows are the protocol's
 
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def run_of(job: Job, name: str = "", digest: str = "d", trained: bool = True, **changes: Any) -> Run:
+def run_of(job: PlannedRun, name: str = "", digest: str = "d", trained: bool = True, **changes: Any) -> Run:
     """A run folder as training leaves it."""
     config = replace(job.cfg, data=replace(job.cfg.data, root="elsewhere"), repeats=2, **changes)
     run = create(Run(Path("outputs/p/one") / (name or f"run-{job.seed}")), config)

@@ -1,7 +1,9 @@
 """The report of a table: cells, verdicts, text, page, and the way back to the runs."""
 
 import dataclasses
+import html
 import io
+import itertools
 import re
 
 import numpy as np
@@ -16,7 +18,7 @@ from robode.papers.publish import pairs_of, render, restore
 from robode.report import tables
 from robode.report.cells import CELL_COLUMNS, SYMBOLS, build_table, compare, ours, summary, tally
 from robode.report.paired import outcomes, paired
-from robode.report.paper_page import write_report, write_runs_report
+from robode.report.paper_page import _blocks, write_report, write_runs_report
 from robode.report.runs_page import runs_table
 from robode.report.statistics import estimate
 from robode.report.style import without_places
@@ -70,11 +72,34 @@ def test_every_verdict_is_where_it_belongs(cells):
     assert cell(cells, 1, "s&p .2")["verdict"] == "lower"
     assert cell(cells, 0, "s&p .2")["verdict"] == "undecided"
     assert cell(cells, 2, "test")["verdict"] == cell(cells, 2, "s&p .2")["verdict"] == "not run"
-    assert tally(cells) == {"agrees": 1, "higher": 2, "lower": 1, "undecided": 1, "not run": 1}
+    assert tally(cells) == {"agrees": 1, "higher": 2, "lower": 1, "spread": 0, "undecided": 1, "not run": 1}
     said = "6 cells: 1 agrees, 2 higher, 1 lower, 1 undecided, 1 not run; 3 without a published number"
     assert summary(cells, pd.Series({0: 3, 1: 3, 2: 3})) == said
     more = int((cells[cells["row"] == 0]["n"] > 0).sum())
     assert summary(cells, pd.Series({0: 4, 1: 3, 2: 3})) == f"{said}; {more} with fewer seeds than planned"
+
+
+def test_a_cell_says_what_its_verdict_calls_for(tmp_path):
+    row = dataclasses.replace(ITEM.rows[0], seeds=tuple(range(1, 13)))
+    wide = dataclasses.replace(ITEM, rows=(row, *ITEM.rows[1:]))
+    there = collected(tmp_path)
+    values = there.values[(there.values["row"] == 0) & (there.values["column"] == "s&p .2")]
+    many = [values.iloc[:1].assign(seed=seed, value=0.1 * seed, run=f"r{seed}", folder=None) for seed in range(1, 11)]
+    there = dataclasses.replace(there, values=pd.concat(many, ignore_index=True))
+    cells = compare(wide, there)
+    spread = cell(cells, 0, "s&p .2")
+    assert (spread["verdict"], spread["percentile"]) == ("spread", 40.0) and np.isnan(spread["needed"])
+    table = build_table(wide, cells, there.runs)
+    shown = table.groups[0][1][0].cells[1]
+    assert shown.judged == "spread (40 %)" and any(note.startswith("spread (35 %)") for note in table.notes)
+    report = write_report(tmp_path / "report", wide, there, {}).page
+    assert "↔ spread (40\u00a0%)</span>" in report.read_text() and "1 spread" in table.summary
+    assert "spread (40 \\%)" in (report.parent / "table.tex").read_text()
+    for seeds, needed in ((1, 2), (3, 10)):
+        few = compare(wide, dataclasses.replace(there, values=there.values.iloc[:seeds]))
+        found = build_table(wide, few, there.runs)
+        assert found.groups[0][1][0].cells[1].judged == f"undecided (n = {needed})"
+        assert any(note.startswith("undecided (n = 14)") for note in found.notes)
 
 
 def test_bounds_of_a_number_are_shown_as_what_they_are(cells):
@@ -140,7 +165,10 @@ def test_markdown_has_the_same_columns_in_every_line(cells, found):
     text = tables.markdown(build_table(ITEM, cells, found.runs, "quick: not comparable"))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {len(COLUMNS) + 4}
-    assert r"97.01 \| 97.00 (96.75 … 97.25) \| agrees" in text and r"42.02 \| 50.2 (40.2 … 60.2) \| undecided" in text
+    assert (
+        r"97.01 \| 97.00 (96.75 … 97.25) \| agrees" in text
+        and r"42.02 \| 50.2 (40.2 … 60.2) \| undecided (n = 10)" in text
+    )
     assert r"89.01 \| – \| not run" in text and r"99.90 \| 60.25 (60.00 … 60.50) † \| lower" in text
     assert "**quick: not comparable**" in text and r"ResNet\_1 & co" in text and "- † some" in text
 
@@ -164,6 +192,25 @@ def test_the_csv_has_every_cell(cells):
     assert list(again.columns) == list(CELL_COLUMNS)
     assert again["mean"].to_numpy() == pytest.approx(cells["mean"].to_numpy(), rel=1e-5, nan_ok=True)
     assert again["runs"].fillna("").tolist() == [" ".join(names) for names in cells["runs"]]
+
+
+@pytest.mark.parametrize(("columns", "blocks"), [(0, 1), (1, 1), (8, 1), (9, 2), (19, 3)])
+def test_a_wide_table_goes_on_below_and_lacks_no_column(columns, blocks):
+    found = _blocks(columns)
+    assert len(found) == blocks and found[0][0] == 0 and found[-1][1] == columns
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(found))
+    sizes = [end - start for start, end in found]
+    assert max(sizes) <= 8 and max(sizes) - min(sizes) <= 1
+
+
+def test_every_value_of_a_page_says_its_column_where_there_is_no_head(report):
+    """Narrow screens hide the heads of tables and show the names of columns before the values."""
+    page = report.read_text()
+    for kind in ("cells", "pairs paragraphs", "runs stack", "certificates stack"):
+        table = page.partition(f'<table class="{kind}">')[2].partition("</table>")[0]
+        head = re.findall(r"<th[^>]*>([^<]+)</th>", table.partition("</thead>")[0])
+        shown = set(re.findall(r'data-column="([^"]*)"', table))
+        assert head and set(map(html.unescape, head)) - {"status", "run"} <= set(map(html.unescape, shown)), kind
 
 
 def test_networks_are_paired_by_seed_on_the_copies_that_both_saw(found):
@@ -194,7 +241,7 @@ def test_other_noise_is_not_paired_and_a_damaged_file_is_named(tmp_path):
 def test_the_page_says_everything_and_is_self_contained(report):
     page = report.read_text()
     for word in ("agrees", "higher", "lower", "undecided", "not run"):
-        assert f"{SYMBOLS[word]} {word}</span>" in page  # never by colour alone
+        assert re.search(rf"{re.escape(SYMBOLS[word])} {word}( \(.*?\))?</span>", page)  # never by colour alone
     for each in DIFFERENCES:
         for text in (each.about, each.text, each.experiment.replace("<b>", "&lt;b&gt;"), each.here):
             assert text in page
@@ -269,7 +316,7 @@ def test_any_runs_get_a_table_with_the_interval_of_the_mean(tmp_path):
         in text
     )
     assert "70.00 (1 seed)" in text and "t-interval" in text and "paper" not in text
-    assert "<td>lr</td><td>0.1</td><td>0.5</td>" in page.read_text()
+    assert re.search(r"<td>lr</td><td [^>]*>0.1</td><td [^>]*>0.5</td>", page.read_text())
 
 
 def test_runs_that_were_measured_on_other_numbers_of_samples_share_no_column(tmp_path):

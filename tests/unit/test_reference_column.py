@@ -44,7 +44,10 @@ def page_cells(tmp_path):
     """Of the last table of the page: heads and, line by line, (class, text) of each cell."""
     page = write_page(tmp_path).read_text()
     table = page.split("<h2>Results</h2>")[1].split("</table>")[0]
-    lines = [re.findall(r'<td(?: class="([^"]*)")?>([^<]*)', line) for line in table.split("<tr>")[2:]]
+    lines = [
+        re.findall(r'<td(?: class="([^"]*)")?(?: data-column="[^"]*")?>([^<]*)', line)
+        for line in table.split("<tr>")[2:]
+    ]
     return re.findall(r"<th(?: [^>]*)?>([^<]*)", table), lines, page
 
 

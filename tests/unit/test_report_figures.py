@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import robode.report
 from robode.errors import JobFailed
 from robode.report import style
-from robode.report.curves import score_against_noise, score_by_epoch
+from robode.report.curves import score_against_attacks, score_against_noise, score_by_epoch
 from robode.report.figures import bsm_norms, noise_grid, training_curves
 from robode.runs import results
 from robode.runs.table import BSM_NORMS, METRICS
@@ -56,14 +56,24 @@ def test_the_axis_is_logarithmic_only_where_values_span_decades():
 
 
 def test_x_counts_completed_epochs():
-    figure = training_curves(metrics(("train/loss", [4.0, 3.0, 2.0, 1.0]), per_epoch=2))
+    figure = training_curves(metrics(("validation/loss", [4.0, 3.0, 2.0, 1.0]), per_epoch=2))
     line = panel(figure, "Loss").get_lines()[0]
     assert list(line.get_xdata()) == [0.5, 1.0, 1.5, 2.0]
 
 
 def test_a_running_epoch_is_not_stretched():
-    figure = training_curves(metrics(("train/loss", [1.0] * 5), per_epoch=4))
+    figure = training_curves(metrics(("validation/loss", [1.0] * 5), per_epoch=4))
     assert panel(figure, "Loss").get_lines()[0].get_xdata()[-1] == 1.25
+
+
+def test_means_over_windows_of_several_lengths_make_no_kink():
+    ends = [50, 79, 100, 150, 158]  # every 50 steps, and at the ends of epochs of 79
+    means = [100.0 - (start + end) / 2 for start, end in zip([0, *ends], ends, strict=False)]  # of 100 - step
+    rows = [(int(end > 79), end, "train/loss", mean) for end, mean in zip(ends, means, strict=True)]
+    rows += [(epoch, end, "validation/loss", 100.0 - end) for epoch, end in enumerate((79, 158))]
+    train, validation = panel(training_curves(pd.DataFrame(rows, columns=list(METRICS.columns))), "Loss").get_lines()
+    for line in (train, validation):
+        assert line.get_ydata() == pytest.approx(100.0 - 79 * np.asarray(line.get_xdata()))
 
 
 def test_values_that_are_not_finite_are_left_out():
@@ -117,6 +127,23 @@ def test_seeds_of_the_noise_are_separate_lines_and_weights_are_named_only_where_
     assert labels(figure.axes[0]) == {"best · 0", "last · 0", "last · 5"}
     two = pd.concat([best, best.assign(weights="f" * 12)], ignore_index=True)
     assert labels(score_against_noise(two).axes[0]) == {"b" * 12, "f" * 12}
+
+
+@pytest.mark.parametrize("draw", [score_against_noise, score_against_attacks])
+def test_the_names_of_many_curves_do_not_fill_the_figure(tmp_path, draw, recwarn):
+    levels = [("clean", 0, 0.9), ("gaussian", 0.2, 0.6)]
+    norm = "l2" if draw is score_against_attacks else "none"
+    many = pd.concat([summary(levels, noise_seed=seed, norm=norm) for seed in range(120)], ignore_index=True)
+    many["norm"] = many["norm"].where(many["perturbation"] != "clean", "none")
+    figure = draw(many)
+    (text,) = figure.legends[0].get_texts()
+    assert text.get_text() == "120 curves, which differ in noise seed"
+    style.save(figure, tmp_path, "many")
+    assert not [str(each.message) for each in recwarn if "layout" in str(each.message)]
+    ax = figure.axes[0]
+    assert ax.get_window_extent().height > 0.4 * figure.bbox.height
+    few = draw(many[many["noise_seed"] < 3])
+    assert len(few.legends[0].get_texts()) == 3
 
 
 def test_level_0_of_a_line_is_the_clean_score_of_the_same_samples():
@@ -188,3 +215,17 @@ def test_the_report_knows_neither_models_nor_pyplot():
     for source in Path(robode.report.__file__).parent.glob("*.py"):
         imports = [line for line in source.read_text().splitlines() if line.startswith(("import", "from"))]
         assert not [line for line in imports if "torch" in line or "pyplot" in line or "robode.ode" in line]
+
+
+def test_a_figure_brings_its_description_for_those_who_do_not_see_it(tmp_path):
+    table = summary([("clean", 0, 0.9), ("gaussian", 0.2, 0.5), ("gaussian", 0.05, 0.8)])
+    two = pd.concat([table.assign(noise_seed=0), table.assign(noise_seed=1, score=0.25)], ignore_index=True)
+    (png, _) = style.save(score_against_noise(two), tmp_path, "noise")
+    alt = style.picture(png, "Accuracy against noise", "Mean.")["alt"]
+    assert alt.startswith("gaussian: accuracy over variance (data space): ")
+    assert "0 from 0.9 at 0 to 0.5 at 0.2, 1 from 0.25 at 0 to 0.25 at 0.2" in alt
+    assert style.described(score_against_noise(table)).endswith(": from 0.9 at 0 to 0.5 at 0.2")
+    grid = noise_grid(np.zeros((2, 3, 5, 5)), np.zeros(3, int), np.zeros((2, 3), int), ["clean", "noise"])
+    assert style.described(grid) == "6 pictures"
+    (tmp_path / "own.png").write_bytes(b"no picture")
+    assert style.picture(tmp_path / "own.png", "own")["alt"] == ""

@@ -5,6 +5,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from rich.console import Console
@@ -16,7 +17,7 @@ from robode.report.page import write_page
 from robode.runs import results
 from robode.runs.code import measuring_code
 from robode.runs.table import BSM_NORMS, METRICS
-from robode.tasks.measure import CLASSIFICATION
+from robode.tasks.measure import CLASSIFICATION, measure_named
 
 
 def row(correct=0, **changes):
@@ -228,6 +229,25 @@ def test_the_terminal_table_fits_80_columns_and_breaks_no_name(tmp_path):
     assert first.strip() == name and max(map(len, lines)) <= 80
     assert lines[0].split() == ["perturbation", "level", "accuracy", "95", "%", "interval", "n"]
     assert "…" not in out.file.getvalue()
+
+
+@pytest.mark.parametrize("scale", [12345.0, 1.2e14, 1.2e-9])
+@pytest.mark.parametrize("reference", [None, 1.1])
+def test_the_terminal_table_cuts_no_interval_of_errors_of_any_size(scale, reference):
+    task = "regression: error in rad (lower is better)"
+    found = row(
+        perturbation="salt_and_pepper", severity_unit="variance", space="normalised", run="r", n=10000, task=task
+    )
+    found |= {"score": scale, "score_low": 0.9 * scale, "score_high": 1.1 * scale, "repeats": 10, "evaluation": "e"}
+    found["score_reference"] = float("nan") if reference is None else reference * scale
+    out = Console(file=io.StringIO(), width=80)
+    out.print(tables.results_table(pd.DataFrame([found]), title="run"))
+    text = out.file.getvalue()
+    measure = measure_named(task)
+    numbers = [measure.text(scale), measure.interval(0.9 * scale, 1.1 * scale), "10000 × 10"]
+    for whole in (*numbers, "salt", "pepper", "variance", "0.05", "(normalised)", "95 % interval", "perturbation"):
+        assert whole in text, text
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
 
 
 @pytest.mark.parametrize(

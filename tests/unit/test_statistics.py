@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from robode.errors import BadInput
-from robode.report.statistics import STEPS, estimate, paired_test, pooled, repeat_spread, rounding, verdict
+from robode.report.statistics import (
+    STEPS,
+    estimate,
+    needed,
+    paired_test,
+    percentile,
+    pooled,
+    repeat_spread,
+    rounding,
+    verdict,
+)
 
 
 def test_one_value_has_a_mean_and_no_interval():
@@ -36,6 +46,46 @@ def test_a_wide_interval_is_undecided_wherever_the_print_lies():
     values = [30.0, 57.0, 84.0]
     assert verdict(57.0, values) == verdict(1000.0, values) == "undecided"
     assert verdict(57.0, values, widest=200.0) == "agrees"
+
+
+def seeds(n, std, mean=60.0):
+    """n values with exactly this mean and standard deviation."""
+    raw = np.linspace(-1.0, 1.0, n)
+    return mean + std * raw / raw.std(ddof=1)
+
+
+@pytest.mark.parametrize(
+    ("n", "std", "published", "expected"),
+    [
+        (10, 5.2, 65.0, "spread"),
+        (200, 5.2, 65.0, "spread"),  # no number of seeds helps
+        (9, 5.2, 65.0, "undecided"),  # too few to believe their deviation
+        (10, 5.0, 65.0, "undecided"),  # 86 of them would be within ± 10
+        (86, 5.0, 65.0, "agrees"),
+        (10, 5.2, 75.0, "lower"),  # outside of an interval that many seeds have
+        (10, 5.2, 45.0, "higher"),
+        (9, 5.2, 45.0, "undecided"),
+    ],
+)
+def test_seeds_that_no_number_brings_together_are_spread(n, std, published, expected):
+    assert verdict(published, seeds(n, std)) == expected
+    assert verdict(published / 50, seeds(n, std) / 50, widest=0.2) == expected, "in any unit"
+
+
+def test_undecided_means_too_few_seeds_and_says_how_many_are_needed():
+    for std in (0.3, 1.0, 4.0, 5.0):
+        enough = needed(std)
+        assert verdict(60.0, seeds(enough, std)) == "agrees"
+        assert enough == 2 or verdict(60.0, seeds(enough - 1, std)) == "undecided"
+    assert needed(math.nan) == 2, "one seed has no deviation"
+    assert needed(5.2) == 10 and verdict(60.0, seeds(10, 5.2)) == "spread"
+    assert needed(5.2, widest=20.0) < 10
+
+
+def test_the_percentile_counts_equal_values_half():
+    assert percentile(2.0, [1.0, 2.0, 3.0, 4.0]) == 37.5
+    assert percentile(0.0, [1.0, 2.0]) == 0.0 and percentile(9.0, [1.0, 2.0]) == 100.0
+    assert math.isnan(percentile(1.0, []))
 
 
 def test_the_rounding_of_the_print_decides_nothing():

@@ -76,9 +76,7 @@ def test_an_honest_network_is_examined_once_and_for_all(tmp_path, capsys, untouc
     untouchable()
     assert evaluate(honest("chnode", "bars"), tmp_path) == found and (tmp_path / FILE).read_bytes() == before
     section = masking_section(json.loads(before), None)
-    assert [row["robust_accuracy"] for row in section[0]["rows"]][1] == (
-        f"{100 * found['pgd_linf', 0.1]['robust_accuracy']:.1f} %"
-    )
+    assert section.judged[1].robust_accuracy == (f"{100 * found['pgd_linf', 0.1]['robust_accuracy']:.1f} %")
     page = write_page(tmp_path).read_text()
     assert page.count("<summary>passes ") == sum(each["passes"] for each in found.values())
 

@@ -113,10 +113,12 @@ def _run_composed(verb: str, words: list[str]) -> int:
 
     request = Request(verb, tuple(given.overrides), given.multirun, tuple(given.config_dir))
     if given.dry_run:
-        jobs = look_ahead(request)
-        from robode.training.forecast import show
+        jobs, forecasts = look_ahead(request)
+        from rich.console import Console
 
-        show(jobs)
+        from robode.report.sweep import show_forecasts
+
+        show_forecasts(jobs, forecasts, Console())
         return 0
     if given.cfg:
         print(show_config(request), end="")
@@ -199,37 +201,14 @@ def _ended(outcomes: "list[Outcome]") -> int:
     failed = [(number, outcome) for number, outcome in enumerate(outcomes) if outcome.code]
     if len(outcomes) == 1:
         return _complain(failed[0][1].error, failed[0][1].code) if failed else 0
-    _summary(outcomes)
+    from rich.console import Console
+
+    from robode.report.sweep import show_outcomes
+
+    show_outcomes(outcomes, Console())
     for number, outcome in failed:
         _complain(f"job {number} ({' '.join(outcome.overrides)}): {outcome.error}", 1)
     return 1 if failed else 0
-
-
-def _summary(outcomes: "Sequence[Outcome]") -> None:
-    """Print one line for each job of a sweep and a last line that counts them."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from robode.runs.origin import OTHER_CODE
-    from robode.tasks.measure import measure_named
-
-    table = Table(box=None, header_style="bold")
-    for name in ("job", "ended", "clean", "run", "words"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("job", "clean") else "left")
-    for number, outcome in enumerate(outcomes):
-        clean = run = mark = ""
-        if (result := outcome.result) is not None:
-            clean = "" if result.score is None else measure_named(result.task).text(result.score)
-            run, mark = str(result.run), OTHER_CODE * result.other_code
-        table.add_row(str(number), outcome.state + mark, clean, escape(run), escape(" ".join(outcome.overrides)))
-    console = Console()
-    console.print(table)
-    if any(outcome.result and outcome.result.other_code for outcome in outcomes):
-        console.print(f"{OTHER_CODE} trained by other code than this")
-    failed = sum(1 for outcome in outcomes if outcome.code)
-    reused = sum(1 for outcome in outcomes if outcome.state == "reused")
-    print(f"sweep: {len(outcomes)} jobs, {reused} reused, {failed} failed")
 
 
 def _complain(line: str, code: int) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -308,7 +309,8 @@ class Measurement:
         return not others.any() and self.quantities[name].known(folder, weights)
 
     def save_samples(self, run: Run, network: nn.Module, x: Tensor, target: Tensor) -> None:
-        """samples.npz: a few samples under every perturbation with the predicted classes, for the grid figure.
+        """samples.npz: a few samples under every perturbation with the predicted classes, for the grid figure; what the
+        file shows of other perturbations of the same network and samples stays.
 
         Raises:
             JobFailed: the file cannot be written.
@@ -326,8 +328,19 @@ class Measurement:
             "predictions": np.stack([predictions.numpy() for _, _, predictions in grid]),
             "names": np.array([name for name, _, _ in grid]),
             "class_names": np.array(task.class_names),
+            "about": np.array(f"{weights_digest(network)} {plan.protocol.name} {plan.seed}"),
         }
-        write_arrays(run.folder / "samples.npz", arrays)
+        write_arrays(run.folder / "samples.npz", arrays | _with_earlier(run.folder / "samples.npz", arrays))
+
+
+def _with_earlier(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """x, predictions and names of samples.npz with the rows of the file itself that are not there anew."""
+    with suppress(OSError, KeyError, ValueError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as before:
+        same = all(np.array_equal(before[name], arrays[name]) for name in ("about", "labels"))
+        kept = ~np.isin(before["names"], arrays["names"]) & same
+        rows = ("x", "predictions", "names")
+        return {name: np.concatenate([arrays[name], before[name][kept]]) for name in rows} if kept.any() else {}
+    return {}
 
 
 def build_measurement(network: Described, request: SuiteRequest, info: DatasetInfo) -> Measurement:

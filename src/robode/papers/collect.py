@@ -11,7 +11,7 @@ import pandas as pd
 
 from robode.config.config import EvaluateConfig
 from robode.errors import BadInput
-from robode.papers.plan import Job
+from robode.papers.plan import PlannedRun
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
 from robode.report.layout import Plain
@@ -40,30 +40,30 @@ class Shelf:
         """The runs that count for a selection. asked: its `plan.evaluations`."""
         return cls(code=selection.code, asked=[each.plain() for each in asked])
 
-    def find(self, job: Job) -> Run | None:
+    def find(self, job: PlannedRun) -> Run | None:
         """The job's run, if it was begun: rather one of this code, rather a trained one, and rather one with the name
         that it would get."""
         runs = [run for run in self._all(job) if self.code == ANY or not run.of_other_code(job.plain)]
         return max(runs, key=lambda run: _worth(run, job), default=None)
 
-    def left_out(self, job: Job) -> bool:
+    def left_out(self, job: PlannedRun) -> bool:
         """Whether other code has begun a run of the job, and this code none."""
         return self.find(job) is None and bool(self._all(job))
 
-    def source(self, job: Job) -> Source:
+    def source(self, job: PlannedRun) -> Source:
         """The job's run as a table takes it."""
         run = self.find(job)
         mark = run is not None and run.trained and run.of_other_code(job.plain)
         return Source(job.number, job.row, job.seed, run, job.plain, mark, partial(self._counting, job))
 
-    def _counting(self, job: Job, found: pd.DataFrame) -> pd.DataFrame:
+    def _counting(self, job: PlannedRun, found: pd.DataFrame) -> pd.DataFrame:
         """Those of the rows or numbers of the job's run that this code would measure."""
         if self.code == ANY:
             return found
         measured = (measuring_codes(job.plain, each["suite"], each["protocol"]) for each in (job.plain, *self.asked))
         return found[found["code"].map(canonical).isin({code for codes in measured for code in codes.values()})]
 
-    def _all(self, job: Job) -> list[Run]:
+    def _all(self, job: PlannedRun) -> list[Run]:
         parent = self.outputs / str(job.plain.get("experiment") or "default")
         return [Run(path.parent) for path in parent.glob("*/config.yaml") if self._hash(path) == job.hash]
 
@@ -77,17 +77,17 @@ class Shelf:
         return self._read[path][1]
 
 
-def _worth(run: Run, job: Job) -> tuple[bool, bool, bool, str]:
+def _worth(run: Run, job: PlannedRun) -> tuple[bool, bool, bool, str]:
     return not run.of_other_code(job.plain), run.trained, run.id == run_id(job.plain, data_of(run.folder)), run.id
 
 
-def left_out(shelf: Shelf, jobs: Iterable[Job]) -> str:
+def left_out(shelf: Shelf, jobs: Iterable[PlannedRun]) -> str:
     """One line with † where runs of other code are there and do not count; empty where there are none."""
     count = sum(shelf.left_out(job) for job in jobs)
     return f"{OTHER_CODE} runs of other code that do not count: {count}; code=any uses them, marked" if count else ""
 
 
-def collect(item: Item, jobs: Iterable[Job], shelf: Shelf | None = None) -> Collected:
+def collect(item: Item, jobs: Iterable[PlannedRun], shelf: Shelf | None = None) -> Collected:
     """What is there of these jobs.
 
     shelf: give the same one again where the same jobs are collected repeatedly.

@@ -14,7 +14,7 @@ from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
 from robode.papers.selection import Selection
-from robode.report.layout import Plain, Row
+from robode.report.layout import Plain, TableRow
 from robode.report.values import lines_of, newest
 from robode.runs import results
 from robode.runs.code import RECORD
@@ -24,11 +24,11 @@ from robode.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedRun:
     """One training. number: of its row in the item; wanted: to be run, not only shown."""
 
     number: int
-    row: Row
+    row: TableRow
     seed: int
     words: tuple[str, ...]
     cfg: TrainConfig
@@ -50,7 +50,7 @@ class Job:
         return config_hash(self.plain)
 
 
-def plan(selection: Selection) -> list[Job]:
+def plan(selection: Selection) -> list[PlannedRun]:
     """Every training of the selection: seed 1 of all rows, then seed 2 of all rows … Composed once a row, no torch.
 
     Rows and seeds that were not asked for are in it too, not wanted: the report shows them where they are done.
@@ -66,7 +66,7 @@ def plan(selection: Selection) -> list[Job]:
     return [row_jobs[i] for i in range(longest) for row_jobs in jobs if i < len(row_jobs)]
 
 
-def _seeded(selection: Selection, number: int, row: Row, words: tuple[str, ...]) -> list[Job]:
+def _seeded(selection: Selection, number: int, row: TableRow, words: tuple[str, ...]) -> list[PlannedRun]:
     """The jobs of one row, composed at once: composing once for each seed would take long."""
     planned, asked = selection.seeds_of(row), selection.seeds
     seeds = list(dict.fromkeys([*(asked or ()), *planned]))
@@ -81,7 +81,7 @@ def _seeded(selection: Selection, number: int, row: Row, words: tuple[str, ...])
         seed = config.seed
         wanted = row.matches(selection.rows) and (asked is None or seed in asked)
         config = replace(config, code=ANY if selection.code == ANY else SAME, force=selection.force)
-        jobs.append(Job(number, row, seed, (*words, f"seed={seed}", *own), config, wanted))
+        jobs.append(PlannedRun(number, row, seed, (*words, f"seed={seed}", *own), config, wanted))
     return jobs
 
 
@@ -135,7 +135,7 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
     return count
 
 
-def preview(selection: Selection, jobs: Sequence[Job], asked: Sequence[EvaluateConfig]) -> None:
+def preview(selection: Selection, jobs: Sequence[PlannedRun], asked: Sequence[EvaluateConfig]) -> None:
     """Print each job with its state, what it still takes and its run; reads data and run folders, writes nothing.
 
     A run's name is never broken: in a terminal it has a line of its own, in a pipe a job is one line, for grep.

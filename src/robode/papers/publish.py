@@ -6,6 +6,7 @@ them), and report.json. That is enough to make it again without the runs.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ import yaml
 
 from robode.config.instantiate import build
 from robode.errors import BadInput
-from robode.files import read_json, write_json
-from robode.papers.plan import Job
+from robode.files import read_json, write_text
+from robode.papers.plan import PlannedRun
 from robode.papers.selection import Selection
 from robode.papers.spec import Item
 from robode.report.layout import Picture, Plain
 from robode.report.paired import Test
 from robode.report.paper_page import Report, write_report
+from robode.report.style import as_written, without_places
 from robode.report.values import LATER, NUMBERS, ROWS, RUNS, Collected, combine, lines_of
 from robode.runs import origin
 from robode.runs.earlier import rows_in_todays_words
@@ -29,13 +31,13 @@ from robode.runs.identity import training_config
 from robode.runs.results import renamed
 from robode.runs.run import OUTPUTS
 
-FACTS = "report.json"
+REPORT = "report.json"
 FILES = {"rows.csv": ROWS, "numbers.csv": NUMBERS, "runs.csv": RUNS}
 TEXTS = ("label", "group", "column", "run", "folder", "status", "error", "checkpoint", "weights", "split", "protocol",
          "evaluation", "suite", "perturbation", "norm", "task", "quantity", "kind", "code")  # fmt: skip
 
 
-def publish(selection: Selection, jobs: Sequence[Job], collected: Collected, folder: Path) -> Report:
+def publish(selection: Selection, jobs: Sequence[PlannedRun], collected: Collected, folder: Path) -> Report:
     """Write the report into a folder.
 
     Raises:
@@ -65,10 +67,11 @@ def render(
     pictures: Sequence[Picture],
     tests: Sequence[Test] = (),
 ) -> Report:
-    """Page and tables. context: what `publish` puts together, or `facts` gives back; tests: of `pairs_of`, where the
+    """Page and tables. context: what `publish` puts together, or `recorded` gives back; tests: of `pairs_of`, where the
     runs are not here any more."""
     report = write_report(folder, item, collected, {**context, "figures": list(pictures), "paired": tests})
-    write_json(folder / FACTS, {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]})
+    known = {**context, "figures": [[stem, *texts] for stem, _, *texts in pictures]}
+    write_text(folder / REPORT, without_places(json.dumps(known, indent=2)) + "\n")
     return report
 
 
@@ -77,18 +80,22 @@ def draw(item: Item, collected: Collected) -> list[Picture]:
     return [picture for node in item.figures for picture in build(dict(node)).draw(collected)]
 
 
-def facts(folder: Path) -> Plain:
+def recorded(folder: Path) -> Plain:
     """What report.json says about the report in this folder. Raises `BadInput`."""
-    known = read_json(folder / FACTS)
+    known = read_json(folder / REPORT)
     if not all(isinstance(known.get(key), str) for key in ("paper", "item", "size", "variant")):
-        raise BadInput(f"from={folder}: expected the folder of a report, with {FACTS}, {', '.join(FILES)}")
+        raise BadInput(f"from={folder}: expected the folder of a report, with {REPORT}, {', '.join(FILES)}")
     return known
 
 
 def pairs_of(folder: Path) -> list[Test]:
     """The tests of pairs in the report in this folder; none where it has none."""
     path = folder / "paired.csv"
-    return lines_of(rows_in_todays_words(pd.read_csv(path, keep_default_na=False))) if path.is_file() else []
+    if not path.is_file():
+        return []
+    written = pd.read_csv(path, keep_default_na=False)
+    written = written.map(lambda value: as_written(value) if isinstance(value, str) else value)
+    return lines_of(rows_in_todays_words(written))
 
 
 def restore(folder: Path, item: Item) -> Collected:
@@ -113,17 +120,17 @@ def _read(path: Path, columns: Sequence[str], numbers: Mapping[tuple[str, str], 
     frame = renamed(frame)
     if "score" in frame:
         frame["score"] = pd.to_numeric(frame["score"])
-    absent = [name for name in columns if name not in frame and name != "row"]
+    absent = [name for name in columns if name not in frame and name not in ("row", "validation")]
     if absent:
         raise BadInput(f"{path}: expected the table of a report, but it has no column {absent[0]}")
     texts = [name for name in texts if name in frame]  # earlier versions kept no code
-    frame[texts] = frame[texts].fillna("")
+    frame[texts] = frame[texts].fillna("").map(as_written)
     row = [numbers.get(key, -1) for key in zip(frame["group"], frame["label"], strict=True)]
     kept = [*columns, *(name for name in LATER if name in frame)]
-    return frame.assign(row=row)[kept].query("row >= 0").reset_index(drop=True)
+    return frame.assign(row=row).reindex(columns=kept).query("row >= 0").reset_index(drop=True)
 
 
-def _config(job: Job) -> str:
+def _config(job: PlannedRun) -> str:
     """The row's training configuration as YAML, without places on this machine and without the seed."""
     plain = training_config(job.plain)
     plain.pop("seed", None)

@@ -13,7 +13,7 @@ from robode.config.listing import description
 from robode.config.paths import conf_dir, user_conf_dirs
 from robode.errors import BadInput
 from robode.papers.spec import FULL, Item, Size, chosen, find_item, items, key_of, seeds
-from robode.report.layout import Row, Yaml
+from robode.report.layout import TableRow, Yaml
 from robode.runs.identity import VOLATILE
 from robode.runs.origin import ANY, CODES, SAME
 from robode.runs.run import OUTPUTS
@@ -51,6 +51,7 @@ Write tables (Markdown, CSV, LaTeX) and a page from what runs have written. Noth
                              `robode reproduce`
   from=FOLDER                make the report in this folder again from its own tables, without the runs
   to=FOLDER                  where to write; otherwise below outputs/reports/
+  sort=validation            of runs: the best of this column first; choose settings by validation scores, not by test
 
   --config-dir DIR           more YAML files, in folders as in conf/ (also ./conf and $ROBODE_CONFIG_PATH)
   --help                     this text
@@ -121,7 +122,7 @@ class Selection:
         own += [f"seeds=[{','.join(map(str, self.seeds))}]"] if self.seeds else []
         return ["robode", "reproduce", self.name, *own, *self.words]
 
-    def seeds_of(self, row: Row) -> tuple[int, ...]:
+    def seeds_of(self, row: TableRow) -> tuple[int, ...]:
         """The seeds that the row is planned with."""
         return self.size.seeds or row.seeds
 

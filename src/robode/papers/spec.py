@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
+import sys
+import unicodedata
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -20,14 +23,16 @@ from robode.config import explain
 from robode.config.listing import entries, options
 from robode.config.paths import conf_dir
 from robode.errors import BadInput
-from robode.report.layout import About, Layout, Row, Seeds, Words, Yaml
+from robode.report.layout import About, Layout, Plain, Seeds, TableRow, Words, Yaml
 
 FULL = "full"
 SEEDS = 3  # where a file does not say
 UNITS = ("%", "")
+MOST_VALUES = 100_000  # in a file
 APART = ("seed", "experiment")  # words that have a place of their own in the file
-Drawing = Annotated[Mapping[str, Any], "figure"]  # a class and its arguments
+Drawing = Annotated[Plain, "figure"]  # a class and its arguments
 Variants = Annotated[Mapping[str, str], "variants"]  # one text stands for {"": text}
+_OF_FOLDERS = re.compile(r"|\w[\w.-]*")  # names of items, sizes and variants; "" is the only variant
 T = TypeVar("T")
 
 
@@ -70,17 +75,39 @@ class Paper(About):
 
 
 class Loader(yaml.SafeLoader):
-    """YAML in which no key may come twice: PyYAML would silently take the last of them."""
+    """YAML in which no key may come twice (PyYAML would silently take the last of them), and whose aliases stand for
+    no more than a long file would hold."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _written_out(node, {}) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"with its aliases written out it has more than {MOST_VALUES} values", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Yaml]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key.value}' comes twice", key.start_mark
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for; ∞ for one that contains itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        children: Sequence[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else ()
+        if isinstance(node, yaml.MappingNode):
+            children = [each for pair in node.value for each in pair]
+        known[id(node)] = 1 + sum(_written_out(each, known) for each in children)
+    return known[id(node)]
 
 
 def load(name: str, user_dirs: Sequence[Path] = ()) -> Paper:
@@ -98,7 +125,7 @@ def load(name: str, user_dirs: Sequence[Path] = ()) -> Paper:
             content = yaml.load(file, Loader)
     except yaml.MarkedYAMLError as error:
         raise BadInput(explain.sentence("reproduce", error)) from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise BadInput(f"{path}: cannot be read ({explain.first_line(error)})") from error
     return read(name, content)
 
@@ -151,6 +178,11 @@ def _item(about: About, name: str, content: Yaml, place: str) -> Item:
         node["columns"] = {**columns, **{key: {"unit": "", **each} for key, each in quantities.items()}}
     node["sizes"] = {FULL: {}, **_mapping(node.get("sizes", {}), f"{place}.sizes")}
     item: Item = _record(Item, node, place, paper=about, name=name)
+    for part in (name, *item.sizes, *item.experiment):
+        if not _OF_FOLDERS.fullmatch(part):
+            raise BadInput(
+                f"{place}: '{part}' names a folder; expected letters, digits and ._- in it, and a letter first"
+            )
     for key, column in _named(node["columns"], place).items():
         _check_column(_mapping(column or {}, place), f"{place}.columns.{key}")
     _check_rows(item, f"{place}.rows")
@@ -190,7 +222,7 @@ def _check_rows(item: Item, place: str) -> None:
         names.add(row.name)
 
 
-def _check_size(size: Size, rows: Sequence[Row], place: str) -> None:
+def _check_size(size: Size, rows: Sequence[TableRow], place: str) -> None:
     _refuse(size.words, APART, f"{place}.words")
     _refuse(size.evaluate, APART, f"{place}.evaluate")
     if (size.words or size.evaluate or size.rows) and not size.label:
@@ -274,12 +306,15 @@ def _text(value: Yaml, place: str) -> str:
     """Numbers are taken as typed."""
     if isinstance(value, dict | list) or value is None:
         raise BadInput(f"{place}: expected a text, got {value!r}")
-    return str(value).strip()
+    text = str(value).strip()
+    if any(unicodedata.category(letter) == "Cc" and letter not in "\t\r\n" for letter in text):
+        raise BadInput(f"{place}: expected a text without control characters, got {text!r}")
+    return text
 
 
 def _number(value: Yaml, place: str) -> float:
     """A finite one."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise BadInput(f"{place}: expected a number, got {value!r}")
     return float(value)
 

@@ -14,18 +14,19 @@ import numpy as np
 import pandas as pd
 
 from robode.report import statistics
-from robode.report.layout import Column, Layout, Plain, Row
+from robode.report.layout import Column, Layout, Plain, TableRow
+from robode.report.statistics import Floats
 from robode.report.values import DOUBT, Collected, config_of
 
 CELL_COLUMNS = (
     "row", "label", "group", "column", "unit", "published", "mean", "std", "min", "max", "n", "t_low", "t_high",
-    "pi_low", "pi_high", "mean_low", "mean_high", "repeat_std", "repeats", "samples", "verdict", "mark", "runs",
-    "doubted", "doubt",
+    "pi_low", "pi_high", "mean_low", "mean_high", "repeat_std", "repeats", "samples", "verdict", "percentile", "needed",
+    "mark", "runs", "doubted", "doubt",
 )  # fmt: skip
-VERDICTS: tuple[statistics.Verdict, ...] = ("agrees", "higher", "lower", "undecided", "not run")
+VERDICTS: tuple[statistics.Verdict, ...] = ("agrees", "higher", "lower", "spread", "undecided", "not run")
 MARK, MASKED = "†", "‡"
 FAILS = "fails gradient-masking checks"
-SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "undecided": "?", "not run": "○", "": ""}  # of verdicts
+SYMBOLS = {"agrees": "✓", "higher": "▲", "lower": "▼", "spread": "↔", "undecided": "?", "not run": "○", "": ""}
 NOTHING = "–"
 FEW = 5  # seeds: of fewer the smallest and largest are shown, a t-interval says less than these
 BEHIND = (
@@ -44,7 +45,9 @@ def compare(layout: Layout, collected: Collected) -> pd.DataFrame:
     Everything is in the unit of the cell: accuracies in percent. mean, std, min, max, n, t_… and pi_…: over seeds, of
     the mean over noisy copies; repeat_std: between the copies of a seed. mean_low and mean_high differ from mean only
     where a quantity is known from below and above (∓inf: not known from there); pi_low and pi_high then hold both.
-    verdict: of `statistics.verdict`, "" where nothing is published and something was run. runs: names, in seed order.
+    verdict: of `statistics.verdict`, "" where nothing is published and something was run. percentile: of "spread", how
+    many percent of our seeds are below the published value; needed: of "undecided", how many seeds are expected to
+    decide (NaN: bounds do not). runs: names, in seed order.
     doubted: in how many runs the accuracy fails gradient-masking checks; doubt: why in the first of them.
 
     Raises:
@@ -66,7 +69,9 @@ def tally(cells: pd.DataFrame) -> dict[str, int]:
     return {name: int(found.get(name, 0)) for name in VERDICTS}
 
 
-def _numbers(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str, Plain]) -> dict[str, object]:
+def _numbers(
+    row: TableRow, column: Column, here: pd.DataFrame, configs: Mapping[str, Plain]
+) -> dict[str, str | float | list[str]]:
     unit = column.unit_of(here["unit"])
     scale = 100.0 if unit == "%" else 1.0
     ends = {name: scale * here[name].fillna(here["value"]).astype(float) for name in ("low", "high")}
@@ -79,6 +84,7 @@ def _numbers(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str,
     found, below, above = (statistics.estimate(x) for x in (shown, low, high))
     published = row.published.get(column.name)
     doubts = [text for text in here[DOUBT].fillna("") if text]
+    verdict, about = _verdict(published, low, high, unit)
     return {
         "label": row.label, "group": row.group, "column": column.name, "unit": unit,
         "published": math.nan if published is None else float(published),
@@ -92,19 +98,27 @@ def _numbers(row: Row, column: Column, here: pd.DataFrame, configs: Mapping[str,
         "repeat_std": scale * statistics.repeat_spread(list(here["spread"]), list(here["repeats"].fillna(0))),
         "repeats": _smallest(here["repeats"]),
         "samples": _smallest(here["n"]),
-        "verdict": _verdict(published, low, high, unit),
+        "verdict": verdict, **about,
         "mark": bool(here["mark"].any()),
         "runs": [name for name, _, _ in runs],
         "doubted": len(doubts), "doubt": doubts[0] if doubts else "",
     }  # fmt: skip
 
 
-def _verdict(published: float | None, low: np.ndarray, high: np.ndarray, unit: str) -> str:
-    """Ten points are wide for an accuracy; for a number without a scale half of itself is."""
+def _verdict(published: float | None, low: Floats, high: Floats, unit: str) -> tuple[str, dict[str, float]]:
+    """With the percentile, or the number of seeds that are needed. Ten points are wide for an accuracy; for a number
+    without a scale half of itself is."""
+    about = {"percentile": math.nan, "needed": math.nan}
     if published is None:
-        return "" if low.size else "not run"
+        return "" if low.size else "not run", about
     widest = statistics.WIDEST if unit == "%" else abs(published) / 2
-    return statistics.verdict(published, low, upper=high, widest=widest)
+    found = statistics.verdict(published, low, upper=high, widest=widest)
+    if found == "spread":
+        about["percentile"] = statistics.percentile(published, low)
+    if found == "undecided":
+        count = max(statistics.needed(statistics.estimate(ends).std, widest) for ends in (low, high))
+        about["needed"] = count if count > low.size else math.nan
+    return found, about
 
 
 def _smallest(counts: pd.Series) -> int:
@@ -113,13 +127,15 @@ def _smallest(counts: pd.Series) -> int:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell says. behind: the numbers behind it, by the names in BEHIND. doubt: in how many runs its accuracy
-    fails gradient-masking checks, and why; "" where it is not."""
+    """What one cell says. about: what follows from the verdict, "n = 14" or "35 %", else "". behind: the numbers behind
+    it, by the names in BEHIND. doubt: in how many runs its accuracy fails gradient-masking checks, and why; "" where it
+    is not."""
 
     column: str
     paper: str
     ours: str
     verdict: str
+    about: str
     mark: bool
     behind: Mapping[str, str]
     doubt: str = ""
@@ -128,6 +144,11 @@ class Cell:
     def number(self) -> str:
         """What is written of `ours` without how far the seeds are apart."""
         return re.split(r" (?=[±(\[])", self.ours, maxsplit=1)[0]
+
+    @property
+    def judged(self) -> str:
+        """ "agrees", "spread (35 %)", "undecided (n = 14)"."""
+        return f"{self.verdict} ({self.about})" if self.about else self.verdict
 
     @property
     def marks(self) -> str:
@@ -175,7 +196,7 @@ def build_table(layout: Layout, cells: pd.DataFrame, runs: pd.DataFrame, label: 
         tuple(layout.columns),
         tuple((name, tuple(lines)) for name, lines in groups.items()),
         compared,
-        summary(cells, runs.groupby("row").size()),
+        "; ".join(filter(None, (summary(cells, runs.groupby("row").size()), layout.selected))),
         tuple(_notes(cells, compared)),
     )
 
@@ -235,12 +256,33 @@ def _inside(low: float, high: float, unit: str) -> tuple[float, float] | None:
     return (max(low, 0.0), min(high, 100.0)) if unit == "%" and (low < 0 or high > 100) else None
 
 
+def _less(cells: pd.DataFrame, limit: str) -> list[str]:
+    """Of the verdicts that are no answer, those that the table has."""
+    notes = []
+    if (cells["verdict"] == "spread").any():
+        notes.append(
+            f"spread (35 %): the interval contains the published value, but its half-width is over {limit}, and by the "
+            f"standard deviation of at least {statistics.MANY} seeds no number of them makes it smaller; 35 % of ours "
+            "are below the published value."
+        )
+    if (undecided := cells[cells["verdict"] == "undecided"]["needed"]).notna().any():
+        notes.append(
+            f"undecided (n = 14): too few seeds, one or with a half-width over {limit}; by their standard deviation 14 "
+            f"are expected to be needed, or {statistics.MANY} to see that they spread."
+        )
+    if undecided.isna().any():
+        notes.append("undecided without a number: the published value lies between bounds that are too far apart.")
+    return notes
+
+
 def _cell(cell: pd.Series, band: Band) -> Cell:
     value, unit = cell["published"], cell["unit"]
     paper = NOTHING if math.isnan(value) else f"{value:.2f}" if unit == "%" else f"{value:g}"
     doubt = f"{_share(int(cell['doubted']), int(cell['n']))}: {cell['doubt']}" if cell["doubted"] else ""
     behind = _behind(cell) | ({FAILS: doubt} if doubt else {})
-    return Cell(cell["column"], paper, ours(cell, band), cell["verdict"], bool(cell["mark"]), behind, doubt)
+    known = cell["percentile"], cell["needed"]
+    about = next((form.format(x) for form, x in zip(("{:.0f} %", "n = {:.0f}"), known, strict=True) if pd.notna(x)), "")
+    return Cell(cell["column"], paper, ours(cell, band), cell["verdict"], about, bool(cell["mark"]), behind, doubt)
 
 
 def _behind(cell: pd.Series) -> dict[str, str]:
@@ -305,9 +347,9 @@ def _notes(cells: pd.DataFrame, compared: bool) -> list[str]:
             f"Each cell: paper | ours | verdict. Ours is the mean over training seeds {_FEW_SAID} ± the half-width of "
             f"the 95 % prediction interval t·s·√(1 + 1/n), which holds a further seed in 95 of 100 cases{_CUT}; the "
             "published value is of one run. A verdict goes by that interval for any number of seeds. agrees: it "
-            "contains the published value; higher, lower: ours is higher, lower; undecided: one seed only, or a "
-            f"half-width over {limit}."
+            "contains the published value; higher, lower: ours is higher, lower."
         )
+        notes += _less(cells, limit)
     else:
         notes.append(f"Each cell: mean over training seeds {_FEW_SAID} ± the half-width of its 95 % t-interval{_CUT}.")
     if not cells["mean_low"].equals(cells["mean_high"]):

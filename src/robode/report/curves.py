@@ -16,6 +16,7 @@ from robode.tasks.measure import Measure
 
 NORMS = {"linf": ("L∞", "‖x′ − x‖∞"), "l2": ("L2", "‖x′ − x‖₂"), "l1": ("L1", "‖x′ − x‖₁")}
 """Norm of a row → how its panel and the panel's axis are named; rows of another norm, or none, are no attacks."""
+MOST_NAMED = 18  # curves in a legend
 # what makes two rows points of different lines, and of different panels
 _SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "n", "protocol", "noise_seed"]
 _PANEL = ["perturbation", "norm", "severity_unit", "space"]
@@ -48,9 +49,7 @@ def score_against_noise(summary: pd.DataFrame) -> Figure:
             ax.set(xlabel=_unit_label(kind["severity_unit"], kind["space"]))
             score_axis(ax, measure)
         axes[0].set_ylabel(measure.label)
-        marks = {label: mark for ax in axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        if marks:
-            figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=3)
+        _legend(figure, axes, (), named)
     return figure
 
 
@@ -131,7 +130,7 @@ def score_against_attacks(summary: pd.DataFrame) -> Figure | None:
                 _curve(ax, clean[same], levels, named, looks)
             over_eps(ax, norm, NORMS[norm][0], measure)
         axes[0].set_ylabel(measure.label)
-        _legend(figure, axes, looks)
+        _legend(figure, axes, looks, varying(sized, _SERIES))
     return figure
 
 
@@ -168,8 +167,14 @@ def _curve(ax: Axes, clean: pd.DataFrame, levels: pd.DataFrame, named: list[str]
     ax.errorbar(eps, middle, yerr=reach, label=label, capsize=2.5, elinewidth=1.0, **style)  # type: ignore[arg-type]
 
 
-def _legend(figure: Figure, axes: list[Axes], attacks: Iterable[str]) -> None:
-    """All curves once, the certificates last."""
+def _legend(figure: Figure, axes: list[Axes], first: Iterable[str], named: Iterable[str]) -> None:
+    """Every curve once, those named `first` before others; of more than MOST_NAMED one line that says how many there
+    are and in what they differ, because their names would fill the figure."""
     marks = {label: mark for ax in axes for mark, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    order = list(dict.fromkeys((*attacks, *marks)))
-    figure.legend([marks[label] for label in order], order, loc="outside lower center", ncols=3)
+    order = list(dict.fromkeys((*first, *marks)))
+    texts = order
+    if len(order) > MOST_NAMED:
+        texts = [f"{len(order)} curves, which differ in {', '.join(named) or 'what was attacked'}".replace("_", " ")]
+    if order:
+        handles = [marks[label] for label in order[: len(texts)]]
+        figure.legend(handles, texts, loc="outside lower center", ncols=min(3, len(texts)))

@@ -51,7 +51,7 @@ _DAMPING = {
 }
 _BOUNDS = {
     "flow_ode": ("ODE (flow_ode)", BLUE, "-"),
-    "flow_discrete": ("network (flow_discrete)", VERMILLION, "--"),
+    "flow_discrete": ("network (flow_discrete)", PURPLE, "--"),
 }
 _REGIME = {"hcgamma_max": ("hcγ", PURPLE, "-")}
 _SPLITS = {"train": BLUE, "validation": VERMILLION, "val": VERMILLION, "test": GREEN}
@@ -128,7 +128,9 @@ def _noise_grid(path: Path) -> Figure:
 def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) -> Figure:
     """Loss, score, damping, certified bounds and hcγ over epochs, one panel for each that was logged.
 
-    metrics: METRICS.columns; measure: of the task. The x axis counts completed epochs (`epoch` counts from 0).
+    metrics: METRICS.columns; measure: of the task. The x axis counts completed epochs (`epoch` counts from 0). A value
+    of train/… is a mean over the steps since the one before, and stands in their middle: windows are of several
+    lengths, and at their ends means of a falling loss make a kink.
     """
     metrics = metrics[np.isfinite(metrics["value"])]
     metrics = metrics.assign(x=_completed_epochs(metrics), last=metrics["name"].str.rsplit("/").str[-1])
@@ -167,6 +169,8 @@ def _split_series(metrics: pd.DataFrame, quantity: str) -> _Series:
     """The curves named <split>/<quantity>, one per split."""
     rows = metrics[metrics["last"] == quantity]
     splits = rows["name"].str.split("/").str[0]
+    window = rows["x"].groupby(splits).diff().fillna(rows["x"])
+    rows = rows.assign(x=rows["x"] - (window / 2).where(splits == "train", 0.0))
     return {
         (str(split), _SPLITS.get(str(split), INK), "-" if split == "train" else "--"): group
         for split, group in rows.groupby(splits, sort=False)

@@ -84,7 +84,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of a table: a configuration (`words` of ``robode train``), its seeds and the published numbers.
 
     published: column → the number in the paper, in the column's unit.
@@ -108,11 +108,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a table has: columns by name, rows, and what is said of it and of the paper that it is from."""
+    """What a table has: columns by name, rows, and what is said of it and of the paper that it is from.
+
+    selected: which row is the best by what may be chosen by, where nothing is published."""
 
     paper: About
     name: str
     title: str
     columns: Mapping[str, Column]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     note: str = field(default="", kw_only=True)
+    selected: str = field(default="", kw_only=True)

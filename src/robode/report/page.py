@@ -5,8 +5,8 @@ import math
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,8 @@ import yaml
 
 from robode.errors import BadInput, JobFailed
 from robode.report import tables
-from robode.report.masking_section import masking_section
+from robode.report.layout import Plain
+from robode.report.masking_section import Section, masking_section
 from robode.report.style import picture, without_places, write_html
 from robode.runs import results
 from robode.runs.origin import ANY, OTHER_CODE, check_code
@@ -40,7 +41,8 @@ _CAPTIONS = {
     ),
     "training_curves": (
         "Training",
-        "Values over epochs. The bounds of the ODE and of the network are different claims.",
+        "Values over epochs; of train the mean over the steps between two records, in their middle. The bounds of the "
+        "ODE and of the network are different claims.",
     ),
     "bsm_norms": (
         "Backward sensitivity",
@@ -87,8 +89,8 @@ def write_page(folder: Path | str) -> Path:
     environment = _mapping(folder / "environment.json", json.loads, warnings)
     summary = _frame(folder / "results.csv", _newest_summary, warnings)
     metrics = _frame(folder / "metrics.csv", METRICS.read, warnings)
-    facts = _facts(config, summary)
-    evaluation = _evaluation(summary, facts.pop("protocol", ""))
+    about = _about(config, summary)
+    evaluation = _evaluation(summary, about.pop("protocol", ""))
     measure = tables.measure_of(evaluation if len(evaluation) else summary)
     masking = _masking(folder / "masking.json", evaluation, warnings)
     recorded = status.get("warnings")
@@ -99,10 +101,10 @@ def write_page(folder: Path | str) -> Path:
         folder / "report.html",
         "page.html.j2",
         run=folder.resolve().name,
-        facts=facts,
+        about=about,
         status=status,
         warnings=warnings,
-        verdict=_verdict(evaluation),
+        headline=_headline(evaluation),
         certificates=_certificates(evaluation, metrics),
         masking=masking,
         figures=_figures(folder / "figures", measure),
@@ -133,7 +135,7 @@ def _others(rows: pd.DataFrame) -> pd.Series:
     return rows["other_code"].astype(bool) if "other_code" in rows else pd.Series(False, index=rows.index)
 
 
-def _mapping(path: Path, parse: Callable[[str], object], warnings: list[str]) -> dict[str, Any]:
+def _mapping(path: Path, parse: Callable[[str], Plain], warnings: list[str]) -> Plain:
     """The file's mapping; {} when it is missing, and a warning when it is damaged."""
     try:
         content = parse(path.read_text(encoding="utf-8"))
@@ -159,28 +161,28 @@ def _frame(path: Path, read: Callable[[Path], pd.DataFrame], warnings: list[str]
         return read(path.with_name("no such file"))
 
 
-def _masking(path: Path, rows: pd.DataFrame, warnings: list[str]) -> list[dict[str, Any]]:
+def _masking(path: Path, rows: pd.DataFrame, warnings: list[str]) -> Section:
     """The checks of the network whose evaluation the page shows."""
     content = _mapping(path, json.loads, warnings)
     try:
         return masking_section(content, str(rows["weights"].iloc[-1]) if len(rows) else None)
     except ValueError:
         warnings.append(f"{path.name} could not be read; its section is left out")
-        return []
+        return Section()
 
 
-def _facts(config: Mapping[str, Any], summary: pd.DataFrame) -> dict[str, str]:
+def _about(config: Plain, summary: pd.DataFrame) -> dict[str, str]:
     """model, data, depth, seed, integrator, parameter count and protocol, from the config or the rows."""
-    facts = {}
+    about: dict[str, str] = {}
     for name in ("model", "data", "depth", "seed", "integrator", "params", "protocol"):
         value = config.get(name)
         if isinstance(value, Mapping):
             value = value.get("name")
         if value is None and len(summary):
-            value = summary[name].iloc[-1]
-        if value is not None and not pd.isna(value) and value != "":
-            facts[name] = str(value)
-    return facts
+            value = summary[name].dropna().get(summary.index[-1])
+        if value not in (None, ""):
+            about[name] = str(value)
+    return about
 
 
 def _evaluation(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
@@ -194,19 +196,59 @@ def _evaluation(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
     return rows[(about == about.iloc[-1]).all(axis=1)] if len(rows) else rows
 
 
-def _verdict(rows: pd.DataFrame) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Line:
+    """A row of results.csv (its copies together) as the page shows it; bar, low and high: percentages of a bar."""
+
+    name: str
+    level: str
+    score: str
+    interval: str
+    bar: float
+    low: float
+    high: float
+    n: int
+    repeats: int
+    reference: str
+    differs: bool
+    measured: Mapping[str, str]  # the columns that may tell it from other evaluations
+
+
+@dataclass(frozen=True)
+class Headline:
     """Clean score, noisy scores and what they were measured on, all on the same samples: as many as there are."""
+
+    clean: Line | None
+    noisy: tuple[Line, ...]
+    checkpoint: str
+    split: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Every measurement, with a column for what varies between evaluations, and one for the reference solver if any.
+
+    reference: what that column means; "" leaves it out.
+    """
+
+    varying: tuple[str, ...]
+    rows: tuple[Line, ...]
+    reference: str
+
+
+def _headline(rows: pd.DataFrame) -> Headline | None:
     if rows.empty:
         return None
     clean_rows = rows[rows["perturbation"] == "clean"]
     rows = rows[rows["n"] == (clean_rows if len(clean_rows) else rows)["n"].max()]
     whole = rows[rows["perturbation"] == "clean"]
     full = 1.0 if tables.measure_of(rows).shares else _largest(rows)
-    clean = [_cells(row, full) for _, row in whole.iterrows()]
-    noisy = [_cells(row, full) for _, row in rows[rows["perturbation"] != "clean"].iterrows()]
-    return {"clean": clean[-1] if clean else None, "noisy": noisy} | {
-        name: str(rows[name].iloc[-1]) for name in tables.EVALUATION
-    }
+    clean = [_line(row, full) for _, row in whole.iterrows()]
+    noisy = tuple(_line(row, full) for _, row in rows[rows["perturbation"] != "clean"].iterrows())
+    last = rows.iloc[-1]
+    where = (str(last[name]) for name in ("checkpoint", "split", "protocol"))
+    return Headline(clean[-1] if clean else None, noisy, *where)
 
 
 def _largest(rows: pd.DataFrame) -> float:
@@ -215,32 +257,29 @@ def _largest(rows: pd.DataFrame) -> float:
     return float(max(ends[np.isfinite(ends)], default=1.0)) or 1.0
 
 
-def _cells(row: pd.Series, full: float = 1.0) -> dict[str, Any]:
-    """A summary row as the page shows it; bar, low and high are percentages of a bar that `full` fills."""
+def _line(row: pd.Series, full: float = 1.0) -> Line:
+    """A summary row; `full` fills a bar."""
     bar, low, high = (100 * min(max(row[name] / full, 0.0), 1.0) for name in ("score", "score_low", "score_high"))
-    return {
-        "name": str(row["perturbation"]).replace("_", " ") + f" {OTHER_CODE}" * bool(row.get("other_code", False)),
-        "level": tables.level(row),
-        "score": tables.score(row),
-        "interval": tables.interval(row),
-        "bar": bar,
-        "low": low,
-        "high": high,
-        "n": row["n"],
-        "repeats": row["repeats"],
-        "reference": tables.reference(row),
-        "differs": tables.differs(row),
-    } | {name: row[name] for name in (*tables.EVALUATION, "evaluation")}
+    return Line(
+        name=str(row["perturbation"]).replace("_", " ") + f" {OTHER_CODE}" * bool(row.get("other_code", False)),
+        level=tables.level(row),
+        score=tables.score(row),
+        interval=tables.interval(row),
+        bar=bar,
+        low=low,
+        high=high,
+        n=row["n"],
+        repeats=row["repeats"],
+        reference=tables.reference(row),
+        differs=tables.differs(row),
+        measured={name: str(row[name]) for name in (*tables.EVALUATION, "evaluation")},
+    )
 
 
-def _table(summary: pd.DataFrame) -> dict[str, Any]:
-    """Every measurement, with a column for what varies between evaluations, and one for the reference solver if any.
-
-    reference: what that column means; "" leaves it out.
-    """
-    rows = [_cells(row) for _, row in summary.iterrows()]
+def _table(summary: pd.DataFrame) -> Results:
+    rows = tuple(_line(row) for _, row in summary.iterrows())
     about = tables.REFERENCE if tables.has_reference(summary) else ""
-    return {"varying": tables.varying(summary), "rows": rows, "reference": about}
+    return Results(tuple(tables.varying(summary)), rows, about)
 
 
 def _certificates(rows: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, str]]:
@@ -280,7 +319,7 @@ def _figures(folder: Path, measure: Measure) -> list[dict[str, str]]:
     return [picture(paths[stem], *known.get(stem, (stem.replace("_", " "), ""))) for stem in order]
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(nested: Plain, prefix: str = "") -> dict[str, str]:
     """{"versions": {"torch": "2.14"}} → {"versions.torch": "2.14"}."""
     flat: dict[str, str] = {}
     for name, value in nested.items():
@@ -291,7 +330,7 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _command(environment: Mapping[str, Any]) -> str:
+def _command(environment: Plain) -> str:
     """The command line that started the run; a resumed run keeps it under earlier.1."""
     earlier = environment.get("earlier")
     first = earlier.get("1", environment) if isinstance(earlier, Mapping) else environment

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from robode.errors import JobFailed
-from robode.report.layout import Layout, Row
+from robode.report.layout import Layout, TableRow
 from robode.report.statistics import paired_test
 from robode.report.values import Collected, lines_of
 from robode.runs.scores import read_scores, scores_path
@@ -81,7 +81,7 @@ def paired(layout: Layout, collected: Collected, warnings: list[str]) -> list[Te
         group, column, seed, a and b (row numbers), label_a, label_b, task, and the fields of `statistics.Paired`. Empty
         without files of scores; a damaged one is left out and named in `warnings`.
     """
-    groups: dict[str, list[tuple[int, Row]]] = {}
+    groups: dict[str, list[tuple[int, TableRow]]] = {}
     for number, row in enumerate(layout.rows):
         groups.setdefault(row.group, []).append((number, row))
     folders = {(line.row, line.seed): line.folder for line in collected.runs.itertuples()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,14 +18,15 @@ from matplotlib.figure import Figure
 from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
 from robode.report import style, tables
-from robode.report.layout import Column, Layout, Picture, Plain, Row
+from robode.report.layout import Column, Layout, Picture, Plain, TableRow
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
-from robode.report.style import BLUE, VERMILLION, picture, save, without_places, write_html
-from robode.report.values import Collected, names_of
+from robode.report.style import BLUE, VERMILLION, inert, picture, save, without_places, write_html
+from robode.report.values import VALIDATION, Collected, lines_of, names_of
 from robode.runs.run import OUTPUTS
 
-SIDE_BY_SIDE = 3
+SIDE_BY_SIDE = 3  # panels
+SIDE = 8  # columns of a table on a page 1200 pixels wide
 _TEXTS = ("size", "variant", "about_variant", "label", "command")
 _ABOVE = 3  # outputs/reports/<paper>/<item>
 
@@ -65,6 +67,7 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         item=layout,
         table=table,
         behind=words.BEHIND,
+        blocks=_blocks(len(table.columns)),
         bar=_bar(cells),
         symbols=words.SYMBOLS,
         columns={name: _about(column) for name, column in layout.columns.items()},
@@ -74,8 +77,8 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         figures=_figures(folder / "figures", cells, context.get("figures") or ()),
         runs=_runs(layout, runs, collected.values),
         certificates=_certificates(collected.runs),
-        warnings=[without_places(line) for line in warnings],
-        context={key: without_places(text) for key, text in about.items()},
+        warnings=warnings,
+        context=about,
         **_made_by(context),
     )
     return Report(page, table)
@@ -86,28 +89,29 @@ def _made_by(context: Plain) -> Plain:
     environment = {"commit": context.get("commit"), **(context.get("versions") or {})}
     return {
         "settings": context.get("settings") or {},
-        "configs": {str(name): without_places(text) for name, text in (context.get("configs") or {}).items()},
-        "environment": {str(name): without_places(str(value)) for name, value in environment.items() if value},
+        "configs": context.get("configs") or {},
+        "environment": {str(name): str(value) for name, value in environment.items() if value},
     }
 
 
 def _said(context: Plain, cells: pd.DataFrame) -> dict[str, str]:
     """The texts of a context. A full table of which every cell has one seed is not called so."""
-    texts = {key: str(context.get(key) or "") for key in _TEXTS}
+    texts = {key: without_places(str(context.get(key) or "")) for key in _TEXTS}
     if texts["size"] == "full" and cells["n"].max() == 1:
         texts["size"] = ""
         texts["label"] = "; ".join(text for text in ("one seed in every cell", texts["label"]) if text)
     return texts
 
 
-def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Plain) -> Report:
-    """The same for any runs, without published values: one row per configuration.
+def write_runs_report(folder: Path | str, run_folders: Iterable[Path | str], context: Plain, sort: str = "") -> Report:
+    """The same for any runs, without published values: one row per configuration, the best first in the column `sort`.
 
     Raises:
-        BadInput: a folder without the configuration of a run, or runs that saw different files of one data set.
+        BadInput: a folder without the configuration of a run, runs that saw different files of one data set, or no such
+            column.
         JobFailed: the disk refuses, or a file of a run is damaged.
     """
-    layout, collected, found = runs_report(run_folders)
+    layout, collected, found = runs_report(run_folders, sort)
     return write_report(folder, layout, collected, {**context, **found})
 
 
@@ -117,12 +121,19 @@ def _write_tables(
     """The table and what it was made of; the names of the files."""
     texts = {"table.md": tables.markdown(table), "table.csv": tables.csv(cells), "table.tex": tables.latex(table)}
     for name, frame in frames.items():
-        plain = frame.map(lambda value: without_places(value) if isinstance(value, str) else value)
+        plain = frame.map(lambda value: inert(without_places(value)) if isinstance(value, str) else value)
         texts[f"{name}.csv"] = plain.to_csv(index=False, lineterminator="\n")
     make_folder(folder)
     for name, text in texts.items():
         write_text(folder / name, text)
     return list(texts)
+
+
+def _blocks(count: int) -> list[tuple[int, int]]:
+    """Where the blocks begin and end in which a table's columns stand, as equal in width as they can be."""
+    blocks = max(1, math.ceil(count / SIDE))
+    edges = [round(count * i / blocks) for i in range(blocks + 1)]
+    return list(itertools.pairwise(edges))
 
 
 def _bar(cells: pd.DataFrame) -> list[dict[str, str]]:
@@ -138,6 +149,8 @@ def _bar(cells: pd.DataFrame) -> list[dict[str, str]]:
 
 def _about(column: Column) -> str:
     """What a column measures: "test split, gaussian 0.05, protocol data_space"."""
+    if (column.quantity or "").startswith(VALIDATION):
+        return "validation split, the best epoch's, whose weights were measured: choose by this"
     if column.quantity:
         return f"{column.quantity}{f' ({column.kind})' if column.kind else ''}, from numbers.csv"
     level = "" if column.severity is None else f" {column.severity:g}"
@@ -250,9 +263,9 @@ def _place(run: str, report: Path) -> tuple[str, str]:
 class _Run(NamedTuple):
     """One seed of a row on the page: a line of `Collected.runs` as it is, and what is shown of it."""
 
-    line: Any
-    values: list[str]
-    bounds: list[str]
+    line: Plain
+    values: dict[str, str]
+    bounds: dict[str, str]
     seconds: str
     error: str
 
@@ -261,38 +274,41 @@ class _Runs(NamedTuple):
     """The runs of one row."""
 
     number: int
-    row: Row
+    row: TableRow
     where: str
     seeds: list[_Run]
 
 
 def _runs(layout: Layout, runs: pd.DataFrame, values: pd.DataFrame) -> list[_Runs]:
     """Every row's runs with their values: from a cell back to what it was made of. runs: of `_with_places`."""
-    of = dict(zip(zip(values["row"], values["column"], values["seed"], strict=True), values.itertuples(), strict=True))
+    of = {(line["row"], line["column"], line["seed"]): line for line in lines_of(values)}
     lines = []
     for key, mine in runs.groupby("row", sort=False):
         number = int(str(key))
         parents = dict.fromkeys(folder.rpartition("/")[0] for folder in mine["folder"] if "/" in folder)
         seeds = [
-            _run(run, [_value(of.get((number, name, run.seed)), column) for name, column in layout.columns.items()])
-            for run in mine.itertuples()
+            _run(
+                run, {name: _value(of.get((number, name, run["seed"])), each) for name, each in layout.columns.items()}
+            )
+            for run in lines_of(mine)
         ]
         lines.append(_Runs(number, layout.rows[number], ", ".join(f"{parent}/" for parent in parents), seeds))
     return lines
 
 
-def _run(line: Any, values: list[str]) -> _Run:
-    bounds = [tables.bound(float(each)) for each in (line.flow_ode, line.flow_discrete) if line.params > 0]
-    seconds = math.nan if line.train_seconds is None else float(line.train_seconds)
-    error = without_places(line.error) if isinstance(line.error, str) else ""
+def _run(line: Plain, values: dict[str, str]) -> _Run:
+    known = {name: line[name] for name in ("flow_ode", "flow_discrete")}
+    bounds = {name: tables.bound(float(each)) if line["params"] > 0 else "–" for name, each in known.items()}
+    seconds = math.nan if line["train_seconds"] is None else float(line["train_seconds"])
+    error = line["error"] if isinstance(line["error"], str) else ""
     shown = f"{seconds:.0f} s" if math.isfinite(seconds) else "–"
-    return _Run(line, values, bounds or ["–", "–"], shown, error)
+    return _Run(line, values, bounds, shown, error)
 
 
-def _value(value: Any, column: Column) -> str:
+def _value(value: Plain | None, column: Column) -> str:
     if value is None:
         return "–"
-    if column.unit_of([value.unit]) == "%":
-        return f"{100 * value.value:.2f}"
-    ends = [x for x in (value.low, value.high) if math.isfinite(x)]
-    return " … ".join(f"{x:.4g}" for x in ends) if len(set(ends)) == 2 else f"{value.value:.4g}"
+    if column.unit_of([value["unit"]]) == "%":
+        return f"{100 * value['value']:.2f}"
+    ends = [x for x in (value["low"], value["high"]) if math.isfinite(x)]
+    return " … ".join(f"{x:.4g}" for x in ends) if len(set(ends)) == 2 else f"{value['value']:.4g}"

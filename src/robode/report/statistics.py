@@ -4,6 +4,7 @@ The unit of replication is the training seed. Noisy copies of the test images an
 the seeds, so they are averaged first; their spread is reported beside the interval and never enters it.
 """
 
+import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, stdtrit
+from scipy.special import bdtr, ndtri, stdtrit
 
 from robode.errors import BadInput
 from robode.report.layout import Plain
@@ -19,13 +20,15 @@ from robode.runs.identity import differences
 
 LEVEL = 0.95
 WIDEST = 10.0
-"""Percentage points: a prediction interval of a larger half-width decides nothing."""
+"""Percentage points: a published value within a prediction interval of a larger half-width is no agreement."""
+MANY = 10
+"""Seeds whose standard deviation is believed where it says that more of them would not help."""
 SMALLEST_P = 1e-12
 """What the Fourier transform behind a p-value of several copies can resolve."""
 STEPS = 255
 """In which differences of scores that are no bits are counted."""
 
-Verdict = Literal["agrees", "higher", "lower", "undecided", "not run"]
+Verdict = Literal["agrees", "higher", "lower", "spread", "undecided", "not run"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -78,10 +81,11 @@ def verdict(
     above, its upper ends (`values` are the lower ones); ±inf for an end that nobody knows.
 
     Returns:
-        "not run" without values; "undecided" for one value, for a half-width over `widest`, and where the published
-        value lies between bounds that are further apart than 2·widest; "agrees" if the prediction interval contains it;
-        "higher" if OURS is higher, that is it lies below the interval; "lower" if ours is lower. It is rounded: half a
-        unit of its last digit never makes a difference.
+        "not run" without values; "undecided" for too few of them: for one value, and for a half-width over `widest`
+        unless `spreads` finds that no number of seeds makes it smaller; also for a published value between bounds that
+        are further apart than 2·widest. "higher" if OURS is higher, that is the published value lies below the
+        prediction interval; "lower" if ours is lower; else "agrees", or "spread" where `spreads`. The published value
+        is rounded: half a unit of its last digit never makes a difference.
     """
     low = _one_dimensional(values)
     high = low if upper is None else _one_dimensional(upper)
@@ -90,8 +94,10 @@ def verdict(
     if not low.size:
         return "not run"
     below, above = estimate(low), estimate(high)
-    halves = [each.pi_high - each.mean for each in (below, above) if math.isfinite(each.mean)]
-    if not halves or not max(halves) <= widest:  # a NaN is no small half-width
+    ends = [each for each in (below, above) if math.isfinite(each.mean)]
+    narrow = bool(ends) and max(each.pi_high - each.mean for each in ends) <= widest  # a NaN is not narrow
+    spread = any(spreads(each.std, each.n, widest) for each in ends)
+    if not narrow and not spread:
         return "undecided"
     start = below.pi_low if math.isfinite(below.mean) else -math.inf
     end = above.pi_high if math.isfinite(above.mean) else math.inf
@@ -100,7 +106,27 @@ def verdict(
         return "higher"
     if published - slack > end:
         return "lower"
-    return "agrees" if (end - start) / 2 <= widest else "undecided"
+    return "spread" if spread else "agrees" if (end - start) / 2 <= widest else "undecided"
+
+
+def spreads(std: float, n: int, widest: float = WIDEST) -> bool:
+    """Whether n seeds are enough to say that no number of them brings the prediction interval within ± widest, to whose
+    half-width z·std it shrinks: 5.1 percentage points for ± 10."""
+    return n >= MANY and std > widest / float(ndtri((1 + LEVEL) / 2))
+
+
+def needed(std: float, widest: float = WIDEST) -> int:
+    """How many seeds of this standard deviation are expected to decide: the fewest whose prediction interval is within
+    ± widest; MANY where that would take more than a million. 2 where nobody knows a deviation."""
+    most = 1_000_000
+    found = bisect.bisect_left(range(most), True, key=lambda n: not half_widths(n)[1] * std > widest, lo=2)
+    return MANY if found == most else found
+
+
+def percentile(published: float, values: npt.ArrayLike) -> float:
+    """How many percent of the values lie below the published one; equal ones count half."""
+    array = _one_dimensional(values)
+    return float(100 * ((array < published).mean() + (array == published).mean() / 2)) if array.size else math.nan
 
 
 def rounding(published: float) -> float:
@@ -128,7 +154,7 @@ def pooled(runs: Iterable[tuple[str, Plain, npt.ArrayLike]]) -> Floats:
     """
     runs = list(runs)
     known = [(name, config) for name, config, _ in runs if config]
-    seeds: dict[object, str] = {}
+    seeds: dict[int | None, str] = {}
     for name, config in known:
         first, reference = known[0]
         for key, here, there in differences(reference, config):

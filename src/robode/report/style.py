@@ -9,17 +9,21 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.container import Container
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormatter
+from PIL import Image
 
 from robode.files import make_folder, write_text, write_whole
 from robode.tasks.measure import Measure
@@ -30,8 +34,17 @@ SKY, PURPLE, INK, MUTED = "#56B4E9", "#CC79A7", "#222222", "#8A8A8A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTS_PER_INCH = 150
-# /home/name/outputs/x and C:\\name\\x, but not the slashes of a URL, of km/h or of a relative path
-_ABSOLUTE = re.compile(r"(?<![\w.~:/\\…])(?:[A-Za-z]:[/\\]|/)(?:[\w.@+~-]+[/\\])+([\w.@+-]*)")
+DESCRIPTION = "Description"  # of a figure, in its PNG
+SAID = 6  # panels, and curves of a panel, that are described
+# /home/name/outputs/x, C:\\name\\x, ../../name/x, and /name behind a space, a sign of equality or a quotation mark;
+# not the slashes of a URL, of km/h or of a relative path
+_ABSOLUTE = re.compile(
+    r"(?<![\w.~:/\\…])(?:(?:[A-Za-z]:[/\\]|/|(?:\.\./)+)(?:[\w.@+~-]+[/\\])+|(?:(?<=[\s='\"])|^)/(?=[A-Za-z]))"
+    r"([\w.@+-]*)",
+    re.MULTILINE,
+)
+# what spreadsheets take for the beginning of a formula, and the sign that keeps them from it
+_FORMULA = re.compile(r"(?='*[=+\-@\t\r])")
 
 _STYLE = {
     "font.family": "sans-serif",
@@ -144,7 +157,8 @@ def log_where_decades(ax: Axes, values: Sequence[float] | np.ndarray, decades: f
 
 
 def write_html(path: Path, template: str, **values: object) -> Path:
-    """Fill a template of this package and write it, whole or not at all; everything in `values` is escaped.
+    """Fill a template of this package and write it, whole or not at all; everything in `values` is escaped, and no text
+    names a place on this machine.
 
     Raises:
         JobFailed: the page cannot be written.
@@ -160,6 +174,7 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("robode", "report"),
         autoescape=True,
+        finalize=lambda value: without_places(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -167,11 +182,45 @@ def _environment() -> jinja2.Environment:
 
 
 def picture(path: Path, title: str, caption: str = "") -> dict[str, str]:
-    """A PNG as the templates' `figures` take it: inside the page, as wide as it was drawn."""
+    """A PNG as the templates' `figures` take it: inside the page, as wide as it was drawn, and as `described` for those
+    who do not see it (where it is not of robode: nothing, because title and caption stand beside it)."""
     content = path.read_bytes()
-    width = int.from_bytes(content[16:20], "big")  # pixels, from the PNG header
+    width, alt = 6 * DOTS_PER_INCH, ""
+    with suppress(OSError), Image.open(path) as image:  # a damaged one looks damaged
+        width, alt = image.width, str(image.info.get(DESCRIPTION, ""))
     source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-    return {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}"}
+    return {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}", "alt": alt}
+
+
+def described(figure: Figure) -> str:
+    """In words: each panel with its axes, and where its curves begin and end."""
+    pictures = sum(bool(ax.images) for ax in figure.axes)
+    said = [f"{pictures} pictures"] if pictures > 1 else []
+    said += [text for ax in figure.axes if not ax.images and (text := _panel(ax))]
+    if len(said) > SAID:
+        said[SAID:] = [f"and {len(said) - SAID} more panels"]
+    return ". ".join(said)
+
+
+def _panel(ax: Axes) -> str:
+    axes = " over ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel())))
+    named = [(handle, f"{label} ") for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)]
+    curves = [f"{label}{_ends(handle)}".strip() for handle, label in named or [(line, "") for line in ax.lines[:1]]]
+    if len(curves) > SAID:
+        curves[SAID:] = [f"and {len(curves) - SAID} more"]
+    said = ": ".join(filter(None, (ax.get_title(loc="left"), axes, ", ".join(curves))))
+    return said.replace(r"\partial ", "∂").replace(r"\|", "‖").replace("$", "")
+
+
+def _ends(handle: Artist | Container) -> str:
+    """ "from 0.9 at 0 to 0.5 at 0.2"; "" for what is no curve. handle: as legends know it, of error bars a tuple."""
+    line = handle[0] if isinstance(handle, tuple) else handle
+    if not isinstance(line, Line2D):
+        return ""
+    x, y = (np.asarray(each, dtype=float) for each in line.get_data())
+    known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    ends = dict.fromkeys(f"{y[i]:.3g} at {x[i]:.3g}" for i in known[[0, -1]]) if known.size else {}
+    return f"from {' to '.join(ends)}" if len(ends) == 2 else "".join(ends)
 
 
 def without_places(text: str) -> str:
@@ -179,8 +228,18 @@ def without_places(text: str) -> str:
     return _ABSOLUTE.sub(r"…/\1", text)
 
 
+def inert(text: str) -> str:
+    """The text for a CSV file that people open: behind a "'" where a spreadsheet would take it for a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def as_written(text: str) -> str:
+    """What `inert` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
 def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
-    """Write folder/stem.png (150 dpi) and folder/stem.pdf, each whole or not at all; returns both paths.
+    """Write folder/stem.png (150 dpi, with its description) and folder/stem.pdf, each whole or not at all; both paths.
 
     Raises:
         JobFailed: the folder cannot be written.
@@ -190,7 +249,8 @@ def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
     png, pdf = folder / f"{stem}.png", folder / f"{stem}.pdf"
     make_folder(folder)
     with styled():
-        write_whole(png, lambda path: figure.savefig(path, format="png", dpi=DOTS_PER_INCH))
+        about = {DESCRIPTION: described(figure)}
+        write_whole(png, lambda path: figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata=about))
         # no creation date: the same run gives the same bytes
         write_whole(pdf, lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None}))
     return png, pdf

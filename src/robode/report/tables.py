@@ -8,9 +8,11 @@ from collections.abc import Iterable
 import pandas as pd
 import rich.table
 from rich.markup import escape
+from rich.padding import Padding
 from rich.text import Text
 
 from robode.report.cells import SYMBOLS, Cell, Line, Table
+from robode.report.style import inert
 from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
 
 # what tells one evaluation of a run from another
@@ -121,24 +123,29 @@ def results_table(summary: pd.DataFrame, title: str = "") -> rich.table.Table:
     """One line per perturbation and level: mean score over repeats, interval, reference solver, samples.
 
     n: samples, times noisy copies where there are several. summary: results.summarise(rows). What tells evaluations
-    apart gets a column where it varies. Names and numbers are never broken.
+    apart gets a column where it varies. Words and numbers are never broken; where there is little room, names and
+    levels go on below.
     """
     shown, twice = varying(summary), has_reference(summary)
-    table = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
+    apart = (0, 1 if twice else 2, 0, 0)
+    table = rich.table.Table(box=None, header_style="bold", padding=apart, caption_justify="left")
     table.title, table.title_justify = Text(title, no_wrap=True, overflow="ignore"), "left"
     table.caption = REFERENCE if twice else None
     for name in shown:
         table.add_column(name, overflow="fold")
-    table.add_column("perturbation", no_wrap=True)
-    table.add_column("level", no_wrap=True)
+    texts = {
+        "perturbation": [str(name).replace("_", " ") for name in summary["perturbation"]],
+        "level": [level(row) for _, row in summary.iterrows()],
+    }
+    for name, said in texts.items():
+        table.add_column(name, min_width=max(map(len, " ".join([name, *said]).split())))
     names = dict.fromkeys(measure_named(text).label for text in summary["task"])
     for name in (" / ".join(names).replace(" (", "\n("), "95 % interval", *(["reference"] if twice else []), "n"):
         table.add_column(name, justify="right", no_wrap=True)
-    for _, row in summary.iterrows():
+    for (_, row), *said in zip(summary.iterrows(), *texts.values(), strict=True):
         table.add_row(
             *(escape(str(row[name])) for name in shown),
-            escape(str(row["perturbation"]).replace("_", " ")),
-            escape(level(row)),
+            *map(escape, said),
             score(row),
             interval(row),
             *([Text(reference(row), style="bold yellow" if differs(row) else "")] if twice else []),
@@ -151,6 +158,7 @@ def terminal(table: Table, width: int = 80) -> list[rich.table.Table]:
     """The table in as many pieces as it takes for nothing to be broken; a cell is ours and the sign of its verdict."""
     names = [(group, row) for group, rows in table.groups for row in rows]
     first = max([len(f"  {row.label}") for _, row in names] + [len(group) for group, _ in names] + [1])
+    first = min(first, 2 * width // 5)  # a longer label goes on below
     texts = [[f"{cell.ours}{cell.marks} {SYMBOLS[cell.verdict]}".rstrip() for cell in row.cells] for _, row in names]
     widths = [max([len(name), *(len(line[i]) for line in texts)]) for i, name in enumerate(table.columns)]
     pieces: list[list[int]] = []
@@ -161,12 +169,12 @@ def terminal(table: Table, width: int = 80) -> list[rich.table.Table]:
             room = width - first - 2
         pieces[-1].append(i)
         room -= wide + 2
-    return [_piece(table, piece, texts) for piece in pieces]
+    return [_piece(table, piece, texts, first) for piece in pieces]
 
 
-def _piece(table: Table, columns: list[int], texts: list[list[str]]) -> rich.table.Table:
+def _piece(table: Table, columns: list[int], texts: list[list[str]], first: int) -> rich.table.Table:
     piece = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    piece.add_column(no_wrap=True)
+    piece.add_column(width=first, overflow="fold")
     for i in columns:
         piece.add_column(Text(table.columns[i]), no_wrap=True)
     lines = iter(texts)
@@ -175,7 +183,8 @@ def _piece(table: Table, columns: list[int], texts: list[list[str]]) -> rich.tab
             piece.add_row(Text(group, style="bold"))
         for row in rows:
             line = next(lines)
-            piece.add_row(Text(f"  {row.label}" if group else row.label), *(Text(line[i]) for i in columns))
+            label = Padding(Text(row.label), (0, 0, 0, 2 * bool(group)))
+            piece.add_row(label, *(Text(line[i]) for i in columns))
     return piece
 
 
@@ -214,8 +223,10 @@ def latex(table: Table) -> str:
 
 
 def csv(cells: pd.DataFrame) -> str:
-    """The cells of `compare`, one line each; runs separated by spaces, empty where there is no number."""
+    """The cells of `compare`, one line each; runs separated by spaces, empty where there is no number. A text that a
+    spreadsheet would take for a formula has a "'" before it."""
     flat = cells.assign(runs=[" ".join(names) for names in cells["runs"]])
+    flat = flat.map(lambda value: inert(value) if isinstance(value, str) else value)
     return str(flat.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
@@ -224,7 +235,7 @@ def _words(cell: Cell, compared: bool) -> list[str]:
     own = cell.ours + cell.marks
     if not compared:
         return [cell.verdict if cell.verdict == "not run" else own]
-    return [cell.paper, own, cell.verdict or "–"]
+    return [cell.paper, own, cell.judged or "–"]
 
 
 def _md(text: str) -> str:
@@ -238,17 +249,17 @@ def _md_line(cells: Iterable[str]) -> str:
 def _block(table: Table, columns: list[int], *, first: bool) -> str:
     """One tabular with some of the columns; seeds and parameters in the first one only."""
     each = 3 if table.compared else 1
-    facts = ["seeds", "parameters"] if first else []
-    width = 1 + len(facts) + each * len(columns)
-    start = 2 + len(facts)
+    sizes = ["seeds", "parameters"] if first else []
+    width = 1 + len(sizes) + each * len(columns)
+    start = 2 + len(sizes)
     head = [rf"\multicolumn{{{each}}}{{c}}{{{_tex(table.columns[i])}}}" for i in columns]
     kinds = r"@{\hskip 1.2em}".join(["rrl" if table.compared else "r"] * len(columns))
-    lines = [rf"\begin{{tabular}}{{l{'r' * len(facts)}{kinds}}}", r"\toprule"]
-    lines.append(_tex_line(["", *facts, *head]))
+    lines = [rf"\begin{{tabular}}{{l{'r' * len(sizes)}{kinds}}}", r"\toprule"]
+    lines.append(_tex_line(["", *sizes, *head]))
     if table.compared:
         spans = [(start + 3 * i, start + 3 * i + 2) for i in range(len(columns))]
         lines.append(" ".join(rf"\cmidrule(lr){{{a}-{b}}}" for a, b in spans))
-        lines.append(_tex_line([""] * (1 + len(facts)) + ["paper", r"ours $\pm$", "verdict"] * len(columns)))
+        lines.append(_tex_line([""] * (1 + len(sizes)) + ["paper", r"ours $\pm$", "verdict"] * len(columns)))
     for group, rows in table.groups:
         lines.append(r"\midrule")
         if group:
@@ -258,9 +269,9 @@ def _block(table: Table, columns: list[int], *, first: bool) -> str:
 
 
 def _tex_row(row: Line, columns: list[int], first: bool, compared: bool) -> str:
-    facts = [row.seeds, row.params] if first else []
+    sizes = [row.seeds, row.params] if first else []
     words = [word for i in columns for word in _words(row.cells[i], compared)]
-    return _tex_line([_tex(each) for each in (row.label, *facts, *words)])
+    return _tex_line([_tex(each) for each in (row.label, *sizes, *words)])
 
 
 def _tex_line(cells: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,13 @@ import pandas as pd
 
 from robode.errors import BadInput
 from robode.masking.file import failures, key_of
-from robode.report.layout import Column, Plain, Row
+from robode.report.layout import Column, Plain, TableRow
 from robode.runs import results
 from robode.runs.code import Today
 from robode.runs.origin import data_of, recorded_of
 from robode.runs.run import Run, read_plain
-from robode.tasks.measure import measure_named
+from robode.runs.table import METRICS
+from robode.tasks.measure import Measure, measure_named
 
 CELL = ("row", "label", "group", "column", "seed")
 DOUBT = "doubt"  # why a robust accuracy fails gradient-masking checks, "" where it passes
@@ -27,7 +28,7 @@ OTHER = "other_code"  # whether other code than that of the report measured it
 LATER = ("code", OTHER, DOUBT)  # columns of rows that tables of earlier versions lack
 VALUES = (*CELL, "value", "low", "high", "n", "repeats", "spread", "run", "folder", "mark", "kind", "unit", DOUBT)
 RUNS = (
-    "row", "label", "group", "seed", "run", "folder", "status", "params", "train_seconds", "flow_ode",
+    "row", "label", "group", "seed", "run", "folder", "status", "validation", "params", "train_seconds", "flow_ode",
     "flow_discrete", "error", "mark",
 )  # fmt: skip
 ROWS = (
@@ -36,6 +37,7 @@ ROWS = (
 )  # fmt: skip
 NUMBERS = (*CELL, "checkpoint", "weights", "quantity", "kind", "value", "low", "high")
 NOT_STARTED, DAMAGED = "not started", "damaged"
+VALIDATION = "validation/"  # quantities of this beginning are scores of best.ckpt, from metrics.csv
 Line = dict[str, str | float | None]  # of a table, by the names of its columns
 
 
@@ -57,7 +59,8 @@ class Collected:
     values: one line per (row, column, seed) that was measured: value (the mean score, for accuracies a fraction, over
     `repeats` noisy copies, with standard deviation `spread`), low and high (numbers that are known from two sides),
     n samples, and why it fails gradient-masking checks (DOUBT). runs: one line per (row, seed), also where nothing was
-    done yet. rows, numbers: the lines of results.csv and numbers.csv that the values are made of.
+    done yet, with the score on validation data. rows, numbers: the lines of results.csv and numbers.csv (and of what
+    was validated) that the values are made of.
     """
 
     values: pd.DataFrame
@@ -70,6 +73,14 @@ class Collected:
         runs = self.runs[self.runs["folder"].notna()].sort_values(["row", "seed"], kind="stable")
         columns = (runs["row"], names_of(runs), runs["label"], runs["seed"], runs["status"], map(Path, runs["folder"]))
         return [RunFolder(*line) for line in zip(*columns, strict=True)]
+
+    def reordered(self, order: Sequence[int]) -> Collected:
+        """With the rows in this order: what was row order[0] is row 0."""
+        place = {number: index for index, number in enumerate(order)}
+        frames = (self.values, self.runs, self.rows, self.numbers)
+        return Collected(
+            *(each.assign(row=each["row"].map(place)).sort_values("row", kind="stable") for each in frames)
+        )
 
 
 def lines_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -88,7 +99,7 @@ class Source:
     other code trained it; counts: those of its rows or numbers that may be shown."""
 
     number: int
-    row: Row
+    row: TableRow
     seed: int
     run: Run | None
     plain: Plain
@@ -119,10 +130,12 @@ def gather(columns: Mapping[str, Column], sources: Iterable[Source]) -> Collecte
         try:
             measured = newest(source.counts(results.read_rows(run.folder / "results.csv")), today=today)
             known = newest(source.counts(results.read_numbers(run.folder / "numbers.csv", today)), measured)
+            validation = _validation(run, measured)
         except BadInput as error:  # costs its cells, and no other run's
-            runs.append({**about, **_facts(run, source.mark, pd.DataFrame()), "status": DAMAGED, "error": str(error)})
+            runs.append({**about, **_of_run(run, source.mark, pd.DataFrame()), "status": DAMAGED, "error": str(error)})
             continue
-        runs.append({**about, **_facts(run, source.mark, measured)})
+        known = pd.concat([known, validation]) if len(known) else validation
+        runs.append({**about, **_of_run(run, source.mark, measured), "validation": validation["value"].max()})
         if not run.trained:
             continue
         _check_data(source, run, digests)
@@ -164,9 +177,9 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Tod
     return of_one[of_one["weights"].isin(weights)]
 
 
-def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
+def _of_run(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
     environment = recorded_of(run.folder)
-    facts: Line = {
+    line: Line = {
         "run": run.id,
         "folder": run.folder.as_posix(),
         "status": run.state,
@@ -176,8 +189,18 @@ def _facts(run: Run, mark: bool, measured: pd.DataFrame) -> Line:
     }
     if len(measured):
         last = measured.iloc[-1]
-        facts |= {"params": last["params"], "flow_ode": last["flow_ode"], "flow_discrete": last["flow_discrete"]}
-    return facts
+        line |= {"params": last["params"], "flow_ode": last["flow_ode"], "flow_discrete": last["flow_discrete"]}
+    return line
+
+
+def _validation(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
+    """The score on validation data as a line of numbers.csv; none without such data."""
+    measure = measure_named(measured["task"].iloc[-1] if len(measured) else "")
+    score = validation_score(run.folder, measure)
+    name = VALIDATION + measure.score_name
+    line: Line = {"checkpoint": "", "weights": "", "quantity": name, "kind": "measured", OTHER: False}
+    line |= dict.fromkeys(("value", "low", "high"), score)
+    return pd.DataFrame([line] if math.isfinite(score) else [], columns=list(line))
 
 
 def _scores(columns: Mapping[str, Column], measured: pd.DataFrame, source: Source) -> dict[str, pd.DataFrame]:
@@ -198,7 +221,7 @@ def _scores(columns: Mapping[str, Column], measured: pd.DataFrame, source: Sourc
     return found
 
 
-def _measurements(column: Column, measured: pd.DataFrame, row: Row) -> list[pd.DataFrame]:
+def _measurements(column: Column, measured: pd.DataFrame, row: TableRow) -> list[pd.DataFrame]:
     """All that fit a column, each with its noisy copies."""
     found = column.of(measured)
     for name in ("severity", "norm"):
@@ -255,6 +278,22 @@ def config_of(folder: Path) -> Plain:
         return read_plain(folder / "config.yaml")
     except BadInput:
         return {}
+
+
+def validation_score(folder: Path, measure: Measure) -> float:
+    """That of best.ckpt: the best of all epochs, by the log of the training; NaN without validation data.
+
+    Raises:
+        JobFailed: the log is damaged.
+    """
+    metrics = METRICS.read(folder / "metrics.csv")
+    scores = metrics[metrics["name"] == f"validation/{measure.score_name}"]["value"]
+    return float(scores.max() if measure.better == "higher" else scores.min())
+
+
+def best(scores: Sequence[float], measure: Measure) -> int:
+    """Where the best score is, the first of equals; one that is not finite is none."""
+    return max(range(len(scores)), key=lambda i: measure.gain(scores[i]) if math.isfinite(scores[i]) else -math.inf)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -121,27 +121,6 @@ def _done(run: Run, config: TrainConfig) -> float:
     return float(config.depth * run.status().get("epoch", 0))
 
 
-def show(jobs: Sequence[Forecast]) -> None:
-    """Print the jobs as a table, and the sum of what is known."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for name in ("job", "run", "state", "training left"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("job", "training left") else "left")
-    for number, job in enumerate(jobs):
-        table.add_row(str(number), str(job.run.folder), job.shown, duration(job.seconds))
-    console = Console()
-    console.print(table)
-    if any(job.other for job in jobs):
-        console.print(f"{OTHER_CODE} trained by other code than this; code=any uses it all the same", highlight=False)
-    known = [job.seconds for job in jobs if job.seconds is not None]
-    unknown = len(jobs) - len(known)
-    about = [f"about {duration(sum(known))} of training left"] if known else []
-    about += [f"{unknown} without an earlier run to judge by"] if unknown else []
-    console.print(f"{len(jobs)} jobs: {', '.join(about)}", highlight=False)
-
-
 def duration(seconds: float | None) -> str:
     """2 h 05 min, 40 s, or ? for None."""
     if seconds is None:

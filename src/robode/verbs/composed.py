@@ -30,7 +30,7 @@ def show_config(request: Request) -> str:
     return "---\n".join(OmegaConf.to_yaml(each.cfg) for each in composed(request))
 
 
-def look_ahead(request: Request) -> list[Forecast]:
+def look_ahead(request: Request) -> tuple[list[Job], list[Forecast]]:
     """What would be done: every job with its run, its state and what it will cost; nothing is written.
 
     Raises:
@@ -45,7 +45,7 @@ def look_ahead(request: Request) -> list[Forecast]:
     from robode.training.forecast import check_runs, forecast
 
     check_runs(jobs)
-    return forecast(configs)
+    return jobs, forecast(configs)
 
 
 def run_composed(request: Request) -> list[Outcome]:

@@ -15,7 +15,7 @@ from robode.config.paths import user_conf_dirs
 from robode.errors import BadInput, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import evaluations, plan
-from robode.papers.publish import facts, pairs_of, publish, render, restore
+from robode.papers.publish import pairs_of, publish, recorded, render, restore
 from robode.papers.selection import REPORTS, select
 from robode.report.cells import SYMBOLS, VERDICTS
 from robode.report.layout import Picture
@@ -30,7 +30,8 @@ from robode.runs.run import OUTPUTS, REPLACED, Run, find
 def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> int:
     """A report of runs, of PAPER/ITEM (with the words of `reproduce`), or of every run under outputs/.
 
-    from=FOLDER: make the report in that folder again from its own tables, without the runs; to=FOLDER: where to write.
+    from=FOLDER: make the report in that folder again from its own tables, without the runs; to=FOLDER: where to write;
+    sort=COLUMN: of runs, the best of that column first.
 
     Returns:
         0.
@@ -41,12 +42,14 @@ def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> in
     """
     named = [word for word in words if "=" not in word]
     given = dict(word.split("=", 1) for word in words if word.startswith(("from=", "to=")))
-    rest = [word for word in words if "=" in word and not word.startswith(("from=", "to="))]
+    sort = [word for word in words if word.startswith("sort=")]
+    rest = [word for word in words if "=" in word and not word.startswith(("from=", "to=", "sort="))]
     to = Path(given["to"]) if "to" in given else None
     if "from" in given:
-        _nothing_else(named + rest, "from=")
+        _nothing_else([*named, *rest, *sort], "from=")
         report = _again(Path(given["from"]), to, config_dirs)
     elif len(named) == 1 and _is_item(named[0], config_dirs):
+        _nothing_else(sort, "PAPER/ITEM")
         selection = select(named[0], rest, config_dirs)
         jobs = plan(selection)
         shelf = Shelf.of(selection, evaluations(selection))
@@ -55,7 +58,7 @@ def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> in
             print(line)
     else:
         _nothing_else(rest, "runs")
-        report = _of_runs(named, to)
+        report = _of_runs(named, to, sort)
     show(report, Console())
     return 0
 
@@ -85,7 +88,7 @@ def _nothing_else(words: Sequence[str], beside: str) -> None:
 
 def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Report:
     """The report whose tables lie in a folder."""
-    known = facts(folder)
+    known = recorded(folder)
     words = [f"{key}={known[key]}" for key in ("size", "variant") if known[key]]
     item = select(f"{known['paper']}/{known['item']}", words, config_dirs).item
     pictures = [Picture(stem, folder / "figures" / f"{stem}.png", *texts) for stem, *texts in known.get("figures", [])]
@@ -93,7 +96,7 @@ def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Report:
     return render(target, item, restore(folder, item), known, pictures, pairs_of(folder))
 
 
-def _of_runs(named: Sequence[str], to: Path | None) -> Report:
+def _of_runs(named: Sequence[str], to: Path | None, sort: Sequence[str]) -> Report:
     if named:
         folders = [find(word)[0].folder for word in named]
     else:
@@ -113,8 +116,10 @@ def _of_runs(named: Sequence[str], to: Path | None) -> Report:
     if not shown:
         raise BadInput(f"report: expected runs, but none under {OUTPUTS}/ can be read")
     name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
-    command = shlex.join(origin.relative_argv(["robode", "report", *named]))
-    return write_runs_report(to or REPORTS / name, shown, {"command": command})
+    command = shlex.join(origin.relative_argv(["robode", "report", *named, *sort]))
+    return write_runs_report(
+        to or REPORTS / name, shown, {"command": command}, sort[-1].removeprefix("sort=") if sort else ""
+    )
 
 
 def _say_of(run: Run) -> None:

@@ -12,12 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from robode.config.config import EvaluateConfig
-from robode.config.jobs import Job as Composed
-from robode.config.jobs import Outcome, failure, run_each
+from robode.config.jobs import Job, Outcome, failure, run_each
 from robode.config.validate import check_jobs
 from robode.errors import BadInput, Busy, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
-from robode.papers.plan import Job, evaluations, missing, plan, preview
+from robode.papers.plan import PlannedRun, evaluations, missing, plan, preview
 from robode.papers.publish import publish
 from robode.papers.selection import Selection, item_among, select
 from robode.report.paper_page import Report
@@ -61,13 +60,13 @@ class Reproduction:
     """One item on its way. asked: the evaluations that follow each training."""
 
     selection: Selection
-    jobs: list[Job]
+    jobs: list[PlannedRun]
     asked: list[EvaluateConfig]
     shelf: Shelf = field(default_factory=Shelf)
     console: Console = field(default_factory=Console)
     failures: dict[tuple[int, str], list[str]] = field(default_factory=dict)  # exit code and line → jobs
     refreshed: float = 0.0
-    later: list[tuple[Job, Path]] = field(default_factory=list)  # of runs that another process measures
+    later: list[tuple[PlannedRun, Path]] = field(default_factory=list)  # of runs that another process measures
 
     def run(self) -> int:
         """Do what is missing, seed by seed, and say how it went."""
@@ -97,25 +96,25 @@ class Reproduction:
             self._measure(job, folder, wait=True)
         return self._end()
 
-    def _train(self, todo: list[Job], after: Callable[[int, Outcome], None]) -> None:
+    def _train(self, todo: list[PlannedRun], after: Callable[[int, Outcome], None]) -> None:
         """All of them, once all of them have been found good."""
         check_jobs([job.cfg for job in todo])
         for job in todo:
             check_folders(job.cfg)
         from robode.api import work
 
-        composed = [Composed(job.words, job.cfg) for job in todo]
+        composed = [Job(job.words, job.cfg) for job in todo]
         dirs, fast = self.selection.config_dirs, self.selection.fail_fast
         run_each(composed, work, config_dirs=dirs, fail_fast=fast, after=after)
 
-    def beside(self, job: Job) -> Job:
+    def beside(self, job: PlannedRun) -> PlannedRun:
         """The job as it is; where other code has its run, with the name of one beside that."""
         if self.selection.force or not self.shelf.left_out(job):
             return job
         name = located(job.cfg, anew=True).id
         return replace(job, words=(*job.words, f"run={name}"), cfg=replace(job.cfg, run=name))
 
-    def _complete(self, job: Job) -> bool:
+    def _complete(self, job: PlannedRun) -> bool:
         """Whether a run has everything that the table needs of it; one that cannot be read will say so when it runs."""
         run = self.shelf.find(job)
         if run is None or not run.trained or run.state in ("running", "failed"):
@@ -125,7 +124,7 @@ class Reproduction:
         except (BadInput, JobFailed):
             return False
 
-    def _measure(self, job: Job, folder: Path, wait: bool = False) -> None:
+    def _measure(self, job: PlannedRun, folder: Path, wait: bool = False) -> None:
         """Everything besides what the training has measured itself, so that a killed night has complete rows; at the
         end, where another process measures the run and this one does not wait."""
         from robode.api.evaluation import evaluated, report
@@ -141,7 +140,7 @@ class Reproduction:
         except Exception as error:  # one run must not end the night
             self._went_well(job, failure(error))
 
-    def _went_well(self, job: Job, outcome: Outcome) -> bool:
+    def _went_well(self, job: PlannedRun, outcome: Outcome) -> bool:
         if outcome.code:
             self.failures.setdefault((outcome.code, outcome.error), []).append(job.name)
         return not outcome.code
