@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
@@ -43,7 +44,8 @@ def unknown(where: str, key: str, known: Sequence[str]) -> BadInput:
     return BadInput(f"unknown key '{where}{key}': {where.rstrip('.') or 'the configuration'} has {', '.join(known)}")
 
 
-def hints(kind: type[Any]) -> dict[str, Any]:
+@functools.cache  # evaluating annotations takes a millisecond, and each composition asks hundreds of times
+def hints(kind: type[Any]) -> Mapping[str, Any]:
     """The types of the fields of a dataclass."""
     names = {each.name for each in fields(kind)}
     return {name: hint for name, hint in get_type_hints(kind).items() if name in names}
