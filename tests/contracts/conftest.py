@@ -3,9 +3,13 @@
 import pytest
 from suite_cases import AGAIN, CASES, Case
 
+# Every suite, every protocol and every kind of data; their product is for slow tests.
+ENOUGH = {("data_space", "grey"), ("chnode_2022", "colour"), ("data_space", "vectors")}
+
 
 def params() -> list:
-    return [pytest.param(case, marks=[pytest.mark.slow] if case[0] in AGAIN else []) for case in CASES]
+    slow = [pytest.mark.slow]
+    return [pytest.param(each, marks=slow if each[0] in AGAIN or each[1:] not in ENOUGH else []) for each in CASES]
 
 
 @pytest.fixture(params=params(), ids="-".join)

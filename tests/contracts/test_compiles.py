@@ -14,11 +14,14 @@ from robode.contracts.families import KINDS, project
 from robode.network import Network
 
 CASES = [
-    ("chnode", "etd", {}), ("chnode", "imex", {"gamma": "differentiable"}), ("chnode", "euler", {}),
-    ("chnode", "rk4", {"gamma": "script_mnist", "step": 0.1}), ("chnode", "etd", {"norm_bound": 0.5}),
-    ("chnode", "etd", {"gamma": "factor", "factor": 1.5, "trainable_L": True}),
-    ("hdnn", "symplectic_euler", {}), ("resnet", "euler", {}), ("node", "rk4", {}), ("gradient_flow", "euler", {}),
-    ("gradient_flow", "euler", {"tau": "learned"}), ("lipschitz_mlp", "euler", {}),
+    ("chnode", "imex", {"gamma": "differentiable"}), ("chnode", "etd", {"norm_bound": 0.5}),
+    ("hdnn", "symplectic_euler", {}), ("node", "rk4", {}), ("gradient_flow", "euler", {"tau": "learned"}),
+    ("lipschitz_mlp", "euler", {}),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        ("chnode", "etd", {}), ("chnode", "euler", {}), ("chnode", "rk4", {"gamma": "script_mnist", "step": 0.1}),
+        ("chnode", "etd", {"gamma": "factor", "factor": 1.5, "trainable_L": True}), ("resnet", "euler", {}),
+        ("gradient_flow", "euler", {}),
+    )),
 ]  # fmt: skip
 
 
@@ -37,6 +40,7 @@ def one_step(network: Network, loss: Any, projection: Any) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.11."), reason="its compiler loses attributes of traced dataclasses")
 @pytest.mark.parametrize(("model", "integrator", "options"), CASES)
 def test_a_training_step_is_one_graph_and_the_same_step(model: str, integrator: str, options: dict[str, Any]) -> None:
     torch._dynamo.reset()

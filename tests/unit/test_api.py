@@ -28,6 +28,7 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])  # they have tests of their own
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
         train(**SMALL, run="mine")
     return folder
 

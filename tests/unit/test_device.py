@@ -113,7 +113,9 @@ def evaluated(network, x, labels, suite, protocol=None, info=GREY, repeats=2, ba
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows], torch.stack(scores)
 
 
-@pytest.mark.parametrize("protocol", [DataSpace(), ChNode2022()], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "protocol", [DataSpace(), pytest.param(ChNode2022(), marks=pytest.mark.slow)], ids=lambda each: each.name
+)
 def test_everything_is_computed_where_the_network_lies_and_the_samples_never_cross_the_bus(protocol):
     """A tensor of the host that meets one of the device is an error there: this fails wherever one is forgotten."""
     network, x, labels = case()

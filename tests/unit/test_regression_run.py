@@ -158,8 +158,9 @@ def test_an_evaluation_later_measures_what_is_missing_alone(run: Run, monkeypatc
     assert result.score > 0 and measure_named(result.task).better == "lower"
 
 
-def test_under_attack_and_certified_clean_is_best_and_the_proof_worst(run):
+def test_under_attack_and_certified_clean_is_best_and_the_proof_worst(run, monkeypatch: pytest.MonkeyPatch):
     """Clean <= attacked <= certified, for every sample, at every radius; measured without training again."""
+    monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
     words = (f"run={run.folder}", "suite=[clean,curve_l2,certified]", "suite.fmn_l2=null",
              "suite.certified.radii=[0,0.25,0.5]",
              "suite.pgd_l2.eps=[0.25,0.5]", "suite.pgd_l2.steps=10")  # fmt: skip

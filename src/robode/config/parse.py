@@ -43,10 +43,15 @@ def unknown(where: str, key: str, known: Sequence[str]) -> BadInput:
     return BadInput(f"unknown key '{where}{key}': {where.rstrip('.') or 'the configuration'} has {', '.join(known)}")
 
 
-def hints(kind: type[Any]) -> dict[str, Any]:
-    """The types of the fields of a dataclass."""
-    names = {each.name for each in fields(kind)}
-    return {name: hint for name, hint in get_type_hints(kind).items() if name in names}
+_hints: dict[type[Any], Mapping[str, Any]] = {}
+
+
+def hints(kind: type[Any]) -> Mapping[str, Any]:
+    """The types of the fields of a dataclass; evaluated once, because each composition asks hundreds of times."""
+    if kind not in _hints:
+        names = {each.name for each in fields(kind)}
+        _hints[kind] = {name: hint for name, hint in get_type_hints(kind).items() if name in names}
+    return _hints[kind]
 
 
 def _section(kind: type[C], node: object, where: str) -> C:
