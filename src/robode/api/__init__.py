@@ -126,7 +126,7 @@ def work(job: Job, wait: bool = True) -> Result:
     """
     config = job.config
     if isinstance(config, TrainConfig):
-        return run_training(config, job.words, wait)
+        return run_training(config, job.overrides, wait)
     if isinstance(config, CertifyConfig):
         return run_certify(config)
     return run_evaluation(config) if isinstance(config, EvaluateConfig) else run_export(config)

@@ -88,11 +88,15 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, verb: str) -> None:
         super().__init__(prog=f"robode {verb}", add_help=False, allow_abbrev=False)
-        self.add_argument("--config-dir", action="append", default=[], type=os.path.abspath)
+        self.add_argument("--config-dir", action="append", default=[], type=_folder)
         self.add_argument("-h", "--help", action="store_true")
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{self.prog}: {message}")
+
+
+def _folder(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _run_composed(verb: str, words: list[str]) -> int:

@@ -108,7 +108,7 @@ class TrainerConfig:
     """The machine. more: other arguments of Lightning's Trainer."""
 
     name: str
-    accelerator: str
+    accelerator: Literal["cpu", "gpu"]
     devices: int | str = _key("a whole number >= 1 (or auto on GPUs)")
     strategy: str = "auto"
     precision: int | str = "32-true"

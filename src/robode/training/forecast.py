@@ -68,7 +68,7 @@ def check_runs(jobs: Sequence[Job]) -> None:
     try_jobs([config for _, config in trainings if config.resume is None])
     for job, config in trainings:
         if config.resume is not None:
-            continued, run = resumed(config, job.words)
+            continued, run = resumed(config, job.overrides)
             check_data(run, data_digest(continued))
             check_code(run, config.code, START)
         elif not config.force and (run := located(config)).exists:

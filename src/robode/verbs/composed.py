@@ -1,4 +1,4 @@
-"""`robode train`, `evaluate`, `certify` and `export`: words to jobs, all of them looked at, then done one by one."""
+"""`robode train`, `evaluate`, `certify` and `export`: from overrides to jobs, all looked at, then done one by one."""
 
 from __future__ import annotations
 
@@ -65,19 +65,33 @@ def run_composed(request: Request) -> list[Outcome]:
 def _looked_at(request: Request) -> tuple[list[Job], str]:
     """All jobs, found good, and who shall run them."""
     found = composed(request)
-    jobs = [job for each in found for job in typed(request.verb, each.words, each.cfg)]
+    jobs = [job for each in found for job in typed(request.verb, each.overrides, each.cfg)]
     check_jobs([job.config for job in jobs])
+    _check_twins(jobs)
     for job in jobs:
         check_folders(job.config)
     return jobs, found[0].launcher if request.multirun else OURS
 
 
+def _check_twins(jobs: Sequence[Job]) -> None:
+    """Refuse a sweep that asks for the same thing twice."""
+    seen: set[str] = set()
+    for job in jobs if len(jobs) > 1 else ():
+        if (config := repr(job.config)) in seen:
+            raise BadInput(f"{' '.join(job.overrides)}: is asked for twice in this sweep; leave one out")
+        seen.add(config)
+
+
 def _record(request: Request, jobs: Sequence[Job]) -> None:
-    """outputs/sweeps/<now>/multirun.yaml: what was asked for, and the words of each job, in their order."""
+    """outputs/sweeps/<now>/multirun.yaml: what was asked for, and the overrides of each job, in their order."""
     from omegaconf import OmegaConf
 
     folder = OUTPUTS / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    content = {"verb": request.verb, "overrides": list(request.overrides), "jobs": [list(job.words) for job in jobs]}
+    content = {
+        "verb": request.verb,
+        "overrides": list(request.overrides),
+        "jobs": [list(job.overrides) for job in jobs],
+    }
     try:
         folder.mkdir(parents=True)
     except OSError as error:
