@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from command_line import Answer, Jobs
 
+from robode.config.config import TrainConfig
+from robode.errors import BadInput
+
 CASES = {
     # misspelt
     "dept=3": "unknown key 'dept': did you mean 'depth'?",
@@ -389,6 +392,50 @@ def test_a_matrix_in_a_file(content: np.ndarray, says: str, robode: Callable[...
     np.save(folder / "J.npy", content)
     answer = robode("train", "model.J=file", "model.J_file=J.npy")
     assert answer.code == 2 and answer.line.startswith(f"model.J_file: {says}")
+
+
+@pytest.mark.parametrize("words", ["--dry-run trainer=gpu", "trainer=ddp", "-m trainer=gpu seed=1,2"])
+def test_a_gpu_that_is_not_there(
+    words: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    answer = robode("train", *words.split())
+    assert answer.code == 2 and answer.line.endswith("torch sees no GPU; use trainer=cpu, or ddp_sim for two processes")
+    assert (list(folder.iterdir()), jobs.configs) == ([], [])
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_a_sweep_in_which_every_job_is_refused_leaves_nothing(
+    good: int, robode: Callable[..., Answer], folder: Path, jobs: Jobs
+) -> None:
+    def effect(config: TrainConfig) -> None:
+        if config.seed >= good:
+            raise BadInput("cannot work")
+
+    jobs.effect = effect
+    assert robode("train", "-m", "seed=0,1").code == 1
+    assert [path.name for path in folder.rglob("*.yaml")] == ["multirun.yaml"] * good
+    assert bool(list(folder.rglob("sweeps"))) == bool(good)
+
+
+@pytest.mark.parametrize(
+    "words", ["report to=file", "report to=file/below", "report to=", "export run=. to=file/below"]
+)
+def test_a_folder_to_write_that_is_none(words: str, robode: Callable[..., Answer], folder: Path) -> None:
+    (folder / "file").touch()
+    answer = robode(*words.split())
+    what = "the folder to write" if words.endswith("=") else "a folder, and file is a file"
+    assert answer.code == 2 and f": expected {what}" in answer.line
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("word", ["epochs=0", "batch_size=9223372036854775808", "suite=nothing"])
+def test_a_reproduction_that_cannot_work_leaves_nothing(
+    word: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs
+) -> None:
+    answer = robode("reproduce", "chnode_2022/table1", "size=smoke", word)
+    assert (answer.code, answer.out) == (2, "") and answer.line.startswith(word.partition("=")[0])
+    assert (list(folder.iterdir()), jobs.configs) == ([], [])
 
 
 def test_traceback_only_on_request(robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
