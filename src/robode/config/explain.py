@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
+from robode.config.config import Value
 from robode.config.schema import expected_type, words
 
 # Other words for a key: the level of noise is its variance, a radius is called eps.
 MEANT = {"std": "var", "sigma": "var", "variance": "var", "epsilon": "eps", "radius": "eps"}
 
 
-def flat_keys(node: object, prefix: str = "") -> Iterator[str]:
+def flat_keys(node: Value, prefix: str = "") -> Iterator[str]:
     """Dotted names of every key in a plain tree, branches included."""
     if isinstance(node, Mapping):
         for key, value in node.items():

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robode.config.config import Group, Value
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
     from numpy import float64
     from numpy.typing import NDArray
+
+    from robode.config.config import Group, Value
 
 UPPER = {"var": math.inf, "amount": 1.0, "radii": math.inf, "eps": math.inf}
 """Largest level of each key that a suite entry may carry; the smallest is 0."""

@@ -161,11 +161,11 @@ def _check_export(config: ExportConfig) -> None:
 def folder_to_write(to: str | None) -> Path:
     """The folder that `to` names. Raises `BadInput` where it names none, or a file."""
     if not to:
-        raise BadInput("to: expected the folder to write, for example to=exported")
+        raise BadInput(f"to{'' if to is None else '='}: expected the folder to write, for example to=exported")
     folder = Path(to).expanduser()
     for path in (folder, *folder.parents):
         if path.is_file():
-            raise BadInput(f"to={to}: expected a folder, and {path} is a file")
+            raise BadInput(f"to={to}: expected a folder, and {'this' if path == folder else path} is a file")
     return folder
 
 
