@@ -267,8 +267,7 @@ def _known_keys(request: Request) -> list[str]:
             continue
         plain = OmegaConf.to_container(cfg, resolve=False)
         assert isinstance(plain, dict)
-        plain.pop("hydra", None)
-        return list(explain.flat_keys(plain))
+        return list(explain.flat_keys({str(key): value for key, value in plain.items() if key != "hydra"}))
     return list(schema.words(request.verb))
 
 

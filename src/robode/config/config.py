@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from robode.device import Device
+
 if TYPE_CHECKING:
     Value: TypeAlias = None | bool | int | float | str | Sequence["Value"] | Mapping[str, "Value"]
 else:
@@ -188,9 +190,7 @@ class EvaluateConfig:
     suite: Group = _word("perturbations to evaluate; several: suite=[noise,clean]")
     repeats: int = _word("noisy copies of the test set for each noise level")
     batch_size: int = _word("samples at a time")
-    device: Literal["auto", "cpu", "cuda"] = _word(
-        "where it runs: auto (a GPU where there is one), cpu or cuda", default="auto"
-    )
+    device: Device = _word("where it runs: auto (a GPU where there is one), cpu or cuda", default="auto")
     fail_fast: bool = _word("true = a sweep stops at the first job that fails", default=False)
 
     def plain(self) -> dict[str, Any]:
