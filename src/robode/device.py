@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
 
-DEVICES = ("auto", "cpu", "cuda")
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+DEVICES: tuple[str, ...] = get_args(Device)
 
 
-def check_device(word: object) -> None:
+def check_device(word: str) -> None:
     """Refuse another word, without torch; whether there is a GPU is asked when it is needed."""
     if word not in DEVICES:
         raise BadInput(f"device={word}: choose one of: {', '.join(DEVICES)}")

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import Answer, Jobs
 from omegaconf import OmegaConf
+
+from robode.config.config import TrainConfig
+from robode.errors import BadInput
 
 CASES = {
     # misspelt
@@ -18,7 +22,14 @@ CASES = {
     "+hello=1": "unknown key 'hello'",
     "suite=clean suite.gaussian.var=0.1": "'suite' has suite.clean",
     "depth": "expected key=value",
-    "depth='": "cannot be read as key=value",
+    "depth='": "depth=': cannot be read as key=value; are all quotes and brackets closed?",
+    "depth=[3": "depth=[3: cannot be read as key=value; are all quotes and brackets closed?",
+    "depth=3=4": """depth=3=4: expected one value of depth; a text with = in it is quoted twice: "depth='3=4'\"""",
+    "=3": "=3: expected key=value, for example depth=8",
+    "+model.foo": "+model.foo: expected key=value",
+    "suite=[]": "suite=[]: expected at least one of: adversarial_samples, ",
+    "suite.gaussian.var={a:1}": "suite.gaussian.var={a:1}: expected a value of suite.gaussian.var, which has no keys",
+    "suite.gaussian.std=0.1": "unknown key 'suite.gaussian.std': did you mean 'suite.gaussian.var'?",
     "--dept 3": "unrecognized arguments: --dept",
     # keys that nobody reads
     "+data.typo=1": "unknown key 'data.typo': data has name, root, validation, limit_train, source",
@@ -44,7 +55,8 @@ CASES = {
     "experiment=nothing": "unknown experiment; choose one of:",
     "model=3": "model=3: unknown model; choose one of: chnode",
     "data=[mnist,mnist5k]": "expected one data",
-    "~lr": "cannot be removed",
+    "~lr": "~lr: lr is needed and cannot be removed",
+    "~model": "~model: model is needed and cannot be removed",
     # numbers out of range
     "depth=0": "depth=0: expected a number above 0",
     "depth=-1": "depth=-1: expected a number above 0",
@@ -82,6 +94,10 @@ CASES = {
     "model=node model.hidden=[true]": "model.hidden=[True]",
     "seeds=0": "seeds=0: expected how many (seeds=3: 1, 2, 3) or which (seeds=[1,5]), or null for one",
     "seeds=[1.5]": "seeds=[1.5]: expected how many",
+    "seed=5 seeds=3": "seed=5 and seeds=3: give one of them",
+    "-m seed=5,6 seeds=2": "seed=5 and seeds=2: give one of them",
+    "-m lr=0.1,0.1": "lr=0.1: is asked for twice in this sweep",
+    "-m seeds=1,2": "seed=1: is asked for twice in this sweep",
     "seeds=2 run=mine": "run=mine: names one run, and seeds=2 asks for several; leave one out",
     "code=other": "code=other: choose one of: same, any",
     "trainer.threads=0": "trainer.threads=0: expected a whole number >= 1 or null",
@@ -99,6 +115,36 @@ CASES = {
     "callbacks=[default,early_stopping] data.validation=0": "callbacks=early_stopping: watches validation/accuracy, "
     "and data.validation=0 holds nothing out",
     "callbacks=[default,early_stopping] data=six_points": "data.validation=0 holds nothing out",
+    # what no machine can do
+    "depth=1000000000": "depth=1000000000: the network takes at least 1.51e+03 GB, and this machine has 16; choose a",
+    "model.width=100000": "model.width=100000: the network takes at least 640 GB, and this machine has 16; choose a",
+    "model=node model.hidden=[64,1000000]": "model.hidden=1000000: the network takes at least 8e+03 GB",
+    "seeds=1000000000": "seeds=1000000000: expected at most 10000 of one command",
+    "-m seed=range(0,1000000000)": "seed=range(0,1000000000): expected at most 10000 jobs of one sweep",
+    "-m seed=range(0,1000) lr=0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1.0,1.1": "expected at most 10000 jobs of one sweep",
+    "epochs=10000000000000000000000": "epochs=10000000000000000000000: expected a whole number below 2**63",
+    "batch_size=9223372036854775808": "batch_size=9223372036854775808: expected a whole number below 2**63",
+    "suite.gaussian.var=[1,9223372036854775808]": "suite.gaussian.var=9223372036854775808: expected a whole number",
+    f"run={'a' * 201}": "run: expected a name of at most 200 letters, got 201",
+    f"run={'a' * 300}": "run: expected names of at most 255 letters, got one of 300",
+    f"data=mnist data.root={'a' * 300}": "data.root: expected names of at most 255 letters",
+    f"model.J=file model.J_file={'a' * 300}": ": expected a file with a matrix",
+    f"experiment={'a' * 300}": "unknown experiment; choose one of",
+    # texts as they were typed
+    "run=${nothing}": "Interpolation key 'nothing' not found",
+    "run=a,b": """run=a,b: several values need -m (a sweep); a text with a comma is quoted twice: "run='a,b'\"""",
+    "run=2026=11": "run: expected a name of letters, digits, '.', '_' and '-', got '2026=11'",
+    "model=3e2": "model=3e2: unknown model; choose one of: chnode",
+    "resume=1_000": "resume=1_000: expected a run folder",
+    # what the class of a part does not take
+    "suite=attacks_quick suite.pgd_linf.loss=foo": "suite.pgd_linf.loss=foo: choose one of: null, ce, margin, dlr",
+    "suite=smoothing suite.smoothing.sigma=0": "suite.smoothing.sigma=0: expected number > 0",
+    "objective=trades objective.trades.norm=l1": "objective.trades.norm=l1: choose one of: linf, l2",
+    "callbacks.bsm.every=0": "callbacks.bsm.every=0: expected integer >= 1",
+    "optimizer.optimizer.weight_decay=-1": "optimizer.optimizer.weight_decay=-1: expected number >= 0",
+    "+protocol.foo=1": "protocol.foo: robode.corruptions.protocols.DataSpace has no such key; it has no keys",
+    "trainer.precision=17": "trainer.precision=17: choose one of: 32-true, 64-true, bf16-mixed",
+    "trainer.accelerator=tpu": "trainer.accelerator=tpu: choose one of: cpu, gpu",
     # what is no perturbation, no term and no key
     "+suite.typo=1": "suite.typo=1: expected a node with a _target_, or null to switch it off",
     "+suite.typo.x=1": "suite.typo={'x': 1}: expected a node with a _target_",
@@ -147,7 +193,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("words", CASES)
-def test_train_refuses(words: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
+def test_train_refuses(
+    words: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robode.config.combinations.memory", lambda: 16e9)
     answer = robode("train", *words.split())
     assert CASES[words] in answer.line
     assert answer.code == 2
@@ -182,10 +231,10 @@ def test_evaluate_refuses(words: str, expected: str, robode: Callable[..., Answe
 CLOSED = {
     "+data.typo=1": "unknown key 'data.typo'",
     "+model.typo=1": "model.typo: model=chnode has no such key",
-    "+suite.gaussian.vra=0.1": "unknown key 'suite.gaussian.vra' of robode.corruptions.noise.Gaussian: "
-    "did you mean 'var'?",
+    "+suite.gaussian.vra=0.1": "suite.gaussian.vra: robode.corruptions.noise.Gaussian has no such key; "
+    "did you mean suite.gaussian.var?",
     "+optimizer.optimizer.momentums=1": "unknown key 'optimizer.optimizer.momentums' of torch.optim.Adam",
-    "+protocol.typo=1": "unknown key 'protocol.typo'",
+    "+protocol.typo=1": "protocol.typo: robode.corruptions.protocols.DataSpace has no such key",
     "experiment=typo": "unknown key 'data.validaton': did you mean 'data.validation'?",
 }
 
@@ -276,8 +325,9 @@ def test_a_logger_needs_its_package(
 
 
 def test_what_is_not_refused(robode: Callable[..., Answer], folder: Path, jobs: Jobs) -> None:
-    (folder / "J.npy").touch()
+    np.save(folder / "J.npy", np.kron(np.eye(4), [[0.0, 1.0], [-1.0, 0.0]]))
     for words in (
+        "model.J=file model.J_file=J.npy model.width=auto",
         "model.init_std=0 model.shared=true model.J=file model.J_file=J.npy data.limit_train=null",
         "model=node model.hidden=[]",
         "logger.csv=null callbacks.bsm=null",
@@ -286,6 +336,109 @@ def test_what_is_not_refused(robode: Callable[..., Answer], folder: Path, jobs: 
         "callbacks=[default,early_stopping] data.validation=0.1",
     ):
         assert robode("train", *words.split()).code == 0, words
+
+
+@pytest.mark.parametrize(
+    ("typed", "run"),
+    [("2026_11_28", "2026_11_28"), ("1e3", "1e3"), ("true", "true"), (".5", None), ("'1_0'", "1_0"), ("nan", "nan")],
+)
+def test_a_name_is_what_was_typed(typed: str, run: str | None, robode: Callable[..., Answer], jobs: Jobs) -> None:
+    answer = robode("train", f"run={typed}")
+    assert answer.line.endswith("got '.5'") if run is None else [cfg.run for cfg in jobs.configs] == [run]
+
+
+def test_names_in_a_sweep(robode: Callable[..., Answer], jobs: Jobs) -> None:
+    assert robode("train", "-m", "run=1e3,2e3", "seed=1").code == 0
+    assert [cfg.run for cfg in jobs.configs] == ["1e3", "2e3"]
+    assert jobs.argv[0][2:] == ["run='1e3'", "seed=1"]
+
+
+@pytest.mark.parametrize("typed", ["~/a b", "~/a=b", "~", "2024", "a=b", "é", '"a,b"', "it's", "[a", "a(b"])
+def test_a_path_is_what_was_typed_and_begins_at_home(
+    typed: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    answer = robode("train", f"data.root={typed}")
+    if typed in ("[a", "it's", "a(b"):
+        assert answer.line.startswith(f"data.root={typed}: cannot be read as key=value; are all quotes and")
+        return
+    assert jobs.configs[0].data.root == typed.replace("~", "/home/me").strip('"')
+
+
+def test_every_path_may_begin_at_home(
+    robode: Callable[..., Answer], folder: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / "mine" / "experiment").mkdir(parents=True)
+    (folder / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\n# mine\ndepth: 2\n")
+    np.save(folder / "J.npy", np.kron(np.eye(4), [[0.0, 1.0], [-1.0, 0.0]]))
+    monkeypatch.setenv("ROBODE_CONFIG_PATH", "~/mine")
+    monkeypatch.setenv("ROBODE_DATA", "~/data")
+    answer = robode("train", "experiment=own", "model.J=file", "model.J_file=~/J.npy")
+    assert answer.code == 0, answer.err
+    assert jobs.configs[0].model.arguments["J_file"] == str(folder / "J.npy")
+    assert jobs.configs[0].data.root == str(folder / "data")
+    assert robode("train", "--config-dir", "~/mine", "experiment=own").code == 0
+    assert "resume=" + str(folder / "gone") in robode("train", "resume=~/gone").line
+    assert "run=" + str(folder / "gone") in robode("evaluate", "run=~/gone").line
+    assert str(folder / "gone") in robode("report", "~/gone").line
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    (np.array([["a", "b"], ["c", "d"]]), "expected a readable matrix of numbers, got 'J.npy' ("),
+    (np.eye(8), "expected a skew-symmetric matrix, got max |J + J^T| = 2"),
+    (np.zeros((3, 3)), "expected a 8x8 matrix (model.width), got (3, 3)"),
+    (np.full((8, 8), np.nan), "expected finite numbers, got infinity or NaN in 'J.npy'"),
+    (np.eye(8) * 1j, "expected a readable matrix of numbers"),
+])  # fmt: skip
+def test_a_matrix_in_a_file(content: np.ndarray, says: str, robode: Callable[..., Answer], folder: Path) -> None:
+    np.save(folder / "J.npy", content)
+    answer = robode("train", "model.J=file", "model.J_file=J.npy")
+    assert answer.code == 2 and answer.line.startswith(f"model.J_file: {says}")
+
+
+@pytest.mark.parametrize("words", ["--dry-run trainer=gpu", "trainer=ddp", "-m trainer=gpu seed=1,2"])
+def test_a_gpu_that_is_not_there(
+    words: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    answer = robode("train", *words.split())
+    assert answer.code == 2 and answer.line.endswith("torch sees no GPU; use trainer=cpu, or ddp_sim for two processes")
+    assert (list(folder.iterdir()), jobs.configs) == ([], [])
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_a_sweep_in_which_every_job_is_refused_leaves_nothing(
+    good: int, robode: Callable[..., Answer], folder: Path, jobs: Jobs
+) -> None:
+    def effect(config: TrainConfig) -> None:
+        if config.seed >= good:
+            raise BadInput("cannot work")
+
+    jobs.effect = effect
+    assert robode("train", "-m", "seed=0,1").code == 1
+    assert [path.name for path in folder.rglob("*.yaml")] == ["multirun.yaml"] * good
+    assert bool(list(folder.rglob("sweeps"))) == bool(good)
+
+
+@pytest.mark.parametrize(
+    "words", ["report to=file", "report to=file/below", "report to=", "export run=. to=file/below"]
+)
+def test_a_folder_to_write_that_is_none(words: str, robode: Callable[..., Answer], folder: Path) -> None:
+    (folder / "file").touch()
+    answer = robode(*words.split())
+    what = "the folder to write" if words.endswith("=") else "a folder, and "
+    assert answer.code == 2 and f": expected {what}" in answer.line
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("word", ["epochs=0", "batch_size=9223372036854775808", "suite=nothing"])
+def test_a_reproduction_that_cannot_work_leaves_nothing(
+    word: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs
+) -> None:
+    answer = robode("reproduce", "chnode_2022/table1", "size=smoke", word)
+    assert (answer.code, answer.out) == (2, "") and answer.line.startswith(word.partition("=")[0])
+    assert (list(folder.iterdir()), jobs.configs) == ([], [])
 
 
 def test_traceback_only_on_request(robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:

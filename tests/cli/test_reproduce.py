@@ -67,8 +67,8 @@ class Night:
         assert given == {"config_dirs": (), "fail_fast": False}
         of = {job.words: job for job in self.work.jobs}
         for number, each in enumerate(jobs):
-            own = [word for word in each.words if word.startswith("run=")]
-            job = of[tuple(word for word in each.words if word not in own)]
+            own = [word for word in each.overrides if word.startswith("run=")]
+            job = of[tuple(word for word in each.overrides if word not in own)]
             after(number, self.train(job, *own))
 
     def train(self, job: PlannedRun, name: str = "") -> Outcome:

@@ -24,7 +24,7 @@ from command_line import Answer, Jobs
         (["suite=attacks_quick", "suite.pgd_linf.eps=8/x"], "suite.pgd_linf.eps=8/x: expected a number"),
     ],
 )  # fmt: skip
-def test_refused_before_torch(words: list[str], expected: str, robode: Callable[..., Answer], jobs: Jobs) -> None:
+def test_refused_for_its_task(words: list[str], expected: str, robode: Callable[..., Answer], jobs: Jobs) -> None:
     answer = robode("train", *words)
     assert answer.code == 2 and answer.line.startswith(expected)
     assert jobs.configs == []

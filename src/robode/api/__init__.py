@@ -148,7 +148,7 @@ def work(job: Job, wait: bool = True) -> Result:
     """
     config = job.config
     if isinstance(config, TrainConfig):
-        return run_training(config, job.words, wait)
+        return run_training(config, job.overrides, wait)
     if isinstance(config, CertifyConfig):
         return run_certify(config, wait)
     return run_evaluation(config, wait) if isinstance(config, EvaluateConfig) else run_export(config)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from robode import __version__
+from robode.cli.streams import forgiving
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
@@ -44,12 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before torch starts its threads: threads that spin for long while they wait starve each other where another
     # process wants a core (a 2 s epoch took 33 s); short spinning costs a few per cent on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    with _termination() as received:
+    with _termination() as received, forgiving():
         try:
             return _dispatch(words)
-        except BrokenPipeError:  # `robode list | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
         except (KeyboardInterrupt, SystemExit) as stop:
             return _stopped(stop, received)
         except Exception as error:
@@ -89,11 +87,15 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, verb: str) -> None:
         super().__init__(prog=f"robode {verb}", add_help=False, allow_abbrev=False)
-        self.add_argument("--config-dir", action="append", default=[], type=os.path.abspath)
+        self.add_argument("--config-dir", action="append", default=[], type=_folder)
         self.add_argument("-h", "--help", action="store_true")
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{self.prog}: {message}")
+
+
+def _folder(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _run_composed(verb: str, words: list[str]) -> int:

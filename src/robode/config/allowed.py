@@ -1,11 +1,12 @@
-"""What the keys of a model, integrator, encoder or head may be, as its YAML says it under `allowed`; no torch.
+"""What the keys of a part may be, as its YAML says it under `allowed`, or conf/keys.yaml by its class; no torch.
 
     allowed:
       activation: tanh | relu                      # words
       width: auto | integer >= 1
       eta: number in (0, 1)                        # [0, 1] with its ends
       hidden: list of integer >= 1
-      J_file: {J=file: a file, else: null | text}    # depends on another key of the node
+      J_file: {J=file: a file with a matrix, else: null | text}  # depends on another key of the node
+      eps: levels                                    # noise_levels; one of them: level
 
 A node that says what is allowed is closed: a key that is not listed is refused.
 """
@@ -17,9 +18,16 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from robode.config.levels import noise_levels, one_level, skew_matrix
+from robode.config.paths import conf_dir
 from robode.errors import BadInput
+
+if TYPE_CHECKING:
+    from robode.config.config import Node, Part, Value
 
 DESCRIPTION = ("_target_", "name", "integrators", "allowed", "fits", "info")
 """Keys that describe a node and are no arguments of its class."""
@@ -35,17 +43,40 @@ _NUMBER = re.compile(
     r"(?P<kind>even integer|integer|number)"
     r"(?: (?P<order>>=?) (?P<least>\S+)| in (?P<left>[(\[])(?P<ends>[^)\]]+)(?P<right>[)\]]))?"
 )
+_LEVELS = re.compile(r"levels( <= (?P<upper>\S+))?")
 _WORD = re.compile(r"[\w.+-]+")
 PLACES: Mapping[str, Callable[[Path], bool]] = {"a file": Path.is_file, "a folder": Path.is_dir}
 """What a place of the user's may have to be, and how that is found out."""
-_KINDS = ("anything", *PLACES, "text")
+_KINDS = ("anything", *PLACES, "a file with a matrix", "text")
 GRAMMAR = (
-    "words, numbers, 'integer >= 1', 'number in (0, 1]', 'list of …', 'a file', 'a folder', 'text' or 'anything', "
-    "with | between"
+    "words, numbers, 'integer >= 1', 'number in (0, 1]', 'list of …', 'levels <= 1', 'level', 'a file', 'a folder', "
+    "'a file with a matrix', 'text' or 'anything', with | between"
 )
 
 
-def check_node(group: str, node: Mapping[str, object]) -> None:
+@cache
+def keys_of_classes() -> dict[str, Node]:
+    """What conf/keys.yaml says: dotted name of a class -> its keys and what they may be."""
+    import yaml
+
+    found: dict[str, Node] = yaml.safe_load((conf_dir() / "keys.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def check_part(key: str, part: Part | None, task: str | None = None) -> None:
+    """Raises `BadInput` for a value that conf/keys.yaml does not list for the class of a part, and for a key that a
+    class of robode does not have. key: where the part stands. task: of the data, where that is known."""
+    known = keys_of_classes().get(part.target) if part else None
+    if part is None or known is None:
+        return
+    for name, value in part.arguments.items():
+        if name in known:
+            check_value(f"{key}.{name}", value, spec_of(known[name], {**part.arguments, "task": task}))
+        elif part.target.startswith("robode.") and not name.startswith("_"):  # Hydra's own keys begin so
+            raise no_such_key(key, name, list(known), part.target)
+
+
+def check_node(group: str, node: Node) -> None:
     """Raises `BadInput` for a value that the node's `allowed` does not list, for a key that it does not know, and for
     an `allowed` that cannot be read. group: what the user types in front of the dot."""
     if "allowed" not in node:
@@ -61,7 +92,9 @@ def check_node(group: str, node: Mapping[str, object]) -> None:
             continue
         if key not in allowed:
             raise no_such_key(group, str(key), list(map(str, allowed)), f"{group}={name}")
-        check_value(f"{group}.{key}", value, spec_of(allowed[key], node))
+        check_value(f"{group}.{key}", value, spec := spec_of(allowed[key], node))
+        if spec == "a file with a matrix":
+            skew_matrix(f"{group}.{key}", str(value), node.get("width"))
 
 
 def no_such_key(group: str, key: str, known: Sequence[str], owner: str) -> BadInput:
@@ -78,7 +111,7 @@ def check_set(key: str) -> None:
         raise BadInput(f"{key}: describes what was chosen and cannot be set; choose with {group}=…")
 
 
-def _check_spec(where: str, spec: object, allowed: Mapping[object, object]) -> None:
+def _check_spec(where: str, spec: Value, allowed: Node) -> None:
     """where: the file and the key that a complaint begins with."""
     if isinstance(spec, Mapping):
         for condition, text in spec.items():
@@ -97,7 +130,7 @@ def _check_spec(where: str, spec: object, allowed: Mapping[object, object]) -> N
 def _readable(text: str) -> bool:
     found = _NUMBER.fullmatch(text)
     if found is None:
-        return text in _KINDS or _WORD.fullmatch(text) is not None
+        return text in _KINDS or any(kind.fullmatch(text) for kind in (_WORD, _LEVELS))
     ends = found["ends"].split(",") if found["ends"] else [found["least"]] if found["least"] else []
     return all(_number(end) is not None for end in ends) and (not found["ends"] or len(ends) == 2)
 
@@ -109,7 +142,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def spec_of(spec: object, node: Mapping[str, object]) -> str:
+def spec_of(spec: Value, node: Node) -> str:
     """The text that says what is allowed, where that depends on other keys of the node."""
     if not isinstance(spec, Mapping):
         return _word(spec)
@@ -120,22 +153,31 @@ def spec_of(spec: object, node: Mapping[str, object]) -> str:
     return "anything"
 
 
-def check_value(key: str, value: object, spec: str) -> None:
+def check_value(key: str, value: Value, spec: str) -> None:
     """Raises `BadInput` unless one of the alternatives of the spec fits."""
+    if spec == "level":
+        one_level(key, value)
+        return
+    if found := _LEVELS.fullmatch(spec):
+        noise_levels(key, value, float(found["upper"] or math.inf))
+        return
     alternatives = [text.strip() for text in spec.split("|")]
     if not any(_fits(value, text) for text in alternatives):
-        words = not any(_NUMBER.fullmatch(text) or text.startswith(("list of", *PLACES)) for text in alternatives)
+        words = not any(
+            _NUMBER.fullmatch(text) or text.startswith(("list of", "text", *PLACES)) for text in alternatives
+        )
         expected = f"choose one of: {', '.join(alternatives)}" if words else f"expected {' or '.join(alternatives)}"
         raise BadInput(f"{key}={_word(value)}: {expected}")
 
 
-def _fits(value: object, text: str) -> bool:
+def _fits(value: Value, text: str) -> bool:
     if text == "anything":
         return True
     if text.startswith("list of "):
         return isinstance(value, list) and all(_fits(each, text.removeprefix("list of ")) for each in value)
-    if text in (*PLACES, "text"):
-        return isinstance(value, str) and (text == "text" or PLACES[text](Path(value).expanduser()))
+    if text in (*PLACES, "a file with a matrix", "text"):
+        kind = text.removesuffix(" with a matrix")
+        return isinstance(value, str) and (text == "text" or PLACES[kind](Path(value).expanduser()))
     found = _NUMBER.fullmatch(text)
     if isinstance(value, int | float) and not isinstance(value, bool):  # 1 is not true
         return _number(text) == value if found is None else _is_in(value, found)
@@ -155,6 +197,6 @@ def _is_in(value: int | float, found: re.Match[str]) -> bool:
     return above and (value <= high if found["right"] == "]" else value < high)
 
 
-def _word(value: object) -> str:
+def _word(value: Value) -> str:
     """As it stands in YAML."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

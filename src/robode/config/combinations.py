@@ -2,22 +2,30 @@
 
     data:     info: {shape: [1, 28, 28], task: classification, outputs: 10}
     encoder:  fits: {takes: images | vectors, gives: pixels | vectors, pads: vectors | samples}
-    model:    fits: {states: pixels | whole}     # a text may depend on another key, as under `allowed`
+    model:    fits: {states: pixels | whole, weights: depth width width}
+                                                 # a text may depend on another key, as under `allowed`
     head:     fits: {features: outputs}
 
 takes: what samples must be. gives: a state of every pixel, or one of the whole sample. pads: with zeros up to
-model.width. states: whole images are one state each, or pixels alone are. features: as many as the outputs. What a file
-does not say is found when the network is built.
+model.width. states: whole images are one state each, or pixels alone are. weights: of all layers together at least the
+product of these keys, of a list its largest number, of a word 1. features: as many as the outputs. What a file does not
+say is found when the network is built.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from robode.config.allowed import spec_of
-from robode.config.config import Node, TrainConfig
+from robode.config.config import Node, TrainConfig, Value
 from robode.errors import BadInput
+
+LAYER = 1000
+"""Bytes of the objects of one layer, at least."""
 
 
 def check_combination(config: TrainConfig) -> None:
@@ -59,7 +67,38 @@ def check_combination(config: TrainConfig) -> None:
             )
 
 
-def _said(said: object, where: str) -> Node:
+def check_memory(config: TrainConfig) -> None:
+    """Refuse a network that does not fit into the memory of this machine: its weights and their gradients, and the
+    objects that its layers are. Raises `BadInput`."""
+    numbers = {"depth": config.depth} | {f"model.{key}": _size(value) for key, value in config.model.arguments.items()}
+    fits = _said(config.model.about.get("fits"), f"model/{config.model.name}.yaml: fits")
+    keys = spec_of(fits.get("weights", "depth"), config.model.arguments).split()
+    named = [key if key == "depth" else f"model.{key}" for key in keys]
+    needed = 8 * math.prod(numbers.get(key, 1) for key in named) + LAYER * config.depth
+    if needed > (there := memory()):
+        largest = max((*named, "depth"), key=lambda key: numbers.get(key, 1))
+        raise BadInput(
+            f"{largest}={numbers[largest]}: the network takes at least {needed / 1e9:.3g} GB, and this machine has "
+            f"{there / 1e9:.3g}; choose a smaller {largest}"
+        )
+
+
+def memory() -> float:
+    """Bytes of this machine, or of what the process may use of it."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    with suppress(OSError, ValueError):  # a container's; "max" where there is no limit
+        there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return there
+
+
+def _size(value: Value) -> int:
+    """What a key counts in a product."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return max(map(_size, value), default=1)
+    return value if type(value) is int else 1
+
+
+def _said(said: Value, where: str) -> Node:
     """What a file says under a key that describes it; nothing, where it says nothing."""
     if said is None:
         return {}

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from robode.config import explain, safety, schema
 from robode.config.allowed import check_set
-from robode.config.config import CONFIGS, EvaluateConfig, TrainConfig
+from robode.config.config import CONFIGS, EvaluateConfig, Node, TrainConfig
 from robode.config.instantiate import to_plain
 from robode.config.jobs import Job, Outcome
 from robode.config.listing import options
+from robode.config.overrides import one_by_one, text_keys, typed_text
 from robode.config.parse import parse
 from robode.config.paths import conf_dir, user_conf_dirs
 from robode.config.validate import seeds_of
@@ -42,8 +41,12 @@ class Request:
     multirun: bool = False
     config_dirs: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        typed = tuple(typed_text(self.verb, each, self.multirun) for each in self.overrides)
+        object.__setattr__(self, "overrides", typed)
+
     def for_hydra(self, overrides: Sequence[str]) -> list[str]:
-        """The words that Hydra gets: with the user's folders appended to its search path."""
+        """What Hydra gets: with the user's folders appended to its search path."""
         folders = [f"'file://{_quoted(folder)}'" for folder in user_conf_dirs(self.config_dirs)]
         path = [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
         return [*path, *overrides]
@@ -51,10 +54,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Composed:
-    """One job as Hydra composes it. words: those that compose to it alone. cfg: without the ``hydra`` node. launcher:
-    what the ``hydra`` node has chosen to run it."""
+    """One job as Hydra composes it. overrides: those that compose to it alone. cfg: without the ``hydra`` node.
+    launcher: what the ``hydra`` node has chosen to run it."""
 
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     cfg: DictConfig
     launcher: str
 
@@ -73,7 +76,7 @@ def hydra_ready(verb: str) -> Iterator[None]:
 
 def compose_jobs(request: Request) -> list[Job]:
     """The jobs of a request, one for each seed of ``seeds``. Raises `BadInput`."""
-    return [job for each in composed(request) for job in typed(request.verb, each.words, each.cfg)]
+    return [job for each in composed(request) for job in typed(request.verb, each.overrides, each.cfg)]
 
 
 def compose_trainings(request: Request) -> list[TrainConfig]:
@@ -86,12 +89,18 @@ def compose_evaluations(request: Request) -> list[EvaluateConfig]:
     return [job.config for job in compose_jobs(request) if isinstance(job.config, EvaluateConfig)]
 
 
-def typed(verb: str, words: Sequence[str], cfg: DictConfig) -> list[Job]:
-    """The jobs of a composed configuration, one for each of its `seeds`. Raises `BadInput` like `parse`."""
+def typed(verb: str, overrides: Sequence[str], cfg: DictConfig) -> list[Job]:
+    """The jobs of a composed configuration, one for each of its `seeds`.
+
+    Raises:
+        BadInput: like `parse`; a seed beside seeds.
+    """
     config = parse(CONFIGS[verb], to_plain(cfg))
     if not isinstance(config, TrainConfig) or config.seeds is None:
-        return [Job(tuple(words), config)]
-    alone = [word for word in words if word.partition("=")[0] not in ("seed", "seeds")]
+        return [Job(tuple(overrides), config)]
+    if one := [each for each in overrides if each.startswith("seed=")]:
+        raise BadInput(f"{one[0]} and seeds={config.seeds}: give one of them")
+    alone = [each for each in overrides if not each.startswith("seeds=")]
     found = []
     for seed in seeds_of(config):
         cfg.seed, cfg.seeds = seed, None  # and not in `config`: another value may refer to it
@@ -111,24 +120,24 @@ def composed(request: Request) -> list[Composed]:
         _check_choices(request, parsed)
         ours = _our_hydra_node(request, tuple(allowed))
         if not request.multirun:
-            jobs = [tuple(request.overrides)]
+            jobs = [request.overrides]
         else:
-            jobs = _each(parsed)
-            # The sweep itself runs under the configuration without the swept words.
-            fixed = [str(word.input_line) for word in parsed if not word.is_sweep_override()]
+            jobs = one_by_one(parsed)
+            # The sweep itself runs under the configuration without the swept overrides.
+            fixed = [str(each.input_line) for each in parsed if not each.is_sweep_override()]
             safety.check_hydra_node(_hydra_node(_compose(request, fixed)), ours)
-        return [_checked(request, words, allowed, ours) for words in jobs]
+        return [_checked(request, overrides, allowed, ours) for overrides in jobs]
 
 
-def _checked(request: Request, words: tuple[str, ...], allowed: Sequence[str], ours: Mapping[str, Any]) -> Composed:
+def _checked(request: Request, overrides: tuple[str, ...], allowed: Sequence[str], ours: Node) -> Composed:
     """One job, in which nothing steers Hydra and no word is missing or too many."""
-    cfg = _compose(request, [*allowed, *words] if request.multirun else words)
+    cfg = _compose(request, [*allowed, *overrides] if request.multirun else overrides)
     safety.check_hydra_node(_hydra_node(cfg), ours)
     _drop_places(request.verb, cfg)
     _check_words(request.verb, cfg)
     choices = cfg.hydra.runtime.choices
     launcher = str(choices.get("hydra/launcher"))
-    return Composed(words, _without_hydra(cfg, choices.get("experiment")), launcher)
+    return Composed(overrides, _without_hydra(cfg, choices.get("experiment")), launcher)
 
 
 def _without_hydra(cfg: DictConfig, experiment: str | None) -> DictConfig:
@@ -140,27 +149,15 @@ def _without_hydra(cfg: DictConfig, experiment: str | None) -> DictConfig:
     return cfg
 
 
-def _each(parsed: Sequence[Override]) -> list[tuple[str, ...]]:
-    """The words of each job of a sweep: every combination of the swept values, the last word's changing first."""
-    lists = [
-        [f"{word.get_key_element()}={value}" for value in word.sweep_string_iterator()]
-        if word.is_sweep_override()
-        else [str(word.input_line)]
-        for word in parsed
-        if not word.is_hydra_override()
-    ]
-    return list(itertools.product(*lists))
-
-
 def launched(request: Request, task: Callable[[Job], Outcome]) -> list[Outcome]:
     """Have the launcher that the user chose run every job, by Hydra's own sweep: it composes each of them again where
     that runs. task: can be pickled, gets the job there."""
-    words = [*request.for_hydra(request.overrides), "hydra.mode=MULTIRUN"]
+    overrides = [*request.for_hydra(request.overrides), "hydra.mode=MULTIRUN"]
     job = Launched(request.verb, task)
     with hydra_ready(request.verb):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        batches = hydra.multirun(config_name=request.verb, task_function=job, overrides=words)
+        batches = hydra.multirun(config_name=request.verb, task_function=job, overrides=overrides)
     return [outcome for batch in batches for job in batch for outcome in job.return_value]
 
 
@@ -172,41 +169,45 @@ class Launched:
     task: Callable[[Job], Outcome]
 
     def __call__(self, cfg: DictConfig) -> list[Outcome]:
-        """No trace of Hydra is left while a job runs: Lightning would add words of Hydra's to its command line."""
+        """No trace of Hydra is left while a job runs: Lightning would add overrides of Hydra's to its command line."""
         hydra = HydraConfig.get()
-        words, experiment = list(hydra.overrides.task), hydra.runtime.choices.get("experiment")
+        overrides, experiment = list(hydra.overrides.task), hydra.runtime.choices.get("experiment")
         state, HydraConfig.instance().cfg = HydraConfig.instance().cfg, None
         try:
             _drop_places(self.verb, cfg)
-            return [self.task(job) for job in typed(self.verb, words, _without_hydra(cfg, experiment))]
+            return [self.task(job) for job in typed(self.verb, overrides, _without_hydra(cfg, experiment))]
         finally:
             HydraConfig.instance().cfg = state
 
 
 def _check_choices(request: Request, parsed: Sequence[Override]) -> None:
     """A group is chosen by the name of one file, several only where they add up (``suite=[a,b]``)."""
-    for word in parsed:
-        key, line = word.key_or_group, str(word.input_line)
+    for override in parsed:
+        key, line = override.key_or_group, str(override.input_line)
         if not key:
             raise BadInput(f"{line}: expected key=value, for example depth=8")
         if key.partition(".")[0] in schema.places(request.verb):
             raise BadInput(explain.unknown_key(request.verb, key, list(schema.words(request.verb))))
-        if word.is_sweep_override() and not request.multirun:
-            raise BadInput(explain.needs_multirun(line))
-        _check_described(key, word)
+        if override.is_sweep_override() and not request.multirun:
+            raise BadInput(explain.needs_multirun(line, key in text_keys(request.verb)))
+        if override.is_delete() and key in schema.words(request.verb):
+            raise BadInput(f"{line}: {key} is needed and cannot be removed; choose another value instead")
+        _check_described(key, override)
         choices = options(key, user_conf_dirs(request.config_dirs))
-        if not choices or word.is_sweep_override() or word.is_delete():
+        if not choices or override.is_sweep_override() or override.is_delete():
             continue
-        value = word.value()
+        value = override.value()
+        if value == []:
+            raise BadInput(f"{line}: expected at least one of: {', '.join(choices)}")
         if isinstance(value, list) and key not in ADD_UP:
             raise BadInput(explain.one_choice(request.verb, line, [str(v) for v in value]))
         if not isinstance(value, str | list | dict):
             raise BadInput(explain.unknown_choice(key, line.partition("=")[2], choices))
 
 
-def _check_described(key: str, word: Override) -> None:
+def _check_described(key: str, override: Override) -> None:
     """``model.name=…`` would be another family under the name of this one."""
-    inside = word.value() if not word.is_sweep_override() and not word.is_delete() else None
+    inside = override.value() if not override.is_sweep_override() and not override.is_delete() else None
     for each in (key, *(f"{key}.{name}" for name in inside)) if isinstance(inside, dict) else (key,):
         check_set(each)
 
@@ -237,7 +238,9 @@ def _sentences(request: Request) -> Iterator[None]:
         yield
     except BadInput:
         raise
-    except Exception as error:  # whatever composing raises, the words or the files are at fault
+    except OverrideParseException as error:
+        raise BadInput(explain.unreadable(str(error.override))) from error
+    except Exception as error:  # whatever composing raises, the overrides or the files are at fault
         raise BadInput(_sentence(error, request)) from error
 
 
@@ -257,26 +260,25 @@ def _known_keys(request: Request) -> list[str]:
     """Keys of the configuration with the user's group choices, or of the default one where those fail."""
     choices = [w for w in request.overrides if "." not in w.split("=")[0] and "," not in w]
     groups = [w for w in choices if options(w.split("=")[0], user_conf_dirs(request.config_dirs))]
-    for words in (groups, []):
+    for overrides in (groups, []):
         try:
-            cfg = _compose(request, words)
-        except Exception:  # these words are at fault too
+            cfg = _compose(request, overrides)
+        except Exception:  # these are at fault too
             continue
         plain = OmegaConf.to_container(cfg, resolve=False)
         assert isinstance(plain, dict)
-        plain.pop("hydra", None)
-        return list(explain.flat_keys(plain))
+        return list(explain.flat_keys({str(key): value for key, value in plain.items() if key != "hydra"}))
     return list(schema.words(request.verb))
 
 
-def _compose(request: Request, words: Sequence[str]) -> DictConfig:
-    return compose(config_name=request.verb, overrides=request.for_hydra(words), return_hydra_config=True)
+def _compose(request: Request, overrides: Sequence[str]) -> DictConfig:
+    return compose(config_name=request.verb, overrides=request.for_hydra(overrides), return_hydra_config=True)
 
 
-_ours: dict[tuple[str, tuple[Path, ...], tuple[str, ...]], dict[str, Any]] = {}
+_ours: dict[tuple[str, tuple[Path, ...], tuple[str, ...]], Node] = {}
 
 
-def _our_hydra_node(request: Request, allowed: tuple[str, ...]) -> dict[str, Any]:
+def _our_hydra_node(request: Request, allowed: tuple[str, ...]) -> Node:
     """The `hydra` node without the user's choices, composed once a process."""
     key = (request.verb, tuple(user_conf_dirs(request.config_dirs)), allowed)
     if key not in _ours:
@@ -284,7 +286,7 @@ def _our_hydra_node(request: Request, allowed: tuple[str, ...]) -> dict[str, Any
     return _ours[key]
 
 
-def _hydra_node(cfg: DictConfig) -> dict[str, Any]:
+def _hydra_node(cfg: DictConfig) -> Node:
     node = OmegaConf.to_container(cfg.hydra, resolve=False)
     assert isinstance(node, dict)
     return {str(key): value for key, value in node.items()}

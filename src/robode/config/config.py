@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from robode.device import Device
+
 if TYPE_CHECKING:
     Value: TypeAlias = None | bool | int | float | str | Sequence["Value"] | Mapping[str, "Value"]
 else:
@@ -36,7 +38,7 @@ class Part:
     arguments: Node
     about: Node = field(default_factory=dict)
 
-    def build(self, **more: Any) -> Any:
+    def build(self, **more: Any) -> Any:  # of whatever class the node names
         """The object. more: arguments that the node does not have, or that go before its own. Raises `BadInput`."""
         from robode.config.instantiate import build
 
@@ -114,7 +116,7 @@ class TrainerConfig:
     """The machine. more: other arguments of Lightning's Trainer."""
 
     name: str
-    accelerator: str
+    accelerator: Literal["cpu", "gpu"]
     devices: int | str = _key("a whole number >= 1 (or auto on GPUs)")
     strategy: str = "auto"
     precision: int | str = "32-true"
@@ -194,9 +196,7 @@ class EvaluateConfig:
     suite: Group = _word("perturbations to evaluate; several: suite=[noise,clean]")
     repeats: int = _word("noisy copies of the test set for each noise level")
     batch_size: int = _word("samples at a time")
-    device: Literal["auto", "cpu", "cuda"] = _word(
-        "where it runs: auto (a GPU where there is one), cpu or cuda", default="auto"
-    )
+    device: Device = _word("where it runs: auto (a GPU where there is one), cpu or cuda", default="auto")
     fail_fast: bool = _word("true = a sweep stops at the first job that fails", default=False)
 
     def plain(self) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
+from robode.config.config import Value
 from robode.config.schema import expected_type, words
 
 # Other words for a key: the level of noise is its variance, a radius is called eps.
 MEANT = {"std": "var", "sigma": "var", "variance": "var", "epsilon": "eps", "radius": "eps"}
 
 
-def flat_keys(node: object, prefix: str = "") -> Iterator[str]:
+def flat_keys(node: Value, prefix: str = "") -> Iterator[str]:
     """Dotted names of every key in a plain tree, branches included."""
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -73,10 +74,21 @@ def one_choice(verb: str, override: str, values: Sequence[str]) -> str:
     return f"{override}: expected one {key}; for a job each: robode {verb} -m {key}={','.join(values)}"
 
 
-def needs_multirun(override: str) -> str:
-    """One line for several values of a word where a single job was asked for."""
+def needs_multirun(override: str, text: bool) -> str:
+    """One line for several values where a single job was asked for. text: whether they are names or paths."""
     key, _, value = override.partition("=")
-    return f"{override}: several values need -m (a sweep); a list is written {key}=[{value}]"
+    one = f"a text with a comma is quoted twice: \"{key}='{value}'\"" if text else f"a list is written {key}=[{value}]"
+    return f"{override}: several values need -m (a sweep); {one}"
+
+
+def unreadable(override: str) -> str:
+    """One line for an override that is none."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        return f"{override}: expected key=value, for example depth=8"
+    if "=" in value and not re.search(r"['\"\[{(]", value):
+        return f"{override}: expected one value of {key}; a text with = in it is quoted twice: \"{key}='{value}'\""
+    return f"{override}: cannot be read as key=value; are all quotes and brackets closed?"
 
 
 def group_and_choice(file: str) -> tuple[str, str]:
@@ -103,10 +115,6 @@ def sentence(verb: str, error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: cannot be read as YAML ({error.problem})"
-    if match := re.search(r"Error parsing override '(.*)'", text):
-        return f"{match[1]}: expected key=value, for example depth=8"
-    if match := re.search(r"^\w*NoViableAltException: (.*)", text):
-        return f"{match[1]}: cannot be read as key=value; are all quotes and brackets closed?"
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"+{match[1]}: {match[1]} is a key already; write it without the +"
     if match := re.search(r"Error merging override (.+)", text):
@@ -119,6 +127,8 @@ def sentence(verb: str, error: Exception) -> str:
 def _wrong_type(verb: str, override: str, reason: str) -> str:
     key, _, value = override.lstrip("+").partition("=")
     expected = expected_type(verb, key)
+    if reason.startswith("Cannot merge"):
+        reason = f"expected a value of {key}, which has no keys of its own"
     return f"{override}: {key} must be {expected}, got '{value}'" if expected else f"{override}: {reason}"
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 from robode.config.allowed import DESCRIPTION, OF_OBJECTIVES
 from robode.errors import BadInput, JobFailed
 from robode.foreign import reason
+
+if TYPE_CHECKING:
+    from robode.config.config import Node, Value
 
 PACKAGES = ("robode", "torch.nn", "torch.optim", "lightning", "torchmetrics")
 # Where robode keeps the classes that YAML files describe; its other modules hold machinery.
@@ -70,7 +73,7 @@ def keyed(key: str) -> Iterator[None]:
         raise BadInput(f"{key}{'.' if setting else ': '}{error}") from error
 
 
-def check_keys(plain: Any, place: str = "") -> None:
+def check_keys(plain: Value, place: str = "") -> None:
     """Import every class that a plain configuration names, and refuse a key that its class does not have; builds
     nothing. place: where the configuration stands, for the complaint.
 
@@ -87,7 +90,7 @@ def check_keys(plain: Any, place: str = "") -> None:
             check_keys(value, place)
 
 
-def _check_arguments(made: type, node: Mapping[Any, Any], place: str) -> None:
+def _check_arguments(made: type, node: Node, place: str) -> None:
     """Raises `BadInput` for the first key of a node that the class has no argument for."""
     try:
         parameters = inspect.signature(made).parameters.values()
@@ -131,15 +134,15 @@ def to_plain(config: Any) -> Any:
         raise BadInput(f"the configuration cannot be resolved: {_first_line(error)}") from error
 
 
-def targets(node: Any) -> Iterator[Any]:
+def targets(node: Value) -> Iterator[Any]:
     """Every `_target_` anywhere in a plain configuration, as it stands there."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield node["_target_"]
         node = list(node.values())
     if isinstance(node, list):
-        for item in node:
-            yield from targets(item)
+        for each in node:
+            yield from targets(each)
 
 
 def _packages() -> tuple[str, ...]:
@@ -156,7 +159,7 @@ def inside(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-def _check_name(target: Any) -> None:
+def _check_name(target: Value) -> str:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise BadInput(f"_target_: expected the dotted name of a class, got {target!r}")
     if not inside(target, _packages()):
@@ -165,12 +168,12 @@ def _check_name(target: Any) -> None:
             f"_target_={target}: expected a class from {', '.join(PACKAGES)}; "
             f"to admit a package of your own set {TRUST}={package} in the environment"
         )
+    return target
 
 
-def _resolve(target: Any) -> type:
+def _resolve(target: Value) -> type:
     """The class that `target` names. Raises `BadInput` for anything that a configuration must not create."""
-    _check_name(target)
-    found = _import(target)
+    found = _import(_check_name(target))
     if not isinstance(found, type):
         raise BadInput(f"_target_={target}: expected a class, got a {type(found).__name__}")
     home = f"{found.__module__}.{found.__qualname__}"

@@ -5,6 +5,7 @@ A job that another process has is put off until the rest is done, so that severa
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -17,14 +18,17 @@ from typing import Literal
 from robode.config.config import Config
 from robode.errors import BadInput, Busy, JobFailed
 
+MOST_JOBS = 10_000
+"""Of one command line: each takes a tenth of a second to compose."""
+
 State = Literal["done", "reused", "failed", "busy", "skipped"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A configuration, and the words that compose to it alone."""
+    """A configuration, and the overrides that compose to it alone."""
 
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     config: Config
 
     @property
@@ -78,7 +82,9 @@ def run_each(
 
     def done(job: Job, wait: bool) -> Outcome:
         if (fail_fast or job.config.fail_fast) and any(each.state == "failed" for each in outcomes):
-            return Outcome(job.words, 1, "not run, because a job before it failed (fail_fast=true)", state="skipped")
+            return Outcome(
+                job.overrides, 1, "not run, because a job before it failed (fail_fast=true)", state="skipped"
+            )
         return run_one(job, work, wait, config_dirs)
 
     for number, job in enumerate(jobs):
@@ -97,8 +103,8 @@ def run_one(job: Job, work: Work, wait: bool, config_dirs: Sequence[str] = ()) -
         with command_of(job, config_dirs):
             result = work(job, wait)
     except Exception as error:
-        return failure(error, job.words)
-    return Outcome(job.words, result=result, state="reused" if result.reused else "done")
+        return failure(error, job.overrides)
+    return Outcome(job.overrides, result=result, state="reused" if result.reused else "done")
 
 
 @contextmanager
@@ -106,7 +112,7 @@ def command_of(job: Job, config_dirs: Sequence[str]) -> Iterator[None]:
     """``sys.argv`` is a command line that repeats this job alone: that is what is recorded, and not the whole sweep."""
     argv = sys.argv
     folders = [word for folder in config_dirs for word in ("--config-dir", folder)]
-    sys.argv = [argv[0], job.verb, *folders, *job.words]
+    sys.argv = [argv[0], job.verb, *folders, *job.overrides]
     try:
         yield
     finally:
@@ -122,7 +128,8 @@ def failure(error: Exception, overrides: Sequence[str] = ()) -> Outcome:
     elif isinstance(error, JobFailed):
         code, text = 1, str(error)
     elif isinstance(error, OSError) and error.filename is not None:
-        code, text = 1, f"cannot use '{error.filename}': {error.strerror}"
+        code = 2 if error.errno == errno.ENAMETOOLONG else 1
+        text = f"cannot use '{error.filename}': {error.strerror}"
     elif isinstance(error, OSError) and error.strerror is not None:
         code, text = 1, error.strerror
     else:

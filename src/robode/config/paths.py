@@ -28,7 +28,8 @@ def user_conf_dirs(named: Sequence[str] = ()) -> list[Path]:
     Raises:
         BadInput: a folder that was asked for by name does not exist.
     """
-    from_environment = [p for p in os.environ.get("ROBODE_CONFIG_PATH", "").split(os.pathsep) if p]
+    said = os.environ.get("ROBODE_CONFIG_PATH", "").split(os.pathsep)
+    from_environment = [os.path.expanduser(path) for path in said if path]
     for source, paths in (("--config-dir", named), ("ROBODE_CONFIG_PATH", from_environment)):
         for path in paths:
             if not Path(path).is_dir():

@@ -1,10 +1,10 @@
 """What a configuration may not do: steer Hydra itself, whose callbacks, logging and plugins run code."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from hydra.core.override_parser.types import Override
 
+from robode.config.config import Node, Value
 from robode.errors import BadInput
 
 # Keys under `hydra` that a command line may set; `_target_` is refused in all of them.
@@ -39,7 +39,7 @@ def check_overrides(overrides: Sequence[Override]) -> list[str]:
     return allowed
 
 
-def check_hydra_node(node: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+def check_hydra_node(node: Node, ours: Node) -> None:
     """Refuse a composed ``hydra`` node that a user's configuration file has changed.
 
     Args:
@@ -52,8 +52,10 @@ def check_hydra_node(node: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     for key in sorted({*node, *ours}):
         if key not in FILLED_IN_BY_HYDRA and node.get(key) != ours.get(key):
             raise BadInput(f"a configuration file sets hydra.{key}: files may not steer Hydra; remove it")
+    job, expected = node["job"], ours["job"]
+    assert isinstance(job, Mapping) and isinstance(expected, Mapping)
     for key in ("env_set", "env_copy", "chdir", "config"):
-        if node["job"].get(key) != ours["job"].get(key):
+        if job.get(key) != expected.get(key):
             raise BadInput(f"a configuration file sets hydra.job.{key}: files may not steer Hydra; remove it")
     for name in ("launcher", "sweeper"):
         for place, target in _targets(node[name], f"hydra.{name}"):
@@ -61,7 +63,7 @@ def check_hydra_node(node: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
                 raise BadInput(f"{place}={target}: a {name} must be one of Hydra's installed plugins")
 
 
-def _targets(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _targets(node: Value, place: str) -> Iterator[tuple[str, Value]]:
     """Every ``_target_`` in a plain tree, with its dotted place."""
     if isinstance(node, Mapping):
         for key, value in node.items():

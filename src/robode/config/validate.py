@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeGuard
 
-from robode.config.allowed import check_node, check_value, spec_of
-from robode.config.combinations import check_combination
+from robode.config.allowed import check_node, check_part, check_value, spec_of
+from robode.config.combinations import check_combination, check_memory
 from robode.config.config import (
     CertifyConfig,
     Choice,
@@ -25,17 +26,22 @@ from robode.config.config import (
     Group,
     TrainConfig,
     TrainerConfig,
+    Value,
     plain,
 )
 from robode.config.instantiate import check_targets
+from robode.config.jobs import MOST_JOBS
 from robode.config.levels import UPPER, check_suite, noise_levels
 from robode.config.parse import unknown
 from robode.errors import BadInput
 
+LONGEST = 200
+"""Letters of a run's name: the names of files beside its folder begin with it."""
 CHECKPOINTS = ("best", "last")
 TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
 # Loggers of Lightning's that are importable without the package they write with: any one of these will do.
 LOGGERS = {"TensorBoardLogger": ("tensorboard", "tensorboardX")}
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "32", "64", "bf16", "16")
 HALF = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
 
@@ -78,10 +84,17 @@ def check_training(config: TrainConfig) -> None:
     for key in ("depth", "epochs", "batch_size", "lr", "repeats"):
         _check_positive(key, getattr(config, key))
     _check_seed(config.seed)
-    _check_suite(config.suite)
+    _check_suite(config.suite, task_of(config.data))
     _check_time(config)
     check_data(config.data)
     _check_parts(config)
+    check_memory(config)
+    parts = {f"objective.{name}": part for name, part in config.objective.items()}
+    parts |= {f"callbacks.{name}": part for name, part in config.callbacks.items()}
+    chosen = config.optimizer
+    parts |= {"optimizer.optimizer": chosen.optimizer, "optimizer.scheduler": chosen.scheduler}
+    for key, part in (parts | {"protocol": config.protocol}).items():
+        check_part(key, part)
     check_trainer(config.trainer)
     _check_loggers(config.logger)
     check_objectives(config, config.data.task)
@@ -100,7 +113,8 @@ def _check_evaluation(config: EvaluateConfig) -> None:
             "0 = no verdicts"
         )
     _check_seed(config.seed)
-    _check_suite(config.suite)
+    _check_suite(config.suite, task_of(config.data) if config.data else None)
+    check_part("protocol", config.protocol)
     if isinstance(config, CertifyConfig):
         _check_certify(config)
     if config.module is None:
@@ -141,13 +155,20 @@ def _check_certify(config: CertifyConfig) -> None:
 
 def _check_export(config: ExportConfig) -> None:
     check_source(config)
-    if config.to is None:
-        raise BadInput("to: expected the folder to write, for example to=exported")
-    if Path(config.to).is_file():
-        raise BadInput(f"to={config.to}: expected a folder, and this is a file")
-    _check_place(Path(config.to))
+    _check_place(folder_to_write(config.to))
     if find_spec("safetensors") is None:
         raise BadInput("export: needs the package safetensors, which is not installed: pip install 'robode[export]'")
+
+
+def folder_to_write(to: str | None) -> Path:
+    """The folder that `to` names. Raises `BadInput` where it names none, or a file."""
+    if not to:
+        raise BadInput(f"to{'' if to is None else '='}: expected the folder to write, for example to=exported")
+    folder = Path(to).expanduser()
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise BadInput(f"to={to}: expected a folder, and {'this' if path == folder else path} is a file")
+    return folder
 
 
 def _check_place(to: Path) -> None:
@@ -176,14 +197,14 @@ def check_data(data: DataConfig) -> None:
         check_node("data.source", {**data.source.plain(), "name": data.name, "allowed": data.allowed})
 
 
-def check_validation(validation: object) -> None:
+def check_validation(validation: Value) -> None:
     """A share in [0, 1) or a whole number of samples ≥ 1, else BadInput."""
-    wrong = not isinstance(validation, int | float) or isinstance(validation, bool) or not math.isfinite(validation)
-    if wrong or validation < 0 or validation % 1 and validation > 1:  # type: ignore[operator]
+    fits = validation == 0 or _positive(validation) and (validation <= 1 or not validation % 1)
+    if not fits or isinstance(validation, bool):
         raise BadInput(f"data.validation={validation}: expected 0 (none), a share below 1 or a number of samples")
 
 
-def check_limit(limit_train: object) -> None:
+def check_limit(limit_train: Value) -> None:
     """None (all) or a whole number of samples >= 1, else BadInput."""
     if limit_train is not None and (type(limit_train) is not int or limit_train < 1):
         raise BadInput(f"data.limit_train={limit_train}: expected a whole number of samples above 0, or null (all)")
@@ -193,6 +214,8 @@ def check_name(name: str | None) -> None:
     """A run's name becomes a folder's. Raises `BadInput`."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise BadInput(f"run: expected a name of letters, digits, '.', '_' and '-', got '{name}'")
+    if name is not None and len(name) > LONGEST:
+        raise BadInput(f"run: expected a name of at most {LONGEST} letters, got {len(name)}")
 
 
 def seeds_of(config: TrainConfig) -> list[int]:
@@ -201,6 +224,8 @@ def seeds_of(config: TrainConfig) -> list[int]:
         if name is not None:
             raise BadInput(f"{key}={name}: names one run, and seeds={config.seeds} asks for several; leave one out")
     seeds = config.seeds
+    if isinstance(seeds, int) and seeds > MOST_JOBS:
+        raise BadInput(f"seeds={seeds}: expected at most {MOST_JOBS} of one command")
     listed = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds or ())
     if not listed or not all(0 <= seed < 2**32 for seed in listed):
         raise BadInput(f"seeds={seeds}: expected how many (seeds=3: 1, 2, 3) or which (seeds=[1,5]), or null for one")
@@ -214,6 +239,8 @@ def check_trainer(trainer: TrainerConfig) -> None:
             f"trainer.precision={trainer.precision}: rounds gamma and h, which the guarantees need in float64; "
             "choose 32-true, 64-true, bf16-mixed or 16-mixed"
         )
+    if str(trainer.precision) not in PRECISIONS:
+        raise BadInput(f"trainer.precision={trainer.precision}: choose one of: {', '.join(PRECISIONS)}")
     if trainer.threads is not None and trainer.threads < 1:
         raise BadInput(f"trainer.threads={trainer.threads}: expected a whole number >= 1 or null")
     everything = trainer.accelerator == "gpu" and trainer.devices in ("auto", -1)
@@ -295,16 +322,24 @@ def _check_parts(config: TrainConfig) -> None:
         )
 
 
-def _check_suite(suite: Group) -> None:
+def _check_suite(suite: Group, task: str | None) -> None:
     if not suite:
         raise BadInput("suite: expected at least one perturbation; choose a suite, for example suite=noise")
-    check_suite({name: part.arguments for name, part in suite.items() if part is not None})
+    check_suite(suite)
+    for name, part in suite.items():
+        check_part(f"suite.{name}", part, task)
 
 
-def _check_positive(key: str, value: object) -> None:
+def task_of(data: DataConfig) -> str | None:
+    """The name of the task, where the file of the data says it."""
+    said = data.task or (data.info or {}).get("task")
+    return said if isinstance(said, str) else None
+
+
+def _check_positive(key: str, value: Value) -> None:
     if not _positive(value):
         raise BadInput(f"{key}={value}: expected a number above 0")
 
 
-def _positive(value: object) -> bool:
+def _positive(value: Value) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

@@ -137,6 +137,18 @@ def _file(group: str, name: str, config_dirs: Sequence[str]) -> Path:
     return next(place for place in places if place.is_file())
 
 
+def causes(violations: Sequence[str]) -> tuple[str, ...]:
+    """One line for each cause, behind the contracts that it breaks."""
+    broken: dict[str, list[str]] = {}
+    for line in violations:
+        contract, colon, cause = line.partition(": ")
+        broken.setdefault(cause if colon else line, []).extend([contract] * bool(colon))
+    return tuple(
+        f"{', '.join(names[:2])}{f' and {len(names) - 2} more' if names[2:] else ''}{': ' if names else ''}{cause}"
+        for cause, names in broken.items()
+    )
+
+
 def _print(rows: Sequence[Finding]) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -149,8 +161,11 @@ def _print(rows: Sequence[Finding]) -> None:
     table.add_column("what", no_wrap=True)
     table.add_column("contracts", justify="right")
     table.add_column("found", overflow="fold")
+    shown: dict[tuple[str, ...], str] = {}
     for row in rows:
-        lines = row.violations or (row.note or "ok",)
+        lines = causes(row.violations) or (row.note or "ok",)
+        if row.violations and shown.setdefault(lines, row.what) != row.what:
+            lines = (f"the same as {shown[lines]}",)
         table.add_row(escape(row.what), str(row.contracts), escape(lines[0]))
         for line in lines[1:]:
             table.add_row("", "", escape(line))

@@ -8,12 +8,11 @@ and no matrix exponential is ever computed in a forward pass.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robode.config.levels import skew_matrix
 from robode.errors import BadInput
 
 
@@ -104,19 +103,7 @@ def from_file(path: str | None, width: int) -> Tensor:
     """J from a .npy file or a text file of numbers. Raises `BadInput` unless it is skew and (width, width)."""
     if path is None:
         raise BadInput("model.J_file: expected a .npy or text file with the matrix for model.J=file, got nothing")
-    try:
-        array = np.load(path, allow_pickle=False) if Path(path).suffix == ".npy" else np.loadtxt(path, delimiter=None)
-        J = torch.as_tensor(np.atleast_2d(array), dtype=torch.float64)
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"model.J_file: expected a readable matrix, got '{path}' ({error})") from None
-    if tuple(J.shape) != (width, width):
-        raise BadInput(f"model.J_file: expected a {width}x{width} matrix (model.width), got {tuple(J.shape)}")
-    if not bool(J.isfinite().all()):
-        raise BadInput(f"model.J_file: expected finite numbers, got infinity or NaN in '{path}'")
-    if not torch.equal(J, -J.T):
-        defect = float((J + J.T).abs().max())
-        raise BadInput(f"model.J_file: expected a skew-symmetric matrix, got max |J + J^T| = {defect:.3g}")
-    return J
+    return torch.from_numpy(skew_matrix("model.J_file", path, width))
 
 
 def skew(kind: str, width: int, path: str | None = None) -> Skew:

@@ -50,7 +50,7 @@ def fresh_rng(x: Tensor) -> PerSampleRNG:
 
 
 def check_attack(
-    objective: str, eps: object, norm: object, steps: object, step_size: object, norms: tuple[str, ...] = NORMS
+    objective: str, eps: float | str, norm: str, steps: int, step_size: float | None, norms: tuple[str, ...] = NORMS
 ) -> float:
     """eps as a number. Raises `BadInput`, by the name of its key, for an eps that is no number >= 0, a norm that is not
     among `norms`, steps that are no whole number >= 1, and a step_size that is neither null nor a number > 0."""

@@ -63,7 +63,7 @@ def show_forecasts(jobs: Sequence[Job], forecasts: Sequence[Forecast], console: 
     """What each job would do and how long its training takes, and the sum of what is known."""
     lines = [
         [str(number), each.shown, duration(each.seconds), said]
-        for number, (each, said) in enumerate(zip(forecasts, told_apart([job.words for job in jobs]), strict=True))
+        for number, (each, said) in enumerate(zip(forecasts, told_apart([job.overrides for job in jobs]), strict=True))
     ]
     _print(console, ["job", "state", "training left", "words"], lines, [str(each.run.folder) for each in forecasts])
     if any(each.other for each in forecasts):

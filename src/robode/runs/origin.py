@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
-from robode.config.config import TrainConfig
+from robode.config.config import Code, TrainConfig
 from robode.errors import BadInput
 from robode.files import read_entries, read_json, write_json
 from robode.runs.code import CODE, RECORD, packages, recorded, source_of, training_code
@@ -28,7 +28,7 @@ from robode.runs.run import Run
 OTHER_CODE = "†"  # beside whatever other code than today's has made
 SAME: Literal["same"] = "same"
 ANY: Literal["any"] = "any"
-CODES = (SAME, ANY)  # what the word `code` may be
+CODES: tuple[str, ...] = get_args(Code)  # what the word `code` may be
 # What a user can do instead of code=any.
 FORCE, START = "force=true trains it again (run=NAME beside it)", "leave resume out to train it anew"
 PACKAGES = ("robode", "torch", "lightning", "hydra-core", "omegaconf", "numpy", "torchdiffeq")

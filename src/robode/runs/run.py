@@ -286,7 +286,8 @@ def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[
     Raises:
         BadInput: there is no such run, several, or the folder is not one.
     """
-    path = Path(where)
+    path = Path(where).expanduser()
+    where = str(path)
     if path.is_file():
         folder, checkpoint = path.parent, path.name
     else:

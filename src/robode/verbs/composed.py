@@ -1,19 +1,23 @@
-"""`robode train`, `evaluate`, `certify` and `export`: words to jobs, all of them looked at, then done one by one."""
+"""`robode train`, `evaluate`, `certify` and `export`: from overrides to jobs, all looked at, then done one by one."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robode.config.compose import Request, composed, launched, typed
-from robode.config.config import EvaluateConfig, TrainConfig, plain
+from robode.config.config import Config, EvaluateConfig, TrainConfig, plain
 from robode.config.instantiate import check_keys
 from robode.config.jobs import Job, Outcome, run_each, run_one
 from robode.config.validate import check_jobs
-from robode.errors import BadInput, JobFailed
-from robode.files import write_text
+from robode.device import chosen_device
+from robode.errors import BadInput
+from robode.files import make_folder, write_text
 from robode.runs.run import OUTPUTS
 from robode.training.plan import check_folders, queue
 
@@ -55,34 +59,64 @@ def run_composed(request: Request) -> list[Outcome]:
         queue([job.config for job in jobs if isinstance(job.config, TrainConfig)])
     if launcher != OURS:
         return _launched(request, jobs)
-    if request.multirun:
-        _record(request, jobs)
+    record = _record(request, jobs) if request.multirun else None
     from robode.api import work
 
-    return run_each(jobs, work, config_dirs=request.config_dirs)
+    outcomes = run_each(jobs, work, config_dirs=request.config_dirs)
+    if record and all(outcome.code == 2 for outcome in outcomes):  # nothing was done
+        shutil.rmtree(record, ignore_errors=True)
+        with suppress(OSError):  # other sweeps
+            record.parent.rmdir()
+    return outcomes
 
 
 def _looked_at(request: Request) -> tuple[list[Job], str]:
     """All jobs, found good, and who shall run them."""
     found = composed(request)
-    jobs = [job for each in found for job in typed(request.verb, each.words, each.cfg)]
+    jobs = [job for each in found for job in typed(request.verb, each.overrides, each.cfg)]
     check_jobs([job.config for job in jobs])
+    _check_twins(jobs)
     for job in jobs:
         check_folders(job.config)
-    return jobs, found[0].launcher if request.multirun else OURS
+    launcher = found[0].launcher if request.multirun else OURS
+    if launcher == OURS:
+        for job in jobs:
+            _check_gpu(job.config)
+    return jobs, launcher
 
 
-def _record(request: Request, jobs: Sequence[Job]) -> None:
-    """outputs/sweeps/<now>/multirun.yaml: what was asked for, and the words of each job, in their order."""
+def _check_gpu(config: Config) -> None:
+    """Refuse a GPU that this machine does not have; torch is asked only for one."""
+    if isinstance(config, TrainConfig) and config.trainer.accelerator == "gpu" and config.resume is None:
+        from robode.training.trainer import prepare_machine
+
+        prepare_machine(config.trainer)
+    elif isinstance(config, EvaluateConfig) and config.device == "cuda":
+        chosen_device(config.device)
+
+
+def _check_twins(jobs: Sequence[Job]) -> None:
+    """Refuse a sweep that asks for the same thing twice."""
+    seen: set[str] = set()
+    for job in jobs if len(jobs) > 1 else ():
+        if (config := repr(job.config)) in seen:
+            raise BadInput(f"{' '.join(job.overrides)}: is asked for twice in this sweep; leave one out")
+        seen.add(config)
+
+
+def _record(request: Request, jobs: Sequence[Job]) -> Path:
+    """outputs/sweeps/<now>/multirun.yaml: what was asked for, and the overrides of each job, in their order."""
     from omegaconf import OmegaConf
 
     folder = OUTPUTS / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    content = {"verb": request.verb, "overrides": list(request.overrides), "jobs": [list(job.words) for job in jobs]}
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise JobFailed(f"cannot write {error.filename or folder}: {error.strerror}") from error
+    content = {
+        "verb": request.verb,
+        "overrides": list(request.overrides),
+        "jobs": [list(job.overrides) for job in jobs],
+    }
+    make_folder(folder)
     write_text(folder / "multirun.yaml", OmegaConf.to_yaml(content))
+    return folder
 
 
 def _launched(request: Request, jobs: Sequence[Job]) -> list[Outcome]:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from robode.config.listing import options
 from robode.config.paths import user_conf_dirs
+from robode.config.validate import folder_to_write
 from robode.errors import BadInput, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import evaluations, plan
@@ -44,10 +45,10 @@ def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> in
     given = dict(word.split("=", 1) for word in words if word.startswith(("from=", "to=")))
     sort = [word for word in words if word.startswith("sort=")]
     rest = [word for word in words if "=" in word and not word.startswith(("from=", "to=", "sort="))]
-    to = Path(given["to"]) if "to" in given else None
+    to = folder_to_write(given["to"]) if "to" in given else None
     if "from" in given:
         _nothing_else([*named, *rest, *sort], "from=")
-        report = _again(Path(given["from"]), to, config_dirs)
+        report = _again(Path(given["from"]).expanduser(), to, config_dirs)
     elif len(named) == 1 and _is_item(named[0], config_dirs):
         _nothing_else(sort, "PAPER/ITEM")
         selection = select(named[0], rest, config_dirs)

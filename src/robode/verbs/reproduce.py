@@ -44,8 +44,9 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     """
     where = item_among(words, config_dirs)
     selection = select(where, [word for word in words if word != where], config_dirs)
-    asked = evaluations(selection)
-    work = Reproduction(selection, plan(selection), asked, Shelf.of(selection, asked))
+    asked, jobs = evaluations(selection), plan(selection)
+    check_jobs([job.cfg for job in jobs if job.wanted])
+    work = Reproduction(selection, jobs, asked, Shelf.of(selection, asked))
     if dry_run:
         wanted = [job for job in work.jobs if job.wanted]
         preview(selection, [work.beside(job) for job in wanted], work.asked)
@@ -77,6 +78,8 @@ class Reproduction:
         self._say(f"{self.selection.name}: {len(wanted)} jobs, {len(wanted) - len(undone)} of them complete")
         if line := left_out(self.shelf, wanted):
             self._say(line)
+        for job in todo:
+            check_folders(job.cfg)
         self._publish()
 
         def after(number: int, outcome: Outcome) -> None:
@@ -97,10 +100,7 @@ class Reproduction:
         return self._end()
 
     def _train(self, todo: list[PlannedRun], after: Callable[[int, Outcome], None]) -> None:
-        """All of them, once all of them have been found good."""
-        check_jobs([job.cfg for job in todo])
-        for job in todo:
-            check_folders(job.cfg)
+        """All of them, which have been found good."""
         from robode.api import work
 
         composed = [Job(job.words, job.cfg) for job in todo]

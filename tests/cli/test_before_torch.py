@@ -1,0 +1,77 @@
+"""What needs no torch to be refused is refused without it: the import alone takes seconds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import robode
+
+# All in one process, and torch is looked for after each: a line of what was refused, or a list of what was not.
+EACH = """
+import sys
+from robode.cli.main import main
+for line in sys.stdin.read().splitlines():
+    code = main(line.split())
+    if code != 2 or "torch" in sys.modules:
+        sys.exit(f"{line}: {code}, torch is {'there' if 'torch' in sys.modules else 'not there'}")
+"""
+REFUSED = """
+train depth=0
+train dept=3
+train model.kappa=-1
+train model.width=100000000
+train model.J=file model.J_file=J.npy
+train data.validation=-1
+train data=mnist data.root=.
+train model=node integrator=dopri5 integrator.rtol=-1
+train trainer.precision=17
+train trainer.accelerator=tpu
+train trainer.devices=0
+train suite.gaussian.std=0.1
+train suite=attacks_quick suite.pgd_linf.norm=l3
+train suite=attacks_quick suite.pgd_linf.loss=foo
+train suite=attacks_quick suite.pgd_linf.steps=0
+train suite=attacks_quick suite.pgd_linf.eps=8/x
+train suite=attacks_quick +suite.pgd_linf.stepz=3
+train suite=smoothing suite.smoothing.sigma=-1
+train suite=corruptions suite.blur.sigma=-1
+train objective=adversarial objective.adversarial.norm=l7
+train objective=adversarial data=pendulum
+train objective=jacobian_penalty
+train +callbacks.bsm.foo=0
+train optimizer.optimizer.weight_decay=-1
+train seed=5 seeds=3
+train run=a/b
+evaluate
+evaluate run=.
+evaluate run=. verdicts=-1
+evaluate run=. device=tpu
+evaluate run=. suite=attacks_quick suite.pgd_l2.norm=l3
+certify run=. norm=l1
+certify run=. radii=-1
+export run=. to=
+export run=. to=J.npy
+report nowhere
+report to=J.npy
+list nothing
+reproduce nothing/here
+reproduce chnode_2022/table1 size=huge
+"""
+
+
+def test_refused_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "J.npy", np.eye(8))
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "MNIST" / "raw" / f"{name}-ubyte").write_bytes(bytes(100))
+    lines = REFUSED.strip()
+    source = str(Path(robode.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", EACH], input=lines, capture_output=True, text=True, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": source}, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [line[:8] for line in done.stderr.splitlines()] == ["robode: "] * len(lines.splitlines())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["J.npy", "MNIST"]
