@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from robode.families.chnode import CHNode
 from robode.families.resnet import ResNet
 from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
-from robode.network import Network
+from robode.network import Network, Normalise
 from robode.ode.flow import Constrained
 from robode.tasks.classification import Classification
 
@@ -47,11 +48,17 @@ def data_named(name: str) -> DataModule:
 
 
 @functools.cache
-def honest(model: str, data: str) -> Network:
-    """Trained for a second, frozen in eval mode."""
+def honest(model: str, data: str) -> nn.Module:
+    """chnode, resnet, linear or (images) cnn; trained for a second, frozen in eval mode."""
     torch.manual_seed(0)
-    flow = CHNode(6, 3, ETD()) if model == "chnode" else ResNet(6, 3, Euler())
-    network = Network(data_named(data).info, flow)
+    info = data_named(data).info
+    if model in ("chnode", "resnet"):
+        network: nn.Module = Network(info, CHNode(6, 3, ETD()) if model == "chnode" else ResNet(6, 3, Euler()))
+    else:
+        size = math.prod(info.shape)
+        hidden = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU()] if model == "cnn" else []
+        last = nn.Linear(8 * size if hidden else size, info.task.outputs)
+        network = nn.Sequential(Normalise(info.mean, info.std, len(info.shape)), *hidden, nn.Flatten(), last)
     x, labels = spread(data_named(data).split("train"), 800)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     order = torch.Generator().manual_seed(0)
@@ -79,6 +86,32 @@ class Quantised(Wrapped):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner((20 * x).round() / 20)
+
+
+class Sine(Wrapped):
+    """Inputs with a ripple of height 0.02 and slope up to 8: nearly the same answers, and gradients that point up and
+    down at random, are never 0 and the same whenever they are asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x + 0.02 * torch.sin(400 * x))
+
+
+class Backbone(nn.Module):
+    """A CNN, and after it a head that says nothing about how it decides: states on a staircase."""
+
+    def __init__(self, inner: nn.Sequential):
+        super().__init__()
+        self.backbone, self.head = inner[:-1], inner[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((8 * self.backbone(x)).round() / 8)
+
+
+class Drifting(Wrapped):
+    """Other answers each time: noise on the inputs that no seed of the attack decides."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x + 0.1 * torch.randn_like(x))
 
 
 class Votes(Wrapped):
