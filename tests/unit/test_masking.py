@@ -78,7 +78,7 @@ def test_a_stronger_attack_may_not_leave_more_right(noise, fgsm, pgd, passed):
 
 
 @pytest.mark.parametrize("n", [1, 20, 40, 200, 500, 1000])
-@pytest.mark.parametrize("tolerance", [checks.TOLERANCE, checks.LOSSES_DIFFER])
+@pytest.mark.parametrize("tolerance", [checks.TOLERANCE, checks.ANOTHER_GRADIENT, checks.LOSSES_DIFFER])
 def test_a_network_within_the_tolerance_fails_with_a_probability_of_at_most_the_level(n, tolerance):
     """The exact sum of binomial probabilities beyond what is allowed, and one sample fewer would be too strict."""
 
@@ -107,9 +107,9 @@ def test_differences_that_equal_attacks_show_by_chance_are_allowed():
     "check", [checks.smoothed, lambda a, b: checks.transfer(a, {"a student": b, "its backbone": mask(990)})]
 )
 def test_what_another_attack_finds_among_the_survivors_of_pgd(check):
-    few, many = check(mask(500), mask(481)), check(mask(500), mask(480))
-    assert few.value == few.threshold == pytest.approx(0.019) and few.passed
-    assert many.value == pytest.approx(0.02) and not many.passed
+    few, many = check(mask(500), mask(461)), check(mask(500), mask(460))
+    assert few.value == few.threshold == pytest.approx(0.039) and few.passed
+    assert many.value == pytest.approx(0.04) and not many.passed
     assert check(mask(300), mask(500)).value == 0, "what PGD fooled is nobody's find"
 
 
@@ -119,10 +119,10 @@ def test_a_long_random_search_may_find_a_little_more_than_any_gradient():
 
 def test_what_several_other_networks_show_counts_together():
     one, two = mask(500), mask(500)
-    one[:15], two[100:115] = False, False
+    one[:25], two[100:125] = False, False
     found = checks.transfer(mask(500), {"a student": one, "its backbone": two})
-    assert found.value == pytest.approx(0.03) and not found.passed
-    assert found.sentence.startswith("What PGD finds on a student and its backbone fools 3.0 % of the samples")
+    assert found.value == pytest.approx(0.05) and not found.passed
+    assert found.sentence.startswith("What PGD finds on a student and its backbone fools 5.0 % of the samples")
 
 
 def test_the_best_of_the_other_losses_counts_and_may_find_a_little_more():

@@ -161,7 +161,7 @@ def test_a_stronger_attack_may_not_leave_more_than_a_weaker_one_but_a_random_sea
 def test_what_a_black_box_or_another_network_finds_speaks_against_an_attack():
     row = attacked("pgd_linf", 500)
     assert "black_box" in failed(row, known(panel(square=380)))
-    assert "transfer" in failed(row, known(panel(student=460)))
+    assert "transfer" in failed(row, known(panel(student=400)))
     assert "a black-box attack beats PGD" in text_of(row, known(panel(square=380)))
     assert "black_box" not in failed(attacked("square_linf", 520), known(panel(square=380)))
     without = Panel(0.1, {name: bits for name, bits in panel().right.items() if name != "square"})
@@ -170,10 +170,11 @@ def test_what_a_black_box_or_another_network_finds_speaks_against_an_attack():
 
 def test_averaged_gradients_speak_against_any_attack_and_not_for_another_loss():
     for name in ("pgd_linf", "ensemble_linf", "fgsm_linf", "square_linf"):
-        assert "smoothed_gradients" in failed(attacked(name, 500), known(panel(smoothed=460))), name
-    assert "smoothed_gradients" not in failed(attacked("pgd_linf", 500), known(panel(margin=460, smoothed=460)))
-    text = text_of(attacked("pgd_linf", 500), known(panel(smoothed=460)))
-    assert text == "fails 1 of 8 gradient-masking checks: gradients that are averaged over noise beat PGD"
+        assert "smoothed_gradients" in failed(attacked(name, 500), known(panel(smoothed=400))), name
+    assert "smoothed_gradients" not in failed(attacked("pgd_linf", 500), known(panel(margin=420, smoothed=400)))
+    text = text_of(attacked("pgd_linf", 500), known(panel(smoothed=400)))
+    assert text.startswith("fails 2 of 8 gradient-masking checks: PGD (averaged gradients) finds 10.0 % more; ")
+    assert text.endswith("; gradients that are averaged over noise beat PGD")
 
 
 def test_checks_of_the_network_are_among_those_of_the_row():

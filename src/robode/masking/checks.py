@@ -4,8 +4,8 @@ Pure functions of what was found on n samples: which of them stay right under an
 input gradients. Sources: Athalye, Carlini and Wagner, "Obfuscated gradients give a false sense of security", ICML 2018;
 Carlini et al., "On evaluating adversarial robustness", 2019; Pintor et al., "Indicators of attack failure", 2022.
 
-Each check allows a share of misbehaving samples (TOLERANCE, LOSSES_DIFFER), and fails where an exact one-sided test at
-LEVEL says that the share is larger: a binomial one of a count, McNemar's of two attacks on the same samples. So a
+Each check allows a share of misbehaving samples (TOLERANCE and others below), and fails where an exact one-sided test
+at LEVEL says that the share is larger: a binomial one of a count, McNemar's of two attacks on the same samples. So a
 network within the tolerances fails one check with a probability of at most LEVEL, and ten with at most ten times that.
 """
 
@@ -39,6 +39,9 @@ find more than PGD with one loss."""
 ANY = ", or PGD on another loss,"
 LEVEL = 0.005
 """Probability with which a check may fail on a network that is within the tolerance."""
+
+ANOTHER_GRADIENT = 0.025
+"""Share of the samples that PGD along other gradients, as good as another start, may find on an honest network."""
 
 SAME = 0.01
 """Relative difference of two evaluations of one gradient: far above rounding, far below noise."""
@@ -144,7 +147,8 @@ def black_box(known: Tensor, square: Tensor, who: str = "PGD") -> Check:
 def smoothed(known: Tensor, around: Tensor, who: str = "PGD") -> Check:
     """Whether gradients that are averaged over noise lead where the network's own do not. around: right after those."""
     reason = f"gradients that are averaged over noise beat {who}"
-    return _missed("smoothed_gradients", (known, who + ANY), around, "PGD on gradients averaged over noise", reason)
+    title = "PGD on gradients averaged over noise"
+    return _missed("smoothed_gradients", (known, who + ANY), around, title, reason, ANOTHER_GRADIENT)
 
 
 def rescaled(pgd: Tensor, margins: Tensor, smaller: Tensor, who: str = "PGD") -> Check:
@@ -165,7 +169,7 @@ def transfer(known: Tensor, carried: Mapping[str, Tensor], who: str = "PGD") -> 
     reason, names = f"another network's adversarials beat {who}", list(carried)
     together = torch.stack([known, *carried.values()]).all(dim=0)
     listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-    return _missed("transfer", (known, who + ANY), together, f"What PGD finds on {listed}", reason)
+    return _missed("transfer", (known, who + ANY), together, f"What PGD finds on {listed}", reason, ANOTHER_GRADIENT)
 
 
 def large_eps(labels: Tensor, clean: Tensor, answers: Tensor, eps: str, who: str = "PGD") -> Check:
@@ -233,9 +237,7 @@ def _check(name: str, value: float, threshold: float, sentence: str, reason: str
     return Check(name, value, threshold, sentence, reason if value > threshold else "")
 
 
-def _missed(
-    name: str, attack: tuple[Tensor, str], other: Tensor, who: str, reason: str, tolerance: float = TOLERANCE
-) -> Check:
+def _missed(name: str, attack: tuple[Tensor, str], other: Tensor, who: str, reason: str, tolerance: float) -> Check:
     """The share of samples that survive the attack (the first, with its name) and not the other one."""
     right, title = attack
     found = _share(right & ~other)

@@ -43,10 +43,8 @@ from robode.runs.run import checkpoint_path, find
 from robode.tasks.classification import margin, misclassified
 
 MASKING = DRAWS + 1  # third word of the draws: not that of a suite's perturbations
-USES = (  # second word: by place
-    "noise", "fgsm", "pgd", "square", "margin", "rescaled", "transfer", "large", "smoothed",
-)  # fmt: skip
 WEAK, OWN = ("noise", "fgsm"), ("noise", "fgsm", "square", "margin", "rescaled", "smoothed")  # others: carried over
+USES = (*WEAK, "pgd", "square", "margin", "rescaled", "transfer", "large", "smoothed")  # second word: by place
 BATCH = 5 * BLOCK
 FAR_RESTARTS = 5  # where PGD may go everywhere, a single start can end on a far plateau
 COPIES, SMOOTHING = 8, 0.5  # noisy copies of a sample for one averaged gradient, and their distance as a share of eps
@@ -141,7 +139,6 @@ class Trial:
         return torch.cat([grad for _, _, grad in found]), torch.cat([logits for _, logits, _ in found])
 
     def _draws(self, use: str, part: range) -> PerSampleRNG:
-        """Those that are carried over begin at the same places."""
         place = USES.index(use if use in USES else "transfer")
         return PerSampleRNG((self.seed, place, MASKING), part, self.x.device)
 
@@ -193,14 +190,14 @@ class Trial:
                 logits = self.model(x)
             noise = random_start(shifts, x[:1].expand(COPIES, *x.shape[1:]), radius, self.norm)
             here = x.detach()
-            moved = [x + (clip(here + each, self.bounds) - here) for each in noise]
+            moved = [x + (reflected(here + each, self.bounds) - here) for each in noise]
             mean = torch.stack([self.model(each) for each in moved]).mean(dim=0)
             return mean + (logits - mean).detach()
 
         return replace(self, model=around).pgd(x, labels, draws)
 
     def square(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
-        """With twice the queries, up to DOUBLINGS times, for images of which the last ones halved the margin."""
+        """With twice the queries, up to DOUBLINGS times, for images whose margin has at least halved."""
         problem, half = self.problem(x, labels, draws), margin(self.model(x), labels) / 2
         moved = square(problem, queries=self.queries)
         for doubling in range(1, DOUBLINGS + 1):
@@ -210,6 +207,14 @@ class Trial:
                 break
             moved[slow] = square(problem.of(slow), queries=self.queries * 2**doubling)
         return moved
+
+
+def reflected(x: Tensor, bounds: Bounds | None) -> Tensor:
+    """x brought back within the bounds, where clipping would pile noise up on them."""
+    if bounds is None:
+        return x
+    low, high = bounds
+    return clip(high - (high - low - (x - low).abs()).abs(), bounds)
 
 
 @dataclass(frozen=True)
@@ -223,9 +228,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Climb:
-    """What the gradients of one loss are like, and how far they lead. dead, zero: of `checks.dead` and
-    `checks.saturated_at`, (m,) bool; margins: of the latter; checks: those that are about the network and not about a
-    row."""
+    """What the gradients of one loss are like, and how far they lead. dead, zero, margins: of `checks.dead` and
+    `checks.saturated_at`; checks: those that are about the network and not about a row."""
 
     dead: Tensor
     zero: Tensor
@@ -280,15 +284,13 @@ def _in_parts(model: Model, x: Tensor) -> Tensor:
 
 
 def _student(info: DatasetInfo) -> nn.Module:
-    """x (B, *shape) in data units -> (B, outputs). What fools an MLP carried over to CNNs and ODEs better than what
-    fools small CNNs, also to a CNN of the same shape."""
+    """x (B, *shape) in data units -> (B, outputs). An MLP: what fools it fooled CNNs more often than a CNN's did."""
     normalise, hidden = Normalise(info.mean, info.std, len(info.shape)), nn.Linear(math.prod(info.shape), HIDDEN)
     return nn.Sequential(normalise, nn.Flatten(), hidden, nn.ReLU(), nn.Linear(HIDDEN, info.task.outputs))
 
 
 def _taught(make: Callable[[], nn.Module], x: Tensor, logits: Tensor) -> nn.Module:
-    """A new network from x (n, ...) to these logits (n, classes), divided by their deviation; in eval mode. The global
-    generator is left as it was."""
+    """A new network from x (n, ...) to these logits (n, classes), divided by their deviation; in eval mode."""
     wanted = logits.nan_to_num()
     wanted = wanted / wanted.std().clamp_min(torch.finfo(wanted.dtype).tiny)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
@@ -304,9 +306,8 @@ def _taught(make: Callable[[], nn.Module], x: Tensor, logits: Tensor) -> nn.Modu
 
 
 def _backbone(network: nn.Module, x: Tensor) -> Model | None:
-    """What a part of the network of such a name gives when the network is asked, (B, d): of images no more than 4 x 4
-    means of each channel. None for an affine encoder, which a student knows as well, and where there is no such part
-    or it is not asked. x (1, *shape): to try it.
+    """What a part of the network of such a name gives when the network is asked, (B, d): of images 4 x 4 means of each
+    channel. None for an affine encoder, and where there is no such part or it is not asked. x (1, *shape): to try it.
     """
     named = (part for name, part in network.named_modules() if name.rpartition(".")[2] in BACKBONES)
     part = next(named, None)
@@ -320,11 +321,8 @@ def _backbone(network: nn.Module, x: Tensor) -> Model | None:
             network(x)
         finally:
             handle.remove()
-        return [
-            (nn.functional.adaptive_avg_pool2d(each, 4) if each.ndim == 4 else each).flatten(1)
-            for each in seen
-            if isinstance(each, Tensor)
-        ]
+        given = [each for each in seen if isinstance(each, Tensor)]
+        return [(nn.functional.adaptive_avg_pool2d(each, 4) if each.ndim == 4 else each).flatten(1) for each in given]
 
     return (lambda x: features(x)[-1]) if features(x) else None
 
