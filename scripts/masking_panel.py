@@ -28,7 +28,13 @@ from robode.masking.reference_attacks import QUERIES, RESTARTS, SEED, STEPS, Tri
 HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE / "tests"))
 from masked_models import (  # type: ignore[import-not-found]  # noqa: E402
-    Drifting, Quantised, Shouting, Sine, Wrapped, built, trained,
+    Drifting,
+    Quantised,
+    Shouting,
+    Sine,
+    Wrapped,
+    built,
+    trained,
 )  # fmt: skip
 
 EPS = {"digits": {"linf": 0.1, "l2": 1.0}, "fashion": {"linf": 0.03, "l2": 0.4}}
