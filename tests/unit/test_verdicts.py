@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from masked_models import Quantised, Shouting, data_named, honest
+from masked_models import Quantised, Shouting, Sine, data_named, honest
 from rich.console import Console
 from small_runs import composed, train
 from torch import nn
@@ -27,7 +27,7 @@ from robode.report.page import write_page
 from robode.runs.run import Run
 
 QUICK = ("suite=attacks_quick", "suite.fgsm_linf.eps=0.1", "suite.pgd_linf.eps=0.1", "suite.pgd_l2.eps=0.6")
-LINF = (*QUICK[:3], "~suite.pgd_l2")
+LINF, L2 = (*QUICK[:3], "~suite.pgd_l2"), (QUICK[0], QUICK[3], "~suite.fgsm_linf", "~suite.pgd_linf")
 SMALL, TINY = ("limit=80", "verdicts=40"), ("limit=40", "verdicts=20")
 PROVEN = (
     "suite=[clean,attacks_quick,certified]", "suite.pgd_l2.eps=0.005", "suite.certified.radii=0.005",
@@ -58,7 +58,7 @@ def untouchable(monkeypatch):
     def forbid():
         for name in ("measure_panel", "measure_climb"):
             monkeypatch.setattr(reference_attacks, name, None)
-        monkeypatch.setattr(masking_verdict, "linear_classifier", None)
+        monkeypatch.setattr(masking_verdict, "substitutes", None)
 
     return forbid
 
@@ -101,17 +101,19 @@ def test_many_rows_that_pass_share_a_line():
     ("hidden", "names", "suite"),
     [
         (Quantised, {"zero_gradients", "transfer"}, LINF),
+        (Sine, {"smoothed_gradients", "transfer", "black_box"}, L2),
         pytest.param(Shouting, {"logit_rescaling", "saturation"}, LINF, marks=pytest.mark.slow),
         pytest.param(Quantised, {"zero_gradients", "transfer"}, QUICK, marks=pytest.mark.slow),
     ],
 )
 def test_a_masked_network_fails_in_every_row_that_lies(hidden, names, suite, tmp_path, capsys):
     found = evaluate(hidden(honest("chnode", "bars")), tmp_path, suite=suite)
-    row = found["pgd_linf", 0.1]
+    name, eps = key = ("pgd_l2", 0.6) if suite is L2 else ("pgd_linf", 0.1)
+    row = found[key]
     assert not row["passes"] and {c["name"] for c in row["checks"] if not c["passed"]} >= names
     assert not any(each["passes"] for each in found.values()) and row["robust_accuracy"] > 0.5
     lines = capsys.readouterr().out
-    assert f"pgd_linf eps 0.1: robust accuracy {100 * row['robust_accuracy']:.1f} %, fails " in lines
+    assert f"{name} eps {eps}: robust accuracy {100 * row['robust_accuracy']:.1f} %, fails " in lines
     assert failures(tmp_path)[key_of(row)] == row["verdict"].partition("checks: ")[2]
     page = write_page(tmp_path).read_text()
     assert "<summary>fails " in page and "Other attacks in the same ball" in page
@@ -128,7 +130,7 @@ def test_what_is_certified_is_proven_and_nothing_is_measured(tmp_path, untouchab
 def test_a_row_that_comes_later_speaks_against_those_before(tmp_path):
     network = honest("resnet", "bars")
     before = evaluate(network, tmp_path, suite=(*QUICK[:2], "~suite.pgd_linf", "~suite.pgd_l2"))["fgsm_linf", 0.1]
-    assert "checks: PGD (margin) finds " in before["verdict"], "by the panel"
+    assert "checks: Square finds " in before["verdict"], "by the panel"
     after = evaluate(network, tmp_path, suite=(QUICK[0], *LINF[2:], "~suite.fgsm_linf"))
     assert ": PGD finds " in after["fgsm_linf", 0.1]["verdict"] and after["pgd_linf", 0.1]["passes"]
     assert "saturated" not in after["fgsm_linf", 0.1]["verdict"] and len(after) == 2
@@ -175,7 +177,7 @@ def test_files_of_earlier_versions_are_kept_and_damaged_parts_are_made_again(tmp
     (tmp_path / FILE).write_text(json.dumps(content))
     assert evaluate(network, tmp_path, *TINY, suite=LINF) == found
     again = json.loads((tmp_path / FILE).read_text())
-    assert all(reference_attacks.read(each) for each in again["panels"]) and len(again["panels"]) == len(
+    assert all(masking_verdict.read(each) for each in again["panels"]) and len(again["panels"]) == len(
         content["panels"]
     )
 

@@ -2,29 +2,37 @@
 
 `GradientMasking` asks for them by itself (suite=gradient_masking). Verdicts on rows of results.csv need a panel of
 them on a few samples, measured once for each network, norm and eps, and kept in masking.json.
+
+What a sample costs, in passes of the network (S steps, Q queries): noise 1 forward, FGSM 1 forward and backward, and of
+what survives PGD: PGD on another loss S of both; averaged gradients 9 S forward and 8 S backward; Square Q forward, up
+to 15 Q where the images fall slowly; carried over from a student 1 forward, from the backbone S of both, with the
+reference solver S of both, each as long as `integrators.integrator.SUBSTEPS`. PGD that may go everywhere: up to 5 S of
+both. Once a network: one or two forward passes of 2000 training samples, and 300 small steps of the student.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from robode.attacks.balls import SMOOTH, beside, length
+from robode.attacks.balls import SMOOTH, beside, length, random_start
 from robode.attacks.pgd import fgsm, pgd
-from robode.attacks.problem import Model, attacking, gradient, loss_named, make_problem
+from robode.attacks.problem import Model, Problem, attacking, gradient, loss_named, make_problem
 from robode.attacks.square import square
 from robode.config.levels import check_count
 from robode.corruptions.noise import BLOCK, DRAWS, PerSampleRNG
 from robode.corruptions.perturbation import Bounds, clip
 from robode.data.batches import device_of, evaluating, in_units
+from robode.data.info import DatasetInfo
 from robode.data.module import DataModule, spread
 from robode.errors import BadInput
+from robode.integrators.reference import with_reference_solver
 from robode.masking import checks
 from robode.masking.checks import Check
 from robode.masking.file import Entry, Row, read_part, write_part
@@ -35,14 +43,17 @@ from robode.runs.run import checkpoint_path, find
 from robode.tasks.classification import margin, misclassified
 
 MASKING = DRAWS + 1  # third word of the draws: not that of a suite's perturbations
-USES = ("noise", "fgsm", "pgd", "square", "margin", "rescaled", "transfer", "large")  # second word: by place
-WEAK, STRONG = ("noise", "fgsm"), ("square", "margin", "rescaled", "transfer")
+WEAK, OWN = ("noise", "fgsm"), ("noise", "fgsm", "square", "margin", "rescaled", "smoothed")  # others: carried over
+USES = (*WEAK, "pgd", "square", "margin", "rescaled", "transfer", "large", "smoothed")  # second word: by place
 BATCH = 5 * BLOCK
 FAR_RESTARTS = 5  # where PGD may go everywhere, a single start can end on a far plateau
-LEARNED_FROM, DECAY, ITERATIONS = 2000, 1e-3, 50  # of the linear baseline
+COPIES, SMOOTHING = 8, 0.5  # noisy copies of a sample for one averaged gradient, and their distance as a share of eps
+LEARNED_FROM, HIDDEN, LESSONS, LESSON, RATE = 2000, 128, 300, 64, 3e-3  # of a student: samples, width, steps, …
+BACKBONES = ("backbone", "encoder", "features")  # names of the part of a network before its head, or before its flow
+DOUBLINGS = 3  # of Square's queries, for images that fall slowly
 # Of the panels behind verdicts. STEPS_FAR: of PGD that may go everywhere, ten times as far as the eps that are usual.
 STEPS, STEPS_FAR, RESTARTS, QUERIES, SEED = 20, 40, 1, 100, 0
-SETTINGS = {"steps": STEPS, "queries": QUERIES, "steps_far": STEPS_FAR}
+SETTINGS = {"steps": STEPS, "queries": QUERIES, "steps_far": STEPS_FAR, "copies": COPIES, "students": LESSONS}
 """Part of every entry of "panels": what other settings found is not taken for what these would find."""
 
 Attack = Callable[[Tensor, Tensor, PerSampleRNG], Tensor]
@@ -57,7 +68,7 @@ class Trial:
     bounds: of the data. queries: of Square, for each sample. seed: of the noise and of all random starts.
     """
 
-    model: nn.Module
+    model: Model
     x: Tensor
     labels: Tensor
     eps: float
@@ -68,52 +79,54 @@ class Trial:
     queries: int
     seed: int
 
-    def findings(self, baseline: Model, title: str) -> tuple[list[Check], dict[str, Tensor]]:
+    def findings(self, substitutes: Mapping[str, Model]) -> tuple[list[Check], dict[str, Tensor]]:
         """The checks, and who is right under "noise", "fgsm", …: (n,) bool each. What PGD fells is not attacked again.
 
-        baseline: whose adversarials are carried over; title: its name in a sentence.
+        substitutes: whose adversarials are carried over, by their names in a sentence.
         """
         gradients, logits = self.gradients()
         clean = ~misclassified(logits, self.labels)
         survives = self.right("pgd", partial(self.pgd, restarts=self.restarts), clean)
-        attacks = self.attacks(baseline, logits)
-        right = {"clean": clean, **self.under(attacks, WEAK, clean), "pgd": survives}
-        right |= self.under(attacks, STRONG, survives)
+        right = {"clean": clean, "pgd": survives} | self.under(self.attacks(substitutes, logits), clean, survives)
+        known = survives & right["margin"] & right["rescaled"]
         return [
             checks.zero_gradients(checks.dead(gradients)),
             checks.random_gradients(gradients, self.gradients()[0]),
             checks.saturation(*checks.saturated_at(logits, self.labels), survives, right["rescaled"]),
             checks.ordering(right["noise"], right["fgsm"], survives),
-            checks.black_box(survives, right["square"]),
+            checks.black_box(known, right["square"]),
+            checks.smoothed(known, right["smoothed"]),
             self.far(logits),
             checks.rescaled(survives, right["margin"], right["rescaled"]),
-            checks.transfer(survives, right["transfer"], title),
+            checks.transfer(known, {name: right[name] for name in substitutes}),
         ], right
 
-    def attacks(self, baseline: Model, logits: Tensor) -> dict[str, Attack]:
-        """Those of WEAK and STRONG by name, without "square" for l1, which it does not know.
+    def attacks(self, substitutes: Mapping[str, Model], logits: Tensor) -> dict[str, Attack]:
+        """All by name, without "square" for l1, which it does not know.
 
-        baseline: whose adversarials are carried over; logits: (n, classes), of x.
+        substitutes: whose adversarials are carried over, by name; logits: (n, classes), of x.
         """
-        scale = _spread(margin(logits, self.labels))
+        scale = checks.size_of(margin(logits, self.labels))
         found: dict[str, Attack] = {
             "noise": self.noise,
             "fgsm": self.fgsm,
             "square": self.square,
             "margin": partial(self.pgd, loss="margin"),
-            "rescaled": partial(self.pgd, model=lambda x: self.model(x) / scale),
-            "transfer": partial(self.pgd, model=baseline),
+            "rescaled": replace(self, model=lambda x: self.model(x) / scale).pgd,
+            "smoothed": self.smoothed,
         }
-        return {name: attack for name, attack in found.items() if name != "square" or self.norm in SMOOTH}
+        carried = {name: replace(self, model=model).carried for name, model in substitutes.items()}
+        return {name: attack for name, attack in found.items() if name != "square" or self.norm in SMOOTH} | carried
 
-    def under(self, attacks: Mapping[str, Attack], names: Iterable[str], correct: Tensor) -> dict[str, Tensor]:
-        """Which of the samples `correct` (n,) bool are right under each of the attacks of these names: (n,) bool."""
-        return {name: self.right(name, attacks[name], correct) for name in names if name in attacks}
+    def under(self, attacks: Mapping[str, Attack], weak: Tensor, strong: Tensor) -> dict[str, Tensor]:
+        """Which of the samples are right under each of the attacks, (n,) bool. Those of WEAK are tried on the samples
+        `weak`, the others on `strong`, (n,) bool."""
+        return {name: self.right(name, attack, weak if name in WEAK else strong) for name, attack in attacks.items()}
 
     def far(self, logits: Tensor, loss: str = "ce") -> Check:
         """`checks.large_eps` of PGD on the loss. logits: (n, classes), of x."""
-        eps = extent(self.x, self.norm, self.bounds)
-        attack = partial(self.pgd, loss=loss, eps=eps, restarts=FAR_RESTARTS)
+        eps = checks.extent(self.x, self.norm, self.bounds)
+        attack = partial(replace(self, eps=eps).pgd, loss=loss, restarts=FAR_RESTARTS)
         answers = self.answers("large", attack, ~misclassified(logits, self.labels))
         who = "PGD" if loss == "ce" else f"PGD ({loss})"
         return checks.large_eps(self.labels, logits.argmax(dim=1), answers, f"{self.norm} eps = {eps:.3g}", who)
@@ -125,6 +138,10 @@ class Trial:
             found = [gradient(self.model, loss_named(loss), x, labels) for x, labels in parts]
         return torch.cat([grad for _, _, grad in found]), torch.cat([logits for _, logits, _ in found])
 
+    def _draws(self, use: str, part: range) -> PerSampleRNG:
+        place = USES.index(use if use in USES else "transfer")
+        return PerSampleRNG((self.seed, place, MASKING), part, self.x.device)
+
     @torch.no_grad()
     def answers(self, use: str, attack: Attack, correct: Tensor) -> Tensor:
         """The network's classes (n,) at x' of the samples `correct` (n,) bool; -1 for the others and for no answer."""
@@ -133,7 +150,7 @@ class Trial:
             part = range(start, min(start + BATCH, len(found)))
             rows = correct[part.start : part.stop].nonzero()[:, 0]
             if len(rows):
-                draws = PerSampleRNG((self.seed, USES.index(use), MASKING), part, self.x.device).of(rows)
+                draws = self._draws(use, part).of(rows)
                 chosen = start + rows
                 logits = self.model(attack(self.x[chosen], self.labels[chosen], draws))
                 found[chosen] = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
@@ -149,51 +166,61 @@ class Trial:
         z = z.sign() if self.norm == "linf" else z / beside(length(z, self.norm), z)
         return clip(x + self.eps * z, self.bounds)
 
-    def fgsm(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
-        return fgsm(make_problem(self.model, x, labels, eps=self.eps, norm=self.norm, bounds=self.bounds))
+    def problem(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Problem:
+        return make_problem(self.model, x, labels, eps=self.eps, norm=self.norm, bounds=self.bounds, rng=draws)
 
-    def pgd(
-        self,
-        x: Tensor,
-        labels: Tensor,
-        draws: PerSampleRNG,
-        *,
-        model: Model | None = None,
-        loss: str = "ce",
-        eps: float | None = None,
-        restarts: int = 1,
-    ) -> Tensor:
-        """On the network, within the eps in question and once, where nothing else is said."""
-        problem = make_problem(
-            self.model if model is None else model, x, labels, eps=self.eps if eps is None else eps, norm=self.norm,
-            bounds=self.bounds, rng=draws,
-        )  # fmt: skip
-        return pgd(problem, loss=loss, steps=self.steps, restarts=restarts)
+    def fgsm(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
+        return fgsm(self.problem(x, labels, draws))
+
+    def pgd(self, x: Tensor, labels: Tensor, draws: PerSampleRNG, *, loss: str = "ce", restarts: int = 1) -> Tensor:
+        return pgd(self.problem(x, labels, draws), loss=loss, steps=self.steps, restarts=restarts)
+
+    def carried(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
+        """For another network than this one: PGD goes on where this one is fooled, because the other may need more."""
+        return pgd(self.problem(x, labels, draws), loss="margin", steps=self.steps, early=False)
+
+    def smoothed(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
+        """PGD with the network's own answers and the gradients of their mean over noise, new in every step: uniform in
+        the ball of SMOOTHING * eps, so that what oscillates faster averages out. The noise belongs to the step and not
+        to the sample, which leaves a sample's fate its own."""
+        shifts, radius = self._draws("smoothed", range(COPIES)), x.new_full((COPIES,), SMOOTHING * self.eps)
+
+        def around(x: Tensor) -> Tensor:
+            with torch.no_grad():
+                logits = self.model(x)
+            noise = random_start(shifts, x[:1].expand(COPIES, *x.shape[1:]), radius, self.norm)
+            here = x.detach()
+            moved = [x + (reflected(here + each, self.bounds) - here) for each in noise]
+            mean = torch.stack([self.model(each) for each in moved]).mean(dim=0)
+            return mean + (logits - mean).detach()
+
+        return replace(self, model=around).pgd(x, labels, draws)
 
     def square(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
-        problem = make_problem(
-            self.model, x, labels, eps=self.eps, norm=self.norm, bounds=self.bounds, rng=draws
-        )  # fmt: skip
-        return square(problem, queries=self.queries)
+        """With twice the queries, up to DOUBLINGS times, for images whose margin has at least halved."""
+        problem, half = self.problem(x, labels, draws), margin(self.model(x), labels) / 2
+        moved = square(problem, queries=self.queries)
+        for doubling in range(1, DOUBLINGS + 1):
+            reached = margin(self.model(moved), labels)
+            slow = ((reached < 0) & (reached > half)).nonzero()[:, 0]
+            if not len(slow):
+                break
+            moved[slow] = square(problem.of(slow), queries=self.queries * 2**doubling)
+        return moved
 
 
-def extent(x: Tensor, norm: str, bounds: Bounds | None) -> float:
-    """A radius at which the ball around each of the samples x (n, *shape) holds all of them, and all of the bounds."""
-    flat = x.flatten(1)
-    width = flat.amax(dim=0) - flat.amin(dim=0) if bounds is None else torch.full_like(flat[0], bounds[1] - bounds[0])
-    return float(length(width[None], norm))
-
-
-def _spread(margins: Tensor) -> float:
-    """Root mean square of the margins (n,): logits divided by it keep a cross-entropy of ordinary size."""
-    size = float(margins.double().square().mean().sqrt())
-    return size if 0 < size < math.inf else 1.0
+def reflected(x: Tensor, bounds: Bounds | None) -> Tensor:
+    """x brought back within the bounds, where clipping would pile noise up on them."""
+    if bounds is None:
+        return x
+    low, high = bounds
+    return clip(high - (high - low - (x - low).abs()).abs(), bounds)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Who of a few samples is right under other attacks within eps: (m,) bool by the names in WEAK and STRONG. A sample
-    that was not asked, because it cannot matter, counts as right."""
+    """Who of a few samples is right under other attacks within eps: (m,) bool by the names in OWN, and by those of
+    `substitutes`. A sample that was not asked, because it cannot matter, counts as right."""
 
     eps: float
     right: Mapping[str, Tensor]
@@ -201,9 +228,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Climb:
-    """What the gradients of one loss are like, and how far they lead. dead, zero: of `checks.dead` and
-    `checks.saturated_at`, (m,) bool; margins: of the latter; checks: those that are about the network and not about a
-    row."""
+    """What the gradients of one loss are like, and how far they lead. dead, zero, margins: of `checks.dead` and
+    `checks.saturated_at`; checks: those that are about the network and not about a row."""
 
     dead: Tensor
     zero: Tensor
@@ -211,8 +237,8 @@ class Climb:
     checks: tuple[Check, ...]
 
 
-def measure_panel(trial: Trial, baseline: Model, correct: Tensor) -> Entry:
-    """The entry of a `Panel`, without what it is about. correct: whom the strong attacks try, (m,) bool.
+def measure_panel(trial: Trial, substitutes: Mapping[str, Model], correct: Tensor) -> Panel:
+    """correct: whom the strong attacks try, (m,) bool.
 
     The others count as right, which says nothing against any row: samples that every recorded gradient attack fells
     are counted there already, and those that are certified cannot fall. Samples that are wrong from the beginning
@@ -220,84 +246,93 @@ def measure_panel(trial: Trial, baseline: Model, correct: Tensor) -> Entry:
     """
     _, logits = trial.gradients()
     clean = ~misclassified(logits, trial.labels)
-    attacks = trial.attacks(baseline, logits)
-    strong = trial.under(attacks, STRONG, correct & clean)
-    right = trial.under(attacks, WEAK, clean) | {name: each | (clean & ~correct) for name, each in strong.items()}
-    return {"bits": {name: to_text(each) for name, each in right.items()}}
+    right = trial.under(trial.attacks(substitutes, logits), clean, correct & clean)
+    right |= {name: each | (clean & ~correct) for name, each in right.items() if name not in WEAK}
+    return Panel(trial.eps, right)
 
 
-def measure_climb(trial: Trial, loss: str) -> Entry:
-    """The entry of a `Climb`, without what it is about. loss: ce, margin or dlr."""
+def measure_climb(trial: Trial, loss: str) -> Climb:
+    """loss: ce, margin or dlr."""
     gradients, logits = trial.gradients(loss)
     zero, margins = checks.saturated_at(logits, trial.labels)
-    found = [checks.random_gradients(gradients, trial.gradients(loss)[0]), trial.far(logits, loss)]
-    return {
-        "bits": {"dead": to_text(checks.dead(gradients)), "zero": to_text(zero)},
-        "margins": list(margins),
-        "checks": [asdict(check) for check in found],
-    }
+    found = (checks.random_gradients(gradients, trial.gradients(loss)[0]), trial.far(logits, loss))
+    return Climb(checks.dead(gradients), zero, margins, found)
 
 
-def read(entry: Row) -> Panel | Climb | None:
-    """Back from masking.json; None for an entry that neither function above makes: it is measured anew."""
-    try:
-        bits = {str(name): to_bits(text, entry["samples"]) for name, text in entry["bits"].items()}
-        if "eps" in entry:
-            return Panel(float(entry["eps"]), bits)
-        middle, far = entry["margins"]
-        found = tuple(Check(**each) for each in entry["checks"])
-        return Climb(bits["dead"], bits["zero"], (float(middle), float(far)), found)
-    except (AttributeError, KeyError, TypeError, ValueError):
+def substitutes(network: nn.Module, data: DataModule) -> dict[str, Model]:
+    """Networks that answer like this one with gradients of their own, by their names in a sentence, in eval mode.
+
+    A student, taught the network's logits on training samples; the network's backbone with a linear head that is taught
+    likewise, where a part of it is called so; the network with the reference solver, where it solves an ODE. Costs one
+    or two forward passes of LEARNED_FROM samples. Sources: Papernot et al., "Practical black-box attacks against
+    machine learning", 2017; adversarials carried over from its backbone are what SODEF (Kang et al. 2021) fell to.
+    """
+    x = in_units(spread(data.split("train"), LEARNED_FROM).x).to(device_of(network))
+    logits = _in_parts(network, x)
+    found: dict[str, Model] = {"a student of its logits": _taught(partial(_student, data.info), x, logits)}
+    if features := _backbone(network, x[:1]):
+        learned = _in_parts(features, x)
+        head = _taught(partial(nn.Linear, learned.shape[1], logits.shape[1]), learned, logits)
+        found["its backbone"] = lambda x: head(features(x))
+    reference = with_reference_solver(network)
+    return found if reference is None else found | {"its reference solver": reference.eval()}
+
+
+@torch.no_grad()
+def _in_parts(model: Model, x: Tensor) -> Tensor:
+    return torch.cat([model(part) for part in torch.split(x, BATCH)])
+
+
+def _student(info: DatasetInfo) -> nn.Module:
+    """x (B, *shape) in data units -> (B, outputs). An MLP: what fools it fooled CNNs more often than a CNN's did."""
+    normalise, hidden = Normalise(info.mean, info.std, len(info.shape)), nn.Linear(math.prod(info.shape), HIDDEN)
+    return nn.Sequential(normalise, nn.Flatten(), hidden, nn.ReLU(), nn.Linear(HIDDEN, info.task.outputs))
+
+
+def _taught(make: Callable[[], nn.Module], x: Tensor, logits: Tensor) -> nn.Module:
+    """A new network from x (n, ...) to these logits (n, classes), divided by their deviation; in eval mode."""
+    wanted = logits.nan_to_num()
+    wanted = wanted / wanted.std().clamp_min(torch.finfo(wanted.dtype).tiny)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(SEED)
+        pupil = make().to(x.device)
+        optimizer = torch.optim.Adam(pupil.parameters(), RATE)
+        for _ in range(LESSONS):
+            rows = torch.randint(len(x), (LESSON,)).to(x.device)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(pupil(x[rows]), wanted[rows]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return pupil.eval().requires_grad_(False)
+
+
+def _backbone(network: nn.Module, x: Tensor) -> Model | None:
+    """What a part of the network of such a name gives when the network is asked, (B, d): of images 4 x 4 means of each
+    channel. None for an affine encoder, and where there is no such part or it is not asked. x (1, *shape): to try it.
+    """
+    named = (part for name, part in network.named_modules() if name.rpartition(".")[2] in BACKBONES)
+    part = next(named, None)
+    if part is None or getattr(part, "affine", False):
         return None
 
+    def features(x: Tensor) -> list[Tensor]:
+        seen: list[Tensor] = []
+        handle = part.register_forward_hook(lambda _, __, found: seen.append(found))
+        try:
+            network(x)
+        finally:
+            handle.remove()
+        given = [each for each in seen if isinstance(each, Tensor)]
+        return [(nn.functional.adaptive_avg_pool2d(each, 4) if each.ndim == 4 else each).flatten(1) for each in given]
 
-def to_text(bits: Tensor) -> str:
-    """(m,) bool -> "0110…"."""
-    return "".join("1" if each else "0" for each in bits.tolist())
-
-
-def to_bits(text: str, count: int) -> Tensor:
-    """Back. Raises ValueError for anything but so many letters 0 and 1."""
-    if set(text) - {"0", "1"} or len(text) != count:
-        raise ValueError(f"expected {count} letters 0 and 1, got {text[:20]}")
-    return torch.tensor([letter == "1" for letter in text])
-
-
-def linear_classifier(data: DataModule, device: torch.device | str = "cpu") -> nn.Module:
-    """x (B, *shape) in data units -> logits of a multinomial logistic regression on some of the training samples, on
-    `device`.
-
-    Its training is a convex problem from zero, so that no seed is involved.
-    """
-    info = data.info
-    x, labels = (each.to(device) for each in spread(data.split("train"), LEARNED_FROM))
-    features = nn.Sequential(Normalise(info.mean, info.std, len(info.shape)), nn.Flatten()).to(device)
-    head = nn.Linear(math.prod(info.shape), info.task.outputs, device="meta")  # draws nothing
-    head = head.to_empty(device=device)
-    with torch.no_grad():
-        inputs = features(in_units(x))
-        for parameter in head.parameters():
-            parameter.zero_()
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=ITERATIONS, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        decay = DECAY * head.weight.square().sum()
-        loss = nn.functional.cross_entropy(head(inputs), labels) + decay
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return nn.Sequential(features, head)
+    return (lambda x: features(x)[-1]) if features(x) else None
 
 
 class GradientMasking(Quantity):
     """Signs of gradient masking (`checks`) in a network, on `samples` images spread evenly over the test set.
 
     The accuracy in question is that under PGD on the cross-entropy with `steps` steps from `restarts` starts within
-    `eps`, data units, in `norm`, linf or l2. Square gets `queries`. Adversarials are carried over from `baseline`,
-    another run on the same data, or from a linear classifier trained for the purpose. seed: of the noise and the
-    random starts.
+    `eps`, data units, in `norm`, linf or l2. Square gets `queries`. Adversarials are carried over from `substitutes`
+    and from `baseline`, another run on the same data. seed: of the noise and the random starts.
 
     Rows: "masking/<check> <norm> <eps>", the share of samples that the check found, and "masking/passes …", 1 or 0.
     masking.json in the run's folder has them with what was allowed and a sentence, for every network and setting.
@@ -306,7 +341,8 @@ class GradientMasking(Quantity):
     name = "gradient_masking"
     gives = (
         "masking/zero_gradients", "masking/random_gradients", "masking/saturation", "masking/ordering",
-        "masking/black_box", "masking/large_eps", "masking/logit_rescaling", "masking/transfer", "masking/passes",
+        "masking/black_box", "masking/smoothed_gradients", "masking/large_eps", "masking/logit_rescaling",
+        "masking/transfer", "masking/passes",
     )  # fmt: skip
     needs_classes = True
 
@@ -345,14 +381,13 @@ class GradientMasking(Quantity):
 
     def measure(self, network: nn.Module, data: DataModule, folder: Path) -> list[Entry]:
         device = device_of(network)
-        title, baseline = self._baseline(data, device)
         x, labels = (each.to(device) for each in spread(data.split("test"), self.samples))
         trial = Trial(
             network, in_units(x), labels, eps=self.eps, norm=self.norm, bounds=data.info.bounds, steps=self.steps,
             restarts=self.restarts, queries=self.queries, seed=self.seed,
         )  # fmt: skip
         with evaluating(network):
-            found, right = trial.findings(baseline.to(device).eval(), title)
+            found, right = trial.findings(substitutes(network, data) | self._baseline(data, device))
         record: Entry = {
             "weights": weights_digest(network),
             "settings": dict(vars(self)),
@@ -373,12 +408,11 @@ class GradientMasking(Quantity):
     def _is_mine(self, record: Row, weights: str) -> bool:
         return (record.get("weights"), record.get("settings")) == (weights, vars(self))
 
-    def _baseline(self, data: DataModule, device: torch.device) -> tuple[str, nn.Module]:
-        """Its name in a sentence and the network, which never saw the one in question."""
+    def _baseline(self, data: DataModule, device: torch.device) -> dict[str, Model]:
+        """The network, which never saw the one in question, by its name in a sentence."""
         if self.baseline is None:
-            return "a linear classifier", linear_classifier(data, device)
+            return {}
         run, checkpoint = find(self.baseline, key="suite.gradient_masking.baseline")
-        config = run.config()
-        network = build_network(config, data.info)
+        network = build_network(run.config(), data.info)
         load_weights(checkpoint_path(run, checkpoint or "best"), network)
-        return f"the run {run.id}", network
+        return {f"the run {run.id}": network.to(device).eval()}

@@ -24,7 +24,7 @@ from robode.data.module import DataModule, places
 from robode.masking import checks, file, reference_attacks
 from robode.masking.checks import TOLERANCE, Check
 from robode.masking.file import Entry, Key, Row, keyed
-from robode.masking.reference_attacks import Climb, Panel, Trial, linear_classifier
+from robode.masking.reference_attacks import OWN, Climb, Panel, Trial, substitutes
 from robode.runs import results
 from robode.runs.code import network_of
 from robode.runs.progress import counted
@@ -33,7 +33,6 @@ from robode.runs.table import records
 from robode.tasks.classification import Classification
 from robode.tasks.measure import percent
 
-BASELINE = "a linear classifier"
 SAME_EPS = 1 + 1e-9
 FEW = 2  # rows that pass and still get a line each
 _KINDS = {
@@ -44,7 +43,7 @@ _CLIMBERS = ("fgsm", "pgd", "apgd")
 _LOSSES = {"ce": "cross-entropy", "margin": "margin of the logits", "dlr": "difference of logits ratio"}
 _PANEL = {
     "noise": "random noise", "fgsm": "FGSM", "square": "Square", "margin": "PGD (margin)",
-    "rescaled": "PGD (rescaled logits)", "transfer": f"what PGD finds on {BASELINE}",
+    "rescaled": "PGD (rescaled logits)", "smoothed": "PGD (averaged gradients)",
 }  # fmt: skip
 
 
@@ -138,7 +137,8 @@ def _beaten(row: Attacked, known: Evidence) -> Check:
         return first
     everything = {name: right[known.chosen] for name, right in recorded.items()}
     for panel in known.panels:
-        everything |= {_at(_PANEL[name], panel.eps, row.eps): right for name, right in panel.right.items()}
+        for name, right in panel.right.items():
+            everything[_at(_PANEL.get(name, f"what PGD finds on {name}"), panel.eps, row.eps)] = right
     return checks.beaten(row.right[known.chosen], everything, row.title)
 
 
@@ -160,15 +160,18 @@ def _gradients(row: Attacked, right: Tensor, known: Evidence, panel: Mapping[str
 
 
 def _others(row: Attacked, right: Tensor, panel: Mapping[str, Tensor]) -> list[Check]:
-    """Whether attacks that should do worse do better."""
-    found = []
+    """Whether attacks that should do no better do."""
+    found, one_step = [], row.kind == "fgsm"
+    known = right & panel["margin"] & panel["rescaled"]
     if row.white_box:  # neither noise nor one step may do better; a random search is in no such order
-        fgsm = right if row.kind == "fgsm" else panel["fgsm"]
+        fgsm = right if one_step else panel["fgsm"]
         found.append(checks.ordering(panel["noise"], fgsm, right, row.title, alone=True))
-    found.append(checks.transfer(right, panel["transfer"], BASELINE, row.title))
+    carried = {name: bits for name, bits in panel.items() if name not in OWN}
+    found.append(checks.transfer(known, carried, row.title))
+    found.append(checks.smoothed(known, panel["smoothed"], row.title))
     if row.white_box and "square" in panel:
-        found.append(checks.black_box(right, panel["square"], row.title))
-    if row.white_box and row.kind != "fgsm":  # any PGD beats one step, whatever the logits are scaled by
+        found.append(checks.black_box(known, panel["square"], row.title))
+    if row.white_box and not one_step:  # any PGD beats one step, whatever the logits are scaled by
         found.append(checks.rescaled(right, panel["margin"], panel["rescaled"], row.title))
     return found
 
@@ -292,7 +295,7 @@ class Judging:
         panels: list[Panel] = []
         climb: Climb | None = None
         for entry in entries:
-            found = reference_attacks.read(entry) if about.items() <= entry.items() else None
+            found = read(entry) if about.items() <= entry.items() else None
             if isinstance(found, Climb) and entry.get("loss") == row.loss:
                 climb = found
             elif isinstance(found, Panel) and found.eps <= row.eps * SAME_EPS:
@@ -310,7 +313,7 @@ class Judging:
 
     def _measure(self, recorded: Recorded, asked: Sequence[Attacked], console: Console) -> None:
         """Every panel that these rows need and masking.json lacks, each of them written at once."""
-        entries = [each for each in file.read_part(self.folder, "panels") if reference_attacks.read(each)]
+        entries = [each for each in file.read_part(self.folder, "panels") if read(each)]
         missing: list[Entry] = []
         for row in asked:
             if settled(row.right, recorded.proven(row)):
@@ -322,15 +325,15 @@ class Judging:
         if not missing:
             return
         with counted(console, "verdicts") as progress, evaluating(self.network):
-            baseline = functools.cache(lambda: linear_classifier(self.data, device_of(self.network)).eval())
+            others = functools.cache(lambda: substitutes(self.network, self.data))
             for done, about in enumerate(missing):
                 progress(done, len(missing))
                 trial = self._trial(about)
                 if "loss" in about:
-                    found = reference_attacks.measure_climb(trial, about["loss"])
+                    found = written(reference_attacks.measure_climb(trial, about["loss"]))
                 else:
                     correct = recorded.correct(about["norm"], about["eps"])[places(about["n"], self.count)]
-                    found = reference_attacks.measure_panel(trial, baseline(), correct.to(trial.x.device))
+                    found = written(reference_attacks.measure_panel(trial, others(), correct.to(trial.x.device)))
                 entries.append(about | found)
                 file.write_part(self.folder, "panels", entries)
 
@@ -343,6 +346,35 @@ class Judging:
             bounds=self.data.info.bounds, steps=how.STEPS if "eps" in about else how.STEPS_FAR, restarts=how.RESTARTS,
             queries=how.QUERIES, seed=how.SEED,
         )  # fmt: skip
+
+
+def written(found: Panel | Climb) -> Entry:
+    """For masking.json, without what it is about. Bits are "0110…"."""
+    named = found.right if isinstance(found, Panel) else {"dead": found.dead, "zero": found.zero}
+    bits = {name: "".join("1" if each else "0" for each in of.tolist()) for name, of in named.items()}
+    if isinstance(found, Panel):
+        return {"bits": bits}
+    return {"bits": bits, "margins": list(found.margins), "checks": [asdict(check) for check in found.checks]}
+
+
+def read(entry: Row) -> Panel | Climb | None:
+    """Back from masking.json; None for an entry that `written` does not make: it is measured anew."""
+    try:
+        bits = {str(name): _to_bits(text, entry["samples"]) for name, text in entry["bits"].items()}
+        if "eps" in entry:
+            return Panel(float(entry["eps"]), bits)
+        middle, far = entry["margins"]
+        found = tuple(Check(**each) for each in entry["checks"])
+        return Climb(bits["dead"], bits["zero"], (float(middle), float(far)), found)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _to_bits(text: str, count: int) -> Tensor:
+    """(m,) bool. Raises ValueError for anything but so many letters 0 and 1."""
+    if set(text) - {"0", "1"} or len(text) != count:
+        raise ValueError(f"expected {count} letters 0 and 1, got {text[:20]}")
+    return torch.tensor([letter == "1" for letter in text])
 
 
 def lines(verdicts: Sequence[Entry]) -> list[str]:

@@ -13,6 +13,7 @@ _TITLES = {
     "saturation": "Saturated cross-entropy",
     "ordering": "Noise, FGSM, PGD in order",
     "black_box": "Black box against white box",
+    "smoothed_gradients": "Gradients averaged over noise",
     "large_eps": "Unlimited changes",
     "logit_rescaling": "Rescaled logits",
     "transfer": "Carried-over adversarials",
