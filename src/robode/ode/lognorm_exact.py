@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 from robode.ode.jacobians import JacobianSet
-from robode.ode.lognorm_lower import Attained, alternate, attained, lower_bound
+from robode.ode.lognorm_lower import SAMPLES, alternate, attained, lower_bound
 from robode.ode.lognorm_upper import density, scale, upper_bound
 
 STAGES = ((50.0, 25), (500.0, 25))  # of the bound of a node, whose theta begins at that of its parent
 TOGETHER = 4  # nodes that are split at once, because a batch of matrices costs less than one by one
-SAMPLES = 12
 
 
 @dataclass(frozen=True)
 class Maximum:
     """lower <= maximum <= upper, both certified; slopes (k,) and vector (n,) attain lower.
 
-    closed: whether the search came to its end: the two meet, up to the tolerance, or lie on one side of the threshold.
+    theta: (k,), what proves the bound before any split. closed: whether the search came to its end: the two meet, up to
+    the tolerance, or lie on one side of the threshold.
     """
 
     lower: float
@@ -70,9 +70,7 @@ class _Search:
         self.J, self.threshold = J, threshold
         self.gap = tolerance * float(scale(J))
         root = upper_bound(J, theta)
-        X = density(J, root.theta)
-        noise = torch.randn(SAMPLES, X.roots.shape[-1], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        self.best: Attained = lower_bound(J, (noise @ X.roots[0].mT)[None])[0]
+        self.best = lower_bound(J, density(J, root.theta).samples(SAMPLES))[0]
         self.theta, self.nodes, self.closed = root.theta[0], 0, self.best.value
         self.open: list[_Node] = []
         self._add(J, root.value, root.theta)
@@ -80,18 +78,15 @@ class _Search:
     @property
     def level(self) -> float:
         """Bounds that are no larger need no further look."""
-        level = self.best.value + self.gap
-        return level if self.threshold is None else max(level, self.threshold)
+        return self.best.value + self.gap if self.threshold is None else self.threshold
 
     def run(self, seconds: float) -> Maximum:
         end = time.monotonic() + seconds
         while self._unsettled() and time.monotonic() < end:
             self._split()
         upper = max([self.closed, self.best.value] + [-node.order for node in self.open[:1]])
-        best = self.best
-        return Maximum(
-            best.value, upper, best.slopes, best.vector, self.theta, self.nodes, closed=not self._unsettled()
-        )
+        best, closed = self.best, not self._unsettled()
+        return Maximum(best.value, upper, best.slopes, best.vector, self.theta, self.nodes, closed)
 
     def _unsettled(self) -> bool:
         if self.threshold is not None and self.best.value > self.threshold:
@@ -103,11 +98,13 @@ class _Search:
         chosen: list[_Node] = []
         while self.open and len(chosen) < TOGETHER and -self.open[0].order > self.level:
             chosen.append(heapq.heappop(self.open))
-        lo, hi = (torch.stack([end for node in chosen for end in (a(node), a(node))]) for a in (_low, _high))
+        lo, hi, theta = (
+            torch.stack(parts).repeat_interleave(2, 0)
+            for parts in zip(*((node.lo, node.hi, node.theta) for node in chosen), strict=True)
+        )
         for i, node in enumerate(chosen):
             hi[2 * i, node.place] = lo[2 * i, node.place]
             lo[2 * i + 1, node.place] = hi[2 * i + 1, node.place]
-        theta = torch.stack([node.theta for node in chosen]).repeat_interleave(2, 0)
         parents = torch.tensor([-node.order for node in chosen], dtype=torch.float64).repeat_interleave(2)
         children = self.J.on(lo, hi)
         found = upper_bound(children, theta, STAGES, self.level)
@@ -129,11 +126,3 @@ class _Search:
                 heapq.heappush(self.open, node)
             else:
                 self.closed = max(self.closed, bound)
-
-
-def _low(node: _Node) -> Tensor:
-    return node.lo
-
-
-def _high(node: _Node) -> Tensor:
-    return node.hi

@@ -15,7 +15,7 @@ from torch import Tensor
 from robode.linalg.definite import accumulated
 from robode.ode.jacobians import JacobianSet
 
-ROUNDS, BISECTIONS, KEPT = 60, 30, 3
+ROUNDS, BISECTIONS, KEPT, SAMPLES = 60, 30, 3, 12
 
 
 @dataclass(frozen=True)
@@ -136,5 +136,5 @@ def attained(J: JacobianSet, D: Tensor, x: Tensor) -> Attained:
         return float((x @ C @ x + (x @ B * D) @ (K @ x)) / (x @ x))
 
     quotient = form(C, B, K, D, x)
-    hidden = accumulated(2 * len(x) + len(D) + 10) * form(C.abs(), B.abs(), K.abs(), D.abs(), x.abs())
+    hidden = accumulated(3 * len(x) + len(D) + 10) * form(C.abs(), B.abs(), K.abs(), D.abs(), x.abs())
     return Attained(quotient - hidden, D, x)

@@ -36,14 +36,20 @@ class UpperBound:
 class Density:
     """X = Q p Q^T, p the softmax of tau lambda/scale: what the smoothed maximum sees of M.
 
-    BXB, KXK, BXK: (L, k), the diagonals of B^T X B, K X K^T and B^T X K^T; roots: (L, n, n) with X = roots roots^T.
+    BXB, KXK, BXK: (L, k), the diagonals of B^T X B, K X K^T and B^T X K^T; root: (L, n, n) with X = root root^T;
+    top: (L, n), the top eigenvector of M.
     """
 
     BXB: Tensor
     KXK: Tensor
     BXK: Tensor
-    roots: Tensor
+    root: Tensor
     top: Tensor
+
+    def samples(self, count: int) -> Tensor:
+        """Gaussian vectors with covariance X, the same in every call, (L, count, n)."""
+        noise = torch.randn(count, self.root.shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        return noise @ self.root.mT
 
 
 def quadratic(J: JacobianSet, theta: Tensor) -> Tensor:
@@ -112,7 +118,9 @@ def scale(J: JacobianSet) -> Tensor:
     r = J.radius
     J0 = J.C + J.B * J.centre[:, None, :] @ J.K
     size = torch.linalg.matrix_norm(0.5 * (J0 + J0.mT), 2)
-    spread = torch.linalg.matrix_norm(J.B * r.sqrt()[:, None, :], 2) * torch.linalg.matrix_norm(r.sqrt()[..., None] * J.K, 2)
+    spread = torch.linalg.matrix_norm(J.B * r.sqrt()[:, None, :], 2) * torch.linalg.matrix_norm(
+        r.sqrt()[..., None] * J.K, 2
+    )
     total = 0.5 * size + spread
     return torch.where(total > 0, total, 1.0)
 
@@ -127,10 +135,11 @@ def balanced(J: JacobianSet) -> Tensor:
 
 def norm_bound(J: JacobianSet) -> Tensor:
     """UB0 = lambda_max(sym(C + B c K)) + ||B r^(1/2)|| ||r^(1/2) K||, certified. (L,)"""
-    root = J.radius.sqrt() * (1 + 4 * UNIT)
-    spread = norm_above(J.B * root[:, None, :] * (1 + 4 * UNIT)) * norm_above(root[..., None] * J.K * (1 + 4 * UNIT))
-    c = J.on(J.centre, J.centre) if len(J) == 1 else JacobianSet(J.C, J.B, J.K, J.centre, J.centre)
-    return (certified(c, torch.ones_like(J.lo)) + spread) * 1.0 + 4 * UNIT * spread
+    root = J.radius.sqrt()
+    spread = norm_above(J.B * root[:, None, :]) * norm_above(root[..., None] * J.K)
+    spread = spread * (1 + 16 * sum(J.B.shape[1:]) * UNIT)  # rounded entries change a norm by 2 u ||.||_F at most
+    centre = certified(JacobianSet(J.C, J.B, J.K, J.centre, J.centre), torch.ones_like(J.lo))
+    return centre + spread + 4 * UNIT * (centre.abs() + spread)
 
 
 def scalar_bound(J: JacobianSet) -> UpperBound:

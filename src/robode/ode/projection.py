@@ -122,6 +122,9 @@ def _goal(A: Tensor, target: float, alpha: float, method: str) -> Goal:
     scaled_rows(A, alpha)
     if not math.isfinite(target):
         raise BadInput(f"delta: expected a finite target, got {target}")
+    lowest = -0.5 * alpha * torch.finfo(A.dtype).max  # of W = -s I
+    if target < lowest:
+        raise BadInput(f"delta: expected a target of at least {lowest:.3g}, which {A.dtype} reaches, got {target:g}")
     if method == "scaling" and target <= 0:
         raise BadInput(f"delta: scaling reaches targets above 0, got {target}; method=shift or lmi reaches all")
     if method == "cuts" and len(A) > projection_cuts.LARGEST:
@@ -188,18 +191,22 @@ def _by_search(goal: Goal, method: str, seconds: float) -> Stabilised:
         W, least = cut.W, cut.least
     else:
         W = projection_flow.two_level(A, goal.target, goal.alpha)
-    W, bound, _, _ = _repaired(goal, W, prove, BOTH if goal.target > 0 else ("shift",))
+    # near many worst slopes branch and bound ends soon only where something is left between them and the target
+    margin = 8 * projection_cuts.TOLERANCE
+    W, bound, _, _ = _repaired(goal, W, prove, BOTH if goal.target > 0 else ("shift",), margin)
     return goal.result(W, bound, None, least=least)
 
 
 # ---- repair ---------------------------------------------------------------------------------------------------------
 
 
-def _repaired(goal: Goal, W: Tensor, prove: Prove, ways: Sequence[str]) -> tuple[Tensor, float, float, float]:
-    """W in the type of A with a bound that is at most the target, scaled or shifted (W - s I) as little as that takes.
-    Returns W, its bound, its factor, its shift."""
+def _repaired(
+    goal: Goal, W: Tensor, prove: Prove, ways: Sequence[str], margin: float = 0.0
+) -> tuple[Tensor, float, float, float]:
+    """W in the type of A with a bound that is at most the target, scaled or shifted (W - s I) by what that takes, or
+    the margin (of ||W||) if that is more. Returns W, its bound, its factor, its shift."""
     A, factor, shift = goal.A, 1.0, 0.0
-    unit = torch.finfo(A.dtype).eps * float(torch.linalg.matrix_norm(W, 2))
+    unit = max(torch.finfo(A.dtype).eps, margin) * float(torch.linalg.matrix_norm(W, 2))
     eye = torch.eye(len(W), dtype=W.dtype)
     bound = math.inf
     for turn in range(REPAIRS):
@@ -210,10 +217,13 @@ def _repaired(goal: Goal, W: Tensor, prove: Prove, ways: Sequence[str]) -> tuple
         if bound <= goal.target:
             return rounded, bound, factor, shift
         excess = bound - goal.target + 2.0**turn / 8 * unit
-        scale, step = goal.target / (goal.target + excess), excess / goal.alpha
-        scaled = "scaling" in ways and (
-            "shift" not in ways or (1 - scale) * float(W.norm()) <= step * math.sqrt(len(W))
-        )
-        W = scale * W if scaled else W - step * eye
-        factor, shift = (scale * factor, scale * shift) if scaled else (factor, shift + step)
+        scale, step = 1.0, excess / goal.alpha
+        if "scaling" in ways:
+            scale = goal.target / (goal.target + excess)
+            if "shift" not in ways or (1 - scale) * float(W.norm()) <= step * math.sqrt(len(W)):
+                step = 0.0
+            else:
+                scale = 1.0
+        W = scale * W - step * eye
+        factor, shift = scale * factor, scale * shift + step
     raise BadInput(f"delta: {A.dtype} weights reach {bound:.6g} for certain, expected {goal.target:.6g}")

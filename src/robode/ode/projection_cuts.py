@@ -16,17 +16,18 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from robode.ode.jacobians import JacobianSet, scaled_rows
+from robode.ode.jacobians import scaled_rows
 from robode.ode.lognorm_exact import maximum
 from robode.ode.lognorm_lower import Attained, alternate, beginnings, lower_bound
 
 LARGEST, NEW, VECTORS = 32, 12, 4  # width; violated D a round; eigenvectors of each
+TOLERANCE = 1e-5  # of ||A||: by how much the last W may violate the target
 
 
 @dataclass(frozen=True)
 class Cut:
     """W: (d, d); least: a lower bound of the norm of every admissible change; closed: whether W violates nothing by
-    more than the tolerance, proven by branch and bound."""
+    more than `TOLERANCE`, proven by branch and bound."""
 
     W: Tensor
     least: float
@@ -67,10 +68,10 @@ class _Planes:
         return self.A - change.view_as(self.A), least
 
 
-def nearest(A: Tensor, target: float, alpha: float, seconds: float = 60.0, tolerance: float = 1e-7) -> Cut:
-    """A: (d, d) float64. tolerance: of ||A||. Out of time it gives the last W, which is not admissible, and `least`."""
+def nearest(A: Tensor, target: float, alpha: float, seconds: float = 60.0) -> Cut:
+    """A: (d, d) float64. Out of time it gives the last W, which is not admissible, and `least`."""
     planes, W, least = _Planes(A, target), A, 0.0
-    level = target + tolerance * float(torch.linalg.matrix_norm(A, 2))
+    level = target + TOLERANCE * float(torch.linalg.matrix_norm(A, 2))
     end, rounds = time.monotonic() + seconds, 0
     while True:
         closed = not _separate(planes, W, level, alpha, end - time.monotonic(), rounds)

@@ -44,11 +44,11 @@ class _Lagrangian:
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(W, log theta)."""
         d = self.A.shape[-1]
-        return x[:, : d * d].unflatten(1, (d, d)), x[:, d * d :] * self.unit
+        return x[:, : d * d].reshape(-1, d, d), x[:, d * d :] * self.unit
 
     def __call__(self, x: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
         d, unit = self.A.shape[-1], self.unit[which]
-        W, theta = x[:, : d * d].unflatten(1, (d, d)), (x[:, d * d :] * unit).clamp(-300, 300).exp()
+        W, theta = x[:, : d * d].reshape(-1, d, d), (x[:, d * d :] * unit).clamp(-300, 300).exp()
         size, rho, nu = self.size[which], self.rho[which], self.nu[which]
         M = 0.5 * self.c * (W + W.mT) + 0.5 * self.r * (torch.diag_embed(theta) + W.mT / theta[:, None, :] @ W)
         values, Q = eigh(M)
