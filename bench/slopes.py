@@ -9,7 +9,7 @@ from statistics import median
 from typing import TypeVar
 
 import torch
-from measure import Row
+from measure import Row, in_turns
 from torch import Tensor
 
 from robode.ode.jacobians import JacobianSet, scaled_rows
@@ -20,6 +20,12 @@ from robode.ode.projection import Stabilised, stabilise
 
 T = TypeVar("T")
 ALPHAS, LIMIT, STEPS = (0.1, 0.5), 120.0, 10
+STRUCTURED: dict[str, Callable[[Tensor], Tensor]] = {
+    "Gaussian": lambda A: A,
+    "skew": lambda A: A - A.T,
+    "negative definite": lambda A: -A @ A.T,
+    "orthogonal": lambda A: torch.linalg.qr(A).Q,
+}
 
 
 def slopes(turns: int) -> list[Row]:
@@ -27,7 +33,8 @@ def slopes(turns: int) -> list[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [row for alpha in ALPHAS for row in [*bounds(64, alpha, turns), *projections(alpha, turns)]]
+        rows = [row for alpha in ALPHAS for row in [*bounds(64, alpha, turns), *projections(alpha, turns)]]
+        return [*rows, together(16, 8, turns), *(structured(10, kind) for kind in STRUCTURED)]
     finally:
         torch.set_num_threads(threads)
 
@@ -115,3 +122,29 @@ def warm(d: int, alpha: float) -> Row:
         changes.append(found.distance)
     notes = {"change": f"median {median(changes):.4f}, the step {0.01 * d**0.5:.2f}"}
     return Row(f"warm projection, d={d}, alpha={alpha}", "step", times, target="< 0.3 s", notes=notes)
+
+
+def together(d: int, layers: int, turns: int) -> Row:
+    """UB2 of the layers of a network as one stack, against one by one (wall time, in turns)."""
+    J = scaled_rows(torch.stack([gaussian(d, seed) for seed in range(layers)]), 0.1)
+    ours, other = in_turns(
+        lambda: upper_bound(J), lambda: [upper_bound(J[j : j + 1]) for j in range(layers)], 3 * turns
+    )
+    return Row(f"UB2 of {layers} layers, d={d}, together and one by one", "stack", ours, other)
+
+
+def structured(d: int, kind: str) -> Row:
+    """What each method costs in length on structured weights."""
+    times, notes = [], {}
+    for alpha in ALPHAS:
+        A = STRUCTURED[kind](gaussian(d, 0))
+        most, J = maximum(scaled_rows(A, alpha)), scaled_rows(A, alpha)
+        seconds, lmi = timed(lambda A=A, t=0.5 * most.lower, alpha=alpha: stabilise(A, t, alpha))
+        cuts, flow = (stabilise(A, 0.5 * most.lower, alpha, method) for method in ("cuts", "two_level"))
+        times.append(seconds)
+        over = [each.distance / cuts.least for each in (lmi, cuts, flow)]
+        notes[f"alpha={alpha}"] = (
+            f"UB2 {float(upper_bound(J).value) / most.upper - 1:.2%} above branch and bound; change over the least: "
+            f"lmi {over[0]:.3f}, cuts {over[1]:.5f}, two_level {over[2]:.3f}"
+        )
+    return Row(f"projection, d={d}, {kind}", "matrix", times, notes=notes)
