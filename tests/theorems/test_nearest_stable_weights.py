@@ -97,6 +97,25 @@ def test_structured_weights_are_stabilised_too(kind: str) -> None:
     assert cuts.least <= cuts.distance <= lmi.distance <= 1.5 * cuts.distance
 
 
+@pytest.mark.parametrize("method", ["lmi", "cuts", "two_level"])
+def test_with_one_slope_the_eigenvalues_of_the_symmetric_part_are_clipped(method: str) -> None:
+    """alpha = 1: delta is mu_2, and the projection has a closed form."""
+    A, target = weights("gaussian", 5, 0), 0.2
+    values = torch.linalg.eigvalsh(0.5 * (A + A.T))
+    found = stabilise(A, target, 1.0, method)
+    assert found.distance == pytest.approx(float((values - target).clamp_min(0).norm()), rel=2e-3)
+    assert float(torch.linalg.eigvalsh(0.5 * (found.W + found.W.T))[-1]) <= target
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 1e12])
+def test_weights_of_any_size_are_treated_alike(size: float) -> None:
+    A = gaussian(4, 5)
+    one, other = stabilise(A, 0.3, 0.1), stabilise(size * A.double(), size * 0.3, 0.1)
+    assert other.distance == pytest.approx(size * one.distance, rel=2e-3) and other.bound <= size * 0.3
+    nothing = stabilise(torch.zeros(3, 3), -0.5, 0.1).W
+    torch.testing.assert_close(nothing, -5 * torch.eye(3), rtol=1e-4, atol=1e-6)
+
+
 def test_no_admissible_weights_are_nearer_than_the_bound_of_cutting_planes():
     """Along segments from the optimum to other admissible weights, the set being convex, and even for few planes."""
     A = weights("gaussian", 4, 3)

@@ -73,8 +73,8 @@ def certified(J: JacobianSet, theta: Tensor) -> Tensor:
 
 
 class _Smoothed:
-    """(scale/tau) log sum exp(tau lambda_k(M)/scale) as a function of log theta, which remembers the theta with the
-    smallest lambda_max. Log theta may have one entry for all, (L, 1)."""
+    """log sum exp(tau lambda_k(M)/scale)/tau as a function of log theta, which remembers the theta with the smallest
+    lambda_max. Log theta may have one entry for all, (L, 1)."""
 
     def __init__(self, J: JacobianSet, theta: Tensor) -> None:
         self.J, self.tau = J, STAGES[0][0]
@@ -95,10 +95,10 @@ class _Smoothed:
         values, Q = eigh(M)
         self._remember(values[:, -1], theta, which)
         weights = self.tau * (values - values[:, -1:]) / size[:, None]
-        smooth = values[:, -1] + size / self.tau * weights.logsumexp(1)
+        smooth = values[:, -1] / size + weights.logsumexp(1) / self.tau
         p = weights.softmax(1)[..., None]
         gradient = half * (theta * ((B.mT @ Q).square() @ p)[..., 0] - ((K @ Q).square() @ p)[..., 0] / theta)
-        return smooth, gradient.sum_to_size(logs.shape)
+        return smooth, (gradient / size[:, None]).sum_to_size(logs.shape)
 
     def _remember(self, largest: Tensor, theta: Tensor, which: Tensor) -> None:
         better = largest < self.best[which]

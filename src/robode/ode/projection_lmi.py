@@ -20,20 +20,20 @@ from robode.ode.lognorm_upper import eigh
 COLD = ((20.0, 60), (100.0, 60), (500.0, 60), (500.0, 60), (2500.0, 60), (2500.0, 60), (2500.0, 60), (2500.0, 60))
 WARM = ((2500.0, 30), (2500.0, 30), (2500.0, 30), (2500.0, 30), (2500.0, 60))
 """tau of the smoothing, and evaluations between two updates of the multiplier."""
-CLOSE = 1e-4  # of ||A||: how near to the target the search ends
+CLOSE = 1e-4  # of the size of A and the target: how near to the target the search ends
 STIFF = 8.0  # penalty over 1/||gradient||^2, the curvature of the dual
 
 
 class _Lagrangian:
     """||W - A||^2/2 + (max(0, nu + rho (f - level))^2 - nu^2)/(2 rho), f the smoothed lambda_max of M(W, theta).
 
-    Points are (W, log theta/unit) in one row, unit (L, 1) such that both have curvatures of one size.
+    Points are (W, log theta/unit) in one row, unit (L, 1) such that both have curvatures of one size. A and the target
+    are at most about 1.
     """
 
     def __init__(self, A: Tensor, target: Tensor, alpha: float, nu: Tensor) -> None:
         self.A, self.target, self.level, self.nu = A, target, target.clone(), nu.clone()
         self.c, self.r = 0.5 * (1 + alpha), 0.5 * (1 - alpha)
-        self.size = torch.linalg.matrix_norm(A, 2).clamp_min(1e-300)
         self.rho, self.tau = torch.ones_like(nu), COLD[0][0]
         self.unit = torch.ones_like(nu)[:, None]
         self.largest, self.smooth, self.slope = (torch.zeros_like(nu) for _ in range(3))
@@ -49,11 +49,11 @@ class _Lagrangian:
     def __call__(self, x: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
         d, unit = self.A.shape[-1], self.unit[which]
         W, theta = x[:, : d * d].reshape(-1, d, d), (x[:, d * d :] * unit).clamp(-300, 300).exp()
-        size, rho, nu = self.size[which], self.rho[which], self.nu[which]
+        rho, nu = self.rho[which], self.nu[which]
         M = 0.5 * self.c * (W + W.mT) + 0.5 * self.r * (torch.diag_embed(theta) + W.mT / theta[:, None, :] @ W)
         values, Q = eigh(M)
-        weights = self.tau * (values - values[:, -1:]) / size[:, None]
-        smooth = values[:, -1] + size / self.tau * weights.logsumexp(1)
+        weights = self.tau * (values - values[:, -1:])
+        smooth = values[:, -1] + weights.logsumexp(1) / self.tau
         root = Q * weights.softmax(1).sqrt()[:, None, :]  # X = root root^T
         X, WQ = root @ root.mT, W @ root
         by_W = self.c * X + self.r / theta[..., None] * (WQ @ root.mT)
@@ -73,7 +73,7 @@ class _Lagrangian:
         self.rho = STIFF / gradient
         self.nu = torch.where(self.nu > 0, self.nu, (self.largest - self.target).clamp_min(0) / gradient)
         d = self.A.shape[-1]
-        self.unit = (d / (self.nu * self.r * self.size).clamp_min(1e-12))[:, None].sqrt().clamp(1e-3, 1e3)
+        self.unit = (d / (self.nu * self.r).clamp_min(1e-12))[:, None].sqrt().clamp(1e-3, 1e3)
 
     def update(self, x: Tensor) -> Tensor:
         """The multiplier's step at x; by how much lambda_max exceeds the target there, (L,)."""
@@ -101,7 +101,10 @@ def nearest(
 
     A: (L, d, d) float64; target: (L,); theta and multiplier: to begin with, a multiplier of 0 being unknown.
     """
-    problem = _Lagrangian(A, target, alpha, multiplier)
+    size = torch.maximum(torch.linalg.matrix_norm(A, 2), target.abs())  # all is homogeneous, so searched at size 1
+    size = torch.where(size > 0, size, 1.0)
+    A, theta = A / size[:, None, None], theta / size[:, None]
+    problem = _Lagrangian(A, target / size, alpha, multiplier / size)
     problem.prepare(problem.join(A, theta.log()))
     x = problem.join(A, theta.log())
     last = stages[-1][0]
@@ -109,7 +112,7 @@ def nearest(
         problem.smoothen(x, tau)
         x = minimise(problem, x, evaluations)
         excess = problem.update(x)
-        if tau == last and bool((excess.abs() <= CLOSE * problem.size).all()):
+        if tau == last and bool((excess.abs() <= CLOSE).all()):
             break
     W, logs = problem.parts(x)
-    return W, logs.clamp(-300, 300).exp(), problem.nu
+    return size[:, None, None] * W, size[:, None] * logs.clamp(-300, 300).exp(), size * problem.nu
