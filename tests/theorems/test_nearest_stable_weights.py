@@ -61,7 +61,13 @@ def test_after_a_shift_theta_alone_need_not_certify_but_the_triple_does():
     assert found.certificate.bound(found.W, 0.1) <= target
     assert float(certified(scaled_rows(found.W, 0.1), found.certificate.theta[None])) > target
     assert Certificate(found.certificate.theta).bound(found.W, 0.1) > target
-    assert Certificate(found.certificate.theta, 2.0).bound(found.W, 0.1) >= delta(found.W, 0.1)  # any triple certifies
+    for shift in (-3.0, 0.0, 2.0):  # any triple certifies
+        for W in (found.W, A):
+            assert Certificate(found.certificate.theta, shift).bound(W, 0.1) >= delta(W, 0.1)
+    lifted = Certificate(
+        torch.full((1,), 2.0, dtype=torch.float64), -3.0
+    )  # 1 = (1 - 3) + 3: the slope that counts is 1
+    assert lifted.bound(torch.ones(1, 1), 0.1) >= 1
 
 
 def test_the_change_is_within_7_percent_of_the_smallest() -> None:

@@ -42,8 +42,8 @@ class Certificate:
         # delta changes by at most the norm of a change, here of the rounded diagonal
         rounded = 2 * UNIT * float(back.diagonal().abs().max()) if self.shift else 0.0
         found = float(certified(scaled_rows(back, alpha), self.theta[None]))
-        bound = found - alpha * self.shift + rounded
-        return bound + 8 * UNIT * (abs(found) + alpha * abs(self.shift))
+        gain = (alpha if self.shift >= 0 else 1.0) * self.shift  # slopes are at least alpha and at most 1
+        return found - gain + rounded + 8 * UNIT * (abs(found) + abs(gain))
 
 
 @dataclass(frozen=True)
