@@ -117,7 +117,7 @@ def warm(d: int, alpha: float) -> Row:
     for step in range(STEPS):
         eye = torch.eye(d) * 0.005
         moved = found.W + 0.01 * gaussian(d, 100 + step).float() + eye
-        seconds, found = timed(lambda W=moved, last=found: stabilise(W, target, alpha, warm=last))
+        seconds, found = timed(lambda W=moved, last=found: stabilise(W, target, alpha, warm=last.certificate))
         times.append(seconds)
         changes.append(found.distance)
     notes = {"change": f"median {median(changes):.4f}, the step {0.01 * d**0.5:.2f}"}

@@ -50,15 +50,14 @@ class Certificate:
 class Stabilised:
     """W: (d, d), type and device of A. bound: certified, delta(W) <= bound <= target. distance: ||W - A||_F.
 
-    certificate: proves the bound; None where branch and bound did (`cuts`, `two_level`). multiplier: of the target, for
-    a warm start; 0 unless from `lmi`. least: no admissible weights are nearer to A; 0 where nothing is known.
+    certificate: proves the bound; None where branch and bound did (`cuts`, `two_level`). least: no admissible weights
+    are nearer to A; 0 where nothing is known.
     """
 
     W: Tensor
     bound: float
     distance: float
     certificate: Certificate | None
-    multiplier: float = 0.0
     least: float = 0.0
 
 
@@ -75,9 +74,9 @@ class Goal:
         """A in float64, converted exactly."""
         return self.A.detach().double().cpu()
 
-    def result(self, W: Tensor, bound: float, proof: Certificate | None, **extra: float) -> Stabilised:
+    def result(self, W: Tensor, bound: float, proof: Certificate | None, least: float = 0.0) -> Stabilised:
         distance = float((W.double().cpu() - self.exact).norm())
-        return Stabilised(W.to(self.A.device), bound, distance, proof, **extra)
+        return Stabilised(W.to(self.A.device), bound, distance, proof, least)
 
 
 Prove = Callable[[Tensor, float, float], float]
@@ -89,28 +88,26 @@ def stabilise(
     target: float,
     alpha: float,
     method: str = "lmi",
-    warm: Stabilised | None = None,
+    warm: Certificate | None = None,
     seconds: float = 60.0,
 ) -> Stabilised:
-    """A: (d, d), any float type. Weights that are certified already come back bit by bit. warm: the result of an
-    earlier call, whose theta and multiplier to begin with. seconds: of cutting planes and of branch and bound.
+    """A: (d, d), any float type. Weights that are certified already come back bit by bit. warm: the certificate of
+    earlier weights, whose theta to begin with. seconds: of cutting planes and of branch and bound.
 
     Raises `BadInput` for weights that are not finite, alpha outside (0, 1], a target that cannot be reached.
     """
     goal = _goal(A, target, alpha, method)
-    known = warm.certificate if warm is not None else None
-    multiplier = warm.multiplier if warm is not None else 0.0
-    if known is not None and known.bound(A, alpha) <= target:
-        return goal.result(A.detach(), known.bound(A, alpha), known, multiplier=multiplier)
+    if warm is not None and (bound := warm.bound(A, alpha)) <= target:
+        return goal.result(A.detach(), bound, warm)
     J = scaled_rows(A, alpha)
-    theta = upper_bound(J, known.theta[None], POLISH, target) if known else upper_bound(J, target=target)
-    proof = Certificate(theta.theta[0])
-    if proof.bound(A, alpha) <= target:
-        return goal.result(A.detach(), proof.bound(A, alpha), proof, multiplier=multiplier)
+    found = upper_bound(J, warm.theta[None], POLISH, target) if warm else upper_bound(J, target=target)
+    proof = Certificate(found.theta[0])
+    if (bound := proof.bound(A, alpha)) <= target:
+        return goal.result(A.detach(), bound, proof)
     if method in BOTH:
         return _by_theta(goal, goal.exact, proof.theta, (method,))
     if method == "lmi":
-        return _lmi(goal, proof.theta, multiplier)
+        return _lmi(goal, proof.theta)
     return _by_search(goal, method, seconds)
 
 
@@ -135,26 +132,24 @@ def _goal(A: Tensor, target: float, alpha: float, method: str) -> Goal:
 # ---- what one theta certifies ---------------------------------------------------------------------------------------
 
 
-def _by_theta(goal: Goal, W: Tensor, theta: Tensor, ways: Sequence[str], multiplier: float = 0.0) -> Stabilised:
+def _by_theta(goal: Goal, W: Tensor, theta: Tensor, ways: Sequence[str]) -> Stabilised:
     """W as it is after repair, certified by theta."""
 
     def prove(rounded: Tensor, factor: float, shift: float) -> float:
         return Certificate(factor * theta, shift).bound(rounded, goal.alpha)
 
     W, bound, factor, shift = _repaired(goal, W, prove, ways)
-    return goal.result(W, bound, Certificate(factor * theta, shift), multiplier=multiplier)
+    return goal.result(W, bound, Certificate(factor * theta, shift))
 
 
-def _lmi(goal: Goal, theta: Tensor, multiplier: float) -> Stabilised:
+def _lmi(goal: Goal, theta: Tensor) -> Stabilised:
     """The solution of the LMI, or what scaling or a shift gives, if that is nearer to A."""
     A, target = goal.exact, torch.tensor([goal.target], dtype=torch.float64)
-    stages = projection_lmi.WARM if multiplier > 0 else projection_lmi.COLD
-    nu = torch.tensor([multiplier], dtype=torch.float64)
-    solved, found, nu = projection_lmi.nearest(A[None], target, goal.alpha, theta[None], nu, stages)
+    solved, found = projection_lmi.nearest(A[None], target, goal.alpha, theta[None])
     better = upper_bound(scaled_rows(solved, goal.alpha), found, POLISH).theta[0]
     W = _pulled_back(goal, solved[0], better)
     ways = BOTH if goal.target > 0 else ("shift",)
-    results = [_by_theta(goal, W, better, ways, float(nu)), _by_theta(goal, A, theta, ways)]
+    results = [_by_theta(goal, W, better, ways), _by_theta(goal, A, theta, ways)]
     return min(results, key=lambda result: result.distance)
 
 

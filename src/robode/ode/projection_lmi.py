@@ -9,17 +9,17 @@ lambda_max. Its level is moved by what smoothing adds, so that the limit meets t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from robode.linalg.minimise import minimise
 from robode.ode.lognorm_upper import eigh
 
-COLD = ((20.0, 60), (100.0, 60), (500.0, 60), (500.0, 60), (2500.0, 60), (2500.0, 60), (2500.0, 60), (2500.0, 60))
-WARM = ((2500.0, 30), (2500.0, 30), (2500.0, 30), (2500.0, 30), (2500.0, 60))
-"""tau of the smoothing, and evaluations between two updates of the multiplier."""
+FAR = ((20.0, 60), (100.0, 60), (500.0, 60), (500.0, 60), (2500.0, 60), (2500.0, 60), (2500.0, 60), (2500.0, 60))
+NEAR = ((2500.0, 30), (2500.0, 30), (2500.0, 30), (2500.0, 30), (2500.0, 60))
+"""tau of the smoothing, and evaluations between two updates of the multiplier: from anywhere, and from weights that
+exceed the target by little."""
+LITTLE = 0.05  # of the size of A and the target
 CLOSE = 1e-4  # of the size of A and the target: how near to the target the search ends
 STIFF = 8.0  # penalty over 1/||gradient||^2, the curvature of the dual
 
@@ -31,12 +31,12 @@ class _Lagrangian:
     are at most about 1.
     """
 
-    def __init__(self, A: Tensor, target: Tensor, alpha: float, nu: Tensor) -> None:
-        self.A, self.target, self.level, self.nu = A, target, target.clone(), nu.clone()
+    def __init__(self, A: Tensor, target: Tensor, alpha: float) -> None:
+        self.A, self.target, self.level = A, target, target.clone()
         self.c, self.r = 0.5 * (1 + alpha), 0.5 * (1 - alpha)
-        self.rho, self.tau = torch.ones_like(nu), COLD[0][0]
-        self.unit = torch.ones_like(nu)[:, None]
-        self.largest, self.smooth, self.slope = (torch.zeros_like(nu) for _ in range(3))
+        self.tau, self.unit = FAR[0][0], torch.ones_like(target)[:, None]
+        self.nu, self.rho = torch.zeros_like(target), torch.ones_like(target)
+        self.largest, self.smooth, self.slope = (torch.zeros_like(target) for _ in range(3))
 
     def join(self, W: Tensor, logs: Tensor) -> Tensor:
         return torch.cat([W.flatten(1), logs / self.unit], 1)
@@ -67,11 +67,11 @@ class _Lagrangian:
         return value, gradient
 
     def prepare(self, x: Tensor) -> None:
-        """Looks at x: the penalty fits the gradient there, and a first multiplier is Newton's step for the dual."""
+        """Looks at x: the penalty fits the gradient there, and the first multiplier is Newton's step for the dual."""
         self(x, torch.arange(len(x)))
         gradient = self.slope.clamp_min(1e-12)
         self.rho = STIFF / gradient
-        self.nu = torch.where(self.nu > 0, self.nu, (self.largest - self.target).clamp_min(0) / gradient)
+        self.nu = (self.largest - self.target).clamp_min(0) / gradient
         d = self.A.shape[-1]
         self.unit = (d / (self.nu * self.r).clamp_min(1e-12))[:, None].sqrt().clamp(1e-3, 1e3)
 
@@ -89,24 +89,19 @@ class _Lagrangian:
         self.level = self.target + (self.smooth - self.largest)
 
 
-def nearest(
-    A: Tensor,
-    target: Tensor,
-    alpha: float,
-    theta: Tensor,
-    multiplier: Tensor,
-    stages: Sequence[tuple[float, int]] = COLD,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """W (L, d, d) near the solution, which meets the target up to `CLOSE`, theta (L, d) and the multiplier (L,) there.
+def nearest(A: Tensor, target: Tensor, alpha: float, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """W (L, d, d) near the solution, which meets the target up to `CLOSE`, and theta (L, d) there.
 
-    A: (L, d, d) float64; target: (L,); theta and multiplier: to begin with, a multiplier of 0 being unknown.
+    A: (L, d, d) float64; target: (L,); theta: (L, d), the best that is known for A.
     """
     size = torch.maximum(torch.linalg.matrix_norm(A, 2), target.abs())  # all is homogeneous, so searched at size 1
     size = torch.where(size > 0, size, 1.0)
     A, theta = A / size[:, None, None], theta / size[:, None]
-    problem = _Lagrangian(A, target / size, alpha, multiplier / size)
+    problem = _Lagrangian(A, target / size, alpha)
     problem.prepare(problem.join(A, theta.log()))
     x = problem.join(A, theta.log())
+    near = bool((problem.largest - problem.target <= LITTLE).all())
+    stages = NEAR if near else FAR
     last = stages[-1][0]
     for tau, evaluations in stages:
         problem.smoothen(x, tau)
@@ -115,4 +110,4 @@ def nearest(
         if tau == last and bool((excess.abs() <= CLOSE).all()):
             break
     W, logs = problem.parts(x)
-    return size[:, None, None] * W, size[:, None] * logs.clamp(-300, 300).exp(), size * problem.nu
+    return size[:, None, None] * W, size[:, None] * logs.clamp(-300, 300).exp()
