@@ -9,6 +9,7 @@ loading     test images -> noisy batches, one copy of the test set for each of T
 evaluation  the same with forward passes and accuracies
 bsm         one BSM log next to one training step
 norms       a step of gradient_flow_conv with cheap norms next to one with exact norms
+slopes      bounds of the logarithmic norm of sigma(A y + b) and projections of A, one thread, CPU time
 cli         wall time of the help pages, each in a fresh process
 
     python bench/bench.py --data-root ../shared/data
@@ -31,6 +32,7 @@ from parts import bsm, cli, epoch, evaluation, loading, norms
 from rich.console import Console
 from rich.table import Table
 from setting import Setting
+from slopes import slopes
 
 PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "epoch": epoch,
@@ -38,6 +40,7 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "evaluation": evaluation,
     "bsm": bsm,
     "norms": norms,
+    "slopes": lambda setting: slopes(setting.turns),
     "cli": cli,
 }
 
