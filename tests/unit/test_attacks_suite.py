@@ -18,6 +18,7 @@ from robode.attacks.fmn import FMN
 from robode.attacks.pgd import FGSM, PGD
 from robode.attacks.problem import make_problem
 from robode.attacks.square import Square
+from robode.config.config import Part
 from robode.config.levels import check_suite
 from robode.corruptions.noise import Clean, PerSampleRNG
 from robode.corruptions.perturbation import Batch
@@ -144,7 +145,7 @@ def test_suites_are_built_and_named_by_their_keys(name):
 @pytest.mark.parametrize("eps", [-0.1, "much", [0.1, -1], [], True])
 def test_a_bad_eps_is_refused_without_building_anything(eps):
     with pytest.raises(BadInput, match="suite.pgd_linf.eps"):
-        check_suite({"pgd_linf": {"eps": eps}})
+        check_suite({"pgd_linf": Part("", "pgd_linf", {"eps": eps})})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from robode.training.forecast import _state
 
 @pytest.mark.parametrize("here", [True, False])
 def test_a_killed_run_is_not_running(here: bool, tmp_path: Path) -> None:
-    owner = {"machine": machine() if here else "another"}
+    owner = {"machine": machine() if here else "another", "pid": 1}
     write_json(tmp_path / "status.json", {"status": "running", "heartbeat": time.time(), "owner": owner})
     run = Run(tmp_path)
     assert _state(run) == run.state == "running"  # no lock: an earlier version has it

@@ -566,7 +566,7 @@ def test_digests_that_were_attested_are_equal(monkeypatch):
 
 
 def test_a_sweep_of_evaluations_marks_what_other_code_trained_and_what_was_there_already(package, call, run):
-    words = ("evaluate", "-m", "run=B", "limit=20,20", "suite=clean", "code=any")
+    words = ("evaluate", "-m", "run=B", "limit=20", "verdicts=0,1", "suite=clean", "code=any")
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     code, line = call(*words)
     assert code == 0 and line.count("done†") == 1 and "trained by other code than this" in line, line

@@ -6,6 +6,7 @@ import torch
 from skimage.util import random_noise
 from torch import nn
 
+from robode.config.config import Part
 from robode.config.levels import check_repeats, check_suite
 from robode.corruptions.noise import BLOCK, Clean, ClipOnly, Gaussian, SaltAndPepper, base_noise
 from robode.corruptions.perturbation import Batch, Perturbation
@@ -155,7 +156,7 @@ def test_impossible_variances_are_bad_input(value):
     with pytest.raises(BadInput, match=r"suite\.gaussian\.var"):
         Gaussian(value)
     with pytest.raises(BadInput, match=r"suite\.gaussian\.var"):
-        check_suite({"clean": {}, "gaussian": {"var": value}})
+        check_suite({"clean": None, "gaussian": Part("", "gaussian", {"var": value})})
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.01, [0.5, 2]])
@@ -163,13 +164,14 @@ def test_impossible_amounts_are_bad_input(value):
     with pytest.raises(BadInput, match=r"suite\.salt_and_pepper\.amount=.*at most 1"):
         SaltAndPepper(value)
     with pytest.raises(BadInput, match=r"suite\.salt_and_pepper\.amount=.*at most 1"):
-        check_suite({"salt_and_pepper": {"amount": value}})
+        check_suite({"salt_and_pepper": Part("", "salt_and_pepper", {"amount": value})})
 
 
 def test_one_level_or_many():
     assert Gaussian(0.05).severities == (0.05,)
     assert SaltAndPepper([0, 0.2, 0.2, 1]).severities == (0.0, 0.2, 1.0)
-    check_suite({"gaussian": {"var": [0.05, 3]}, "salt_and_pepper": {"amount": 1}, "clean": {}})
+    arguments = {"gaussian": {"var": [0.05, 3]}, "salt_and_pepper": {"amount": 1}, "clean": {}}
+    check_suite({name: Part("", name, each) for name, each in arguments.items()})
 
 
 @pytest.mark.parametrize("repeats", [0, -1, 2.5, True, "3"])

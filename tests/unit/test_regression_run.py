@@ -78,11 +78,11 @@ def test_the_data_choose_the_objective_and_the_command_line_wins():
             (("suite=curve_l2",), "suite.fmn_l2: needs classes"),
             (("suite=corruptions",), "suite.blur: blur is defined for images"),
             (("suite=gradient_masking",), "suite.gradient_masking: needs classes"),
-            (("suite=attacks_quick", "suite.pgd_l2.loss=foo"), "suite.pgd_l2.loss=foo: expected error for a"),
-            (("suite=attacks_quick", "suite.pgd_linf.loss=dlr"), "suite.pgd_linf.loss=dlr: expected error for a"),
-            (("suite=table1_attacks",), "suite.pgd_margin_linf.loss=margin: expected error for a regression"),
-            (("suite=attacks_quick", "suite.pgd_l2.steps=0"), "suite.pgd_l2.steps=0: expected a whole number"),
-            (("suite=attacks_quick", "suite.pgd_l2.norm=l3"), "suite.pgd_l2.norm=l3: expected one of"),
+            (("suite=attacks_quick", "suite.pgd_l2.loss=foo"), "suite.pgd_l2.loss=foo: choose one of: null, error"),
+            (("suite=attacks_quick", "suite.pgd_linf.loss=dlr"), "suite.pgd_linf.loss=dlr: choose one of: null, error"),
+            (("suite=table1_attacks",), "suite.pgd_margin_linf.loss=margin: choose one of: null, error"),
+            (("suite=attacks_quick", "suite.pgd_l2.steps=0"), "suite.pgd_l2.steps=0: expected integer >= 1"),
+            (("suite=attacks_quick", "suite.pgd_l2.norm=l3"), "suite.pgd_l2.norm=l3: choose one of: linf, l2, l1"),
         )
     ],
 )  # fmt: skip

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
+from os.path import expanduser, isdir, isfile
 from typing import TYPE_CHECKING
 
 from robode.config.levels import noise_levels, one_level, skew_matrix
@@ -45,7 +45,7 @@ _NUMBER = re.compile(
 )
 _LEVELS = re.compile(r"levels( <= (?P<upper>\S+))?")
 _WORD = re.compile(r"[\w.+-]+")
-PLACES: Mapping[str, Callable[[Path], bool]] = {"a file": Path.is_file, "a folder": Path.is_dir}
+PLACES: Mapping[str, Callable[[str], bool]] = {"a file": isfile, "a folder": isdir}
 """What a place of the user's may have to be, and how that is found out."""
 _KINDS = ("anything", *PLACES, "a file with a matrix", "text")
 GRAMMAR = (
@@ -177,7 +177,7 @@ def _fits(value: Value, text: str) -> bool:
         return isinstance(value, list) and all(_fits(each, text.removeprefix("list of ")) for each in value)
     if text in (*PLACES, "a file with a matrix", "text"):
         kind = text.removesuffix(" with a matrix")
-        return isinstance(value, str) and (text == "text" or PLACES[kind](Path(value).expanduser()))
+        return isinstance(value, str) and (text == "text" or PLACES[kind](expanduser(value)))
     found = _NUMBER.fullmatch(text)
     if isinstance(value, int | float) and not isinstance(value, bool):  # 1 is not true
         return _number(text) == value if found is None else _is_in(value, found)

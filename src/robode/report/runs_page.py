@@ -13,7 +13,7 @@ import pandas as pd
 from robode.config.explain import unknown_choice
 from robode.errors import BadInput
 from robode.report.layout import About, Column, Layout, Plain, TableRow, Yaml
-from robode.report.values import VALIDATION, Collected, Source, best, gather, lines_of, newest, validation_score
+from robode.report.values import VALIDATION, Collected, Source, best, gather, lines_of, newest, readable_validation
 from robode.runs import results
 from robode.runs.code import canonical, recorded
 from robode.runs.identity import config_hash, differences
@@ -226,7 +226,7 @@ def _columns(groups: Sequence[Group]) -> dict[str, Column]:
 def _validated(runs: Iterable[Run], tasks: pd.Series) -> list[Column]:
     """The scores on validation data, by which settings are chosen, of every task of which a run has one."""
     measures = [measure_named(text) for text in tasks.unique()]
-    known = [each for each in measures if any(math.isfinite(validation_score(run.folder, each)) for run in runs)]
+    known = [each for each in measures if any(math.isfinite(readable_validation(run.folder, each)) for run in runs)]
     names = [VALIDATED if len(known) == 1 else f"{VALIDATED} {each.score_name}" for each in known]
     return [
         Column(name, quantity=VALIDATION + each.score_name, unit="%" if each.shares else each.unit)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 from rich.console import Console
 
 from robode.config.jobs import Job, Outcome
-from robode.errors import JobFailed
-from robode.report.values import best, validation_score
+from robode.report.values import best, readable_validation
 from robode.runs.origin import OTHER_CODE
 from robode.tasks.measure import Measure, measure_named
 from robode.training.forecast import Forecast, duration
@@ -54,9 +52,7 @@ def show_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
 
 def _validation(outcome: Outcome, measure: Measure) -> float:
     """NaN without one, and where the log is damaged."""
-    with suppress(JobFailed):
-        return validation_score(outcome.result.run, measure) if outcome.result else math.nan
-    return math.nan
+    return readable_validation(outcome.result.run, measure) if outcome.result else math.nan
 
 
 def show_forecasts(jobs: Sequence[Job], forecasts: Sequence[Forecast], console: Console) -> None:

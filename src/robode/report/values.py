@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.masking.file import failures, key_of
 from robode.report.layout import Column, Plain, TableRow
 from robode.runs import results
@@ -284,11 +285,18 @@ def validation_score(folder: Path, measure: Measure) -> float:
     """That of best.ckpt: the best of all epochs, by the log of the training; NaN without validation data.
 
     Raises:
-        JobFailed: the log is damaged.
+        BadInput, JobFailed: the log is damaged, or cannot be read.
     """
     metrics = METRICS.read(folder / "metrics.csv")
     scores = metrics[metrics["name"] == f"validation/{measure.score_name}"]["value"]
     return float(scores.max() if measure.better == "higher" else scores.min())
+
+
+def readable_validation(folder: Path, measure: Measure) -> float:
+    """`validation_score`; NaN where the log is damaged, which costs no other run its place in a table."""
+    with suppress(BadInput, JobFailed):
+        return validation_score(folder, measure)
+    return math.nan
 
 
 def best(scores: Sequence[float], measure: Measure) -> int:
