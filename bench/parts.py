@@ -20,13 +20,13 @@ import torch
 from lightning import Callback
 from measure import Row, in_turns, seconds
 from rich.console import Console
-from robode.evaluation.asked import Described, Questions
 from setting import Setting
 from torch import Tensor, nn
 
 from robode.corruptions.noise import Clean
 from robode.corruptions.protocols import ChNode2022
 from robode.evaluation.measure import build_measurement, evaluate_suite
+from robode.evaluation.request import Described, SuiteRequest
 from robode.evaluation.suite import Plan
 from robode.families import conv_gradient_flow
 from robode.families.conv_gradient_flow import ConvGradientFlow
@@ -165,7 +165,7 @@ def evaluation(setting: Setting) -> list[Row]:
 
 def noise_suite(parts: Parts, network: nn.Module) -> Callable[[], Any]:
     """robode's evaluation at the four published levels under the published protocol, ready to be timed."""
-    usual = build_measurement(Described.of(parts.module.config), Questions.of(parts.module.config), parts.data.info)
+    usual = build_measurement(Described.of(parts.module.config), SuiteRequest.of(parts.module.config), parts.data.info)
     usual.plan.protocol.extras = ()  # the clip-only copy, which the published script does not make
     suite = {name: perturbation for name, perturbation in usual.plan.suite.items() if perturbation.stochastic}
     x, labels = parts.data.split("test")

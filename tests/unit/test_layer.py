@@ -108,8 +108,8 @@ def test_weighted_products_and_vertices() -> None:
     B, D, K = randn(3, 5, seed=1), randn(5, 7, seed=2), randn(5, 3, seed=3)
     expected = torch.stack([B @ torch.diag(D[:, m]) @ K for m in range(7)])
     torch.testing.assert_close(weighted_products(B, D, K), expected, rtol=1e-12, atol=1e-12)
-    assert sorted(map(tuple, vertices(3).tolist())) == sorted(itertools.product((0.0, 1.0), repeat=3))
-    assert vertices(1).tolist() == [[0.0], [1.0]]
+    assert sorted(map(tuple, vertices(3, (0.1, 1.0)).tolist())) == sorted(itertools.product((0.1, 1.0), repeat=3))
+    assert vertices(1, (0.0, 0.25)).tolist() == [[0.0], [0.25]]
 
 
 @pytest.mark.parametrize("n", [2, 4, 13])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robode.errors import BadInput
 from robode.integrators.integrator import Integrator
-from robode.linalg.activations import named_activation
+from robode.linalg.activations import Activation, named_activation
 from robode.linalg.norms import clipped, largest_eigenvalue
 from robode.ode.field import VectorField
 from robode.ode.flow import Flow
@@ -43,7 +43,7 @@ class LayeredFlow(Flow):
         step: float | str = "auto",
         horizon: float | None = None,
         *,
-        activation: str = "tanh",
+        activation: str | Activation = "tanh",
         shared: bool = False,
         init_std: float = 1.0,
         norm_bound: float | None = None,
@@ -52,7 +52,7 @@ class LayeredFlow(Flow):
         number = isinstance(norm_bound, int | float) and not isinstance(norm_bound, bool)
         if norm_bound is not None and not (number and 0 < norm_bound < math.inf):
             raise BadInput(f"model.norm_bound: expected a number > 0 or null, got {norm_bound}")
-        self.activation = named_activation(activation)
+        self.activation = named_activation(activation) if isinstance(activation, str) else activation
         self.shared = shared
         sets = 1 if shared else depth
         self.K = nn.Parameter(init_std * torch.randn(sets, width, width))

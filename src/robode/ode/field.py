@@ -23,11 +23,18 @@ from robode.linalg.skew import Skew
 from robode.ode import bounds
 from robode.ode.bounds import Scalar, value
 from robode.ode.enclosure import Enclosure
+from robode.ode.jacobians import JacobianSet, jacobian_set
 from robode.ode.layer import VERTEX_WIDTH, Layer, affine, vertices, weighted_products
+from robode.ode.lognorm import euler_lipschitz
+from robode.ode.lognorm_upper import upper_bound
 from robode.ode.step import Step, identity_like
 
 Multipliers = Sequence[tuple[Scalar, Scalar]]
 """Spectral multipliers of a function g of F: (Re g, Im g) on each mode of F."""
+
+
+QUICK = ((100.0, 15), (1000.0, 15))
+"""Stages of `upper_bound` that a log can afford: within 0.1 % of what more of them find."""
 
 
 class VectorField(ABC):
@@ -94,7 +101,7 @@ def _largest_symmetric(A: Tensor) -> float:
 
 @dataclass(frozen=True)
 class OneLayerField(VectorField):
-    """f(y) = sigma(K y + b): the ResNet of Table I and the one-layer NODE. K: (n, n), b: (n, 1)."""
+    """f(y) = sigma(K y + b): the ResNet of Table I, the one-layer NODE and the stabilised one. K: (n, n), b: (n, 1)."""
 
     K: Tensor
     b: Tensor
@@ -107,25 +114,47 @@ class OneLayerField(VectorField):
         D = self.activation.derivative(affine(self.b, self.K, y))
         return D.mT[..., None] * self.K
 
+    def jacobians(self) -> JacobianSet:
+        """All D K, with slopes D of the activation."""
+        n = self.K.shape[-1]
+        return jacobian_set(torch.zeros(n, n), torch.eye(n), self.K, *self.activation.slopes)
+
     def euler(self, t: Scalar, h: Scalar) -> Layer:
         eye = torch.eye(self.K.shape[-1], dtype=self.K.dtype, device=self.K.device)
-        return Layer(eye, h * eye, self.K, self.b, self.activation)
+        return OneLayerStep(eye, h * eye, self.K, self.b, self.activation, self, h)
 
     def euler_lipschitz(self, h: float) -> float:
         return self.euler(0.0, h).lipschitz()
 
     def lognorm(self) -> float:
-        """max over 0 <= D <= S of lambda_max(sym(D K)): convex in D, hence exact at the vertices for small n."""
+        """max over all slopes D of lambda_max(sym(D K)): convex in D, hence exact at the vertices for small n; an upper
+        bound of it for larger ones (docs/theory.md, sections 11 and 20)."""
         K = self.K.detach().double()
-        if K.shape[-1] > VERTEX_WIDTH:
-            return self.activation.slope_bound * float(largest_eigenvalue(K).sqrt())
-        return _largest_symmetric(self.activation.slope_bound * vertices(K.shape[-1], K.device)[..., None] * K)
+        if K.shape[-1] <= VERTEX_WIDTH:
+            return _largest_symmetric(vertices(K.shape[-1], self.activation.slopes, K.device)[..., None] * K)
+        return float(upper_bound(self.jacobians(), stages=QUICK).value)
 
     def lipschitz(self) -> float:
         return self.activation.slope_bound * float(largest_eigenvalue(self.K).sqrt())
 
     def enclose(self, z: Enclosure) -> Enclosure:
         return z.linear(self.K, self.b).activated(self.activation)
+
+
+@dataclass(frozen=True)
+class OneLayerStep(Layer):
+    """The explicit Euler step y + h sigma(K y + b), which knows its field."""
+
+    field: OneLayerField
+    h: Scalar
+
+    def lipschitz(self) -> float:
+        """Wide ones: at most (1 + 2 h delta + h^2 S^2 ||K||^2)^(1/2) with the log-norm delta of the field, too
+        (docs/theory.md, section 20)."""
+        known = super().lipschitz()
+        if self.K.shape[-1] <= VERTEX_WIDTH:
+            return known
+        return min(known, euler_lipschitz(self.field.lognorm(), self.field.lipschitz(), value(self.h)))
 
 
 @dataclass(frozen=True)
@@ -196,16 +225,21 @@ class GradientField(VectorField):
         return float(eigenvalues[0].clamp_min(0)), float(M.clamp_min(0))
 
     def lognorm(self) -> float:
-        """The better of the sharp bound over the class of potentials, Theorem 1 (docs/theory.md, section 4), and
-        of the exact maximum over slopes: lambda_max(sym(F Hess)) is convex in D, hence attained at a vertex (small n).
-        """
+        """The better of the sharp bound over the class of potentials, Theorem 1 (docs/theory.md, section 4), and of the
+        maximum over slopes: lambda_max(sym(F Hess)) is convex in D, hence attained at a vertex; for small n it is
+        exact, for larger ones bounded (section 20)."""
         m, M = self.hessian_bounds()
         over_class = bounds.value(bounds.lognorm(m, M, value(self.gamma), self.skew.norm))
         K, Q, F = (t.detach().double() for t in (self.K, self.Q, self.F))
         if K.shape[-1] > VERTEX_WIDTH:
-            return over_class
-        slopes = self.activation.slope_bound * vertices(K.shape[-1], K.device)[..., None]
+            return min(over_class, float(upper_bound(self.jacobians(), stages=QUICK).value))
+        slopes = vertices(K.shape[-1], self.activation.slopes, K.device)[..., None]
         return min(over_class, _largest_symmetric(F @ (K.mT @ (slopes * K) + Q)))
+
+    def jacobians(self) -> JacobianSet:
+        """All F (K^T D K + Q), with slopes D of the activation."""
+        K, Q, F = (t.detach().double() for t in (self.K, self.Q, self.F))
+        return jacobian_set(F @ Q, F @ K.mT, K, *self.activation.slopes)
 
     def lipschitz(self) -> float:
         return float(spectral_norms(self.F.detach().double())) * self.hessian_bounds()[1]

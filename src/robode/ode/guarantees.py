@@ -6,6 +6,7 @@ outside package may define its own.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -118,4 +119,20 @@ class Hamiltonian(Bounded):
         return found
 
 
-BOUNDED, CONTRACTIVE, HAMILTONIAN, NONEXPANSIVE = Bounded(), Contractive(), Hamiltonian(), Nonexpansive()
+class Stabilised(Bounded):
+    """De Marinis et al. (arXiv 2501.10740): the log-norm of every field is controlled."""
+
+    name = "stabilised"
+    says = "the log-norm of every field is proved to be at most delta, where weights are projected"
+
+    def violations(self, flow: Flow, y: Tensor) -> list[str]:
+        found, delta = super().violations(flow, y), flow.properties().get("delta", math.inf)
+        return found + [
+            f"the log-norm of field {j} is bounded by {field.lognorm():.6g} only, above delta = {delta:g}"
+            for j, field in enumerate(flow.fields(), 1)
+            if not field.lognorm() <= delta + 1e-9 * (1 + field.lipschitz())
+        ]
+
+
+BOUNDED, CONTRACTIVE, HAMILTONIAN = Bounded(), Contractive(), Hamiltonian()
+NONEXPANSIVE, STABILISED = Nonexpansive(), Stabilised()

@@ -50,17 +50,16 @@ class Layer(Step):
     def lipschitz(self) -> float:
         """Certified Lipschitz constant of the layer over all y (2-norm), worked out in float64.
 
-        Up to `VERTEX_WIDTH` columns the largest ||A + B D K|| over every slope matrix 0 <= D <= S: the norm is
-        convex in D, so its maximum over the box sits at one of the 2^n vertices (docs/theory.md, section 11).
+        Up to `VERTEX_WIDTH` columns the largest ||A + B D K|| over every matrix D of slopes of the activation: the
+        norm is convex in D, so its maximum over the box sits at one of the 2^n vertices (docs/theory.md, section 11).
         Wider layers get ||A|| + S ||B|| ||K||.
         """
         A, B, K = (t.detach().double() for t in (self.A, self.B, self.K))
-        S = self.activation.slope_bound
         if K.shape[-1] > VERTEX_WIDTH:
             a, b, k = (float(spectral_norms(t)) for t in (A, B, K))
-            return (a + S * b * k) * ROUNDING
-        slopes = vertices(K.shape[-1], K.device)[:, None, :]
-        return float(spectral_norms(A + (S * B) * slopes @ K).amax()) * ROUNDING
+            return (a + self.activation.slope_bound * b * k) * ROUNDING
+        slopes = vertices(K.shape[-1], self.activation.slopes, K.device)[:, None, :]
+        return float(spectral_norms(A + B * slopes @ K).amax()) * ROUNDING
 
     def enclose(self, z: Enclosure) -> Enclosure:
         A, B, K, b = (t.double() for t in (self.A, self.B, self.K, self.b))
@@ -76,6 +75,6 @@ def weighted_products(B: Tensor, D: Tensor, K: Tensor) -> Tensor:
     return (D.T @ outer).unflatten(-1, (len(B), K.shape[-1]))  # type: ignore[no-untyped-call]
 
 
-def vertices(n: int, device: torch.device | None = None) -> Tensor:
-    """All corners of the unit cube, (2^n, n) float64."""
-    return torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)] * n).reshape(-1, n)
+def vertices(n: int, slopes: tuple[float, float], device: torch.device | None = None) -> Tensor:
+    """All corners of the cube [lo, hi]^n of slopes, (2^n, n) float64."""
+    return torch.cartesian_prod(*[torch.tensor(slopes, dtype=torch.float64, device=device)] * n).reshape(-1, n)

@@ -29,7 +29,8 @@ def constrained(network: nn.Module) -> list[Constrained]:
 
 
 class ProjectConstraints(Callback):
-    """Calls `project_` (the gamma update) before the first forward pass and after every optimiser step.
+    """Calls `project_` (the gamma update) before the first forward pass and after every optimiser step, or every
+    `project_every` steps and the last of an epoch where that takes long.
 
     So the network that any checkpoint or early stop leaves behind satisfies its constraints. Recipes that
     make their first forward pass unprojected (the published scripts start at gamma = 0) say so by
@@ -41,7 +42,8 @@ class ProjectConstraints(Callback):
         self._project(trainer, [each for each in self._modules if getattr(each, "project_at_start", True)])
 
     def on_train_batch_end(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
-        self._project(trainer, self._modules)
+        last = trainer.is_last_batch
+        self._project(trainer, [each for each in self._modules if last or due(each, trainer.global_step)])
 
     @staticmethod
     def _project(trainer: Trainer, modules: list[Constrained]) -> None:
@@ -52,6 +54,12 @@ class ProjectConstraints(Callback):
         for each in modules:
             if reason := useless(each):  # say when
                 raise JobFailed(f"step {trainer.global_step} (epoch {trainer.current_epoch + 1}): {reason}")
+
+
+def due(module: Constrained, step: int) -> bool:
+    """Whether it is projected after this optimiser step."""
+    every: int = getattr(module, "project_every", 1)
+    return step % every == 0
 
 
 def useless(module: Constrained) -> str | None:

@@ -1,0 +1,134 @@
+"""The stabilised neural ODE u' = sigma(A u + b) on [0, 1], whose log-norm delta is controlled.
+
+With slopes of sigma in [alpha, 1], two solutions separate by at most e^delta, delta = max over diagonal D in [alpha, 1]
+of lambda_max(sym(D A)); the explicit Euler network by (1 + 2 h delta + h^2 ||A||^2)^(N/2). (Guglielmi, De Marinis,
+Savostianov, Tudisco, Math. Comp. 95, 2026; De Marinis, Guglielmi, Sicilia, Tudisco, arXiv 2501.10740; docs/theory.md,
+sections 20 and 21)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.families.layered import LayeredFlow
+from robode.integrators.integrator import Integrator
+from robode.linalg.leaky import leaky_activation
+from robode.ode.field import QUICK, OneLayerField
+from robode.ode.guarantees import STABILISED
+from robode.ode.jacobians import scaled_rows
+from robode.ode.lognorm_upper import upper_bound
+from robode.ode.projection import Certificate, stabilise
+
+WAYS = ("projection", "penalty", "none")
+
+
+@dataclass(frozen=True)
+class StableField(OneLayerField):
+    """sigma(A u + b) with what has bounded its log-norm before. certificate: of one layer."""
+
+    certificate: Certificate
+
+    def lognorm(self) -> float:
+        """The better of what the certificate proves and of what is found anew."""
+        known = self.certificate.bound(self.K.detach(), self.activation.slopes[0])
+        return min(known, super().lognorm())
+
+
+class StableNode(LayeredFlow):
+    """One field for all steps (shared), or one a step. step="auto" is h = 1/N, the time interval [0, 1].
+
+    activation: smooth_leaky, leaky_tanh or leaky_relu, with slopes in [alpha, 1].
+    init_std: of the entries of A and b; "auto" = 1/sqrt(width), with which ||A|| starts at about 2.
+    stabilise: "projection" (A is moved to the nearest matrix that is proved to have a log-norm of at most delta, at the
+      start, every `every` optimiser steps and at the end of each epoch), "penalty" (the log-norm is bounded for the
+      objective `lognorm_penalty`, which moves the weights) or "none" (the unconstrained baseline).
+    images: "pixels" (each pixel is a state of its own) or "vectors" (the whole image is one state).
+    Property: with projection, `project_` leaves weights whose log-norm is proved to be at most delta, as the type of
+      the weights holds them.
+    """
+
+    guarantee = STABILISED
+    theta: Tensor  # 0 where none is known yet
+    shift: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        integrator: Integrator,
+        step: float | str = "auto",
+        horizon: float | None = None,
+        *,
+        activation: str = "smooth_leaky",
+        alpha: float = 0.1,
+        stabilise: str = "projection",
+        delta: float | None = 0.0,
+        every: int = 20,
+        images: str = "pixels",
+        init_std: float | str = "auto",
+        shared: bool = True,
+    ):
+        sigma = leaky_activation(activation, alpha)
+        std = 1 / math.sqrt(max(width, 1)) if isinstance(init_std, str) else init_std
+        end = 1.0 if step == "auto" and horizon is None else horizon
+        super().__init__(width, depth, integrator, step, end, activation=sigma, shared=shared, init_std=std)
+        if images not in ("pixels", "vectors"):
+            raise BadInput(f"model.images: expected pixels or vectors, got '{images}'")
+        self.flattens = images == "vectors"
+        self.stabilise, self.delta, self.project_every = stabilise, _target(stabilise, delta), every
+        layers = len(self.K)
+        self.register_buffer("theta", torch.zeros(layers, width, dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros(layers, dtype=torch.float64))
+        self.integrator.check(self.fields()[0])
+        self.project_()
+
+    def fields(self, context: Tensor | None = None) -> list[StableField]:
+        layers = zip(self.weights().unbind(0), self.biases().unbind(0), range(len(self.K)), strict=True)
+        return self.each_step([StableField(A, b, self.activation, self._certificate(j)) for A, b, j in layers])
+
+    def _certificate(self, layer: int) -> Certificate:
+        return Certificate(self.theta[layer].cpu(), float(self.shift[layer]))
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """A -> the nearest one that is proved to have a log-norm of at most delta, from the last theta on. Weights that
+        have it already stay as they are, bit by bit, and so do weights that are not finite. With the penalty: a new
+        theta alone."""
+        if self.stabilise == "none" or not bool(self.K.isfinite().all()):
+            return
+        alpha = self.activation.slopes[0]
+        if self.delta is None:
+            last = self.theta.cpu() if bool(self.theta.all()) else None
+            self.theta.copy_(upper_bound(scaled_rows(self.K, alpha), last, QUICK).theta)
+            return
+        for j, A in enumerate(self.K):
+            found = stabilise(A, self.delta, alpha, warm=self._certificate(j) if bool(self.theta[j].all()) else None)
+            assert found.certificate is not None  # of `lmi` always
+            A.copy_(found.W)
+            self.theta[j], self.shift[j] = found.certificate.theta, found.certificate.shift
+
+    def lognorm_bound(self) -> Tensor:
+        """The bound of each layer's log-norm that the last theta gives, which carries gradients. (layers,) float64"""
+        A, (lo, hi) = self.K.double(), self.activation.slopes
+        c, r = 0.5 * (lo + hi), 0.5 * (hi - lo)
+        M = c * A + 0.5 * r * (torch.diag_embed(self.theta) + A.mT / self.theta[:, None, :] @ A)
+        return torch.linalg.eigvalsh(0.5 * (M + M.mT))[:, -1]
+
+    def properties(self) -> dict[str, float]:
+        return super().properties() | ({} if self.delta is None else {"delta": self.delta})
+
+
+def _target(way: str, delta: float | None) -> float | None:
+    """The largest log-norm that is allowed; None where nothing is projected. Raises `BadInput`."""
+    if way not in WAYS:
+        raise BadInput(f"model.stabilise: expected one of {', '.join(WAYS)}, got '{way}'")
+    if way != "projection":
+        return None
+    if isinstance(delta, bool) or not isinstance(delta, int | float) or not math.isfinite(delta):
+        raise BadInput(f"model.delta: expected a number, the largest log-norm, with stabilise=projection, got {delta}")
+    return float(delta)
