@@ -1,9 +1,10 @@
-"""How expansive a flow can be: the logarithmic norm of its fields from both sides, and the norms around it."""
+"""How expansive a flow can be: the logarithmic norm of its fields from both sides, the norms around it, and how it
+depends on the range of the activation's slopes."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,11 +13,15 @@ from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.network import Network
 from robode.ode.field import GradientField, OneLayerField
-from robode.ode.jacobians import JacobianSet
+from robode.ode.jacobians import JacobianSet, jacobian_set
 from robode.ode.lognorm_lower import lower_bound
 from robode.ode.lognorm_upper import upper_bound
+from robode.ode.stable_interval import stable_interval
 from robode.ode.step import once
-from robode.quantities.quantity import Quantity, row
+from robode.quantities.quantity import Number, Quantity, row, write_arrays
+
+FILE = "stable_slopes.npz"
+GRID = 20  # intervals of [0, 1] for the curve of delta
 
 
 class LogNorms(Quantity):
@@ -31,15 +36,8 @@ class LogNorms(Quantity):
     gives = ("delta_lower", "delta_upper", "encoder_norm", "head_norm")
 
     @torch.no_grad()
-    def measure(self, network: Network, data: DataModule, folder: Path) -> list[dict[str, Any]]:
-        flow = network.flow.exact()
-        fields = flow.fields() if flow.solves_an_ode and not flow.controlled else []
-        layered = [each for each in fields if isinstance(each, OneLayerField | GradientField)]
-        if not layered or len(layered) < len(fields):
-            raise BadInput(
-                f"suite=log_norms: expected fields with one hidden layer (stable_node, resnet, chnode, hdnn, node with "
-                f"model.hidden=[]), got {type(flow).__name__}; leave it out"
-            )
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
+        layered = _fields(network, self.name)
         lower = max(once(lambda field: lower_bound(field.jacobians())[0].value, layered))
         upper = max(once(lambda field: min(field.lognorm(), float(_proved(field.jacobians()))), layered))
         parts = constants(network, data.info.shape).parts
@@ -49,6 +47,53 @@ class LogNorms(Quantity):
             row("encoder_norm", parts["encoder"], "certified_upper"),
             row("head_norm", parts["head"], "certified_upper"),
         ]
+
+
+class StableSlopes(Quantity):
+    """The largest interval of slopes [alpha*, 1] on which delta <= 0, for the weights A of fields sigma(A u + b).
+
+    slopes_from (certified_upper): delta is proved to be at most 0 for slopes in [slopes_from, 1]; inf where not even
+    slopes of 1 have that (mu_2(A) > 0); the largest over the layers. stable_slopes.npz, for the figure: alpha (G,),
+    and the bounds lower and upper (G,) of delta over slopes in [alpha, 1], each the largest over the layers.
+    """
+
+    name = "stable_slopes"
+    gives = ("slopes_from",)
+
+    def known(self, folder: Path, weights: str) -> bool:
+        return (folder / FILE).is_file() and super().known(folder, weights)
+
+    @torch.no_grad()
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
+        fields = _fields(network, self.name)
+        weights = [field.K for field in {id(each): each for each in fields}.values()]
+        if any(isinstance(field, GradientField) for field in fields):
+            raise BadInput(f"suite={self.name}: expected fields sigma(A u + b) (stable_node, resnet); leave it out")
+        alphas = torch.linspace(0, 1, GRID + 1, dtype=torch.float64)
+        lower, upper = (torch.full_like(alphas, -math.inf) for _ in range(2))
+        for A in weights:
+            J = jacobian_set(torch.zeros_like(A), torch.eye(len(A)), A, 0.0, 1.0)
+            every = J.on(alphas[:, None].expand(-1, len(A)), torch.ones(len(alphas), len(A), dtype=torch.float64))
+            upper = torch.maximum(upper, upper_bound(every).value)
+            found = torch.tensor([each.value for each in lower_bound(every)], dtype=torch.float64)
+            lower = torch.maximum(lower, found)
+        write_arrays(folder / FILE, {"alpha": alphas.numpy(), "lower": lower.numpy(), "upper": upper.numpy()})
+        stable = float(upper[-1]) <= 0
+        value = max(stable_interval(A).upper for A in weights) if stable else math.inf
+        return [row("slopes_from", value, "certified_upper")]
+
+
+def _fields(network: Network, suite: str) -> list[OneLayerField | GradientField]:
+    """The fields in float64. Raises `BadInput` where some have another form than one hidden layer."""
+    flow = network.flow.exact()
+    fields = flow.fields() if flow.solves_an_ode and not flow.controlled else []
+    layered = [each for each in fields if isinstance(each, OneLayerField | GradientField)]
+    if not layered or len(layered) < len(fields):
+        raise BadInput(
+            f"suite={suite}: expected fields with one hidden layer (stable_node, resnet, chnode, hdnn, node with "
+            f"model.hidden=[]), got {type(flow).__name__}; leave it out"
+        )
+    return layered
 
 
 def _proved(jacobians: JacobianSet) -> torch.Tensor:
