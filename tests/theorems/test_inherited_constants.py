@@ -70,9 +70,9 @@ class OtherFields(ResNet):
 
 class OtherSteps(ResNet):
     def steps(self, context: Tensor | None = None) -> list[Step]:
-        layers = super().steps()
-        assert all(isinstance(layer, Layer) for layer in layers)
-        return [OtherLayer(**vars(layer)) for layer in layers]
+        layers = [layer for layer in super().steps() if isinstance(layer, Layer)]
+        assert len(layers) == self.depth
+        return [OtherLayer(layer.A, layer.B, layer.K, layer.b, layer.activation) for layer in layers]
 
 
 class OtherParts(OtherSteps):

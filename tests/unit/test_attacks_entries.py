@@ -30,6 +30,7 @@ SUITES = (
     "curve_linf",
     "gap",
     "lecture_curve",
+    "stable_node_attacks",
     "table1_attacks",
     "worst_error",
 )
