@@ -100,7 +100,7 @@ CASES = {
     "-m seeds=1,2": "seed=1: is asked for twice in this sweep",
     "seeds=2 run=mine": "run=mine: names one run, and seeds=2 asks for several; leave one out",
     "code=other": "code=other: choose one of: same, any",
-    "trainer.threads=0": "trainer.threads=0: expected a whole number >= 1 or null",
+    "trainer.threads=0": "trainer.threads=0: expected a whole number from 1 to 1024, or null",
     "trainer.devices=0": "trainer.devices=0: expected a whole number >= 1",
     "trainer.precision=bf16-true": "rounds gamma and h",
     "trainer=[cpu,gpu]": "expected one trainer",
@@ -446,3 +446,28 @@ def test_traceback_only_on_request(robode: Callable[..., Answer], monkeypatch: p
     answer = robode("train", "depth=0")
     assert "Traceback" in answer.err
     assert answer.code == 2
+
+
+SMALL_TRAINING = ["train", "data=double_moons", "data.limit_train=60", "depth=2", "suite=clean"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["model=resnet", "objective=[cross_entropy,lognorm_penalty]"], "penalty: expected model=stable_node "),
+        (["model=stable_node", "objective=[cross_entropy,lognorm_penalty]"], "got model.stabilise=projection"),
+        (["model=stable_node", "model.stabilise=penalty"], "needs a term of the loss: objective="),
+        (["model=stable_node", "model.width=20000"], "model.width=20000: the network takes at least"),
+        (["repeats=100000000000"], "repeats=100000000000: expected at most 10000"),
+        (["trainer.threads=1000000"], "trainer.threads=1000000: expected a whole number from 1 to 1024"),
+        (["data=arrays", "data.file=a,b.npz"], "quoted twice"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry"])
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    words: list[str], says: str, dry: list[str], robode: Callable[..., Answer], folder: Path
+) -> None:
+    answer = robode(*SMALL_TRAINING, *words, *dry)
+    assert answer.code == 2 and says in answer.line, answer.line
+    assert not (folder / "outputs").exists()

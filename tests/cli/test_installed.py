@@ -33,6 +33,7 @@ def test_help_is_fast_and_does_not_import_torch(words: list[str], limit: float, 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_bad_input_is_found_without_torch_and_leaves_nothing(tmp_path: Path) -> None:
     done = run("train", "dept=3", cwd=tmp_path)
     assert done.returncode == 2

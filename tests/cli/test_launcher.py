@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PLUGIN = '''
 import pickle
 from dataclasses import dataclass
@@ -42,6 +44,8 @@ class Elsewhere(Launcher):
 PROGRAM = """
 import sys
 from pathlib import Path
+
+import pytest
 from types import ModuleType
 
 from hydra.core.hydra_config import HydraConfig
@@ -73,6 +77,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_jobs_of_a_launcher_are_typed_where_they_run(tmp_path: Path) -> None:
     (tmp_path / "plugins" / "hydra_plugins").mkdir(parents=True)
     (tmp_path / "plugins" / "hydra_plugins" / "elsewhere.py").write_text(PLUGIN)

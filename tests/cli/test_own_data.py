@@ -69,6 +69,7 @@ def test_the_keys_of_the_page_are_those_of_the_files(robode: Callable[..., Answe
         assert set(node) - {"name", "source", "allowed", "info"} <= told, name
 
 
+@pytest.mark.slow
 def test_changed_files_are_another_run_and_refused_by_the_first(call: Callable[..., Answer]) -> None:
     write_arrays(Path("points.npz"))
     assert call("train", *ARRAYS, *SMALL).code == 0
@@ -81,6 +82,7 @@ def test_changed_files_are_another_run_and_refused_by_the_first(call: Callable[.
     assert call("train", *ARRAYS, *SMALL).code == 0 and len(runs()) == 2
 
 
+@pytest.mark.slow
 def test_moved_files_are_found_by_data_root_and_no_place_is_exported(call: Callable[..., Answer]) -> None:
     pytest.importorskip("safetensors")
     write_pictures(Path("set/pictures"), 10)

@@ -48,6 +48,7 @@ def test_a_stretching_encoder_and_head_are_said(tmp_path: Path) -> None:
     assert 0 < found["encoder_norm"] < math.inf and 0 < found["head_norm"] < math.inf
 
 
+@pytest.mark.slow
 def test_the_interval_of_slopes_is_stable_and_the_largest(tmp_path: Path) -> None:
     network = make("stable_node", "euler", width=6, alpha=0.3, delta=-0.05)
     alpha = measured(StableSlopes(), network, tmp_path)["slopes_from"]

@@ -18,7 +18,6 @@ from robode.families.hamiltonian import HamiltonianFlow
 from robode.ode.flow import from_columns, to_columns
 from robode.ode.sensitivity import bsm_norms
 
-
 SLOW_TO_BUILD = ("stable_node",)  # weights are projected when a network is made, which no integrator changes
 
 

@@ -70,6 +70,7 @@ def test_check_accepts_it(lab: Lab, conf: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["damped", "turns"])
 def test_train_works_with_it(model: str, lab: Lab, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
@@ -141,6 +142,7 @@ BROKEN = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "text", "name"), dict.fromkeys(case[:3] for case in BROKEN))
 def test_a_broken_promise_is_found(group: str, text: str, name: str, lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "conf" / group).mkdir(parents=True)
@@ -257,6 +259,7 @@ def test_a_class_that_cannot_be_imported_is_bad_input(target: str, lab: Lab, tmp
     assert (code, out) == (2, "") and err.startswith(f"robode: _target_={target}: ") and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_files_of_other_packages_are_none_of_its_business(lab: Lab, conf: Path) -> None:
     foreign = "# x\ndefaults:\n  - _self_\n\n_target_: nobody.knows.It\nname: foreign\n"
     (conf / "model" / "foreign.yaml").write_text(foreign)
@@ -280,6 +283,7 @@ def test_its_yaml_is_a_node_with_allowed(path: Path) -> None:
     assert set(OmegaConf.load(path)) >= {"_target_", "name", "integrators", "allowed"}
 
 
+@pytest.mark.slow
 def test_the_readme_shows_this_family_and_commands_that_work(lab: Lab, conf: Path) -> None:
     section = (HERE.parents[1] / "README.md").read_text(encoding="utf-8").split("\n## Extend")[1].split("\n## ")[0]
     shown = {kind: text for kind, text in re.findall(r"```(\w+)\n(.*?)```", section, re.S)}

@@ -163,6 +163,7 @@ def test_a_part_that_is_called_backbone_but_never_asked_is_none():
     assert list(substitutes(network, data_named("bars"))) == ["a student of its logits"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["bars", "moons"])
 def test_a_constant_answer_is_explained(data):
     checks, right = findings(Constant(honest("chnode", data)), data)
@@ -175,11 +176,13 @@ def test_a_constant_answer_is_explained(data):
     )
 
 
+@pytest.mark.slow
 def test_a_staircase_in_the_plane_is_flagged_too():
     checks, _ = findings(Quantised(honest("resnet", "moons")), "moons")
     assert "zero_gradients" in failed(checks)
 
 
+@pytest.mark.slow
 def test_findings_are_functions_of_seed_and_image():
     """Not of the batch, the global generator or the other samples' fate."""
     network = honest("chnode", "bars")

@@ -77,6 +77,7 @@ def test_a_second_evaluation_computes_nothing_and_says_so(run, monkeypatch, caps
     assert "nothing to evaluate: results.csv has what was asked for (7 rows)\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_pieces_is_the_evaluation_at_once(run, tmp_path, capsys):
     other = Run(Path(shutil.copytree(run.folder, tmp_path / "again" / "small")))
     whole = evaluate(run, "suite.gaussian.var=[0.05,0.1,0.2]")
@@ -178,6 +179,7 @@ def test_two_severities_never_share_a_file(tmp_path):
     assert len(set(names)) == len(levels) and names[2] == "e-w-test-n0-0.05-r0.npy"
 
 
+@pytest.mark.slow
 def test_other_splits_have_rows_of_their_own_and_leave_the_pictures_alone(run):
     evaluate(run)
     pictures = (run.folder / "samples.npz").read_bytes()
@@ -188,6 +190,7 @@ def test_other_splits_have_rows_of_their_own_and_leave_the_pictures_alone(run):
     assert (run.folder / "samples.npz").read_bytes() == pictures
 
 
+@pytest.mark.slow
 def test_the_pictures_of_one_suite_stay_when_another_is_measured(run):
     evaluate(run)
     shown = "suite=[clean,attacks_quick]", "verdicts=0"
@@ -224,6 +227,7 @@ def test_a_split_that_the_data_lack_is_bad_input_and_nothing_is_written(run, mon
     assert sorted(path.name for path in run.folder.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_equal_weights_under_another_name_are_copied_and_the_last_weights_of_a_name_are_shown(run, monkeypatch):
     def shown():
         return results.newest(results.read_rows(run.folder / "results.csv"))

@@ -236,6 +236,7 @@ def test_the_standard_library_never_counts(package):
     assert not _installed("theirs.base", _file(["theirs", "base"]))
 
 
+@pytest.mark.slow
 def test_a_run_without_a_name_is_neither_reused_nor_hidden(package, call):
     words = [word for word in RUN if word != "run=B"]
     assert call(*words)[0] == 0
@@ -249,6 +250,7 @@ def test_a_run_without_a_name_is_neither_reused_nor_hidden(package, call):
     assert len(list(Path("outputs/default").glob("*/config.yaml"))) == 1
 
 
+@pytest.mark.slow
 def test_a_sentence_changes_nothing(package, call, run):
     edit(package / "family.py", '"""Mine."""', '"""Mine, in other words."""  # a remark')
     edit(package / "base.py", "    factor", "    # why\n\n    factor")
@@ -288,6 +290,7 @@ def reported(call, *words: str) -> tuple[str, str]:
     return printed, Path("page/table.md").read_text()
 
 
+@pytest.mark.slow
 def test_what_todays_code_measured_goes_before_what_other_code_did_later(gain, call, run):
     """Edit, evaluate under code=any, edit back: reports and the page show what they showed before."""
     words = ("evaluate", "run=B", "suite=[clean,training_cost]", "repeats=1")
@@ -303,6 +306,7 @@ def test_what_todays_code_measured_goes_before_what_other_code_did_later(gain, c
     assert "†" not in (run.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_rows_of_other_code_are_marked_where_there_are_no_others(gain, call, run):
     (run.folder / "results.csv").unlink()
     gain(2.0)
@@ -331,6 +335,7 @@ def test_the_page_of_a_run_marks_what_only_other_code_has_measured(gain, call, r
     assert "†" not in (run.folder / "report.html").read_text(), "it is written again though nothing was measured"
 
 
+@pytest.mark.slow
 def test_a_perturbation_that_was_edited_and_edited_back(package, gain, call, run):
     """The network's code stays the same; what its answers mean has changed in between."""
     (package / "noise.py").write_text(
@@ -351,6 +356,7 @@ def test_a_perturbation_that_was_edited_and_edited_back(package, gain, call, run
     assert "†" in printed and "†" in table
 
 
+@pytest.mark.slow
 def test_numbers_of_other_code_are_measured_again(package, call, run):
     words = ("evaluate", "run=B", "suite=[clean,training_cost]", "code=any")
     assert call(*words)[0] == call(*words)[0] == 0
@@ -360,6 +366,7 @@ def test_numbers_of_other_code_are_measured_again(package, call, run):
     assert len(lines) == 2 and len({line.rpartition(",")[2] for line in lines} - {""}) == 2
 
 
+@pytest.mark.slow
 def test_a_training_of_two_codes_is_nobodys(package, call, run):
     first = read_json(run.folder / "environment.json")["code_digest"]
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
@@ -371,6 +378,7 @@ def test_a_training_of_two_codes_is_nobodys(package, call, run):
     assert call(*VERBS["evaluate"])[0] == 2
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_is_refused_in_one_line(call, run):
     record = read_json(run.folder / "environment.json")
     record.pop("code_digest")
@@ -407,6 +415,7 @@ def test_a_dry_run_refuses_what_the_command_refuses(verb, package, call, run):
     assert "run B was trained on other data" in line and everything(run.folder) == before
 
 
+@pytest.mark.slow
 def test_a_training_on_other_data_is_another_run_unless_it_has_a_name(call):
     words = [word for word in RUN if word != "run=B"]
     assert call(*words)[0] == 0
@@ -415,6 +424,7 @@ def test_a_training_on_other_data_is_another_run_unless_it_has_a_name(call):
     assert len(list(Path("outputs/default").glob("*/config.yaml"))) == 2
 
 
+@pytest.mark.slow
 def test_a_seed_of_other_code_does_not_stop_the_others(package, call):
     """The exit code is that of a sweep with failures."""
     words = [word for word in RUN if word != "run=B"]
@@ -435,6 +445,7 @@ NEEDS_A_FILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", NEEDS_A_FILE)
 def test_a_source_whose_file_is_missing_is_bad_input(where, package, call):
     """Whatever the verb: one line that names the file, and nothing is written. Weights go out without their data."""
@@ -462,6 +473,7 @@ def test_another_word_for_code_is_refused(verb, call):
     assert call("reproduce", "chnode_2022/table1", "code=foo") == (2, "robode: code=foo: choose one of: same, any")
 
 
+@pytest.mark.slow
 def test_refusals_need_no_torch(package, call, run):
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     each = [[*VERBS["evaluate"], "code=foo"], *map(list, VERBS.values())]
@@ -528,6 +540,7 @@ def test_what_makes_the_weights_counts_and_what_draws_does_not(copied, tmp_path)
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_git_does_not_know_makes_a_checkout_dirty(copied):
     def git(*words: str) -> None:
         subprocess.run(["git", "-C", copied.parent, *words], check=True, capture_output=True)

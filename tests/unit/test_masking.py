@@ -230,6 +230,7 @@ def test_settings_out_of_range_are_bad_input(wrong):
         GradientMasking(**wrong)
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_through_the_suite_and_may_be_the_baseline_of_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])

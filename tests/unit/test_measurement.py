@@ -41,6 +41,7 @@ def test_weights_are_told_apart_by_their_values():
     assert weights_digest(parts.network) != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_another_precision_than_the_measurements_is_a_warning(precision, capsys):
     run = train("epochs=1", f"trainer.precision={precision}")

@@ -257,7 +257,7 @@ def test_other_files() -> None:
     Path("x.npy").write_text("")
     assert "expected a file whose name ends in .npz or .csv" in refusal(lambda: Arrays("x.npy"))
     Path("x.npz").write_text("no archive")
-    assert refusal(lambda: Arrays("x.npz")).startswith("data.file=x.npz: cannot be read (")
+    assert refusal(lambda: Arrays("x.npz")).startswith("data.file=x.npz: is no .npz file")
     assert "there is no such file" in refusal(lambda: Arrays("gone.npz"))
     write_arrays(Path("p.npz"))
     assert refusal(lambda: Arrays("p.npz", label="y")).startswith("data.label=y: names a column of a .csv")

@@ -129,6 +129,7 @@ def test_seeds_of_the_noise_are_separate_lines_and_weights_are_named_only_where_
     assert labels(score_against_noise(two).axes[0]) == {"b" * 12, "f" * 12}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [score_against_noise, score_against_attacks])
 def test_the_names_of_many_curves_do_not_fill_the_figure(tmp_path, draw, recwarn):
     levels = [("clean", 0, 0.9), ("gaussian", 0.2, 0.6)]

@@ -75,6 +75,7 @@ def test_a_file_of_an_earlier_version_gets_todays_columns_once_whoever_appends_f
         old.append(tmp_path / "t.csv", [{"a": "1"}])
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_loses_no_finished_row_of_several_writers(tmp_path):
     """Two processes add rows with their scores and note each that was added; both are killed, again and again."""
     generator, folder = np.random.default_rng(0), tmp_path / "run"

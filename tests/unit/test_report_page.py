@@ -60,6 +60,7 @@ def test_the_headline_is_about_one_set_of_samples(tmp_path):
     assert "97.0 %" in headline and "81.0 %" in headline and "35.0 %" not in headline and "35.0 %" in table
 
 
+@pytest.mark.slow
 def test_a_full_run_gives_every_section(tmp_path):
     fill(tmp_path)
     drawn = draw_figures(tmp_path)
@@ -125,6 +126,7 @@ def test_an_empty_folder_gives_a_page(tmp_path):
     assert tmp_path.name in write_page(tmp_path).read_text()
 
 
+@pytest.mark.slow
 def test_damaged_files_are_named_and_cost_their_section_only(tmp_path, caplog):
     fill(tmp_path)
     (tmp_path / "samples.npz").write_bytes(b"PK half a zip")

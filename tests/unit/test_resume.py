@@ -127,6 +127,7 @@ def test_interrupted_before_first_checkpoint_cannot_be_resumed(monkeypatch):
         train("resume=cut")
 
 
+@pytest.mark.slow
 def test_the_same_command_trains_once_and_measures_what_is_missing():
     """Three noise levels, one training: evaluations are no part of what a run is."""
     first = train("epochs=2", "suite=[clean,noise]", "suite.gaussian.var=0.1", "~suite.salt_and_pepper")
@@ -139,6 +140,7 @@ def test_the_same_command_trains_once_and_measures_what_is_missing():
     assert len(rows) == 1 + 3, "clean, 0.1 and 0.2 once each"
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_where_it_was_cut_off(monkeypatch, never_stopped):
     whole = never_stopped("epochs=3", "optimizer=adam_decay")
     interrupt_at(monkeypatch, 7, KeyboardInterrupt())

@@ -139,6 +139,7 @@ def test_a_step_that_takes_a_hundred_times_the_median_is_named_once(monkeypatch,
     assert len(said) == 2
 
 
+@pytest.mark.slow
 def test_the_watchdog_watches_real_steps_without_their_callbacks(monkeypatch):
     seen = []
     monkeypatch.setattr(Watchdog, "_warn", lambda self, module, seconds, times: seen.append((seconds, times)))

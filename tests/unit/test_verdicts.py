@@ -63,6 +63,7 @@ def untouchable(monkeypatch):
     return forbid
 
 
+@pytest.mark.slow
 def test_an_honest_network_is_examined_once_and_for_all(tmp_path, capsys, untouchable):
     found = evaluate(honest("chnode", "bars"), tmp_path)
     assert all(
@@ -127,6 +128,7 @@ def test_what_is_certified_is_proven_and_nothing_is_measured(tmp_path, untouchab
     assert not read_part(tmp_path, "panels") and "<td>passes without checks: " in write_page(tmp_path).read_text()
 
 
+@pytest.mark.slow
 def test_a_row_that_comes_later_speaks_against_those_before(tmp_path):
     network = honest("resnet", "bars")
     before = evaluate(network, tmp_path, suite=(*QUICK[:2], "~suite.pgd_linf", "~suite.pgd_l2"))["fgsm_linf", 0.1]
@@ -137,6 +139,7 @@ def test_a_row_that_comes_later_speaks_against_those_before(tmp_path):
     assert len([each for each in read_part(tmp_path, "panels") if "eps" in each]) == 1
 
 
+@pytest.mark.slow
 def test_training_decides_too_and_its_configuration_does_not_change(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
@@ -162,6 +165,7 @@ def test_zero_means_no_verdicts_and_less_is_refused(tmp_path):
         check(asked("verdicts=-1"))
 
 
+@pytest.mark.slow
 def test_files_of_earlier_versions_are_kept_and_damaged_parts_are_made_again(tmp_path):
     network, data = honest("chnode", "bars"), data_named("bars")
     GradientMasking(samples=40, steps=5, queries=10).measure(network, data, tmp_path)
@@ -182,6 +186,7 @@ def test_files_of_earlier_versions_are_kept_and_damaged_parts_are_made_again(tmp
     )
 
 
+@pytest.mark.slow
 def test_a_kill_costs_one_panel(tmp_path, monkeypatch):
     calls, measure = [], reference_attacks.measure_panel
 

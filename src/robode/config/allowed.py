@@ -35,8 +35,8 @@ HINTS = ("allowed", "fits", "info")
 """Those of them that only say what may be chosen: no part of what was."""
 GROUPS = ("model", "integrator", "encoder", "head", "data", "trainer")
 """Whose nodes have a description."""
-OF_OBJECTIVES = ("task", "looks_at_target")
-"""The same of an objective: the task whose targets it takes, and whether it looks at them."""
+OF_OBJECTIVES = ("task", "looks_at_target", "needs")
+"""The same of an objective: the task whose targets it takes, whether it looks at them, keys of the model it needs."""
 
 _ORDER: dict[str, Callable[[float, float], bool]] = {">": operator.gt, ">=": operator.ge}
 _NUMBER = re.compile(

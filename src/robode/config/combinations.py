@@ -2,13 +2,14 @@
 
     data:     info: {shape: [1, 28, 28], task: classification, outputs: 10}
     encoder:  fits: {takes: images | vectors, gives: pixels | vectors, pads: vectors | samples}
-    model:    fits: {states: pixels | whole, weights: depth width width}
+    model:    fits: {states: pixels | whole, weights: depth width width, objective: weight_smoothness}
                                                  # a text may depend on another key, as under `allowed`
     head:     fits: {features: outputs}
 
 takes: what samples must be. gives: a state of every pixel, or one of the whole sample. pads: with zeros up to
 model.width. states: whole images are one state each, or pixels alone are. weights: of all layers together at least the
-product of these keys, of a list its largest number, of a word 1. features: as many as the outputs. What a file does not
+product of these keys and numbers, of a list its largest number, of a word 1. objective: a term that the loss must have;
+a term may say what it `needs` of the model, by its keys. features: as many as the outputs. What a file does not
 say is found when the network is built.
 """
 
@@ -67,14 +68,35 @@ def check_combination(config: TrainConfig) -> None:
             )
 
 
+def check_needs(config: TrainConfig) -> None:
+    """Raises `BadInput` for a term of the loss that needs another model, or a model that needs a term."""
+    model = {"name": config.model.name, **config.model.arguments}
+    for name, part in config.objective.items():
+        needs = _said(part.about.get("needs"), f"objective/{name}.yaml: needs") if part else {}
+        if wrong := [key for key, value in needs.items() if model.get(key) != value]:
+            words = " ".join(f"model{'' if key == 'name' else f'.{key}'}={value}" for key, value in needs.items())
+            got = "" if wrong[0] == "name" else f".{wrong[0]}"
+            raise BadInput(f"objective={name}: expected {words}, got model{got}={model.get(wrong[0])}")
+    fits = _said(config.model.about.get("fits"), f"model/{config.model.name}.yaml: fits")
+    term = spec_of(fits["objective"], config.model.arguments) if "objective" in fits else "anything"
+    if term != "anything" and not config.objective.get(term):
+        names = ",".join(config.objective)
+        raise BadInput(
+            f"model={config.model.name}: with these keys it needs a term of the loss: objective=[{names},{term}]"
+        )
+
+
 def check_memory(config: TrainConfig) -> None:
     """Refuse a network that does not fit into the memory of this machine: its weights and their gradients, and the
     objects that its layers are. Raises `BadInput`."""
-    numbers = {"depth": config.depth} | {f"model.{key}": _size(value) for key, value in config.model.arguments.items()}
+    numbers: dict[str, int] = {"depth": config.depth} | {
+        f"model.{key}": _size(value) for key, value in config.model.arguments.items()
+    }
     fits = _said(config.model.about.get("fits"), f"model/{config.model.name}.yaml: fits")
     keys = spec_of(fits.get("weights", "depth"), config.model.arguments).split()
-    named = [key if key == "depth" else f"model.{key}" for key in keys]
-    needed = 8 * math.prod(numbers.get(key, 1) for key in named) + LAYER * config.depth
+    named = [key if key == "depth" else f"model.{key}" for key in keys if not key.isdigit()]
+    constant = math.prod(int(key) for key in keys if key.isdigit())
+    needed = 8 * constant * math.prod(numbers.get(key, 1) for key in named) + LAYER * config.depth
     if needed > (there := memory()):
         largest = max((*named, "depth"), key=lambda key: numbers.get(key, 1))
         raise BadInput(

@@ -44,8 +44,9 @@ def _quoted(value: str) -> str:
 
 @cache
 def text_keys(verb: str) -> frozenset[str]:
-    """Keys of a verb whose value is a name or a path: texts, and groups, of which a file is chosen by its name."""
-    return frozenset(_text_keys(CONFIGS[verb], ""))
+    """Keys of a verb whose value is a name or a path: texts, groups, of which a file is chosen by its name, and
+    `data.file`, of data=arrays."""
+    return frozenset((*_text_keys(CONFIGS[verb], ""), "data.file"))
 
 
 def _text_keys(kind: type, where: str) -> list[str]:

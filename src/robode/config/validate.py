@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from robode.config.allowed import check_node, check_part, check_value, spec_of
-from robode.config.combinations import check_combination, check_memory
+from robode.config.combinations import check_combination, check_memory, check_needs
 from robode.config.config import (
     CertifyConfig,
     Choice,
@@ -37,6 +37,7 @@ from robode.errors import BadInput
 
 LONGEST = 200
 """Letters of a run's name: the names of files beside its folder begin with it."""
+MOST_THREADS = 1024
 CHECKPOINTS = ("best", "last")
 TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
 # Loggers of Lightning's that are importable without the package they write with: any one of these will do.
@@ -84,6 +85,7 @@ def check_training(config: TrainConfig) -> None:
     for key in ("depth", "epochs", "batch_size", "lr", "repeats"):
         _check_positive(key, getattr(config, key))
     _check_seed(config.seed)
+    _check_repeats(config.repeats)
     _check_suite(config.suite, task_of(config.data))
     _check_time(config)
     check_data(config.data)
@@ -113,6 +115,7 @@ def _check_evaluation(config: EvaluateConfig) -> None:
             "0 = no verdicts"
         )
     _check_seed(config.seed)
+    _check_repeats(config.repeats)
     _check_suite(config.suite, task_of(config.data) if config.data else None)
     check_part("protocol", config.protocol)
     if isinstance(config, CertifyConfig):
@@ -241,8 +244,8 @@ def check_trainer(trainer: TrainerConfig) -> None:
         )
     if str(trainer.precision) not in PRECISIONS:
         raise BadInput(f"trainer.precision={trainer.precision}: choose one of: {', '.join(PRECISIONS)}")
-    if trainer.threads is not None and trainer.threads < 1:
-        raise BadInput(f"trainer.threads={trainer.threads}: expected a whole number >= 1 or null")
+    if trainer.threads is not None and not 1 <= trainer.threads <= MOST_THREADS:
+        raise BadInput(f"trainer.threads={trainer.threads}: expected a whole number from 1 to {MOST_THREADS}, or null")
     everything = trainer.accelerator == "gpu" and trainer.devices in ("auto", -1)
     if not everything and (not isinstance(trainer.devices, int) or trainer.devices < 1):
         raise BadInput(f"trainer.devices={trainer.devices}: expected a whole number >= 1 (or auto on GPUs)")
@@ -264,6 +267,7 @@ def check_objectives(config: TrainConfig, task: str | None) -> None:
     terms = {name: part.about for name, part in config.objective.items() if part}
     if not terms:
         raise BadInput("objective: expected at least one term of the loss")
+    check_needs(config)
     for name, about in terms.items():
         wanted = str(about.get("task", task))
         if task is not None and wanted != task:
@@ -320,6 +324,12 @@ def _check_parts(config: TrainConfig) -> None:
             f"integrator={config.integrator.name}: makes no sense for model={config.model.name}; "
             f"choose one of: {', '.join(map(str, supported))}"
         )
+
+
+def _check_repeats(repeats: int) -> None:
+    """So many noisy copies are a list of rows before the first is measured."""
+    if repeats > MOST_JOBS:
+        raise BadInput(f"repeats={repeats}: expected at most {MOST_JOBS} noisy copies of one level")
 
 
 def _check_suite(suite: Group, task: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -72,6 +73,8 @@ class Arrays(OwnFiles):
 
     def _arrays(self) -> dict[str, Array]:
         """Those of a .npz, by their names."""
+        if not zipfile.is_zipfile(self.path):
+            raise BadInput(f"{self.where}: is no .npz file; numpy.savez writes one")
         with np.load(self.path, allow_pickle=False) as file:
             if self.label is not None:
                 raise BadInput(f"data.label={self.label}: names a column of a .csv; the labels of a .npz are in y")
@@ -156,6 +159,8 @@ def _labels(ys: Mapping[str, Array], names: Array | None) -> tuple[list[Tensor],
             )
     first = next(iter(labels))
     classes = np.unique(labels[first]) if names is None else np.arange(len(names))
+    if names is not None and len(names) < 2:
+        raise BadInput(f"{first.rpartition(', ')[0]}: class_names has {len(names)} of them; expected at least two")
     if len(classes) < 2:
         raise BadInput(f"{first}: one class, {classes[0]}; expected at least two")
     for where, y in labels.items():

@@ -8,8 +8,9 @@ import base64
 import functools
 import math
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jinja2
@@ -93,9 +94,12 @@ def whiskers(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isfinite(middle), middle, np.nan), np.where(np.isfinite(reach), reach, np.nan)
 
 
-def styled() -> AbstractContextManager[None]:
-    """The context in which every figure is built."""
-    return matplotlib.rc_context(_STYLE)  # type: ignore[arg-type]
+@contextmanager
+def styled() -> Iterator[None]:
+    """The context in which every figure is built. What matplotlib says of numbers beyond its axes is no news there."""
+    with warnings.catch_warnings(), matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def panels(
