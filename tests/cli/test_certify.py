@@ -95,6 +95,7 @@ def files() -> list[str]:
     return sorted(path.as_posix() for path in Path("outputs").rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_run_is_certified(call: Callable[..., Answer], run_of_one_epoch: Run) -> None:
     run = run_of_one_epoch
     answer = call("certify", f"run={run.id}", "radii=[0.001,0.01,100.0]")
@@ -125,6 +126,7 @@ def test_evaluate_prints_the_constant_of_the_whole_network(call: Callable[..., A
     assert f"x -> output (end_to_end) {value:.4g}" in answer.out
 
 
+@pytest.mark.slow
 def test_a_module_is_certified_and_evaluated(call: Callable[..., Answer], nets: None) -> None:
     words = ("module=their_nets:make", "checkpoint=good.pt", "data=double_moons", "data.limit_train=100")
     answer = call("certify", *words, "radii=0.1")
@@ -155,6 +157,7 @@ def test_a_module_without_a_constant_is_evaluated_and_not_certified(call: Callab
     assert "(end_to_end) inf" in answer.out
 
 
+@pytest.mark.slow
 def test_gradient_masking_checks_of_a_module(call: Callable[..., Answer], nets: None) -> None:
     words = ("module=their_nets:Odd", "checkpoint=odd.pt", "data=double_moons", "data.limit_train=100")
     few = ("samples=4", "steps=2", "restarts=1", "queries=3")

@@ -31,6 +31,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
+@pytest.mark.slow
 def test_the_export_holds_the_weights_and_their_certificate(call: Callable[..., Answer], run_of_one_epoch: Run) -> None:
     reader = pytest.importorskip("safetensors.torch")
     run = run_of_one_epoch

@@ -21,6 +21,7 @@ def children_seconds() -> float:
     return times.children_user + times.children_system
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "limit"), [(["--help"], 0.3), (["train", "--help"], 1.5)])
 def test_help_is_fast_and_does_not_import_torch(words: list[str], limit: float, tmp_path: Path) -> None:
     seconds = []

@@ -73,6 +73,7 @@ def test_a_failing_job_does_not_stop_the_others(robode: Callable[..., Answer], j
     assert answer.code == 1
 
 
+@pytest.mark.slow
 def test_fail_fast_runs_nothing_after_a_failure(robode: Callable[..., Answer], jobs: Jobs) -> None:
     def fail(cfg: TrainConfig) -> None:
         if cfg.depth == 2:

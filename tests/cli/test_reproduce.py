@@ -120,6 +120,7 @@ def test_what_is_complete_is_not_done_again(night: Night, capsys: pytest.Capture
     assert night.work.run() == 0 and night.done == before
 
 
+@pytest.mark.slow
 def test_a_training_that_was_never_measured_is_measured(night: Night) -> None:
     for job in night.work.jobs:
         night.train(job)
@@ -142,6 +143,7 @@ def test_a_run_of_other_code_does_not_count_and_is_trained_anew_beside_it(
     assert night.work.run() == 0 and night.done == before, "the new one is found again"
 
 
+@pytest.mark.slow
 def test_runs_of_other_code_count_where_that_was_asked_for(
     night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +208,7 @@ def test_what_another_process_has_is_left_to_it_for_now(night: Night, capsys: py
     assert "N = 4 H-DNN, seed 1: another process has it, put off" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_costs_no_training(
     night: Night, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +240,7 @@ def test_bad_input_starts_nothing(
     assert [path.name for path in own_paper.iterdir()] == ["conf"]
 
 
+@pytest.mark.slow
 def test_words_reach_every_training_and_its_evaluations(own_paper: Path) -> None:
     selection = select(ITEM, ["size=smoke", "lr=0.5", "repeats=4", "rows=h-dnn", "force=true"])
     jobs = plan(selection)
@@ -285,6 +289,7 @@ def test_the_documented_example_really_runs(
     assert Path("again/table.md").read_text(encoding="utf-8") == table
 
 
+@pytest.mark.slow
 def test_lists_help_and_completion_know_papers(own_paper: Path, robode: Callable[..., Answer]) -> None:
     assert re.search(r"moons_2026/table2 +Table 2: accuracy on two moons", robode("list", "papers").out)
     for verb in ("reproduce", "report"):

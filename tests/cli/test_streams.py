@@ -46,6 +46,7 @@ def test_a_terminal_without_unicode_gets_the_report(tmp_path: Path, monkeypatch:
     assert "report:" in (tmp_path / "shown").read_text(encoding="ascii")
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_interrupts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     read, write = os.pipe()

@@ -4,7 +4,7 @@ import pytest
 from suite_cases import AGAIN, CASES, Case
 
 # Every suite, every protocol and every kind of data; their product is for slow tests.
-ENOUGH = {("data_space", "grey"), ("chnode_2022", "colour"), ("data_space", "vectors")}
+ENOUGH = {("data_space", "grey"), ("data_space", "vectors")}
 
 
 def params() -> list:

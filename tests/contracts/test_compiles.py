@@ -40,6 +40,7 @@ def one_step(network: Network, loss: Any, projection: Any) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.__version__.startswith("2.11."), reason="its compiler loses attributes of traced dataclasses")
 @pytest.mark.parametrize(("model", "integrator", "options"), CASES)
 def test_a_training_step_is_one_graph_and_the_same_step(model: str, integrator: str, options: dict[str, Any]) -> None:

@@ -18,15 +18,12 @@ from robode.families.hamiltonian import HamiltonianFlow
 from robode.ode.flow import from_columns, to_columns
 from robode.ode.sensitivity import bsm_norms
 
-SLOW_TO_BUILD = ("stable_node",)  # weights are projected when a network is made, which no integrator changes
-
 
 def cells() -> list[Any]:
-    """Every model with each of its integrators; on the kind of data that is not its own with the first alone."""
+    """Every model with each of its integrators on both kinds of data; fast: with its first on its own kind."""
     first = {model: integrator for model, integrator in reversed(PAIRS)}
     each = [(*pair, kind) for pair in PAIRS for kind in KINDS]
-    own = [(m, i, kind) for m, i, kind in each if kind == kind_of(m) and m not in SLOW_TO_BUILD]
-    fast = own + [(m, i, kind) for m, i, kind in each if i == first[m]]
+    fast = [(m, i, kind) for m, i, kind in each if i == first[m] and kind == kind_of(m)]
     return [pytest.param(*cell, marks=[] if cell in fast else [pytest.mark.slow]) for cell in each]
 
 

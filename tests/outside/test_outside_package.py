@@ -195,6 +195,7 @@ def each_way() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "group", "text", "name", "words", "line"), each_way())
 def test_what_cannot_run_is_refused_before_anything_is_written(
     how: str, group: str, text: str, name: str, words: str, line: str, lab: Lab, tmp_path: Path
@@ -225,6 +226,7 @@ def test_outputs_that_are_not_finite_are_refused_before_anything_is_written(lab:
     assert err.count("\n") == 1 and [path.name for path in tmp_path.iterdir()] == ["conf"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "trust", "line"), [
     (["shapes_lab"], "", "robode check shapes_lab: the package is not trusted; set ROBODE_TRUST=shapes_lab"),
     (["no_such"], "no_such", "robode check no_such: the package cannot be imported; install it or set PYTHONPATH"),
@@ -243,6 +245,7 @@ def test_refusals(
     assert err.startswith(f"robode: {line}")
 
 
+@pytest.mark.slow
 def test_no_yaml_says_where_was_looked(lab: Lab, tmp_path: Path) -> None:
     assert "looked for" in lab("check", "shapes_lab")[2] and "there is no ./conf" in lab("check", "shapes_lab")[2]
     shutil.copytree(HERE / "conf" / "suite", tmp_path / "mine" / "suite")

@@ -66,6 +66,7 @@ def test_honest_networks_pass(model, data, norm):
     assert right["clean"] > 0.75 and right["pgd"] < right["clean"] - 0.02, "the attack had nothing to do"
 
 
+@pytest.mark.slow
 def test_the_true_accuracy_of_the_masked_networks_is_in_between():
     """So that to survive PGD is a lie, and to fall to Square or transferred images is no accident."""
     _, right = of_honest("chnode", "bars")

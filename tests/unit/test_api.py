@@ -119,6 +119,7 @@ def test_a_finished_run_that_is_resumed_is_reused_and_one_with_more_epochs_is_no
     assert (longer.run, longer.reused) == (first.run, False)
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_certified_and_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("safetensors")
     run = train(**{**SMALL, "encoder": "identity", "head": "orthonormal"}, run="mine").run

@@ -125,6 +125,7 @@ def words_for_readers(file: Path) -> Iterator[str]:
     yield " ".join(token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT)
 
 
+@pytest.mark.slow
 def test_no_docstring_or_comment_cites_a_private_note() -> None:
     """A source is a paper, a book or a section of docs/theory.md."""
     notes = re.compile(r"\bspecs\b|docs/theory\.md(?!, sections? \d)")

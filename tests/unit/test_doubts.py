@@ -38,6 +38,7 @@ def folders(tmp_path):
     return runs
 
 
+@pytest.mark.slow
 def test_a_cell_is_marked_where_one_seed_fails_and_says_why(folders, tmp_path):
     page = write_runs_report(tmp_path / "report", folders, {}).page
     text, tex, html = ((tmp_path / "report" / name).read_text() for name in ("table.md", "table.tex", page.name))
@@ -65,6 +66,7 @@ def test_a_report_that_is_made_again_from_its_tables_keeps_the_doubt(tmp_path):
     assert set(restore(tmp_path, ITEM).values[DOUBT].fillna("")) == {""}, "of an earlier version"
 
 
+@pytest.mark.slow
 def test_without_a_failure_no_table_speaks_of_it(folders, tmp_path):
     write_part(folders[1], "verdicts", [])
     page = write_runs_report(tmp_path / "report", folders, {}).page

@@ -67,6 +67,7 @@ def lines(run: Run) -> int:
     return (run.folder / "results.csv").read_text().count("\n") - 1
 
 
+@pytest.mark.slow
 def test_a_second_evaluation_computes_nothing_and_says_so(run, monkeypatch, capsys):
     first = evaluate(run)
     before = (run.folder / "results.csv").read_bytes()
@@ -128,6 +129,7 @@ def test_the_bits_say_which_samples_are_right(run):
     assert len(list((run.folder / "scores").iterdir())) == len(rows)
 
 
+@pytest.mark.slow
 def test_bits_that_are_lost_are_found_out_and_a_row_without_its_file_is_measured_again(run):
     row = evaluate(run, "repeats=1")[0]
     path = scores_path(run.folder, row)
@@ -149,6 +151,7 @@ def test_bits_of_another_row_are_refused(tmp_path):
             read_scores(tmp_path, row | other)
 
 
+@pytest.mark.slow
 def test_bits_of_an_earlier_version_are_read_where_they_lie(run):
     first = evaluate(run)
     (run.folder / "scores").rename(run.folder / "correct")

@@ -63,6 +63,7 @@ def hostile(tmp_path_factory):
     return item, there, render(folder / "report", item, there, context, []).page.parent
 
 
+@pytest.mark.slow
 def test_no_csv_of_a_report_has_a_formula(hostile):
     for path in sorted(hostile[2].glob("*.csv")):
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -71,6 +72,7 @@ def test_no_csv_of_a_report_has_a_formula(hostile):
         assert texts.map(lambda text: text.startswith("'")).any(axis=None), path.name
 
 
+@pytest.mark.slow
 def test_a_report_with_such_names_can_be_made_again(hostile, tmp_path):
     item, there, folder = hostile
     found = restore(folder, item)
@@ -140,6 +142,7 @@ def changed(**item):
     return PAPER | {"items": {"a": PAPER["items"]["a"] | item}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [

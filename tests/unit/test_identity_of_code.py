@@ -124,6 +124,7 @@ API = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", API)
 def test_every_result_says_whether_other_code_trained_the_run(verb, package, run):
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
@@ -134,6 +135,7 @@ def test_every_result_says_whether_other_code_trained_the_run(verb, package, run
     assert verb == "resume" or not API[verb]("same").other_code  # a resumed run belongs to the code that went on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["evaluate", "certify"])
 def test_a_result_is_reused_where_nothing_was_left_to_measure(verb, package, run):
     API[verb]("same")
@@ -176,6 +178,7 @@ def test_code_any_uses_it_and_says_so(verb, package, call, run):
         )
 
 
+@pytest.mark.slow
 def test_a_module_beside_the_package_counts(package, call):
     """No class of it is named anywhere: the package imports it."""
     beside = package.parent / "beside.py"
@@ -258,6 +261,7 @@ def test_a_sentence_changes_nothing(package, call, run):
         assert call(*words)[0] == 0, words
 
 
+@pytest.mark.slow
 def test_rows_of_other_code_are_measured_again_and_never_shown_beside_others(package, call, run):
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     before = read_rows(run.folder / "results.csv")
@@ -322,6 +326,7 @@ def test_rows_of_other_code_are_marked_where_there_are_no_others(gain, call, run
     assert "†" not in page, "what the training's suite lacked is measured now"
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_marks_what_only_other_code_has_measured(gain, call, run):
     gain(2.0)
     from robode.report.page import write_page
@@ -389,6 +394,7 @@ def test_a_run_of_an_older_version_is_refused_in_one_line(call, run):
     assert call(*VERBS["evaluate"], "code=any")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_other_data_are_refused_whatever_the_code_may_be(verb, call, run):
     """The labels are flipped after the training, in the same files."""
@@ -401,6 +407,7 @@ def test_other_data_are_refused_whatever_the_code_may_be(verb, call, run):
     assert everything(run.folder) == before and not Path("exported").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_dry_run_refuses_what_the_command_refuses(verb, package, call, run):
     """Of data that have changed, and of code; and takes what the command takes."""
@@ -496,6 +503,7 @@ def copied(tmp_path) -> Path:
     return Path(shutil.copytree(Path(robode.__file__).parent, tmp_path / "src" / "robode"))
 
 
+@pytest.mark.slow
 def test_what_makes_the_weights_counts_and_what_draws_does_not(copied, tmp_path):
     (tmp_path / "config.json").write_text(
         json.dumps(
@@ -556,6 +564,7 @@ def test_a_file_that_git_does_not_know_makes_a_checkout_dirty(copied):
     assert python(copied.parent, ask) == "True"
 
 
+@pytest.mark.slow
 def test_the_checkouts_of_trusted_packages_are_recorded(package, call):
     subprocess.run(["git", "-C", package, "init", "-q"], check=True)
     subprocess.run(["git", "-C", package, "add", "-A"], check=True)
@@ -578,6 +587,7 @@ def test_digests_that_were_attested_are_equal(monkeypatch):
     assert not code_digest.same("", "") and code_digest.canonical("x") in ("x", "y"), "a ring has no end, but stops"
 
 
+@pytest.mark.slow
 def test_a_sweep_of_evaluations_marks_what_other_code_trained_and_what_was_there_already(package, call, run):
     words = ("evaluate", "-m", "run=B", "limit=20", "verdicts=0,1", "suite=clean", "code=any")
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")

@@ -79,6 +79,7 @@ def test_order(method: Integrator, order: int, linear: bool) -> None:
     assert error_slope(method, field, exact, START) == pytest.approx(order, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear", [True, False])
 def test_dopri5_follows_its_tolerance(linear: bool) -> None:
     field, y = damped(linear), START

@@ -182,6 +182,7 @@ def test_a_student_answers_like_the_network_and_the_global_generator_stays(data)
 QUICK = {"samples": 60, "steps": 10, "queries": 20}
 
 
+@pytest.mark.slow
 def test_measuring_gives_rows_and_a_file_and_changes_nothing(tmp_path):
     network, data = honest("chnode", "bars").train(), data_named("bars")
     digest, generator = weights_digest(network), torch.get_rng_state()
@@ -204,6 +205,7 @@ def test_measuring_gives_rows_and_a_file_and_changes_nothing(tmp_path):
     assert rows == quantity.measure(network, data, tmp_path) and len(read_part(tmp_path, "records")) == 1
 
 
+@pytest.mark.slow
 def test_it_is_known_for_the_same_network_and_settings_only(tmp_path):
     network, data = honest("chnode", "bars"), data_named("bars")
     quantity, weights = GradientMasking(**QUICK), weights_digest(network)
@@ -252,6 +254,7 @@ def page_of(folder, network: nn.Module) -> str:
     return write_page(folder).read_text()
 
 
+@pytest.mark.slow
 def test_the_page_says_what_was_tried_and_what_failed(tmp_path):
     page = page_of(tmp_path, honest("chnode", "bars"))
     assert HEADING in page and "Passes 9 gradient-masking checks." in page and "✗" not in page and page.count("✓") == 9
@@ -261,6 +264,7 @@ def test_the_page_says_what_was_tried_and_what_failed(tmp_path):
     assert "of 9 gradient-masking checks: the input gradients vanish" in page and "100.0 % of the samples have" in page
 
 
+@pytest.mark.slow
 def test_the_page_escapes_and_names_a_damaged_file(tmp_path):
     page_of(tmp_path, honest("chnode", "bars"))
     content = json.loads((tmp_path / FILE).read_text())

@@ -21,6 +21,7 @@ def in_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
 
 
+@pytest.mark.slow
 def test_evaluation_with_another_seed_draws_other_noise_for_the_same_network():
     run = train("epochs=1", "suite=[noise,clean]", "seed=3")
     run_evaluation(composed(f"run={run.folder}", "seed=5", "suite=[noise,clean]", "repeats=1", verb="evaluate"))

@@ -71,6 +71,7 @@ def test_a_kill_between_the_bits_and_their_row_is_measured_again(tmp_path):
     assert make_monotone(store, TASK) == 0
 
 
+@pytest.mark.slow
 def test_an_evaluation_lowers_what_an_earlier_one_with_a_larger_eps_left(tmp_path, monkeypatch):
     from robode.api.training import run_training
 

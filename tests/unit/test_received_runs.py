@@ -88,6 +88,7 @@ def test_what_is_set_aside_goes_through_no_link(run, tmp_path):
     assert run.exists and not list((tmp_path / "elsewhere").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_whose_folder_is_a_link_is_the_users_own_choice(run, tmp_path):
     os.rename(run.folder, tmp_path / "on_another_disk")
     run.folder.symlink_to(tmp_path / "on_another_disk")
@@ -137,6 +138,7 @@ def test_hostile_metadata_of_exported_weights_are_texts_that_nobody_runs(run):
     assert not Path("owned").exists()
 
 
+@pytest.mark.slow
 def test_no_place_of_this_machine_stands_in_an_export_or_a_page(run, tmp_path):
     place = str(tmp_path / "private" / "datasets")
     path = run.folder / "config.yaml"
@@ -170,6 +172,7 @@ def damaged(run, name, content):
     path.write_bytes(content.encode("latin-1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content"), [(name, each) for name, all_ in DAMAGE.items() for each in all_])
 def test_a_damaged_run_is_named_and_left_out_and_refused_where_it_was_asked_for(run, name, content, capsys):
     other = Run(run.folder.with_name("broken"))
@@ -201,6 +204,7 @@ def test_counts_of_an_earlier_version_that_cannot_be_are_refused(run):
             read_rows(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "status",
     [

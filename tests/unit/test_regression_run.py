@@ -102,6 +102,7 @@ def test_the_network_has_an_output_for_each_number_of_a_target():
     assert parts.network(parts.data.split("test").x[:5]).shape == (5, 2)
 
 
+@pytest.mark.slow
 def test_training_logs_the_error_and_keeps_the_smallest(run: Run):
     metrics = METRICS.read(run.folder / "metrics.csv")
     names = set(metrics["name"])
@@ -158,6 +159,7 @@ def test_an_evaluation_later_measures_what_is_missing_alone(run: Run, monkeypatc
     assert result.score > 0 and measure_named(result.task).better == "lower"
 
 
+@pytest.mark.slow
 def test_under_attack_and_certified_clean_is_best_and_the_proof_worst(run, monkeypatch: pytest.MonkeyPatch):
     """Clean <= attacked <= certified, for every sample, at every radius; measured without training again."""
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])

@@ -200,6 +200,7 @@ def test_the_grid_refuses_shapes_that_do_not_fit():
         noise_grid(np.zeros((2, 3, 1, 5, 5)), np.zeros(3), np.zeros((2, 3)), ["a", "b"])
 
 
+@pytest.mark.slow
 def test_save_writes_png_and_pdf_and_nothing_else(tmp_path):
     png, pdf = style.save(training_curves(metrics(("train/loss", [2.0, 1.0]))), tmp_path / "figures", "training")
     assert sorted(path.name for path in png.parent.iterdir()) == ["training.pdf", "training.png"]

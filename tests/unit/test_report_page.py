@@ -106,6 +106,7 @@ def test_a_missing_file_costs_its_own_section_only(tmp_path, missing, section):
     assert section not in page and "could not be read" not in page
 
 
+@pytest.mark.slow
 def test_figures_without_their_file_are_left_out(tmp_path, caplog):
     fill(tmp_path)
     for name in ("results.csv", "metrics.csv", "robustness_sweep.csv", "samples.npz"):

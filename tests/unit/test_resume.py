@@ -206,6 +206,7 @@ def test_resume_keeps_the_runs_own_configuration():
     assert run.status()["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_whose_tensors_have_the_names_of_an_earlier_version_goes_on():
     """A lift and a readout are an encoder and a head now, for Lightning too."""
     run = train("epochs=1", "run=old")

@@ -50,6 +50,7 @@ def test_what_refers_to_the_seed_follows_it():
     assert (first.batch_size, second.batch_size) == (4, 7)
 
 
+@pytest.mark.slow
 def test_a_run_among_several_seeds_is_that_of_its_seed_alone(tmp_path, monkeypatch):
     first, second = runs("epochs=2", "seeds=[1,2]")
     assert all(run.trained and run.status()["status"] == "done" for run in (first, second))

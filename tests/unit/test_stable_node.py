@@ -54,6 +54,7 @@ def test_the_unconstrained_baseline_is_left_alone() -> None:
     assert free.fields()[0].lognorm() > 0.5
 
 
+@pytest.mark.slow
 def test_the_projection_is_that_of_the_library_call() -> None:
     A = flow(stabilise="none").K[0].detach()
     assert torch.equal(flow(delta=0.2).K[0].detach(), stabilise(A, 0.2, 0.1).W)

@@ -166,6 +166,7 @@ def test_errors_are_compared_by_sign_flips_like_bits():
     assert paired_test(b, a).p == found.p
 
 
+@pytest.mark.slow
 def test_of_errors_with_one_mean_few_tests_reject():
     generator = np.random.default_rng(1)
     rejected = sum(paired_test(*generator.exponential(1.0, (2, 40))).p < 0.05 for _ in range(300))

@@ -125,6 +125,7 @@ def test_sweep_measures_validation_data_each_epoch(finished):
     assert np.allclose(clean, metrics[metrics["name"] == "validation/accuracy"]["value"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sweep_does_not_change_the_training(finished):
     plain = train("epochs=3", "callbacks=default")
     one, two = read_checkpoint(finished.last)["state_dict"], read_checkpoint(plain.last)["state_dict"]
@@ -139,6 +140,7 @@ def test_environment_names_no_machine(finished):
     assert '"threads": 1' in text and '"data_digest"' in text
 
 
+@pytest.mark.slow
 def test_evaluation_appends_and_gives_the_same_numbers(finished):
     before = read_rows(finished.folder / "results.csv")
     config = composed(f"run={finished.folder}", "suite.gaussian.var=0.3", "repeats=1", verb="evaluate")
@@ -150,6 +152,7 @@ def test_evaluation_appends_and_gives_the_same_numbers(finished):
     assert result.score == before[before["perturbation"] == "clean"]["score"].iloc[0]
 
 
+@pytest.mark.slow
 def test_early_stop_leaves_gamma_projected():
     run = train("epochs=50", "callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=1")
     assert run.status()["epoch"] < 50

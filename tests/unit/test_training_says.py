@@ -89,6 +89,7 @@ def test_a_loss_that_is_not_finite_is_blamed_on_the_data_where_they_are():
     assert "a standard deviation of the data is 0" in message and "smaller lr" not in message
 
 
+@pytest.mark.slow
 def test_early_stopping_says_why_and_what_lets_a_run_go_on(capsys):
     words = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=1", "run=early")
     run = train("epochs=50", *words)
@@ -200,6 +201,7 @@ def test_a_last_checkpoint_that_is_damaged_leaves_the_run_as_it_was(run_of_one_e
     assert run.state == "done" and run.config().epochs == 1
 
 
+@pytest.mark.slow
 def test_the_last_rows_of_the_sensitivities_are_there_before_the_last_epoch_counts(monkeypatch):
     """A kill between last.ckpt and the end of the training cost them for ever."""
 
@@ -218,6 +220,7 @@ def test_the_last_rows_of_the_sensitivities_are_there_before_the_last_epoch_coun
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_logs_of_a_run_that_went_on_repeat_no_row(monkeypatch):
     original = Training.training_step
 
