@@ -17,6 +17,7 @@ CASES = [
     ("chnode", "imex", {"gamma": "differentiable"}), ("chnode", "etd", {"norm_bound": 0.5}),
     ("hdnn", "symplectic_euler", {}), ("node", "rk4", {}), ("gradient_flow", "euler", {"tau": "learned"}),
     ("lipschitz_mlp", "euler", {}),
+    ("stable_node", "euler", {"stabilise": "none"}),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in (
         ("chnode", "etd", {}), ("chnode", "euler", {}), ("chnode", "rk4", {"gamma": "script_mnist", "step": 0.1}),
         ("chnode", "etd", {"gamma": "factor", "factor": 1.5, "trainable_L": True}), ("resnet", "euler", {}),

@@ -29,13 +29,14 @@ WAYS = ("projection", "penalty", "none")
 
 @dataclass(frozen=True)
 class StableField(OneLayerField):
-    """sigma(A u + b) with what has bounded its log-norm before. certificate: of one layer."""
+    """sigma(A u + b) with what has bounded its log-norm before, theta (n,) and shift (0-d) of a `Certificate`."""
 
-    certificate: Certificate
+    theta: Tensor
+    shift: Tensor
 
     def lognorm(self) -> float:
         """The better of what the certificate proves and of what is found anew."""
-        known = self.certificate.bound(self.K.detach(), self.activation.slopes[0])
+        known = Certificate(self.theta.cpu(), float(self.shift)).bound(self.K.detach(), self.activation.slopes[0])
         return min(known, super().lognorm())
 
 
@@ -88,11 +89,8 @@ class StableNode(LayeredFlow):
         self.project_()
 
     def fields(self, context: Tensor | None = None) -> list[StableField]:
-        layers = zip(self.weights().unbind(0), self.biases().unbind(0), range(len(self.K)), strict=True)
-        return self.each_step([StableField(A, b, self.activation, self._certificate(j)) for A, b, j in layers])
-
-    def _certificate(self, layer: int) -> Certificate:
-        return Certificate(self.theta[layer].cpu(), float(self.shift[layer]))
+        layers = zip(self.weights(), self.biases(), self.theta, self.shift, strict=True)
+        return self.each_step([StableField(A, b, self.activation, theta, s) for A, b, theta, s in layers])
 
     @torch.no_grad()
     def project_(self) -> None:
@@ -107,7 +105,8 @@ class StableNode(LayeredFlow):
             self.theta.copy_(upper_bound(scaled_rows(self.K, alpha), last, QUICK).theta)
             return
         for j, A in enumerate(self.K):
-            found = stabilise(A, self.delta, alpha, warm=self._certificate(j) if bool(self.theta[j].all()) else None)
+            before = Certificate(self.theta[j].cpu(), float(self.shift[j])) if bool(self.theta[j].all()) else None
+            found = stabilise(A, self.delta, alpha, warm=before)
             assert found.certificate is not None  # of `lmi` always
             A.copy_(found.W)
             self.theta[j], self.shift[j] = found.certificate.theta, found.certificate.shift
