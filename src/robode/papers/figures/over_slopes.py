@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from matplotlib.axes import Axes
 
 from robode.quantities.log_norms import FILE
@@ -26,8 +28,10 @@ class OverSlopes:
         names = list(dict.fromkeys(groups[row] for row in first))
         with styled():
             figure, axes = panels(len(names), columns=2, width=3.9, height=3.4)
+            labels = dict.fromkeys(run.label for run in first.values())  # one colour for each, in every panel
+            colors = {label: PALETTE[number % len(PALETTE)] for number, label in enumerate(labels)}
             for ax, group in zip(axes, names, strict=True):
-                _panel(ax, [run for row, run in first.items() if groups[row] == group])
+                _panel(ax, [run for row, run in first.items() if groups[row] == group], colors)
                 ax.set(title=group, xlabel="least slope α of the activation")
             axes[0].set_ylabel("δ for slopes in [α, 1]")
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -40,9 +44,9 @@ class OverSlopes:
         return [Picture("over_slopes", figure, "How flat an activation the trained weights bear", caption)]
 
 
-def _panel(ax: Axes, runs: list[RunFolder]) -> None:
-    for number, run in enumerate(runs):
-        arrays, color = read_arrays(run.folder / FILE), PALETTE[number % len(PALETTE)]
+def _panel(ax: Axes, runs: list[RunFolder], colors: Mapping[str, str]) -> None:
+    for run in runs:
+        arrays, color = read_arrays(run.folder / FILE), colors[run.label]
         ax.fill_between(arrays["alpha"], arrays["lower"], arrays["upper"], color=color, alpha=0.3, linewidth=0)
         ax.plot(arrays["alpha"], arrays["upper"], color=color, label=run.label)
     ax.axhline(0, color=MUTED, linewidth=0.8)
