@@ -4,6 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
+from robode.cli.main import main
+
 
 @dataclass
 class Answer:
@@ -29,3 +33,15 @@ class Jobs:
     configs: list[Any] = field(default_factory=list)
     argv: list[list[str]] = field(default_factory=list)
     effect: Callable[[Any], object] = lambda cfg: None
+
+
+def calling(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """The command line, with what each call of it prints alone."""
+
+    def call(*words: str) -> Answer:
+        capsys.readouterr()
+        code = main(words)
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return call

@@ -6,9 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from command_line import Answer, Jobs
+from command_line import Answer, Jobs, calling
 
-from robode.cli.main import main
 from robode.config.jobs import Job, Result
 
 
@@ -39,9 +38,4 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
 
 @pytest.fixture
 def robode(folder: Path, jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    def call(*words: str) -> Answer:
-        code = main(words)
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
-
-    return call
+    return calling(capsys)

@@ -347,6 +347,15 @@ def test_a_name_is_what_was_typed(typed: str, run: str | None, robode: Callable[
     assert answer.line.endswith("got '.5'") if run is None else [cfg.run for cfg in jobs.configs] == [run]
 
 
+def test_files_and_columns_of_parts_are_what_was_typed(robode: Callable[..., Answer], jobs: Jobs, folder: Path) -> None:
+    np.savetxt(folder / "2026_11", np.kron(np.eye(4), [[0, 1], [-1, 0]]))
+    assert robode("train", "model.J=file", "model.J_file=2026_11").code == 0
+    assert jobs.configs[0].model.arguments["J_file"] == "2026_11"
+    (folder / "1e3.csv").write_text("2024,b\n1,2\n")
+    assert robode("train", "data=arrays", "data.file=1e3.csv", "data.label=2024").code == 0
+    assert jobs.configs[1].data.source.arguments["label"] == "2024"
+
+
 def test_names_in_a_sweep(robode: Callable[..., Answer], jobs: Jobs) -> None:
     assert robode("train", "-m", "run=1e3,2e3", "seed=1").code == 0
     assert [cfg.run for cfg in jobs.configs] == ["1e3", "2e3"]

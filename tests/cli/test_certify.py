@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import Answer
+from command_line import Answer, calling
 
 from robode.api.certification import number, vacuous
 from robode.certificates.radius import Constants
-from robode.cli.main import main
 from robode.masking.file import read_part
 from robode.masking.reference_attacks import GradientMasking
 from robode.runs.results import read_numbers, read_rows
@@ -59,14 +58,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for name in ("ROBODE_CONFIG_PATH", "ROBODE_DATA", "ROBODE_DEBUG", "ROBODE_TRUST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
-
-    def run(*words: str) -> Answer:
-        capsys.readouterr()
-        code = main(words)
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
-
-    return run
+    return calling(capsys)
 
 
 @pytest.fixture

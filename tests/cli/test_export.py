@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import Answer
+from command_line import Answer, calling
 from small_runs import composed
 
-from robode.cli.main import main
 from robode.evaluation.target import of_run
 from robode.network import weights_digest
 from robode.runs.run import Run
@@ -21,14 +20,7 @@ from robode.runs.run import Run
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
-
-    def run(*words: str) -> Answer:
-        capsys.readouterr()
-        code = main(words)
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
-
-    return run
+    return calling(capsys)
 
 
 @pytest.mark.slow

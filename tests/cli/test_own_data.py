@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from command_line import Answer, Jobs
+from command_line import Answer, Jobs, calling
 from omegaconf import OmegaConf
 from own_files import points, write_arrays, write_pictures
 
 from robode.cli.completion import candidates
-from robode.cli.main import main
 from robode.config.instantiate import to_plain
 from robode.contracts.findings import data
 
@@ -29,14 +28,7 @@ ARRAYS = ("data=arrays", "data.file=points.npz")
 def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """The command line with real work, from an empty folder."""
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
-
-    def run(*words: str) -> Answer:
-        capsys.readouterr()
-        code = main(words)
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
-
-    return run
+    return calling(capsys)
 
 
 def runs() -> list[str]:

@@ -100,7 +100,7 @@ def test_no_two_trajectories_separate_by_more_than_the_euler_bound(width: int) -
         ({"alpha": 0.0}, r"model.alpha: expected a number in \(0, 1\]"),
         ({"alpha": 1.5}, r"model.alpha: expected a number in \(0, 1\]"),
         ({"delta": math.nan}, "model.delta: expected a number"),
-        ({"delta": None}, "model.delta: expected a number"),
+        ({"delta": None, "stabilise": "none"}, "model.delta: expected a number"),
         ({"stabilise": "always"}, "model.stabilise: expected one of projection, penalty, none"),
         ({"images": "rows"}, "model.images: expected pixels or vectors"),
         ({"activation": "tanh"}, "model.activation: expected one of smooth_leaky"),
@@ -137,18 +137,19 @@ def test_the_penalty_needs_the_model_that_keeps_its_theta() -> None:
     network: Any = type("N", (), {"flow": flow(stabilise="none")})()
     x = torch.zeros(1, 2)
     with pytest.raises(BadInput, match="model.stabilise=penalty, got stabilise=none"):
-        LognormPenalty(1.0, 0.0)(network, x, x)
+        LognormPenalty(1.0)(network, x, x)
     network.flow = flow(stabilise="penalty")
-    assert float(LognormPenalty(2.0, 0.0)(network, x, x)["lognorm_penalty"].detach()) == pytest.approx(
+    assert float(LognormPenalty(2.0)(network, x, x)["lognorm_penalty"].detach()) == pytest.approx(
         2 * float(network.flow.lognorm_bound().detach()) ** 2, rel=1e-6
     )
-    assert float(LognormPenalty(2.0, 100.0)(network, x, x)["lognorm_penalty"]) == 0
+    network.flow = flow(stabilise="penalty", delta=100.0)
+    assert float(LognormPenalty(2.0)(network, x, x)["lognorm_penalty"].detach()) == 0
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan])
 def test_a_weight_that_makes_no_sense(weight: float) -> None:
     with pytest.raises(BadInput, match="objective.lognorm_penalty.weight: expected a number > 0"):
-        LognormPenalty(weight, 0.0)
+        LognormPenalty(weight)
 
 
 # ---- in training ----------------------------------------------------------------------------------------------------

@@ -18,10 +18,12 @@ from hydra.core.override_parser.types import Override
 from robode.config.config import CONFIGS, Part
 from robode.config.jobs import MOST_JOBS
 from robode.config.parse import hints, is_group, options_of
+from robode.config.paths import conf_dir
 from robode.errors import BadInput
 
 # What Hydra reads as this text already, and what is meant for Hydra: quotes, lists, references, null, functions.
 _PLAIN = re.compile(r"(?!(true|false|nan|inf|null)$)[a-z_/][\w./-]*", re.IGNORECASE | re.ASCII)
+_TAKES_TEXT = re.compile(r"^  (\w+): [^#\n]*\b(?:a file|a folder|text)\b", re.MULTILINE)
 _OF_HYDRA = re.compile(r"null$|['\"\[{]|.*\$\{|(choice|range|interval|glob|shuffle|sort|tag|str|json_str)\(")
 
 
@@ -44,9 +46,16 @@ def _quoted(value: str) -> str:
 
 @cache
 def text_keys(verb: str) -> frozenset[str]:
-    """Keys of a verb whose value is a name or a path: texts, groups, of which a file is chosen by its name, and
-    `data.file`, of data=arrays."""
-    return frozenset((*_text_keys(CONFIGS[verb], ""), "data.file"))
+    """Keys of a verb whose value is a name or a path: texts, groups, of which a file is chosen by name, and the keys
+    of robode's models and data sets that take a file, a folder or a text (`allowed`)."""
+    return frozenset([*_text_keys(CONFIGS[verb], ""), *_of_parts()])
+
+
+def _of_parts() -> list[str]:
+    """model.J_file, data.file and the like, as their YAML files have them, a key a line."""
+    files = {group: sorted((conf_dir() / group).glob("*.yaml")) for group in ("model", "data")}
+    texts = [(group, file.read_text(encoding="utf-8")) for group in files for file in files[group]]
+    return [f"{group}.{name}" for group, text in texts for name in _TAKES_TEXT.findall(text)]
 
 
 def _text_keys(kind: type, where: str) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from robode.config.config import EvaluateConfig, Group, Node, Part, TrainConfig
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH = 200  # states of this size stay in a CPU's cache; 1000 took half as long again
 

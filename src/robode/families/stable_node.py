@@ -20,8 +20,8 @@ from robode.integrators.integrator import Integrator
 from robode.linalg.leaky import leaky_activation
 from robode.ode.field import QUICK, OneLayerField
 from robode.ode.guarantees import STABILISED
-from robode.ode.jacobians import scaled_rows
-from robode.ode.lognorm_upper import upper_bound
+from robode.ode.jacobians import JacobianSet, scaled_rows
+from robode.ode.lognorm_upper import quadratic, upper_bound
 from robode.ode.projection import Certificate, stabilise
 
 WAYS = ("projection", "penalty", "none")
@@ -46,8 +46,8 @@ class StableNode(LayeredFlow):
     activation: smooth_leaky, leaky_tanh or leaky_relu, with slopes in [alpha, 1].
     init_std: of the entries of A and b; "auto" = 1/sqrt(width), with which ||A|| starts at about 2.
     stabilise: "projection" (A is moved to the nearest matrix that is proved to have a log-norm of at most delta, at the
-      start, every `every` optimiser steps and at the end of each epoch), "penalty" (the log-norm is bounded for the
-      objective `lognorm_penalty`, which moves the weights) or "none" (the unconstrained baseline).
+      start, every `every` optimiser steps and at the end of each epoch), "penalty" (a log-norm above delta
+      costs: the objective `lognorm_penalty`) or "none" (the unconstrained baseline, which has no delta).
     images: "pixels" (each pixel is a state of its own) or "vectors" (the whole image is one state).
     Property: with projection, `project_` leaves weights whose log-norm is proved to be at most delta, as the type of
       the weights holds them.
@@ -68,7 +68,7 @@ class StableNode(LayeredFlow):
         activation: str = "smooth_leaky",
         alpha: float = 0.1,
         stabilise: str = "projection",
-        delta: float | None = 0.0,
+        delta: float = 0.0,
         every: int = 20,
         images: str = "pixels",
         init_std: float | str = "auto",
@@ -100,7 +100,7 @@ class StableNode(LayeredFlow):
         if self.stabilise == "none" or not bool(self.K.isfinite().all()):
             return
         alpha = self.activation.slopes[0]
-        if self.delta is None:
+        if self.stabilise == "penalty":
             last = self.theta.cpu() if bool(self.theta.all()) else None
             self.theta.copy_(upper_bound(scaled_rows(self.K, alpha), last, QUICK).theta)
             return
@@ -112,22 +112,20 @@ class StableNode(LayeredFlow):
             self.theta[j], self.shift[j] = found.certificate.theta, found.certificate.shift
 
     def lognorm_bound(self) -> Tensor:
-        """The bound of each layer's log-norm that the last theta gives, which carries gradients. (layers,) float64"""
-        A, (lo, hi) = self.K.double(), self.activation.slopes
-        c, r = 0.5 * (lo + hi), 0.5 * (hi - lo)
-        M = c * A + 0.5 * r * (torch.diag_embed(self.theta) + A.mT / self.theta[:, None, :] @ A)
-        return torch.linalg.eigvalsh(0.5 * (M + M.mT))[:, -1]
+        """The bound of each layer's log-norm that the last theta gives, up to rounding, with gradients. (layers,)"""
+        A, slopes = self.K.double(), torch.ones_like(self.theta)
+        eye = torch.eye(self.width, dtype=A.dtype, device=A.device).expand_as(A)
+        J = JacobianSet(torch.zeros_like(A), eye, A, self.activation.slopes[0] * slopes, slopes)
+        return torch.linalg.eigvalsh(quadratic(J, self.theta))[:, -1]
 
     def properties(self) -> dict[str, float]:
-        return super().properties() | ({} if self.delta is None else {"delta": self.delta})
+        return super().properties() | ({"delta": self.delta} if self.stabilise == "projection" else {})
 
 
-def _target(way: str, delta: float | None) -> float | None:
-    """The largest log-norm that is allowed; None where nothing is projected. Raises `BadInput`."""
+def _target(way: str, delta: float) -> float:
+    """The largest log-norm that is allowed, or costs nothing. Raises `BadInput`."""
     if way not in WAYS:
         raise BadInput(f"model.stabilise: expected one of {', '.join(WAYS)}, got '{way}'")
-    if way != "projection":
-        return None
     if isinstance(delta, bool) or not isinstance(delta, int | float) or not math.isfinite(delta):
-        raise BadInput(f"model.delta: expected a number, the largest log-norm, with stabilise=projection, got {delta}")
+        raise BadInput(f"model.delta: expected a number, the largest log-norm, got {delta}")
     return float(delta)

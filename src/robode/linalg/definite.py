@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 UNIT = torch.finfo(torch.float64).eps / 2  # the unit roundoff u
+ATTEMPTS = 40  # at a factorisation, each with a margin four times as large
 
 
 def accumulated(terms: int) -> float:
@@ -23,7 +24,7 @@ def row_sum(M: Tensor) -> Tensor:
     return M.abs().sum(-1).amax(-1)
 
 
-def eigenvalue_above(M: Tensor, error: Tensor | float = 0.0, attempts: int = 40) -> Tensor:
+def eigenvalue_above(M: Tensor, error: Tensor | float = 0.0) -> Tensor:
     """An upper bound of lambda_max of every symmetric matrix within `error` (2-norm) of M; inf where none is found.
 
     M: (L, n, n) float64, exactly symmetric; error: (L,) -> (L,).
@@ -34,7 +35,7 @@ def eigenvalue_above(M: Tensor, error: Tensor | float = 0.0, attempts: int = 40)
     guess = torch.linalg.eigvalsh(M)[:, -1]
     margin = 4 * accumulated(n + 10) * row_sum(M) + 1e-300
     found = torch.full_like(guess, torch.inf)
-    for _ in range(attempts):
+    for _ in range(ATTEMPTS):
         bound = _bound(M, guess + margin)
         found = torch.minimum(found, bound)
         if bool(found.isfinite().all()):

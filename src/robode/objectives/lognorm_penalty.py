@@ -11,23 +11,20 @@ from robode.objectives.objective import Objective
 
 
 class LognormPenalty(Objective):
-    """weight sum_j max(0, delta_j - delta)^2 with the certified bounds delta_j of the layers' log-norms.
+    """weight sum_j max(0, delta_j - delta)^2 with the bounds delta_j of the layers' log-norms and delta = model.delta.
 
     Differentiated at the theta that bounded delta_j at the last `project_` of the flow (docs/theory.md, section 20);
     nothing is guaranteed: what was reached is in the log (flow_ode, flow_discrete).
 
     Raises:
-        BadInput: weight not above 0, delta not a number; at the first call, another model than stable_node, or one that
+        BadInput: weight not above 0; at the first call, another model than stable_node, or one that
             is not trained with model.stabilise=penalty.
     """
 
-    def __init__(self, weight: float, delta: float):
-        key = "objective.lognorm_penalty"
+    def __init__(self, weight: float):
         if not 0 < weight < math.inf:
-            raise BadInput(f"{key}.weight: expected a number > 0, got {weight}")
-        if not math.isfinite(delta):
-            raise BadInput(f"{key}.delta: expected a number, got {delta}")
-        self.weight, self.delta = weight, delta
+            raise BadInput(f"objective.lognorm_penalty.weight: expected a number > 0, got {weight}")
+        self.weight = weight
 
     def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """x and target play no part."""
@@ -35,5 +32,5 @@ class LognormPenalty(Objective):
         if not isinstance(flow, StableNode) or flow.stabilise != "penalty":
             now = f"stabilise={flow.stabilise}" if isinstance(flow, StableNode) else f"a {type(flow).__name__}"
             raise BadInput(f"objective.lognorm_penalty: expected model=stable_node model.stabilise=penalty, got {now}")
-        excess = (flow.lognorm_bound() - self.delta).clamp_min(0)
+        excess = (flow.lognorm_bound() - flow.delta).clamp_min(0)
         return {"lognorm_penalty": (self.weight * excess.square().sum()).to(flow.K.dtype)}

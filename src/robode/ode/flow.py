@@ -98,7 +98,7 @@ class Flow(nn.Module, ABC):
         if bounds["flow_ode"] <= 1 < bounds["flow_discrete"]:
             return [
                 "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to (flow_discrete > 1): "
-                "a smaller step contracts (at most h_star, where that is known), and so does integrator=etd where the "
+                "below h_star, where that is known, steps contract, and so they do with integrator=etd where the "
                 "model takes it"
             ]
         return []

@@ -18,6 +18,7 @@ from robode.ode.jacobians import JacobianSet
 from robode.ode.lognorm_lower import SAMPLES, alternate, attained, lower_bound
 from robode.ode.lognorm_upper import density, scale, upper_bound
 
+TOLERANCE = 1e-7
 STAGES = ((50.0, 25), (500.0, 25))  # of the bound of a node, whose theta begins at that of its parent
 TOGETHER = 4  # nodes that are split at once, because a batch of matrices costs less than one by one
 
@@ -54,21 +55,20 @@ class _Node:
 def maximum(
     J: JacobianSet,
     seconds: float = 60.0,
-    tolerance: float = 1e-7,
     threshold: float | None = None,
     theta: Tensor | None = None,
 ) -> Maximum:
-    """The maximum of the only layer of J, to within tolerance times the size of its matrices, or as well as `seconds`
+    """The maximum of the only layer of J, to within TOLERANCE times the size of its matrices, or as well as `seconds`
     allow. With a threshold only whether it is above that. theta: (1, k), to begin with."""
-    return _Search(J, tolerance, threshold, theta).run(seconds)
+    return _Search(J, threshold, theta).run(seconds)
 
 
 class _Search:
     """The nodes that are open, the worst slopes so far, and the largest bound of nodes that were closed."""
 
-    def __init__(self, J: JacobianSet, tolerance: float, threshold: float | None, theta: Tensor | None) -> None:
+    def __init__(self, J: JacobianSet, threshold: float | None, theta: Tensor | None) -> None:
         self.J, self.threshold = J, threshold
-        self.gap = tolerance * float(scale(J))
+        self.gap = TOLERANCE * float(scale(J))
         root = upper_bound(J, theta)
         self.best = lower_bound(J, density(J, root.theta).samples(SAMPLES))[0]
         self.theta, self.nodes, self.closed = root.theta[0], 0, self.best.value

@@ -15,7 +15,7 @@ from torch import Tensor
 from robode.linalg.definite import accumulated
 from robode.ode.jacobians import JacobianSet
 
-ROUNDS, BISECTIONS, KEPT, SAMPLES = 60, 30, 3, 12
+ROUNDS, BISECTIONS, KEPT, SAMPLES, RANDOM = 60, 30, 3, 12, 20
 
 
 @dataclass(frozen=True)
@@ -27,24 +27,24 @@ class Attained:
     vector: Tensor
 
 
-def lower_bound(J: JacobianSet, starts: Tensor | None = None, random: int = 20, seed: int = 0) -> list[Attained]:
+def lower_bound(J: JacobianSet, starts: Tensor | None = None, seed: int = 0) -> list[Attained]:
     """The worst slopes found in each layer, by alternation from several vectors and changes of one slope.
 
     starts: (L, P, n), vectors to begin with, besides the top eigenvectors at the centre, the leading singular vectors
-    of K and `random` Gaussian ones.
+    of K and Gaussian ones.
     """
     return [
-        climb(J[j : j + 1], beginnings(J[j : j + 1], None if starts is None else starts[j], random, seed))
+        climb(J[j : j + 1], beginnings(J[j : j + 1], None if starts is None else starts[j], seed))
         for j in range(len(J))
     ]
 
 
-def beginnings(J: JacobianSet, starts: Tensor | None, random: int, seed: int) -> Tensor:
+def beginnings(J: JacobianSet, starts: Tensor | None, seed: int) -> Tensor:
     """Vectors to begin with in the only layer of J, (P, n)."""
     n = J.C.shape[-1]
     top = torch.linalg.eigh(J.symmetric(J.centre)).eigenvectors[0, :, -5:].mT
     singular = torch.linalg.svd(J.K[0]).Vh[:3]
-    noise = torch.randn(random, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(RANDOM, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return torch.cat([top, singular, noise] + ([] if starts is None else [starts]))
 
 

@@ -20,6 +20,7 @@ from robode.linalg.definite import UNIT, accumulated, eigenvalue_above, norm_abo
 from robode.linalg.minimise import minimise
 from robode.ode.jacobians import JacobianSet
 
+TAU = 500.0
 STAGES = ((20.0, 60), (100.0, 60), (500.0, 60), (2500.0, 60))
 """tau of the smoothing, and evaluations with it."""
 
@@ -179,10 +180,10 @@ def _best(J: JacobianSet, thetas: Sequence[Tensor], ceiling: Tensor) -> UpperBou
     return UpperBound(torch.minimum(value, ceiling), theta)
 
 
-def density(J: JacobianSet, theta: Tensor, tau: float = 500.0) -> Density:
-    """X at theta."""
+def density(J: JacobianSet, theta: Tensor) -> Density:
+    """X at theta, smoothed by TAU."""
     values, Q = eigh(quadratic(J, theta))
-    p = (tau * (values - values[:, -1:]) / scale(J)[:, None]).softmax(1)[..., None]
+    p = (TAU * (values - values[:, -1:]) / scale(J)[:, None]).softmax(1)[..., None]
     BQ, KQ = J.B.mT @ Q, J.K @ Q
     BXB, KXK, BXK = ((M @ p)[..., 0] for M in (BQ.square(), KQ.square(), BQ * KQ))
     return Density(BXB, KXK, BXK, Q * p.mT.sqrt(), Q[..., -1])

@@ -84,7 +84,7 @@ def nearest(A: Tensor, target: float, alpha: float, seconds: float = 60.0) -> Cu
 def _separate(planes: _Planes, W: Tensor, level: float, alpha: float, seconds: float, seed: int) -> bool:
     """Adds half-spaces that W violates; whether there are some, or time is up before that is known."""
     J = scaled_rows(W, alpha)
-    D, values, Q = alternate(J, J.steepest(beginnings(J, planes.vectors, 20, seed)))
+    D, values, Q = alternate(J, J.steepest(beginnings(J, planes.vectors, seed)))
     if _add(planes, level, D, values, Q):
         return True
     worst = lower_bound(J, seed=seed)[0]

@@ -13,7 +13,8 @@ from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.network import Network
 from robode.ode.field import GradientField, OneLayerField
-from robode.ode.jacobians import JacobianSet, jacobian_set
+from robode.ode.jacobians import jacobian_set
+from robode.ode.lognorm import lognorm
 from robode.ode.lognorm_lower import lower_bound
 from robode.ode.lognorm_upper import upper_bound
 from robode.ode.stable_interval import stable_interval
@@ -38,12 +39,11 @@ class LogNorms(Quantity):
     @torch.no_grad()
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         layered = _fields(network, self.name)
-        lower = max(once(lambda field: lower_bound(field.jacobians())[0].value, layered))
-        upper = max(once(lambda field: min(field.lognorm(), float(_proved(field.jacobians()))), layered))
+        bounds = once(_both_sides, layered)
         parts = constants(network, data.info.shape).parts
         return [
-            row("delta_lower", lower, "certified_lower"),
-            row("delta_upper", upper, "certified_upper"),
+            row("delta_lower", max(lower for lower, _ in bounds), "certified_lower"),
+            row("delta_upper", max(upper for _, upper in bounds), "certified_upper"),
             row("encoder_norm", parts["encoder"], "certified_upper"),
             row("head_norm", parts["head"], "certified_upper"),
         ]
@@ -53,8 +53,9 @@ class StableSlopes(Quantity):
     """The largest interval of slopes [alpha*, 1] on which delta <= 0, for the weights A of fields sigma(A u + b).
 
     slopes_from (certified_upper): delta is proved to be at most 0 for slopes in [slopes_from, 1]; inf where not even
-    slopes of 1 have that (mu_2(A) > 0); the largest over the layers. stable_slopes.npz, for the figure: alpha (G,),
-    and the bounds lower and upper (G,) of delta over slopes in [alpha, 1], each the largest over the layers.
+    slopes of 1 have that (mu_2(A) > 0); the largest over the layers. stable_slopes.npz, for the figure: alpha (G,), the
+    bounds lower and upper (G,) of delta over slopes in [alpha, 1], each the largest over the layers, and trained, the
+    least slope of the network's own activation.
     """
 
     name = "stable_slopes"
@@ -77,7 +78,9 @@ class StableSlopes(Quantity):
             upper = torch.maximum(upper, upper_bound(every).value)
             found = torch.tensor([each.value for each in lower_bound(every)], dtype=torch.float64)
             lower = torch.maximum(lower, found)
-        write_arrays(folder / FILE, {"alpha": alphas.numpy(), "lower": lower.numpy(), "upper": upper.numpy()})
+        arrays = {"alpha": alphas, "lower": lower, "upper": upper}
+        trained = {"trained": fields[0].activation.slopes[0]}
+        write_arrays(folder / FILE, {name: each.numpy() for name, each in arrays.items()} | trained)
         stable = float(upper[-1]) <= 0
         value = max(stable_interval(A).upper for A in weights) if stable else math.inf
         return [row("slopes_from", value, "certified_upper")]
@@ -96,5 +99,8 @@ def _fields(network: Network, suite: str) -> list[OneLayerField | GradientField]
     return layered
 
 
-def _proved(jacobians: JacobianSet) -> torch.Tensor:
-    return upper_bound(jacobians).value[0]
+def _both_sides(field: OneLayerField | GradientField) -> tuple[float, float]:
+    """Certified bounds of the log-norm; the field may know a better one from above."""
+    J = field.jacobians()
+    (found,) = lognorm(J.C, J.B, J.K, J.lo, J.hi)
+    return found.lower, min(found.upper, field.lognorm())

@@ -19,11 +19,10 @@ class AgainstDelta:
     """A panel for each group of rows: their accuracies over the proven upper bound of delta, rows joined in its order.
 
     columns: of the item, accuracies; the first in the colour of the text. Rows without a proven delta are left out.
-    joined: rows whose label begins so are one family and joined by lines; others are marks alone.
     """
 
-    def __init__(self, columns: Sequence[str], joined: str):
-        self.columns, self.joined = list(columns), joined
+    def __init__(self, columns: Sequence[str]):
+        self.columns = list(columns)
 
     def draw(self, collected: Collected) -> list[Picture]:
         """Nothing where no row has both delta and an accuracy."""
@@ -41,8 +40,8 @@ class AgainstDelta:
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         seeds = points.groupby(["row", "column"])["seed"].nunique()
         caption = (
-            f"Each mark is one row, the mean over {seeds_said(seeds)}; dots are single seeds. Lines join the rows of "
-            f'"{self.joined}"; other rows are marks alone. Left of 0 no two solutions of the ODE separate.'
+            f"Each mark is one row, the mean over {seeds_said(seeds)}; dots are single seeds. Left of 0 no "
+            "two solutions of the ODE separate."
         )
         return [Picture("against_delta", figure, "Accuracy against the log-norm of the field", caption)]
 
@@ -51,12 +50,9 @@ class AgainstDelta:
             cells = here[here["column"] == column]
             color = INK if number == 0 else PALETTE[(number - 1) % len(PALETTE)]
             marker = MARKERS[number % len(MARKERS)]
-            means = cells.groupby(["row", "label"], as_index=False)[["delta", "value"]].mean().sort_values("delta")
-            own = means[means["label"].str.startswith(self.joined)]
-            rest = means.drop(own.index)
+            means = cells.groupby("row")[["delta", "value"]].mean().sort_values("delta")
             ax.plot(cells["delta"], cells["value"], ".", color=color, alpha=0.4, markersize=3)
-            ax.plot(own["delta"], own["value"], color=color, marker=marker, label=column)
-            ax.plot(rest["delta"], rest["value"], color=color, marker=marker, mfc="none", linestyle="none")
+            ax.plot(means["delta"], means["value"], color=color, marker=marker, label=column)
         ax.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
 
 

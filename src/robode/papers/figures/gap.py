@@ -68,4 +68,4 @@ def _panel(ax: Axes, here: pd.DataFrame, place: dict[int, int]) -> None:
     ax.hlines(y, here["certified"], here["attacked"], color="#C8C8C8", linewidth=4)
     ax.plot(here["clean"], y, "|", color=MUTED, markersize=9, label="clean")
     ax.plot(here["certified"], y, "o", color=BLUE, label="certified", linestyle="none")
-    ax.plot(here["attacked"], y, "s", color=VERMILLION, label="left by the attack", linestyle="none")
+    ax.plot(here["attacked"], y, "s", color=VERMILLION, label="robust accuracy", linestyle="none")
