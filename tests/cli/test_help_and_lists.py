@@ -21,6 +21,13 @@ def test_help_and_version(robode: Callable[..., Answer]) -> None:
     assert robode("--version").out == f"robode {__version__}\n"
 
 
+@pytest.mark.parametrize("verb", [*CONFIGS, "reproduce", "report", "check", "list", "completion"])
+def test_every_verb_explains_itself(verb: str, robode: Callable[..., Answer]) -> None:
+    for word in ("-h", "--help"):
+        answer = robode(verb, word)
+        assert (answer.code, answer.err) == (0, "") and f"robode {verb}" in answer.out
+
+
 @pytest.mark.parametrize("verb", CONFIGS)
 def test_verb_help_lists_words_and_groups(verb: str, robode: Callable[..., Answer]) -> None:
     out = robode(verb, "--help").out

@@ -48,6 +48,9 @@ def run_completion(arguments: Sequence[str]) -> int:
     if list(arguments) == ["query"]:
         print("\n".join(candidates(os.environ.get("COMP_LINE", ""))))
         return 0
+    if list(arguments) in (["-h"], ["--help"]):
+        print(f"usage: robode completion {'|'.join(SCRIPTS)}\n\n{__doc__}".rstrip())
+        return 0
     if len(arguments) != 1 or arguments[0] not in SCRIPTS:
         got = " ".join(arguments) or "nothing"
         raise BadInput(f"robode completion: expected one of {', '.join(SCRIPTS)}, got {got}")

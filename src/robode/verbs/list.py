@@ -18,6 +18,9 @@ def run_list(arguments: Sequence[str]) -> int:
     Raises:
         BadInput: a word that is not one of ``GROUPS``.
     """
+    if list(arguments) in (["-h"], ["--help"]):
+        print(f"usage: robode list [{'|'.join(GROUPS)}] ...\n\nWhat can be chosen; without a word all of it.")
+        return 0
     unknown = [word for word in arguments if word not in GROUPS]
     if unknown:
         raise BadInput(f"robode list {unknown[0]}: choose from {', '.join(GROUPS)}")

@@ -49,5 +49,6 @@ def _panel(ax: Axes, runs: list[RunFolder], colors: Mapping[str, str]) -> None:
         arrays, color = read_arrays(run.folder / FILE), colors[run.label]
         ax.fill_between(arrays["alpha"], arrays["lower"], arrays["upper"], color=color, alpha=0.3, linewidth=0)
         ax.plot(arrays["alpha"], arrays["upper"], color=color, label=run.label)
-        ax.axvline(float(arrays["trained"]), color=MUTED, linewidth=0.8, linestyle=":")
+        if "trained" in arrays:  # not in files of the first version
+            ax.axvline(float(arrays["trained"]), color=MUTED, linewidth=0.8, linestyle=":")
     ax.axhline(0, color=MUTED, linewidth=0.8)
