@@ -18,8 +18,8 @@ def compose_rows(item: Item, size: Size, rows: Iterable[TableRow]) -> list[Train
     found = []
     for experiment in item.experiment.values():
         for row in rows:
-            words = (f"experiment={experiment}", *row.words, *size.words, "seed=1")
-            (config,) = compose_trainings(Request("train", words))
+            overrides = (f"experiment={experiment}", *row.overrides, *size.overrides, "seed=1")
+            (config,) = compose_trainings(Request("train", overrides))
             check(config)
             assert config.experiment == experiment and config.seed == 1
             found.append(config)
@@ -28,7 +28,7 @@ def compose_rows(item: Item, size: Size, rows: Iterable[TableRow]) -> list[Train
 
 @pytest.mark.parametrize("name", items())
 def test_a_row_of_every_item_composes(name: str, folder: Path) -> None:
-    """One row at every variant, with the words of one size."""
+    """One row at every variant, with the overrides of one size."""
     item = items()[name]
     found = compose_rows(item, next(iter(item.sizes.values())), item.rows[-1:])
     assert {config.experiment for config in found} == set(item.experiment.values())

@@ -21,7 +21,7 @@ VERBS = tuple(f"robode {verb} " for verb in CONFIGS)
 ROBODE = [line for line in LINES if line.startswith(VERBS)]
 MAKE = sorted(set(re.findall(r"\bmake ([a-z]+)", README)) - {"and"})
 PATHS = set(re.findall(r"[`(]((?:docs|bench|tests|src|conf|scripts)/[\w./-]+)[`)]", README))
-TABLE = dict(re.findall(r"^\| (`[^|]+`) \| (.+) \|$", README.split("## The words")[1].split("\n## ")[0], re.M))
+TABLE = dict(re.findall(r"^\| (`[^|]+`) \| (.+) \|$", README.split("## The keys")[1].split("\n## ")[0], re.M))
 
 
 def test_there_is_something_to_check() -> None:

@@ -65,7 +65,7 @@ class Night:
     def run_each(self, jobs: Sequence[Composed], work: object, after: Any, **given: Any) -> None:
         """Like `jobs.run_each`."""
         assert given == {"config_dirs": (), "fail_fast": False}
-        of = {job.words: job for job in self.work.jobs}
+        of = {job.overrides: job for job in self.work.jobs}
         for number, each in enumerate(jobs):
             own = [word for word in each.overrides if word.startswith("run=")]
             job = of[tuple(word for word in each.overrides if word not in own)]
@@ -241,19 +241,19 @@ def test_bad_input_starts_nothing(
 
 
 @pytest.mark.slow
-def test_words_reach_every_training_and_its_evaluations(own_paper: Path) -> None:
+def test_overrides_reach_every_training_and_its_evaluations(own_paper: Path) -> None:
     selection = select(ITEM, ["size=smoke", "lr=0.5", "repeats=4", "rows=h-dnn", "force=true"])
     jobs = plan(selection)
     assert [(job.wanted, job.cfg.lr, job.cfg.epochs, job.cfg.repeats, job.cfg.data.limit_train) for job in jobs] == [
         (False, 0.5, 1, 4, 100), (True, 0.5, 1, 4, 100),
     ]  # fmt: skip
-    assert "force=true" in jobs[1].words and [cfg.repeats for cfg in evaluations(selection)] == [4, 4]
+    assert "force=true" in jobs[1].overrides and [cfg.repeats for cfg in evaluations(selection)] == [4, 4]
 
 
 def test_a_seed_is_a_value_in_every_job_of_a_row(composed: Reproduction, own_paper: Path) -> None:
-    """Rows are composed once; composing a seed by its words must give the same."""
+    """Rows are composed once; composing a seed by its overrides must give the same."""
     job = composed.jobs[-1]
-    (cfg,) = compose_trainings(Request("train", job.words))
+    (cfg,) = compose_trainings(Request("train", job.overrides))
     assert job.cfg == cfg and cfg.seed == 3 and len({each.hash for each in composed.jobs}) == 6
 
 

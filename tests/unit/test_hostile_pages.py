@@ -21,7 +21,7 @@ FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1")
 LABEL = r"=HYPERLINK(1) \input{secrets} <script>alert(1)</script> | $x$ %"
 PAPER = {
     "title": "T", "items": {"a": {"title": "A", "experiment": "x", "columns": {"c": {"perturbation": "clean"}},
-    "rows": [{"label": "r", "words": ["depth=2"]}]}},
+    "rows": [{"label": "r", "overrides": ["depth=2"]}]}},
 }  # fmt: skip
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
 
@@ -156,8 +156,8 @@ def changed(**item):
         PAPER | {"items": {"../../../etc": PAPER["items"]["a"]}},
         changed(sizes={"../x": {}}),
         changed(experiment={"/x": "y"}),
-        changed(rows=[{"label": "r", "words": ["depth=2"], "published": {"c": 10**400}}]),
-        changed(rows=[{"label": "r", "words": ["depth=2"], "published": {"c": float("nan")}}]),
+        changed(rows=[{"label": "r", "overrides": ["depth=2"], "published": {"c": 10**400}}]),
+        changed(rows=[{"label": "r", "overrides": ["depth=2"], "published": {"c": float("nan")}}]),
         changed(seeds=10**30),
     ],
 )

@@ -41,9 +41,9 @@ def test_table_1_is_printed_as_in_the_paper() -> None:
     expected = {}
     for line in PRINTED.strip().splitlines():
         depth, network, *numbers = line.split()
-        words = (f"model={models[network]}", f"depth={depth}")
-        expected[words] = dict(zip([column.name for column in ORDER], map(float, numbers), strict=True))
-    assert {row.words: dict(row.published) for row in item.rows if row.published} == expected
+        overrides = (f"model={models[network]}", f"depth={depth}")
+        expected[overrides] = dict(zip([column.name for column in ORDER], map(float, numbers), strict=True))
+    assert {row.overrides: dict(row.published) for row in item.rows if row.published} == expected
     assert [(row.group, len(row.seeds)) for row in item.rows if row.published][::3] == [
         ("N = 4", 10),
         ("N = 8", 3),
@@ -95,9 +95,9 @@ items:
     columns: {test: {perturbation: clean}, r: {quantity: eps_r}}
     evaluations: [[suite=noise]]
     rows:
-      - {label: A, group: N = 4, words: [depth=4], seeds: 2, published: {test: 90, r: 0.5}}
-      - {label: B, words: [depth=8]}
-    sizes: {small: {words: [epochs=1], seeds: [7, 5], label: tiny, rows: [N = 4]}}
+      - {label: A, group: N = 4, overrides: [depth=4], seeds: 2, published: {test: 90, r: 0.5}}
+      - {label: B, overrides: [depth=8]}
+    sizes: {small: {overrides: [epochs=1], seeds: [7, 5], label: tiny, rows: [N = 4]}}
 """
 
 
@@ -116,8 +116,8 @@ def test_what_a_file_says_is_what_an_item_knows() -> None:
         ("title: T", "titel: T", "paper/p.yaml: unknown key titel: did you mean 'title'?"),
         ("    title: One\n", "", "paper/p.yaml: items.one: expected the key 'title'"),
         ("label: A", "lable: A", "items.one.rows[0]: unknown key lable: did you mean 'label'?"),
-        ("words: [depth=4], ", "", "items.one.rows[0]: expected the key 'words'"),
-        ("[depth=4]", "[depth: 4]", "items.one.rows[0].words: expected words like depth=4, got {'depth': 4}"),
+        ("overrides: [depth=4], ", "", "items.one.rows[0]: expected the key 'overrides'"),
+        ("[depth=4]", "[depth: 4]", "items.one.rows[0].overrides: expected overrides like depth=4, got {'depth': 4}"),
         ("[depth=4]", "[depth=4, seed=1]", "'seed=1' has a place of its own"),
         ("seeds: 2", "seeds: 0", "rows[0].seeds=0: expected how many"),
         ("seeds: 2", "seeds: [1, x]", "expected how many"),
@@ -180,7 +180,7 @@ def test_a_selection_names_its_folder_and_says_what_was_changed(
         ("seed=3", "seed=3: the rows of p/one set seed themselves; choose with seeds="),
     ],
 )
-def test_mistakes_in_words_are_one_line(
+def test_mistakes_in_overrides_are_one_line(
     word: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -55,7 +55,7 @@ def test_a_sweep_names_the_run_that_is_best_by_validation(folders):
     outcomes = [outcome(folder, lr, CORRECT[lr] / 100) for folder, lr in zip(folders, BY_VALIDATION, strict=True)]
     lines = said(show_outcomes, [*outcomes, Outcome((*COMMON, "lr=9"), 1, "NaN loss", state="failed")])
     head = lines[0].split("  ")
-    assert [each.strip() for each in head if each] == ["job", "ended", "validation", "clean (test)", "words", "run"]
+    assert [each.strip() for each in head if each] == ["job", "ended", "validation", "clean (test)", "overrides", "run"]
     assert lines[2].split() == ["1", "done", "90.0", "%", "80.0", "%", "lr=0.01", str(folders[1])]
     assert "lr=9" in lines[4] and not any(word in line for word in COMMON for line in lines)
     assert f"best by validation: job 1, 90.0 %, {folders[1]}" in lines

@@ -30,7 +30,7 @@ class PlannedRun:
     number: int
     row: TableRow
     seed: int
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     cfg: TrainConfig
     wanted: bool = True
 
@@ -56,23 +56,23 @@ def plan(selection: Selection) -> list[PlannedRun]:
     Rows and seeds that were not asked for are in it too, not wanted: the report shows them where they are done.
 
     Raises:
-        BadInput: words that do not compose.
+        BadInput: overrides that do not compose.
     """
     jobs = []
     for number, row in enumerate(selection.item.rows):
-        words = (f"experiment={selection.experiment}", *row.words, *selection.size.words, *selection.words)
-        jobs.append(_seeded(selection, number, row, words))
+        own = (*row.overrides, *selection.size.overrides, *selection.overrides)
+        jobs.append(_seeded(selection, number, row, (f"experiment={selection.experiment}", *own)))
     longest = max(map(len, jobs))
     return [row_jobs[i] for i in range(longest) for row_jobs in jobs if i < len(row_jobs)]
 
 
-def _seeded(selection: Selection, number: int, row: TableRow, words: tuple[str, ...]) -> list[PlannedRun]:
+def _seeded(selection: Selection, number: int, row: TableRow, overrides: tuple[str, ...]) -> list[PlannedRun]:
     """The jobs of one row, composed at once: composing once for each seed would take long."""
     planned, asked = selection.seeds_of(row), selection.seeds
     seeds = list(dict.fromkeys([*(asked or ()), *planned]))
     try:
         listed = f"seeds=[{','.join(map(str, seeds))}]"
-        configs = compose_trainings(Request("train", (*words, listed), False, selection.config_dirs))
+        configs = compose_trainings(Request("train", (*overrides, listed), False, selection.config_dirs))
     except BadInput as error:
         raise BadInput(f"{error} (row '{row.name}' of {selection.name})") from error
     own = [*(["force=true"] if selection.force else []), *([f"code={ANY}"] if selection.code == ANY else [])]
@@ -81,7 +81,7 @@ def _seeded(selection: Selection, number: int, row: TableRow, words: tuple[str, 
         seed = config.seed
         wanted = row.matches(selection.rows) and (asked is None or seed in asked)
         config = replace(config, code=ANY if selection.code == ANY else SAME, force=selection.force)
-        jobs.append(PlannedRun(number, row, seed, (*words, f"seed={seed}", *own), config, wanted))
+        jobs.append(PlannedRun(number, row, seed, (*overrides, f"seed={seed}", *own), config, wanted))
     return jobs
 
 
@@ -89,11 +89,11 @@ def evaluations(selection: Selection) -> list[EvaluateConfig]:
     """The configuration of every evaluation that follows a training; `run` is still missing.
 
     Raises:
-        BadInput: words that `robode evaluate` does not understand.
+        BadInput: overrides that `robode evaluate` does not understand.
     """
     dirs = selection.config_dirs
-    words = selection.evaluations()
-    return [config for each in words for config in compose_evaluations(Request("evaluate", each, False, dirs))]
+    asked = selection.evaluations()
+    return [config for each in asked for config in compose_evaluations(Request("evaluate", each, False, dirs))]
 
 
 def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code: str = SAME) -> int:

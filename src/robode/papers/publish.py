@@ -51,7 +51,7 @@ def publish(selection: Selection, jobs: Sequence[PlannedRun], collected: Collect
         "variant": selection.variant,
         "about_variant": selection.about_variant,
         "label": selection.label,
-        "words": list(selection.words),
+        "overrides": list(selection.overrides),
         "command": shlex.join(origin.relative_argv(selection.command)),
         "configs": {job.row.name: _config(job) for job in reversed(jobs)},
         **_made_by(map(Path, collected.runs["folder"].dropna())),

@@ -1,4 +1,4 @@
-"""What of an item is asked for: PAPER/ITEM and the words behind it."""
+"""What of an item is asked for: PAPER/ITEM and the overrides behind it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robode.runs.origin import ANY, CODES, SAME
 from robode.runs.run import OUTPUTS
 
 REPORTS = OUTPUTS / "reports"
-OWN = ("size", "variant", "seeds", "rows", "force", "code", "fail_fast")  # words of `reproduce` itself
+OWN = ("size", "variant", "seeds", "rows", "force", "code", "fail_fast")  # keys of `reproduce` itself
 FOR_EVALUATION_TOO = ("data.root", "repeats")
 REPRODUCE = """\
 usage: robode reproduce PAPER/ITEM [key=value ...]
@@ -34,7 +34,7 @@ before is not done again; several processes can share one reproduction; after an
   force=true                 train again what is done already
   code=any                   count runs that other code trained, marked †, instead of training them anew
   fail_fast=true             stop at the first job that fails
-  key=value                  any other word is given to every training: data.root=DIR trainer.threads=1; one that
+  key=value                  any other override is given to every training: data.root=DIR trainer.threads=1; one that
                              changes the experiment is named in the report
 
   --dry-run                  every job with its run, its state and what is missing; nothing is done
@@ -47,7 +47,7 @@ usage: robode report [RUN ...|PAPER/ITEM] [key=value ...]
 Write tables (Markdown, CSV, LaTeX) and a page from what runs have written. Nothing is trained or measured.
 
   RUN ...                    these runs: folders or names; none at all: every run under outputs/
-  PAPER/ITEM                 a table or figure as far as it is reproduced; size=, variant=, seeds= and words as in
+  PAPER/ITEM                 a table or figure as far as it is reproduced; size=, variant=, seeds= and overrides as in
                              `robode reproduce`
   from=FOLDER                make the report in this folder again from its own tables, without the runs
   to=FOLDER                  where to write; otherwise below outputs/reports/
@@ -62,8 +62,8 @@ Write tables (Markdown, CSV, LaTeX) and a page from what runs have written. Noth
 class Selection:
     """An item at one size and variant; it has the rows of that size only.
 
-    seeds: instead of those of size and rows; rows: only run rows that contain one of these texts; words: the
-    user's own, appended to those of every training (and where they make sense to those of every evaluation); code:
+    seeds: instead of those of size and rows; rows: only run rows that contain one of these texts; overrides:
+    the user's own, appended to those of every training (and where they make sense to those of every evaluation); code:
     whether runs of other code count (origin.CODES).
     """
 
@@ -72,7 +72,7 @@ class Selection:
     variant: str
     seeds: tuple[int, ...] | None = None
     rows: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     force: bool = False
     code: str = SAME
     fail_fast: bool = False
@@ -90,8 +90,8 @@ class Selection:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Those of the user's words that change what is computed or measured."""
-        return tuple(word for word in self.words if not _volatile(key_of(word)))
+        """Those of the user's overrides that change what is computed or measured."""
+        return tuple(each for each in self.overrides if not _volatile(key_of(each)))
 
     @property
     def label(self) -> str:
@@ -120,17 +120,17 @@ class Selection:
         own = [f"size={self.size.name}"] if self.size.name != FULL else []
         own += [f"variant={self.variant}"] if self.variant else []
         own += [f"seeds=[{','.join(map(str, self.seeds))}]"] if self.seeds else []
-        return ["robode", "reproduce", self.name, *own, *self.words]
+        return ["robode", "reproduce", self.name, *own, *self.overrides]
 
     def seeds_of(self, row: TableRow) -> tuple[int, ...]:
         """The seeds that the row is planned with."""
         return self.size.seeds or row.seeds
 
     def evaluations(self) -> list[tuple[str, ...]]:
-        """Words of every `robode evaluate` that a run needs after its training, without the run."""
-        more = [word for word in self.words if key_of(word) in FOR_EVALUATION_TOO]
+        """Overrides of every `robode evaluate` that a run needs after its training, without the run."""
+        more = [each for each in self.overrides if key_of(each) in FOR_EVALUATION_TOO]
         more += [f"code={ANY}"] if self.code == ANY else []
-        return [(*words, *self.size.evaluate, *more) for words in self.item.evaluations]
+        return [(*overrides, *self.size.evaluate, *more) for overrides in self.item.evaluations]
 
 
 def item_among(words: Sequence[str], config_dirs: Sequence[str] = ()) -> str:
@@ -142,24 +142,24 @@ def item_among(words: Sequence[str], config_dirs: Sequence[str] = ()) -> str:
     return named[0]
 
 
-def select(where: str, words: Sequence[str], config_dirs: Sequence[str] = ()) -> Selection:
-    """What PAPER/ITEM and the words behind it ask for.
+def select(where: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Selection:
+    """What PAPER/ITEM and the overrides behind it ask for.
 
     Raises:
-        BadInput: an unknown paper, item, size or variant; a word that would change what a row is.
+        BadInput: an unknown paper, item, size or variant; an override that would change what a row is.
     """
     item = find_item(where, user_conf_dirs(config_dirs))
     given: dict[str, Yaml] = {}
     rest = []
-    for word in words:
-        key, equals, value = word.partition("=")
+    for override in overrides:
+        key, equals, value = override.partition("=")
         if not equals or key not in OWN:
-            rest.append(word)
+            rest.append(override)
             continue
         try:
             given[key] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise BadInput(f"{word}: cannot be read; are all quotes and brackets closed?") from None
+            raise BadInput(f"{override}: cannot be read; are all quotes and brackets closed?") from None
     size = item.sizes[chosen("size=", str(given.get("size", FULL)), list(item.sizes))]
     if "variant" in given and list(item.experiment) == [""]:
         raise BadInput(f"variant={given['variant']}: {where} has no variants; leave it out")
@@ -180,14 +180,14 @@ def _check(selection: Selection) -> None:
         if not any(row.matches((part,)) for row in selection.item.rows):
             names = ", ".join(f"'{row.name}'" for row in selection.item.rows)
             raise BadInput(f"rows={part}: no row of {selection.name} contains this; there are {names}")
-    taken = {key_of(word) for row in selection.item.rows for word in row.words}
-    for word in selection.words:
-        if "=" not in word and not word.startswith("~"):
-            raise BadInput(f"{word}: expected key=value, for example size=smoke or epochs=2")
-        key = key_of(word)
+    taken = {key_of(override) for row in selection.item.rows for override in row.overrides}
+    for override in selection.overrides:
+        if "=" not in override and not override.startswith("~"):
+            raise BadInput(f"{override}: expected key=value, for example size=smoke or epochs=2")
+        key = key_of(override)
         if key in (*taken, "experiment", "seed", "run", "resume"):
             instead = {"seed": "seeds=", "experiment": "variant="}.get(key, "rows=")
-            raise BadInput(f"{word}: the rows of {selection.name} set {key} themselves; choose with {instead}")
+            raise BadInput(f"{override}: the rows of {selection.name} set {key} themselves; choose with {instead}")
 
 
 def _flag(given: dict[str, Yaml], key: str) -> bool:

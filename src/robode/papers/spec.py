@@ -23,13 +23,13 @@ from robode.config import explain
 from robode.config.listing import entries, options
 from robode.config.paths import conf_dir
 from robode.errors import BadInput
-from robode.report.layout import About, Layout, Plain, Seeds, TableRow, Words, Yaml
+from robode.report.layout import About, Layout, Overrides, Plain, Seeds, TableRow, Yaml
 
 FULL = "full"
 SEEDS = 3  # where a file does not say
 UNITS = ("%", "")
 MOST_VALUES = 100_000  # in a file
-APART = ("seed", "experiment")  # words that have a place of their own in the file
+APART = ("seed", "experiment")  # overrides that have a place of their own in the file
 Drawing = Annotated[Plain, "figure"]  # a class and its arguments
 Variants = Annotated[Mapping[str, str], "variants"]  # one text stands for {"": text}
 _OF_FOLDERS = re.compile(r"|\w[\w.-]*")  # names of items, sizes and variants; "" is the only variant
@@ -40,13 +40,13 @@ T = TypeVar("T")
 class Size:
     """How much of an item is computed. label: what a reader must know before comparing with the published values.
 
-    words, evaluate: appended to the words of training and of evaluation; seeds: instead of the rows' own;
+    overrides, evaluate: appended to those of training and of evaluation; seeds: instead of the rows' own;
     rows: only rows whose group and label contain one of these texts (none given: all).
     """
 
     name: str
-    words: Words = ()
-    evaluate: Words = ()
+    overrides: Overrides = ()
+    evaluate: Overrides = ()
     seeds: Seeds | None = None
     rows: tuple[str, ...] = ()
     label: str = ""
@@ -56,14 +56,14 @@ class Size:
 class Item(Layout):
     """A table or figure of a paper.
 
-    experiment: variant → recipe, the first one being the default. evaluations: words of ``robode evaluate`` for
+    experiment: variant → recipe, the first one being the default. evaluations: overrides of ``robode evaluate`` for
     what the experiment does not measure itself. figures: nodes with a ``_target_`` whose objects have
     ``draw(Collected) -> list[Picture]`` and read files in the run folders only.
     """
 
     experiment: Variants
     sizes: Mapping[str, Size] = field(default_factory=dict)
-    evaluations: tuple[Words, ...] = ()
+    evaluations: tuple[Overrides, ...] = ()
     figures: tuple[Drawing, ...] = ()
 
 
@@ -188,8 +188,8 @@ def _item(about: About, name: str, content: Yaml, place: str) -> Item:
     _check_rows(item, f"{place}.rows")
     for key, size in item.sizes.items():
         _check_size(size, item.rows, f"{place}.sizes.{key}")
-    for number, words in enumerate(item.evaluations):
-        _refuse(words, ("run",), f"{place}.evaluations[{number}]")
+    for number, overrides in enumerate(item.evaluations):
+        _refuse(overrides, ("run",), f"{place}.evaluations[{number}]")
     return item
 
 
@@ -216,16 +216,16 @@ def _check_rows(item: Item, place: str) -> None:
         here = f"{place}[{number}]"
         for column in row.published:
             chosen(f"{here}.published: unknown key ", column, list(item.columns))
-        _refuse(row.words, APART, f"{here}.words")
+        _refuse(row.overrides, APART, f"{here}.overrides")
         if row.name in names:
             raise BadInput(f"{here}: there is a row '{row.name}' already; change label or group")
         names.add(row.name)
 
 
 def _check_size(size: Size, rows: Sequence[TableRow], place: str) -> None:
-    _refuse(size.words, APART, f"{place}.words")
+    _refuse(size.overrides, APART, f"{place}.overrides")
     _refuse(size.evaluate, APART, f"{place}.evaluate")
-    if (size.words or size.evaluate or size.rows) and not size.label:
+    if (size.overrides or size.evaluate or size.rows) and not size.label:
         raise BadInput(
             f"{place}: expected the key 'label': what a reader must know before comparing with the published values"
         )
@@ -234,10 +234,10 @@ def _check_size(size: Size, rows: Sequence[TableRow], place: str) -> None:
             raise BadInput(f"{place}.rows: no row contains '{part}'")
 
 
-def _refuse(words: Sequence[str], keys: Sequence[str], place: str) -> None:
-    for word in words:
-        if key_of(word) in keys:
-            raise BadInput(f"{place}: '{word}' has a place of its own; remove it here")
+def _refuse(overrides: Sequence[str], keys: Sequence[str], place: str) -> None:
+    for override in overrides:
+        if key_of(override) in keys:
+            raise BadInput(f"{place}: '{override}' has a place of its own; remove it here")
 
 
 def _record(kind: type[T], content: Yaml, place: str, **known: object) -> T:
@@ -325,13 +325,13 @@ def _whole(value: Yaml, place: str) -> int:
     return value
 
 
-def _words(content: Yaml, place: str) -> tuple[str, ...]:
+def _overrides(content: Yaml, place: str) -> tuple[str, ...]:
     """A list of ``key=value``."""
     found = []
-    for word, _ in _sequence(content, place):
-        if not isinstance(word, str) or "=" not in word and not word.startswith("~"):
-            raise BadInput(f"{place}: expected words like depth=4, got {word!r}")
-        found.append(word)
+    for override, _ in _sequence(content, place):
+        if not isinstance(override, str) or "=" not in override and not override.startswith("~"):
+            raise BadInput(f"{place}: expected overrides like depth=4, got {override!r}")
+        found.append(override)
     return tuple(found)
 
 
@@ -352,9 +352,9 @@ def _drawing(content: Yaml, place: str) -> dict[str, Yaml]:
     return node
 
 
-def key_of(word: str) -> str:
-    """The key of a command-line word: ``+model.width=4`` → ``model.width``."""
-    return word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
+def key_of(override: str) -> str:
+    """``+model.width=4`` → ``model.width``."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
 
 
 def seeds(value: Yaml, place: str) -> tuple[int, ...]:
@@ -376,5 +376,6 @@ def chosen(key: str, value: str, choices: Sequence[str]) -> str:
 
 
 _READ: dict[object, Callable[[Yaml, str], object]] = {
-    str: _text, int: _whole, float: _number, Words: _words, Seeds: seeds, Variants: _variants, Drawing: _drawing,
+    str: _text, int: _whole, float: _number, Overrides: _overrides, Seeds: seeds, Variants: _variants,
+    Drawing: _drawing,
 }  # fmt: skip

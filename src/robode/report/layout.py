@@ -1,4 +1,4 @@
-"""What a table has: columns, rows, and the paper that it is from. Needs nothing, so that words complete at once."""
+"""What a table has: columns, rows, and the paper that it is from. Imports nothing that takes long, for completion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Yaml: TypeAlias = "None | bool | int | float | str | list[Yaml] | dict[str, Yaml]"
 Plain = Mapping[str, Any]
 # The annotation says how a paper's YAML file writes them: a list of ``key=value``; how many (1 … n), or which.
-Words = Annotated[tuple[str, ...], "words"]
+Overrides = Annotated[tuple[str, ...], "overrides"]
 Seeds = Annotated[tuple[int, ...], "seeds"]
 
 
@@ -85,13 +85,13 @@ class Column:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line of a table: a configuration (`words` of ``robode train``), its seeds and the published numbers.
+    """One line of a table: a configuration (`overrides` of ``robode train``), its seeds and the published numbers.
 
     published: column → the number in the paper, in the column's unit.
     """
 
     label: str
-    words: Words
+    overrides: Overrides
     seeds: Seeds
     group: str = ""
     published: Mapping[str, float] = field(default_factory=dict)

@@ -15,23 +15,23 @@ from robode.training.forecast import Forecast, duration
 
 
 def told_apart(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Of the words of each job, those that not every job has; all of them where there is one job."""
+    """Of the overrides of each job, those that not every job has; all of them where there is one job."""
     shared = set(jobs[0]).intersection(*jobs) if len(jobs) > 1 else set()
-    return [" ".join(word for word in words if word not in shared) for words in jobs]
+    return [" ".join(each for each in overrides if each not in shared) for overrides in jobs]
 
 
 def show_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
     """How each job of a sweep ended: its validation score, by which a setting is chosen, beside its score on the split
     that was measured; the run that is best by validation, and how many there were of what."""
-    words = [each.overrides for each in outcomes]
+    overrides = [each.overrides for each in outcomes]
     measures = [measure_named(each.result.task if each.result else "") for each in outcomes]
     chosen_by = [_validation(outcome, measure) for outcome, measure in zip(outcomes, measures, strict=True)]
     validated = any(map(math.isfinite, chosen_by))
-    split = "" if any(word.startswith("split=") for each in words for word in each) else " (test)"
-    head = ["job", "ended", *(["validation"] if validated else []), f"clean{split}", "words"]
+    split = "" if any(part.startswith("split=") for each in overrides for part in each) else " (test)"
+    head = ["job", "ended", *(["validation"] if validated else []), f"clean{split}", "overrides"]
     lines, runs = [], []
     for number, (outcome, measure, score, said) in enumerate(
-        zip(outcomes, measures, chosen_by, told_apart(words), strict=True)
+        zip(outcomes, measures, chosen_by, told_apart(overrides), strict=True)
     ):
         found = outcome.result
         clean = measure.text(found.score) if found and found.score is not None else ""
@@ -61,7 +61,7 @@ def show_forecasts(jobs: Sequence[Job], forecasts: Sequence[Forecast], console: 
         [str(number), each.shown, duration(each.seconds), said]
         for number, (each, said) in enumerate(zip(forecasts, told_apart([job.overrides for job in jobs]), strict=True))
     ]
-    _print(console, ["job", "state", "training left", "words"], lines, [str(each.run.folder) for each in forecasts])
+    _print(console, ["job", "state", "training left", "overrides"], lines, [str(each.run.folder) for each in forecasts])
     if any(each.other for each in forecasts):
         _say(console, f"{OTHER_CODE} trained by other code than this; code=any uses it all the same")
     known = [each.seconds for each in forecasts if each.seconds is not None]

@@ -103,7 +103,7 @@ class Reproduction:
         """All of them, which have been found good."""
         from robode.api import work
 
-        composed = [Job(job.words, job.cfg) for job in todo]
+        composed = [Job(job.overrides, job.cfg) for job in todo]
         dirs, fast = self.selection.config_dirs, self.selection.fail_fast
         run_each(composed, work, config_dirs=dirs, fail_fast=fast, after=after)
 
@@ -112,7 +112,7 @@ class Reproduction:
         if self.selection.force or not self.shelf.left_out(job):
             return job
         name = located(job.cfg, anew=True).id
-        return replace(job, words=(*job.words, f"run={name}"), cfg=replace(job.cfg, run=name))
+        return replace(job, overrides=(*job.overrides, f"run={name}"), cfg=replace(job.cfg, run=name))
 
     def _complete(self, job: PlannedRun) -> bool:
         """Whether a run has everything that the table needs of it; one that cannot be read will say so when it runs."""
