@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 from own_files import points, write_arrays, write_pictures
 
 from robode.cli.completion import candidates
+from robode.config.config import DataConfig
 from robode.config.instantiate import to_plain
+from robode.config.parse import parse
 from robode.contracts.findings import data
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
@@ -161,5 +163,6 @@ def test_check_says_that_nobody_has_chosen_the_files(folder: Path) -> None:
         ("arrays", None, "not checked: data.file=null: expected a file"),
     ):  # fmt: skip
         node = yaml.safe_load((Path(__file__).parents[2] / "conf/data" / f"{name}.yaml").read_text())
-        found = data(f"data={name}", to_plain(OmegaConf.create({"data": {**node, "root": root}}))["data"])
+        section = to_plain(OmegaConf.create({"data": {**node, "root": root}}))["data"]
+        found = data(f"data={name}", parse(DataConfig, section))
         assert not found.violations and found.note == said and (found.contracts > 0) == (root is not None)

@@ -8,6 +8,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from robode.config.config import Choice
+from robode.config.parse import choice
 from robode.contracts.families import KINDS, Family
 from robode.network import Network
 
@@ -21,15 +23,16 @@ def load(group: str, name: str) -> dict[str, Any]:
     return {str(k): v for k, v in node.items()}
 
 
-def ends_of(model: str) -> dict[str, dict[str, Any]]:
-    """The encoder and the head that the YAML of a model chooses."""
+def encoder_and_head(model: str) -> tuple[Choice, Choice]:
+    """Those that the YAML of a model chooses."""
     defaults = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{model}.yaml")).get("defaults", [])
     chosen = {"encoder": "auto", "head": "linear"}
     for entry in defaults:
         for key, name in entry.items():
             group = key.split("/")[-1].split("@")[0]
             chosen |= {group: name} if group in chosen else {}
-    return {group: load(group, name) for group, name in chosen.items()}
+    encoder, head = (choice(load(group, chosen[group]), group) for group in ("encoder", "head"))
+    return encoder, head
 
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -50,8 +53,8 @@ def kind_of(model: str) -> str:
 
 def family(model: str, integrator: str, kind: str | None = None) -> Family:
     node = load("model", model) | NEEDS.get((model, integrator), {}) | {"width": 4}
-    ends = ends_of(model)
-    return Family(node, load("integrator", integrator), ends["encoder"], ends["head"], KINDS[kind or kind_of(model)])
+    parts = choice(node, "model"), choice(load("integrator", integrator), "integrator"), *encoder_and_head(model)
+    return Family(*parts, KINDS[kind or kind_of(model)])
 
 
 def make(model: str, integrator: str, kind: str | None = None, **options: Any) -> Network:

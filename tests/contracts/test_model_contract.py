@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from model_cases import IMAGES_ONLY, MODELS, OTHER_PAIRS, PAIRS, batch, ends_of, family, kind_of, load, make
+from model_cases import IMAGES_ONLY, MODELS, OTHER_PAIRS, PAIRS, batch, encoder_and_head, family, kind_of, load, make
 
 from robode.contracts.families import CONTRACTS, KINDS
 from robode.contracts.findings import held
@@ -87,7 +87,7 @@ def test_an_unknown_activation_is_bad_input(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [m for m in MODELS if m not in IMAGES_ONLY and ends_of(m)["encoder"]["name"] != "dense"]
+    "model", [m for m in MODELS if m not in IMAGES_ONLY and encoder_and_head(m)[0].name != "dense"]
 )
 def test_vectors_need_their_dimension(model: str) -> None:
     with pytest.raises(BadInput, match="width"):

@@ -8,18 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robode.config.config import Node, Value
+from robode.config.config import TrainConfig, plain
 from robode.config.instantiate import TRUST, check_keys, inside, targets, trusted
 from robode.config.listing import options
 from robode.config.paths import conf_dir, user_conf_dirs
-from robode.contracts.described import Described, section
+from robode.contracts.described import GROUPS, Described
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
     from robode.contracts.findings import Finding
 
 CARRIED = ("integrator", "encoder", "head")  # what is tried in a family of robode's
-GROUPS = ("model", "data", "suite", *CARRIED)
 CARRIERS = ("resnet", "hdnn", "chnode", "gradient_flow")
 
 HELP = f"""\
@@ -51,7 +50,7 @@ def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:
     """
     found = ours() if package is None else theirs(package, config_dirs)
     for each in found:
-        check_keys(each.node)
+        check_keys(plain(each.section))
     from rich.console import Console
 
     from robode.contracts.findings import findings
@@ -87,7 +86,7 @@ def theirs(package: str, config_dirs: Sequence[str]) -> list[Described]:
     files = [(group, file.relative_to(folder / group).with_suffix("").as_posix())
              for folder in folders for group in GROUPS for file in sorted((folder / group).rglob("*.yaml"))
              if _speaks_of(file, package)]  # fmt: skip
-    found = [each for each in _composed(files, config_dirs) if named(each.node, package)]
+    found = [each for each in _composed(files, config_dirs) if named(each, package)]
     if not found:
         looked = ", ".join(str(folder) for folder in folders) or "no folder: there is no ./conf"
         raise BadInput(
@@ -97,9 +96,10 @@ def theirs(package: str, config_dirs: Sequence[str]) -> list[Described]:
     return found
 
 
-def named(node: Value, package: str) -> bool:
-    """Whether a class of the package stands anywhere in a node."""
-    return any(isinstance(target, str) and inside(target, (package,)) for target in targets(node))
+def named(each: Described, package: str) -> bool:
+    """Whether a class of the package stands anywhere in what a file describes."""
+    found = targets(plain(each.section))
+    return any(isinstance(target, str) and inside(target, (package,)) for target in found)
 
 
 def _speaks_of(file: Path, package: str) -> bool:
@@ -113,22 +113,22 @@ def _composed(files: Sequence[tuple[str, str]], config_dirs: Sequence[str]) -> I
     folders = tuple(os.path.abspath(folder) for folder in config_dirs)
     for group, name in dict.fromkeys(files):
         first = _compose((f"{group}={name}",), folders)
-        words: list[str] = []
+        others: list[str] = []
         if group == "model":
-            listed = section(first, group).get("integrators") or ()
+            listed = first.model.about.get("integrators") or ()
             assert isinstance(listed, Sequence)
-            words = [f"integrator={each}" for each in listed]
+            others = [f"integrator={each}" for each in listed]
         elif group in CARRIED:
-            words = [f"model={each}" for each in CARRIERS]
-        configs = tuple(_compose((f"{group}={name}", word), folders) for word in words)
+            others = [f"model={each}" for each in CARRIERS]
+        configs = tuple(_compose((f"{group}={name}", other), folders) for other in others)
         yield Described(group, name, _file(group, name, folders), configs or (first,))
 
 
-def _compose(words: tuple[str, ...], folders: tuple[str, ...]) -> Node:
+def _compose(overrides: tuple[str, ...], folders: tuple[str, ...]) -> TrainConfig:
     from robode.config.compose import Request, compose_trainings
 
-    (config,) = compose_trainings(Request("train", words, config_dirs=folders))
-    return config.plain()
+    (config,) = compose_trainings(Request("train", overrides, config_dirs=folders))
+    return config
 
 
 def _file(group: str, name: str, config_dirs: Sequence[str]) -> Path:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from robode.config.config import Node
-from robode.errors import BadInput
+from robode.config.config import Choice, DataConfig, Group, TrainConfig
+
+GROUPS = ("model", "data", "suite", "integrator", "encoder", "head")
 
 
 @dataclass(frozen=True)
 class Described:
-    """A YAML file of a group. configs: plain wholes as `robode train` composes them with this file chosen: of a family
-    one for each integrator of its list, of an integrator, an encoder or a head one for each of those that carry it."""
+    """A YAML file of a group (of GROUPS). configs: as `robode train` composes them with this file chosen: of a family
+    one for each integrator of its list, of an integrator, an encoder or a head one for each family that carries it."""
 
     group: str
     name: str
     file: Path
-    configs: tuple[Node, ...]
+    configs: tuple[TrainConfig, ...]
 
     @property
-    def node(self) -> Node:
+    def section(self) -> Choice | DataConfig | Group:
         """What the file describes."""
-        return section(self.configs[0], self.group)
-
-
-def section(config: Node, key: str) -> Node:
-    """What a key of a plain configuration holds. Raises `BadInput` where that is no mapping."""
-    found = config[key]
-    if not isinstance(found, Mapping):
-        raise BadInput(f"{key}={found}: expected keys of its own")
-    return found
+        found: Choice | DataConfig | Group = getattr(self.configs[0], self.group)
+        return found

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from robode.certificates.radius import constants
 from robode.config.allowed import check_node, spec_of
 from robode.config.config import Choice, Node, Value
-from robode.config.parse import choice
 from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.network import Network, build_network
@@ -68,13 +67,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Family:
-    """A family as its YAML describes it, with an integrator, an encoder and a head (nodes as they are composed), for
-    such data."""
+    """A family with an integrator, an encoder and a head, as their YAML files describe them, for such data."""
 
-    model: Node
-    integrator: Node
-    encoder: Node
-    head: Node
+    model: Choice
+    integrator: Choice
+    encoder: Choice
+    head: Choice
     info: DatasetInfo
 
     def network(
@@ -87,12 +85,15 @@ class Family:
         **keys: Value,
     ) -> Network:
         """A new one, whose weights depend on the seed alone; keys: of the model. Raises `BadInput`."""
-        model = choice({**self.model, **keys}, "model")
-        integrator, encoder, head = (choice(getattr(self, key), key) for key in ("integrator", "encoder", "head"))
-        cfg = Parts(model, integrator, encoder, head, depth, step, horizon)
+        made = self.having(keys)
+        cfg = Parts(made.model, made.integrator, made.encoder, made.head, depth, step, horizon)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build_network(cfg, self.info)
+
+    def having(self, keys: Node) -> Family:
+        """The same with other values of these keys of the model."""
+        return replace(self, model=replace(self.model, arguments={**self.model.arguments, **keys}))
 
     def samples(self, size: int = SAMPLES) -> Tensor:
         """(size, *shape) float32 in data units, always the same."""
@@ -104,9 +105,9 @@ def fitting(family: Family) -> Family:
     width first, then one of the other keys at another of its allowed values. Raises `BadInput` where there is none."""
     refusal: BadInput | None = None
     for keys in _candidates(family):
-        found = replace(family, model={**family.model, **keys})
+        found = family.having(keys)
         try:
-            check_node("model", found.model)
+            check_node("model", found.model.plain())
             found.network()
             return found
         except BadInput as error:
@@ -118,11 +119,10 @@ def fitting(family: Family) -> Family:
 def _candidates(family: Family) -> Iterator[Node]:
     yield from ({"width": width} for width in (4, family.info.task.outputs, math.prod(family.info.shape)))
     yield {}
-    allowed = family.model.get("allowed")
-    allowed = allowed if isinstance(allowed, Mapping) else {}
-    for key in allowed:
-        for value in _values(spec_of(allowed[key], family.model)):
-            if key != "width" and value != family.model.get(key):
+    allowed, given = family.model.about.get("allowed"), family.model.arguments
+    for key, spec in allowed.items() if isinstance(allowed, Mapping) else ():
+        for value in _values(spec_of(spec, given)):
+            if key != "width" and value != given.get(key):
                 yield {"width": 4, key: value}
 
 
@@ -144,8 +144,9 @@ def the_yaml_keeps_to_what_it_allows(family: Family) -> list[str]:
     """Every key of the class that a node gives is in its `allowed`, where it has one, and its value fits."""
     found = []
     for group in ("model", "integrator", "encoder", "head"):
+        part: Choice = getattr(family, group)
         try:
-            check_node(group, getattr(family, group))
+            check_node(group, part.plain())
         except BadInput as error:
             found.append(str(error))
     return found

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import torch
 
-from robode.config.allowed import PLACES, check_node, check_value
-from robode.config.config import DataConfig, Node
-from robode.config.instantiate import build, inside
-from robode.config.parse import parse
+from robode.config.allowed import PLACES, check_value
+from robode.config.config import DataConfig, Part, TrainConfig
+from robode.config.instantiate import inside
+from robode.config.validate import check_data
 from robode.contracts import data as of_data
 from robode.contracts import families, perturbations
-from robode.contracts.described import Described, section
+from robode.contracts.described import Described
 from robode.contracts.families import KINDS, Family, fitting
 from robode.contracts.perturbations import INFO, Case, hurried, refusal, scene_for
 from robode.corruptions.perturbation import Perturbation
@@ -61,26 +61,27 @@ def held(contracts: Sequence[Contract[Held]], case: Held) -> list[str]:
 
 def findings(each: Described, package: str | None = None) -> list[Finding]:
     """One for each thing that a file describes. package: of a suite only the entries whose class is in it."""
-    if each.group == "suite":
-        entries = {key: section(each.node, key) for key, node in each.node.items() if node is not None}
+    section = each.section
+    if isinstance(section, Mapping):
         return [
-            perturbation(f"suite={each.name}: {key}", node)
-            for key, node in entries.items()
-            if package is None or inside(str(node.get("_target_")), (package,))
+            perturbation(f"suite={each.name}: {key}", part)
+            for key, part in section.items()
+            if part is not None and (package is None or inside(part.target, (package,)))
         ]
-    said = described(each.group, each.name, each.node, each.file.read_text(encoding="utf-8"))
-    if each.group == "data":
-        found = [data(f"data={each.name}", each.node)]
+    said = described(each, section.name)
+    if isinstance(section, DataConfig):
+        found = [data(f"data={each.name}", section)]
     else:
         found = in_families(each) if each.group == "model" else [carried(each)]
     return [replace(found[0], contracts=found[0].contracts + 1, violations=(*said, *found[0].violations)), *found[1:]]
 
 
-def described(group: str, name: str, node: Node, text: str) -> list[str]:
-    """A YAML file begins with one line about itself, for `robode list`, and its node is named like the file."""
-    found = [] if text.startswith("# ") else [f"{group}/{name}.yaml: expected a first line '# …' that says what it is"]
-    if node.get("name") != name:
-        found.append(f"{group}/{name}.yaml: expected name: {name}, got {node.get('name')}")
+def described(each: Described, name: str) -> list[str]:
+    """A YAML file begins with one line about itself, for `robode list`, and what it describes has its name."""
+    file, text = f"{each.group}/{each.name}.yaml", each.file.read_text(encoding="utf-8")
+    found = [] if text.startswith("# ") else [f"{file}: expected a first line '# …' that says what it is"]
+    if name != each.name:
+        found.append(f"{file}: expected name: {each.name}, got {name}")
     return found
 
 
@@ -89,7 +90,7 @@ def in_families(each: Described) -> list[Finding]:
     found = []
     for config in each.configs:
         kinds, refusals = _kinds(config)
-        what = f"model={each.name} integrator={section(config, 'integrator')['name']}"
+        what = f"model={each.name} integrator={config.integrator.name}"
         found.append(_held(what, kinds) if kinds else Finding(what, 1, refusals))
     return found
 
@@ -100,19 +101,17 @@ def carried(each: Described) -> Finding:
     for config in each.configs:
         kinds, refusals = _kinds(config)
         if kinds:
-            return _held(f"{each.group}={each.name} model={section(config, 'model')['name']}", kinds)
+            return _held(f"{each.group}={each.name} model={config.model.name}", kinds)
         every += refusals
     return Finding(f"{each.group}={each.name}", 1, tuple(dict.fromkeys(every)))
 
 
-def _kinds(config: Node) -> tuple[dict[str, Family], tuple[str, ...]]:
+def _kinds(config: TrainConfig) -> tuple[dict[str, Family], tuple[str, ...]]:
     """By kind of data, a family that fits them; and the refusals of the others."""
     found, refusals = {}, []
     for kind, info in KINDS.items():
-        model, integrator, encoder, head = (section(config, key) for key in ("model", "integrator", "encoder", "head"))
-        plain = Family(model, integrator, encoder, head, info)
         try:
-            found[kind] = fitting(plain)
+            found[kind] = fitting(Family(config.model, config.integrator, config.encoder, config.head, info))
         except Exception as error:
             refusals.append(reason(error))
     return found, tuple(dict.fromkeys(refusals))
@@ -138,14 +137,13 @@ def told(found: Sequence[tuple[str, str]], kinds: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def data(what: str, node: Node) -> Finding:
+def data(what: str, config: DataConfig) -> Finding:
     """A data set; only what it says of itself where its files are not there."""
     try:
-        config, source = parse(DataConfig, node), section(node, "source")
-        if config.allowed is not None:
-            if (place := _missing_place(source, config.allowed)) is not None:
-                return Finding(what, 0, (), f"not checked: {place}")
-            check_node("data.source", {**source, "name": config.name, "allowed": config.allowed})
+        if (place := _missing_place(config)) is not None:
+            return Finding(what, 0, (), f"not checked: {place}")
+        check_data(config)
+        source = config.source.arguments
         files = source.get("files") or ()
         assert isinstance(files, Sequence)
         missing = missing_files(str(source.get("root", ".")), [str(file) for file in files])
@@ -169,20 +167,21 @@ def data(what: str, node: Node) -> Finding:
     return Finding(what, len(contracts), tuple(held(of_data.SAMPLES, module)))
 
 
-def _missing_place(source: Node, allowed: Node) -> str | None:
+def _missing_place(config: DataConfig) -> str | None:
     """What is missing where a source is made of the user's own files, and they are not there."""
-    for key in (key for key, spec in allowed.items() if spec in PLACES):
+    for key, spec in (config.allowed or {}).items():
         try:
-            check_value(f"data.{key}", source.get(key), str(allowed[key]))
+            if spec in PLACES:
+                check_value(f"data.{key}", config.source.arguments.get(key), str(spec))
         except BadInput as error:
             return str(error)
     return None
 
 
-def perturbation(what: str, node: Node) -> Finding:
+def perturbation(what: str, part: Part) -> Finding:
     """An entry of a suite under each protocol and for each kind of data that it makes sense for."""
     try:
-        each = build(node)
+        each = part.build()
     except BadInput as error:
         return Finding(what, 0, (str(error),))
     if isinstance(each, Quantity):
