@@ -36,8 +36,8 @@ from robode.tasks.measure import percent
 SAME_EPS = 1 + 1e-9
 FEW = 2  # rows that pass and still get a line each
 _KINDS = {
-    "fgsm": "FGSM", "pgd": "PGD", "apgd": "APGD", "square": "Square", "ensemble": "robode's ensemble",
-    "autoattack": "AutoAttack", "fmn": "the nearest wrong answer",
+    "fgsm": "FGSM", "pgd": "PGD", "apgd": "APGD", "square": "Square", "ensemble": "robode ensemble",
+    "autoattack": "AutoAttack", "fmn": "FMN",
 }  # fmt: skip
 _CLIMBERS = ("fgsm", "pgd", "apgd")
 _LOSSES = {"ce": "cross-entropy", "margin": "margin of the logits", "dlr": "difference of logits ratio"}
