@@ -114,11 +114,13 @@ def test_sums_that_cancel_in_float32_are_not_certified(offset: float) -> None:
         network, x = nn.Sequential(first, last), torch.rand(2000, 20)
         labels = network(x).argmax(1)
         counted, proven = (certified_radii(network, x, labels, rounding=share) for share in (LOGIT_ROUNDING, 0.0))
-        fallen = torch.zeros(len(x), dtype=torch.bool)
+        misclassified = torch.zeros(len(x), dtype=torch.bool)
         for _ in range(20):
             direction = nn.functional.normalize(torch.randn_like(x))
-            fallen |= network(x + 0.01 * torch.rand(len(x), 1) * direction).argmax(1) != labels
-    assert not bool(fallen[counted >= 0.0101].any())
-    assert bool(fallen[proven >= 0.0101].any()) == (offset == 1e6)  # without room for rounding some would be broken
+            misclassified |= network(x + 0.01 * torch.rand(len(x), 1) * direction).argmax(1) != labels
+    assert not bool(misclassified[counted >= 0.0101].any())
+    assert bool(misclassified[proven >= 0.0101].any()) == (
+        offset == 1e6
+    )  # without room for rounding some would be broken
     if offset == 0:
         assert int((counted >= 0.0101).sum()) >= int((proven >= 0.0101).sum()) - 2

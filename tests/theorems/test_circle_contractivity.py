@@ -1,5 +1,5 @@
-"""Where explicit Euler with step R does not expand, RK4 does not for h <= R; beyond it can. The explicit midpoint rule
-can for every h (docs/theory.md, section 9)."""
+"""Where explicit Euler with step R is nonexpansive, RK4 is for h <= R and need not be beyond. The explicit midpoint
+rule need not be for any h (docs/theory.md, section 9)."""
 
 import cmath
 import math
@@ -33,7 +33,7 @@ def turn(z: complex) -> Tensor:
 
 
 def on_the_circle(angle: float, R: float) -> complex:
-    """z with |1 + R z| = 1: Euler with step R just does not expand."""
+    """z with |1 + R z| = 1: Euler with step R is just nonexpansive."""
     return (cmath.exp(1j * angle) - 1) / R
 
 

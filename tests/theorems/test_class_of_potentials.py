@@ -53,9 +53,9 @@ def test_the_one_step_constant_is_the_largest_stretch_over_the_class(
 ) -> None:
     """Both sides, for any multipliers g_k on the modes of F: no potential exceeds the bound, and one comes near it."""
     skew = Skew(skew_matrix("random", n, seed=seed))
-    gains = [(parts[2 * k], parts[2 * k + 1]) for k in range(len(skew.omegas))]
-    bound = bounds.one_step_lipschitz(m, m + width, [complex(*pair) for pair in gains])
-    G = skew.function(list(gains), torch.float64)
+    multipliers = [(parts[2 * k], parts[2 * k + 1]) for k in range(len(skew.omegas))]
+    bound = bounds.one_step_lipschitz(m, m + width, [complex(*pair) for pair in multipliers])
+    G = skew.function(list(multipliers), torch.float64)
     found = norm2(eye(n) + G @ worst_hessian(m, m + width, G))
     assert found <= bound * (1 + 1e-9)
     assert found >= 0.98 * bound

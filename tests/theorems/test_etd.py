@@ -58,8 +58,8 @@ def test_gains_are_the_matrix_exponential(kind: str, n: int, h: float) -> None:
     flat = field_with_hessian(c * eye(n), m, J, gamma, c)
     a, b = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (gamma, c))
     for field in (flat, replace(flat, gamma=a, c=b)):
-        gains = Skew(J).function(ETD().multipliers(field, h), torch.float64)
-        torch.testing.assert_close(gains, expected, rtol=1e-9, atol=3e-11)  # matrix_exp's own error
+        G = Skew(J).function(ETD().multipliers(field, h), torch.float64)
+        torch.testing.assert_close(G, expected, rtol=1e-9, atol=3e-11)  # matrix_exp's own error
 
 
 def test_small_steps_lose_no_digits() -> None:

@@ -88,8 +88,8 @@ def test_the_published_settings_are_far_beyond_h_star() -> None:
     m, M = 4e-4, 1 + 4e-4
     gamma = 1 / math.sqrt(1 - ((M - m) / (M + m)) ** 2 - 1e-6)
     assert bounds.h_star(m, M, gamma, 1.0) == pytest.approx(1.8e-4, rel=0.1)
-    gains = [complex(-0.5 * gamma, 0.5)]
-    assert bounds.one_step_lipschitz(m, M, gains) == pytest.approx(11.5, rel=0.02)
+    multipliers = [complex(-0.5 * gamma, 0.5)]
+    assert bounds.one_step_lipschitz(m, M, multipliers) == pytest.approx(11.5, rel=0.02)
 
 
 @pytest.mark.parametrize("J", ["canonical", "j2"])

@@ -53,8 +53,8 @@ def test_gains_are_the_resolvent(kind: str, n: int, h: float) -> None:
     flat = field_with_hessian(c * eye(n), m, J, gamma, c)
     a, b = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (gamma, c))
     for field in (flat, replace(flat, gamma=a, c=b)):
-        gains = Skew(J).function(IMEX().multipliers(field, h), torch.float64)
-        torch.testing.assert_close(gains, expected, rtol=1e-9, atol=1e-15)
+        G = Skew(J).function(IMEX().multipliers(field, h), torch.float64)
+        torch.testing.assert_close(G, expected, rtol=1e-9, atol=1e-15)
 
 
 def test_an_overestimate_of_the_largest_curvature_is_safe() -> None:

@@ -87,6 +87,6 @@ def attack_each(network, x, labels, radii, draws):
             assert bool((network(each).argmax(1) == labels).all()), f"{attack} breaks a certificate"
     nearest = fmn(make_problem(network, x, labels, eps=0.0, norm="l2", rng=draws), steps=20)
     with torch.no_grad():
-        fallen = network(nearest).argmax(1) != labels
+        wrong = network(nearest).argmax(1) != labels
     distance = (nearest - x).flatten(1).norm(dim=1)
-    assert bool((distance[fallen] >= radii[fallen]).all()), "a wrong answer lies within a certified radius"
+    assert bool((distance[wrong] >= radii[wrong]).all()), "a wrong answer lies within a certified radius"

@@ -33,8 +33,8 @@ class Problem:
         """(bound over the class, certificate of the worst field, its measured Jacobian norm)."""
         n = self.J.shape[0]
         flat = field_with_hessian(self.c * eye(n), self.m, self.J, self.gamma, self.c)
-        gains = [complex(float(re), float(im)) for re, im in integrator.multipliers(flat, self.h)]
-        bound = bounds.one_step_lipschitz(self.m, self.M, gains)
+        multipliers = [complex(float(re), float(im)) for re, im in integrator.multipliers(flat, self.h)]
+        bound = bounds.one_step_lipschitz(self.m, self.M, multipliers)
         G = Skew(self.J).function(integrator.multipliers(flat, self.h), torch.float64)
         S = worst_hessian(self.m, self.M, G, iterations=100)
         field = field_with_hessian(S, self.m, self.J, self.gamma, self.c)

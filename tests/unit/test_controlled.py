@@ -86,9 +86,9 @@ def test_forward_states_and_jacobians_see_the_data(integrator) -> None:
 def test_time_reaches_fields_that_depend_on_it() -> None:
     """Twice as fine a solver follows f(t, y): the step is made anew for each interval."""
     net, x = network(RK4()), torch.randn(4, 2, dtype=torch.float64)
-    finer, exact = with_reference_solver(net), network(Dopri5(1e-11, 1e-11))
-    assert finer is not None
-    errors = [float((each(x) - exact(x)).detach().abs().max()) for each in (net, finer)]
+    reference, exact = with_reference_solver(net), network(Dopri5(1e-11, 1e-11))
+    assert reference is not None
+    errors = [float((each(x) - exact(x)).detach().abs().max()) for each in (net, reference)]
     assert errors[1] < errors[0] / 50 and errors[0] < 1e-3
 
 

@@ -121,7 +121,7 @@ def test_constants_belong_to_one_size_of_image() -> None:
         phi(torch.randn(1, 3, 12, 8))
 
 
-def test_there_are_no_small_jacobians_and_no_finer_solver() -> None:
+def test_there_are_no_small_jacobians_and_no_reference_solver() -> None:
     phi = network().flow
     assert not phi.pixelwise and with_reference_solver(network()) is None
     with pytest.raises(BadInput, match=r"callbacks\.bsm"):

@@ -1,4 +1,4 @@
-"""What fell at a smaller eps has fallen at a larger one, whatever was asked for first."""
+"""What is misclassified at a smaller eps is so at a larger one, whatever was asked for first."""
 
 import numpy as np
 import pytest

@@ -14,13 +14,13 @@ from robode.runs import results
 from robode.tasks.measure import CLASSIFICATION
 
 
-def row(severity, correct, finer, **changes):
+def row(severity, correct, reference, **changes):
     about = {
         "run": "r", "checkpoint": "best", "weights": "w", "split": "test", "protocol": "data_space", "seed": 0,
         "noise_seed": 0, "perturbation": "pgd_l2", "norm": "l2", "severity_unit": "eps", "repeat": 0, "n": 100,
     }  # fmt: skip
     found = {"severity": severity, "task": str(CLASSIFICATION), "score": correct / 100}
-    found["score_reference"] = None if finer is None else finer / 100
+    found["score_reference"] = None if reference is None else reference / 100
     return dict.fromkeys(results.COLUMNS) | about | found | changes
 
 

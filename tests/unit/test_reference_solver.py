@@ -33,27 +33,27 @@ def flow_output(network, x):
 
 
 @pytest.mark.parametrize("integrator", [Euler(), ETD(), IMEX(), RK4()], ids=lambda i: i.name)
-def test_a_finer_solver_is_nearer_to_the_ode(integrator):
+def test_a_reference_solver_is_nearer_to_the_ode(integrator):
     torch.manual_seed(0)
     network = Network(VECTORS, CHNode(4, 3, integrator, 0.2)).double()
     x = torch.randn(20, 2, dtype=torch.float64)
-    finer = with_reference_solver(network)
+    reference = with_reference_solver(network)
     exact = with_reference_solver(network)
     exact.flow.integrator = Substeps(integrator, 512)
     truth = flow_output(exact, x)
-    coarse_error, fine_error = ((flow_output(each, x) - truth).norm() for each in (network, finer))
+    coarse_error, fine_error = ((flow_output(each, x) - truth).norm() for each in (network, reference))
     assert 0 < fine_error < 1.5 * coarse_error / 4**integrator.order
     assert network.flow.integrator is integrator, "the network itself stays as it is"
 
 
 def test_the_jacobian_of_substeps_is_exact():
     torch.manual_seed(0)
-    finer = with_reference_solver(Network(VECTORS, CHNode(4, 1, ETD(), 0.5)).double())
+    reference = with_reference_solver(Network(VECTORS, CHNode(4, 1, ETD(), 0.5)).double())
     y = torch.randn(3, 4, dtype=torch.float64)
-    (found,) = finer.flow.step_jacobians(y)
-    true = torch.stack([torch.autograd.functional.jacobian(lambda z: finer.flow(z[None])[0], each) for each in y])
+    (found,) = reference.flow.step_jacobians(y)
+    true = torch.stack([torch.autograd.functional.jacobian(lambda z: reference.flow(z[None])[0], each) for each in y])
     assert torch.allclose(found, true, atol=1e-12)
-    assert finer.flow.certificate()["flow_discrete"] >= float(torch.linalg.matrix_norm(true, 2).max())
+    assert reference.flow.certificate()["flow_discrete"] >= float(torch.linalg.matrix_norm(true, 2).max())
 
 
 def test_adaptive_substeps_keep_their_number_and_dopri5_tightens():
@@ -64,12 +64,12 @@ def test_adaptive_substeps_keep_their_number_and_dopri5_tightens():
     assert with_reference_solver(torch.nn.Linear(2, 2)) is None
 
 
-def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_too():
+def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_reference_solver_too():
     torch.manual_seed(3)
     network = Network(VECTORS, CHNode(4, 2, Euler(), 2.0)).eval()
     x = torch.randn(200, 2)
-    labels = network(x).argmax(1)  # where the two solvers differ, the finer one is wrong
-    finer = with_reference_solver(network).eval()
+    labels = network(x).argmax(1)  # where the two solvers differ, the reference solver is wrong
+    reference = with_reference_solver(network).eval()
 
     def rows(suite):
         return evaluate_suite(network, x, labels, Plan(suite, DataSpace(), VECTORS, repeats=1, seed=1))
@@ -77,8 +77,8 @@ def test_attacks_and_the_clean_row_beside_them_are_scored_by_the_finer_solver_to
     clean, attacked = rows({"clean": Clean(), "fgsm_l2": FGSM(0.3, norm="l2")})
     moved = fgsm(make_problem(network, x, labels, eps=0.3, norm="l2"))
     with torch.no_grad():
-        assert clean["score_reference"] == int((finer(x).argmax(1) == labels).sum()) / 200 < clean["score"]
-        assert attacked["score_reference"] == int((finer(moved).argmax(1) == labels).sum()) / 200
+        assert clean["score_reference"] == int((reference(x).argmax(1) == labels).sum()) / 200 < clean["score"]
+        assert attacked["score_reference"] == int((reference(moved).argmax(1) == labels).sum()) / 200
     assert rows({"clean": Clean()})[0]["score_reference"] is None, "without an attack nobody asks"
 
 

@@ -107,8 +107,8 @@ def test_a_table_of_runs_has_the_validation_score_first_and_marks_the_test_colum
     ("column", "order"), [("validation", [0.01, 0.001, 0.1]), ("test gaussian 0.05", [0.1, 0.01, 0.001])]
 )
 def test_a_table_of_runs_is_sorted_by_a_column_the_best_first(folders, tmp_path, column, order):
-    lacking = run_folder(tmp_path / "more", 1, 10, lr=5.0)
-    report = write_runs_report(tmp_path / "report", [lacking, *folders], {}, column)
+    missing = run_folder(tmp_path / "more", 1, 10, lr=5.0)
+    report = write_runs_report(tmp_path / "report", [missing, *folders], {}, column)
     labels = [line.label for _, lines in report.table.groups for line in lines]
     assert labels == [f"chnode, N = 4, lr={lr}" for lr in (*order, 5.0)], "what has no such score comes last"
     runs = report.page.read_text().partition("<h2>Runs</h2>")[2]

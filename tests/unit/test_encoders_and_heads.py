@@ -90,13 +90,13 @@ def test_constraints_are_restored_and_a_second_projection_changes_nothing(flow: 
         for p in net.parameters():
             p.add_(torch.randn_like(p))
     assert net.encoder.lipschitz(net.normalise.std) > 1
-    ends = [module for module in (net.encoder, net.head) if isinstance(module, Constrained)]
-    assert len(ends) == 2
-    for each in ends:
+    both = [module for module in (net.encoder, net.head) if isinstance(module, Constrained)]
+    assert len(both) == 2
+    for each in both:
         each.project_()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert net.encoder.lipschitz(net.normalise.std) <= 1
-    for each in ends:
+    for each in both:
         each.project_()
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 

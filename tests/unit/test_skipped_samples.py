@@ -50,13 +50,13 @@ def counts(attack, network, x, labels):
 
 def test_only_samples_that_stand_without_a_certificate_are_attacked():
     network, x, labels = problem()
-    whole, spared = Watched(), Watched()
-    spared.skip_certified()
-    assert counts(whole, network, x, labels) == counts(spared, network, x, labels)
+    whole, skipping = Watched(), Watched()
+    skipping.skip_certified()
+    assert counts(whole, network, x, labels) == counts(skipping, network, x, labels)
     radii = certified_radii(network, x, labels)
     open_ = [int(((radii >= 0) & (radii < eps * (1 + 1e-4))).sum()) for eps in EPS]
-    assert whole._given[0] == 72 and 0 < spared._given[0] == open_[0] < 40
-    assert 0 < spared._given[1] < whole._given[1]
+    assert whole._given[0] == 72 and 0 < skipping._given[0] == open_[0] < 40
+    assert 0 < skipping._given[1] < whole._given[1]
 
 
 def test_a_certificate_that_is_wrong_would_be_seen(monkeypatch):
@@ -70,10 +70,10 @@ def test_a_certificate_that_is_wrong_would_be_seen(monkeypatch):
 
 
 def test_the_evaluation_is_another_one_and_that_without_it_stays():
-    attack, spared = Watched(), Watched()
+    attack, skipping = Watched(), Watched()
     before = evaluation_digest(attack, DataSpace(), "data")
-    spared.skip_certified()
-    assert evaluation_digest(attack, DataSpace(), "data") == before != evaluation_digest(spared, DataSpace(), "data")
+    skipping.skip_certified()
+    assert evaluation_digest(attack, DataSpace(), "data") == before != evaluation_digest(skipping, DataSpace(), "data")
 
 
 def test_norms_that_reach_out_of_the_ball_are_refused():
