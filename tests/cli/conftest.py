@@ -38,4 +38,13 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
 
 @pytest.fixture
 def robode(folder: Path, jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    return calling(capsys)
+    """The command line; bad input leaves the folder as it was, whatever a test looks at besides."""
+    call = calling(capsys)
+
+    def watched(*words: str) -> Answer:
+        before = set(folder.rglob("*"))
+        answer = call(*words)
+        assert answer.code != 2 or set(folder.rglob("*")) == before
+        return answer
+
+    return watched

@@ -57,7 +57,7 @@ def radii(
     judge = Judge(network)
     points = points.double()
     with torch.no_grad():
-        attack = Attack(judge, points, labels, reach)
+        attack = UpperBounds(judge, points, labels, reach)
         attack.search()
         return _branch_and_bound(judge, attack, reach, gap, budget)
 
@@ -107,7 +107,7 @@ class Judge:
         return result
 
 
-class Attack:
+class UpperBounds:
     """The nearest point of another class found so far for each point: upper (P,), nearest (P, 2)."""
 
     def __init__(self, judge: Judge, points: Tensor, labels: Tensor, reach: float):
@@ -157,7 +157,7 @@ class Attack:
             width, depth = torch.where(stuck, width / 3, width), torch.where(stuck, depth / 3, depth)
 
 
-def _branch_and_bound(judge: Judge, attack: Attack, reach: float, gap: float, budget: int) -> Radii:
+def _branch_and_bound(judge: Judge, attack: UpperBounds, reach: float, gap: float, budget: int) -> Radii:
     """Splits the boxes nearest to their points first; what is left when it stops bounds the radius from below."""
     points, labels = attack.points, attack.labels
     owners = torch.arange(len(points), device=points.device)

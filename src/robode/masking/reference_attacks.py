@@ -56,7 +56,7 @@ STEPS, STEPS_FAR, RESTARTS, QUERIES, SEED = 20, 40, 1, 100, 0
 SETTINGS = {"steps": STEPS, "queries": QUERIES, "steps_far": STEPS_FAR, "copies": COPIES, "students": LESSONS}
 """Part of every entry of "panels": what other settings found is not taken for what these would find."""
 
-Attack = Callable[[Tensor, Tensor, PerSampleRNG], Tensor]
+ReferenceAttack = Callable[[Tensor, Tensor, PerSampleRNG], Tensor]
 """(x (B, *shape) in data units, labels (B,), draws of these samples) -> x' like x."""
 
 
@@ -101,13 +101,13 @@ class Trial:
             checks.transfer(known, {name: right[name] for name in substitutes}),
         ], right
 
-    def attacks(self, substitutes: Mapping[str, Model], logits: Tensor) -> dict[str, Attack]:
+    def attacks(self, substitutes: Mapping[str, Model], logits: Tensor) -> dict[str, ReferenceAttack]:
         """All by name, without "square" for l1, which it does not know.
 
         substitutes: whose adversarials are carried over, by name; logits: (n, classes), of x.
         """
         scale = checks.size_of(margin(logits, self.labels))
-        found: dict[str, Attack] = {
+        found: dict[str, ReferenceAttack] = {
             "noise": self.noise,
             "fgsm": self.fgsm,
             "square": self.square,
@@ -118,7 +118,7 @@ class Trial:
         carried = {name: replace(self, model=model).carried for name, model in substitutes.items()}
         return {name: attack for name, attack in found.items() if name != "square" or self.norm in SMOOTH} | carried
 
-    def under(self, attacks: Mapping[str, Attack], weak: Tensor, strong: Tensor) -> dict[str, Tensor]:
+    def under(self, attacks: Mapping[str, ReferenceAttack], weak: Tensor, strong: Tensor) -> dict[str, Tensor]:
         """Which of the samples are right under each of the attacks, (n,) bool. Those of WEAK are tried on the samples
         `weak`, the others on `strong`, (n,) bool."""
         return {name: self.right(name, attack, weak if name in WEAK else strong) for name, attack in attacks.items()}
@@ -143,7 +143,7 @@ class Trial:
         return PerSampleRNG((self.seed, place, MASKING), part, self.x.device)
 
     @torch.no_grad()
-    def answers(self, use: str, attack: Attack, correct: Tensor) -> Tensor:
+    def answers(self, use: str, attack: ReferenceAttack, correct: Tensor) -> Tensor:
         """The network's classes (n,) at x' of the samples `correct` (n,) bool; -1 for the others and for no answer."""
         found = torch.full_like(self.labels, -1)
         for start in range(0, len(found), BATCH):
@@ -156,7 +156,7 @@ class Trial:
                 found[chosen] = logits.argmax(dim=1).where(logits.isfinite().all(dim=1), -1)
         return found
 
-    def right(self, use: str, attack: Attack, correct: Tensor) -> Tensor:
+    def right(self, use: str, attack: ReferenceAttack, correct: Tensor) -> Tensor:
         """Which of the samples `correct` are right at x', (n,) bool."""
         return self.answers(use, attack, correct) == self.labels
 
