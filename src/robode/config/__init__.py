@@ -1,4 +1,4 @@
-"""From typed words and YAML files to a checked configuration, and from a node of it to an object. No torch."""
+"""From overrides and YAML files to a checked configuration, and from a node of it to an object. No torch."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""From command-line words to typed configurations, one for each job, composed once; no torch, nothing written."""
+"""From overrides to typed configurations, one for each job, composed once; no torch, nothing written."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def composed(request: Request) -> list[Composed]:
 
 
 def _checked(request: Request, overrides: tuple[str, ...], allowed: Sequence[str], ours: Node) -> Composed:
-    """One job, in which nothing steers Hydra and no word is missing or too many."""
+    """One job, in which nothing steers Hydra and no key is missing or too many."""
     cfg = _compose(request, [*allowed, *overrides] if request.multirun else overrides)
     safety.check_hydra_node(_hydra_node(cfg), ours)
     _drop_places(request.verb, cfg)
@@ -220,7 +220,7 @@ def _drop_places(verb: str, cfg: DictConfig) -> None:
 
 
 def _check_words(verb: str, cfg: DictConfig) -> None:
-    """``+key=`` and files may add keys inside groups, but no top-level words; ``~key`` may remove none."""
+    """``+key=`` and files may add keys inside groups, but no top-level keys; ``~key`` may remove none."""
     known = schema.words(verb)
     for word in cfg:
         if word not in known and word != "hydra":

@@ -1,6 +1,6 @@
-"""The typed configuration: what the `key=value` words of a command line compose to, once.
+"""The typed configuration: what the overrides of a command line, `key=value`, compose to, once.
 
-Fields with a text are the words that a user types, and the text is their line of `--help`; the values are in
+Fields with a text are the keys that a user types, and the text is their line of `--help`; the values are in
 conf/<verb>.yaml. Below the front door these objects are handed down, never dictionaries of them.
 """
 
@@ -60,7 +60,7 @@ Group: TypeAlias = Mapping[str, Part | None]
 
 
 def _word(about: str, expected: str = "", **default: Any) -> Any:
-    """A word of the command line. expected: what its value must be, where the type does not say it all."""
+    """A key of the command line. expected: what its value must be, where the type does not say it all."""
     return field(metadata={"about": about, "expected": expected}, **default)
 
 
@@ -174,7 +174,7 @@ class TrainConfig:
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """One evaluation of a run, or of a module of the user's. data: only with a module; data_root: where the files of a
-    run's own data have moved to (the word is data.root)."""
+    run's own data have moved to (the key is data.root)."""
 
     verb: ClassVar[str] = "evaluate"
 

@@ -22,7 +22,7 @@ Hint: TypeAlias = type | UnionType | GenericAlias
 """What the annotation of a field is when the program runs."""
 Parsed: TypeAlias = "Value | Part | Group | DataclassInstance"
 """What a field of a configuration holds."""
-UNSET = "???"  # of a word that the user has to give
+UNSET = "???"  # of a key that the user has to give
 WHOLE = 2**63
 """Whole numbers are smaller: torch has no larger ones."""
 LONGEST = 255

@@ -15,13 +15,13 @@ PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 
 
 def check_overrides(overrides: Sequence[Override]) -> list[str]:
-    """Refuse command-line words that steer Hydra, apart from the launcher and verbosity.
+    """Refuse overrides that steer Hydra, apart from the launcher and verbosity.
 
     Returns:
-        The words for Hydra that are allowed, as typed.
+        Those for Hydra that are allowed, as typed.
 
     Raises:
-        BadInput: a word outside the list, or one that names a class.
+        BadInput: one outside the list, or one that names a class.
     """
     allowed = []
     for override in overrides:
@@ -44,7 +44,7 @@ def check_hydra_node(node: Node, ours: Node) -> None:
 
     Args:
         node: the plain, unresolved ``hydra`` node of one job.
-        ours: the same node composed without any of the user's choices except the allowed words.
+        ours: the same node composed without any of the user's choices except the allowed overrides.
 
     Raises:
         BadInput: naming the first key that differs, or a class that is not a Hydra plugin.

@@ -1,4 +1,4 @@
-"""The words a user types, with their types, as Hydra knows them: `depth=abc` is refused with a sentence by these.
+"""The keys a user types, with their types, as Hydra knows them: `depth=abc` is refused with a sentence by these.
 
 They are made from the fields of `config`. Groups (model, data, …) are left open here: `parse` knows their keys.
 """
@@ -21,17 +21,17 @@ def _words(verb: str) -> list[Field[Any]]:
 
 
 def words(verb: str) -> dict[str, str]:
-    """Top-level words of a verb, each with one line of help."""
+    """Top-level keys of a verb, each with one line of help."""
     return {word.name: word.metadata["about"] for word in _words(verb)}
 
 
 def places(verb: str) -> list[str]:
-    """Keys that files may fill and that are no words of the verb."""
+    """Groups that files may fill and that are none of the keys of the verb."""
     return PLACES.get(verb, [])
 
 
 def groups(verb: str) -> list[str]:
-    """Those of the words that choose YAML files, or hold keys of their own."""
+    """Those of the keys that choose YAML files, or hold keys of their own."""
     return [word.name for word in _words(verb) if _simple(verb, word.name) is None and word.default is MISSING
             and word.name != "step"]  # fmt: skip
 
@@ -60,7 +60,7 @@ def register() -> None:
 
 
 def _made(verb: str) -> type:
-    """The dataclass of a verb's words, in this module, where the process of a launcher finds it."""
+    """The dataclass of a verb's keys, in this module, where the process of a launcher finds it."""
     known = [(each.name, _simple(verb, each.name) or Any, field(default=_default(verb, each))) for each in _words(verb)]
     made = make_dataclass(verb, [*known, *((name, Any, field(default=None)) for name in places(verb))])
     made.__module__ = __name__

@@ -196,7 +196,7 @@ class GradientField(VectorField):
         return self.skew.function([(-self.gamma, omega) for omega in self.skew.omegas], self.K.dtype)
 
     def through(self, G: Tensor) -> Layer:
-        """y + G grad V(y) as a layer, for any gain matrix G (n, n)."""
+        """y + G grad V(y) as a layer, for any matrix G (n, n)."""
         eye = torch.eye(self.K.shape[-1], dtype=self.K.dtype, device=self.K.device)
         return Layer(eye + G @ self.Q, G @ self.K.mT, self.K, self.b, self.activation)
 
