@@ -137,6 +137,17 @@ def test_the_same_samples_as_most_columns_and_then_the_latest() -> None:
     assert samples() == [50, 50, 50]
 
 
+def test_a_column_of_the_reference_solver_has_its_answers_to_the_same_samples() -> None:
+    attack = Column("pgd", perturbation="pgd_l2", severity=0.1)
+    columns = {"pgd": attack, "reference": replace(attack, name="reference", reference=True)}
+    item = replace(ITEM, columns=columns)
+    row = {"perturbation": "pgd_l2", "severity": 0.1, "correct": 3}
+    measured(run_of(JOBS[0]), {**row, "score_reference": 0.2})
+    measured(run_of(JOBS[1]), row, seed=2)  # one without a reference solver
+    found = collect(item, JOBS).values.set_index(["column", "seed"])["value"]
+    assert found.to_dict() == {("pgd", 1): 0.3, ("reference", 1): 0.2, ("pgd", 2): 0.3}
+
+
 def test_rows_of_weights_that_are_gone_do_not_count() -> None:
     run = measured(run_of(JOBS[0]), {**NOISE, "correct": 1, "weights": "old"}, {**NOISE, "correct": 7})
     assert value("noise")["value"] == 0.7

@@ -12,6 +12,7 @@ from robode.config.instantiate import build
 from robode.papers.figures.fig1 import Regions
 from robode.papers.figures.fig2 import Corrupted
 from robode.papers.figures.fig3 import Sensitivities
+from robode.papers.figures.matched import Matched, differences
 from robode.papers.figures.settling import Settling
 from robode.papers.figures.tradeoff import Tradeoff
 from robode.papers.spec import load
@@ -129,3 +130,40 @@ def test_tradeoff_puts_a_row_at_the_centre_into_every_panel(tmp_path):
         "T": ([0.3, 3.0], [pytest.approx(0.53), pytest.approx(0.73)]),
     }
     assert "κ = 1, T = 0.3" in caption and "5 seeds with 95 % t-intervals" in caption
+
+
+def scores(rows, columns=("test", "PGD")):
+    """Values of a collected item: {label: [(test, PGD) of each seed]}."""
+    return [
+        {
+            "row": row,
+            "label": label,
+            "group": "G",
+            "column": column,
+            "seed": seed,
+            "value": value,
+            "kind": "score",
+            "unit": "%",
+        }
+        for row, (label, seeds) in enumerate(rows.items())
+        for seed, both in enumerate(seeds, start=1)
+        for column, value in zip(columns, both, strict=True)
+    ]
+
+
+def test_rows_are_compared_where_their_clean_scores_agree_and_seed_by_seed():
+    """0.3 points apart in the mean over seeds: compared; 0.6: not. Differences belong to seeds."""
+    rows = {"free": [(0.960, 0.40), (0.954, 0.50)], "δ̄ = 1": [(0.961, 0.45), (0.959, 0.52)], "δ̄ = 2": [(0.963, 0.9)]}
+    found = differences(collected(values=scores(rows)), ["test", "PGD"], "δ̄", 0.005)
+    assert set(found["line"]) == {"δ̄ = 1 − free"}
+    attacked = found[found["column"] == "PGD"].set_index("seed")["difference"]
+    assert attacked.to_dict() == {1: pytest.approx(0.05), 2: pytest.approx(0.02)}
+
+
+def test_matched_writes_each_difference_with_its_interval():
+    rows = {"free": [(0.95, 0.40), (0.95, 0.40), (0.95, 0.40)], "δ̄ = 1": [(0.95, 0.41), (0.95, 0.42), (0.95, 0.43)]}
+    ((_, figure, _, caption),) = Matched(["test", "PGD"], "δ̄").draw(collected(values=scores(rows)))
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    half = 4.302652729911275 / np.sqrt(3)  # Student's t with 2 degrees of freedom, deviation 1 point
+    assert texts == ["+0.0 (+0.0 … +0.0)", f"+2.0 (−{half - 2:.1f} … +{2 + half:.1f})"] and "3 seeds" in caption
+    assert Matched(["test", "PGD"], "no such").draw(collected(values=scores(rows))) == []

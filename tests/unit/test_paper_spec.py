@@ -130,6 +130,8 @@ def test_what_a_file_says_is_what_an_item_knows() -> None:
         ("{quantity: eps_r}", "{quantity: eps_r, split: train}", "columns.r.split: makes no sense beside 'quantity'"),
         ("{perturbation: clean}", "{perturbation: clean, severity: x}", "columns.test.severity: expected a number"),
         ("{perturbation: clean}", "{perturbation: clean, n: 1.5}", "columns.test.n: expected a whole number, got 1.5"),
+        ("{quantity: eps_r}", "{quantity: eps_r, reference: true}", "r.reference: makes no sense beside 'quantity'"),
+        ("{perturbation: clean}", "{perturbation: clean, reference: 1}", "test.reference: expected true or false"),
         (", label: tiny", "", "sizes.small: expected the key 'label'"),
         ("rows: [N = 4]", "rows: [N = 5]", "sizes.small.rows: no row contains 'N = 5'"),
         ("[[suite=noise]]", "[suite=noise]", "evaluations[0]: expected a list"),

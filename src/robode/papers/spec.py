@@ -194,7 +194,7 @@ def _item(about: About, name: str, content: Yaml, place: str) -> Item:
 
 
 def _check_column(node: Mapping[str, Yaml], place: str) -> None:
-    of_scores, of_quantities = ("split", "perturbation", "severity", "protocol", "n"), ("quantity", "kind")
+    of_scores, of_quantities = ("split", "perturbation", "severity", "protocol", "n", "reference"), ("quantity", "kind")
     if ("perturbation" in node) == ("quantity" in node):
         raise BadInput(f"{place}: expected either a perturbation (a score) or a quantity")
     beside = "quantity" if "quantity" in node else "perturbation"
@@ -325,6 +325,12 @@ def _whole(value: Yaml, place: str) -> int:
     return value
 
 
+def _flag(value: Yaml, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise BadInput(f"{place}: expected true or false, got {value!r}")
+    return value
+
+
 def _overrides(content: Yaml, place: str) -> tuple[str, ...]:
     """A list of ``key=value``."""
     found = []
@@ -376,6 +382,6 @@ def chosen(key: str, value: str, choices: Sequence[str]) -> str:
 
 
 _READ: dict[object, Callable[[Yaml, str], object]] = {
-    str: _text, int: _whole, float: _number, Overrides: _overrides, Seeds: seeds, Variants: _variants,
-    Drawing: _drawing,
+    str: _text, int: _whole, float: _number, bool: _flag,
+    Overrides: _overrides, Seeds: seeds, Variants: _variants, Drawing: _drawing,
 }  # fmt: skip

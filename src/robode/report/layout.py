@@ -56,6 +56,7 @@ class Column:
     whose task says it.
     kind: for quantities that are known from several sides, which of them (exact, certified_lower, …); None: all.
     n: on how many samples; None: on whatever most columns of a run have.
+    reference: of a score, that of the reference solver of the ODE on the samples that were perturbed for the network.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Column:
     kind: str | None = None
     unit: str | None = None
     n: int | None = None
+    reference: bool = False
 
     def unit_of(self, measured: Iterable[str]) -> str:
         """The unit of a cell; measured: those of its scores, "%" for shares. Nothing measured: taken for a share."""

@@ -155,7 +155,8 @@ def _about(column: Column) -> str:
         return f"{column.quantity}{f' ({column.kind})' if column.kind else ''}, from numbers.csv"
     level = "" if column.severity is None else f" {column.severity:g}"
     parts = [f"{column.split} split", f"{column.perturbation or 'any perturbation'}{level}".replace("_", " ")]
-    return ", ".join([*parts, *([f"protocol {column.protocol}"] if column.protocol else [])])
+    parts += [f"protocol {column.protocol}"] if column.protocol else []
+    return ", ".join([*parts, *(["answered with the reference solver"] if column.reference else [])])
 
 
 def _certificates(runs: pd.DataFrame) -> list[dict[str, str]]:

@@ -210,7 +210,7 @@ def _scores(columns: Mapping[str, Column], measured: pd.DataFrame, source: Sourc
     Where several fit: rather with the run's own noise, then the one with most copies, then on as many samples as most
     columns have (attacks see the first thousand, and so must the clean score beside them), then the latest.
     """
-    fitting = {each.name: _measurements(each, measured, source.row) for each in columns.values() if not each.quantity}
+    fitting = {key: _measurements(each, measured, source.row) for key, each in columns.items() if not each.quantity}
     sizes = Counter(int(copies["n"].iloc[0]) for groups in fitting.values() for copies in groups)
     found = {}
     for name, groups in fitting.items():
@@ -219,6 +219,8 @@ def _scores(columns: Mapping[str, Column], measured: pd.DataFrame, source: Sourc
             for i, copies in enumerate(groups)
         ]
         found[name] = groups[max(own)[-1]] if own else measured.iloc[:0]
+        if columns[name].reference:
+            found[name] = found[name].assign(score=found[name]["score_reference"]).dropna(subset=["score"])
     return found
 
 
