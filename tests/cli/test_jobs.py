@@ -143,7 +143,9 @@ def test_signals(number: signal.Signals, code: int, lightning: bool, robode: Cal
 
     jobs.effect = interrupt
     before = signal.getsignal(signal.SIGTERM)
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves run under nohup
     answer = robode("train", "-m", "depth=1,2")
+    signal.signal(signal.SIGHUP, hung_up)
     assert answer.code == code
     assert len(jobs.configs) == 1
     assert answer.line == {130: "interrupted", 143: "terminated", 129: "hung up"}[code]
