@@ -33,11 +33,13 @@ from robode.training.checkpoints import Checkpoints
 from robode.training.module import Training
 from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
+from robode.training.start import begin
 from robode.training.stopping import Stopping
 from robode.training.trainer import RESUMED, RUN_DIR, build_trainer, fit, prepare_machine
 from robode.training.watchdog import Watchdog
 
-PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective", "suite", "protocol")
+PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective", "suite", "protocol",
+         "start")  # fmt: skip
 WAYS = {"min": "smaller", "max": "larger"}
 _digests: dict[str, str] = {}
 
@@ -97,7 +99,8 @@ def try_jobs(configs: Sequence[TrainConfig]) -> None:
         tried.add(key)
         info = build_data(config).info
         with torch.random.fork_rng(devices=[]):
-            try_once(build_network(config, info))
+            try_once(network := build_network(config, info))
+            begin(network, config)
             check_task(config, {name: part.build() for name, part in config.objective.items() if part}, info)
             build_measurement(Described.of(config), SuiteRequest.of(config), info)
 
@@ -155,6 +158,8 @@ def main() -> None:
     try:
         parts = assemble(run.config(), threads=threads_of(run))
         parts.module.run = run
+        if os.environ[RESUMED] != "1":
+            begin(parts.network, run.config())
         fit(parts.trainer, parts.module, parts.data, run.last if os.environ[RESUMED] == "1" else None)
     except (BadInput, JobFailed) as error:
         sys.exit(f"robode, process {os.environ['LOCAL_RANK']}: {error}")
