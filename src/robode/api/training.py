@@ -32,7 +32,7 @@ from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.plan import resumed
-from robode.training.start import begin, check_other, check_start, pinned
+from robode.training.start import check_other, check_start, pinned
 from robode.training.trainer import Workers, fit, processes, worker_processes
 
 
@@ -69,9 +69,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
     with worker_processes(processes(config.trainer)) as workers:
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
-            parts = assemble(config, console, origin.threads_of(run), data)
-            if fresh:
-                begin(parts.network, config)
+            parts = assemble(config, console, origin.threads_of(run), data, fresh)
             measurement = build_measurement(Described.of(config), SuiteRequest.of(config), parts.data.info)
             measurement.check(parts.network)
         with turn(run, console, wait):

@@ -325,7 +325,9 @@ def _check_start(config: TrainConfig) -> None:
         raise BadInput(
             f"start={config.start} and resume={config.resume}: give one of them; a resumed run has its own weights"
         )
-    if config.epochs != 0 or config.start is None and config.resume is None:
+    if config.epochs == 0 and config.start is None and config.resume is None:
+        raise BadInput("epochs=0: expected a number above 0; only a training with start=RUN may be for none")
+    if config.epochs != 0:
         _check_positive("epochs", config.epochs)
 
 

@@ -102,16 +102,17 @@ def pinned(config: TrainConfig) -> TrainConfig:
         return config
     _, checkpoint = finished(config.start)
     try:
-        changed = checkpoint.stat()
-        digest = _digest(checkpoint.resolve(), changed.st_mtime_ns, changed.st_size)
+        file = checkpoint.stat()
+        digest = _digest(checkpoint, (file.st_dev, file.st_ino, file.st_mtime_ns, file.st_size))
     except (BadInput, OSError) as error:
         raise BadInput(f"start={config.start}: {error}") from error
     return replace(config, start_weights=digest)
 
 
 @cache
-def _digest(checkpoint: Path, changed: int, size: int) -> str:
-    """Of the network in a checkpoint, as column `weights` of results.csv has it."""
+def _digest(checkpoint: Path, file: tuple[int, ...]) -> str:
+    """Of the network in a checkpoint, as column `weights` of results.csv has it. file: what tells whether it is still
+    the same."""
     from robode.network import state_digest
     from robode.runs.checkpoints import network_state
 
