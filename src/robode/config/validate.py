@@ -166,8 +166,6 @@ def _check_stabilise(config: StabiliseConfig) -> None:
     if config.delta is None or not math.isfinite(config.delta):
         got = "" if config.delta is None else f"={config.delta}"
         raise BadInput(f"delta{got}: expected a number, the largest log-norm, for example delta=0")
-    if config.data is not None:
-        raise BadInput(f"data={config.data.name}: a run has its own data; leave it out (data.root may be set)")
     for key in ("epochs", "lr", "batch_size", "repeats"):
         value = getattr(config, key)
         if value is not None and (key, value) != ("epochs", 0):

@@ -53,11 +53,16 @@ def check_start(config: TrainConfig, outputs: Path = OUTPUTS) -> str:
     before = run.config()
     if config.run is not None:
         check_other(config, outputs / config.experiment / config.run)
+    check_network(f"start={config.start}: expected the network of run {run.id}", before, config)
+    return check_code(run, config.code)
+
+
+def check_network(what: str, before: TrainConfig, config: TrainConfig) -> None:
+    """Raises `BadInput`, which begins with `what`, if weights of one training do not fit the network of the other."""
     if differing := list(_differing(before, config)):
         said = ", ".join(f"{key}={there} (not {here})" for key, there, here in differing[:SHOWN])
         more = f" and {len(differing) - SHOWN} more keys" if len(differing) > SHOWN else ""
-        raise BadInput(f"start={config.start}: expected the network of run {run.id}: {said}{more}")
-    return check_code(run, config.code)
+        raise BadInput(f"{what}: {said}{more}")
 
 
 def check_other(config: TrainConfig, folder: Path) -> None:
