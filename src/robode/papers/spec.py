@@ -226,16 +226,17 @@ def _check_rows(item: Item, place: str) -> None:
 def _check_starts(rows: Sequence[TableRow], place: str) -> None:
     """Refuse a row that begins with the weights of one that is not there, has not all its seeds, or begins with its."""
     named = {row.name: row for row in rows}
-    for number, row in enumerate(rows):
-        here, before = f"{place}[{number}].start", [row.name]
-        while row.start:
-            start = named[chosen(f"{here}=", row.start, list(named))]
-            if absent := [seed for seed in row.seeds if seed not in start.seeds]:
-                raise BadInput(f"{here}={start.name}: that row has no seed {absent[0]}, which '{row.name}' has")
-            if start.name in before:
-                raise BadInput(f"{here}={start.name}: rows begin with each other: {' → '.join([*before, start.name])}")
-            before.append(start.name)
-            row = start
+    begun = {row.name: (f"{place}[{number}].start", row) for number, row in enumerate(rows) if row.start}
+    for here, row in begun.values():
+        start = named[chosen(f"{here}=", row.start, list(named))]
+        if absent := [seed for seed in row.seeds if seed not in start.seeds]:
+            raise BadInput(f"{here}={start.name}: that row has no seed {absent[0]}, which '{row.name}' has")
+    for here, row in begun.values():
+        before = [row.name]
+        while (following := named[before[-1]].start) and following not in before:
+            before.append(following)
+        if following:
+            raise BadInput(f"{here}={row.start}: rows begin with each other: {' → '.join([*before, following])}")
 
 
 def _check_size(size: Size, rows: Sequence[TableRow], place: str) -> None:
@@ -251,9 +252,7 @@ def _check_size(size: Size, rows: Sequence[TableRow], place: str) -> None:
     kept = {row.name for row in rows if row.matches(size.rows)}
     for row in rows:
         if row.name in kept and row.start and row.start not in kept:
-            raise BadInput(
-                f"{place}.rows: '{row.name}' begins with the weights of '{row.start}'; expected that row too"
-            )
+            raise BadInput(f"{place}.rows: '{row.name}' begins with those of '{row.start}'; expected that row too")
 
 
 def _refuse(words: Sequence[str], keys: Sequence[str], place: str) -> None:

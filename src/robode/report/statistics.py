@@ -149,8 +149,8 @@ def pooled(runs: Iterable[tuple[str, Plain, npt.ArrayLike]]) -> Floats:
     """The values of several runs (name, plain configuration, values) in one array, if they may be pooled.
 
     Raises:
-        BadInput: two runs differ in more than the seed and the weights that they began with, or have the same seed: then they are no independent copies
-            of one thing. An empty configuration is not checked.
+        BadInput: two runs differ in more than the seed and the weights that they began with, or have the same seed:
+            then they are no independent copies of one thing. An empty configuration is not checked.
     """
     runs = list(runs)
     known = [(name, config) for name, config, _ in runs if config]
