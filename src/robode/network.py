@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -183,9 +184,14 @@ def _expect(group: str, made: object, kind: type) -> None:
 
 
 def weights_digest(network: nn.Module) -> str:
-    """12 hexadecimal digits of the SHA-256 of its state dict (names, types, values): the same on every device."""
+    """`state_digest` of its state dict: the same on every device."""
+    return state_digest(network.state_dict())
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """12 hexadecimal digits of the SHA-256 of a state dict (names, types, values)."""
     digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
+    for name, value in state.items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]

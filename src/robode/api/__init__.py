@@ -1,4 +1,5 @@
-"""What people import: train, measure, certify, export and load networks. The command line does the same by the same.
+"""What people import: train, stabilise, measure, certify, export and load networks. The command line does the
+same by the same.
 
 from robode.api import load, train
 
@@ -19,9 +20,10 @@ from torch import Tensor
 from robode.api.certification import Certified, run_certify
 from robode.api.evaluation import Evaluated, run_evaluation
 from robode.api.exporting import Exported, run_export
+from robode.api.stabilisation import Stabilised, run_stabilise
 from robode.api.training import Trained, run_training
 from robode.config.compose import Request, compose_jobs
-from robode.config.config import CertifyConfig, EvaluateConfig, TrainConfig, Value
+from robode.config.config import CertifyConfig, EvaluateConfig, StabiliseConfig, TrainConfig, Value
 from robode.config.jobs import Job, Result, run_each
 from robode.config.validate import CHECKPOINTS, check_jobs
 from robode.device import chosen_device
@@ -31,7 +33,8 @@ from robode.network import Network
 from robode.runs.origin import CODES
 from robode.training.plan import check_folders
 
-__all__ = ["Certified", "Evaluated", "Exported", "Trained", "certify", "evaluate", "export", "load", "train", "work"]
+__all__ = ["Certified", "Evaluated", "Exported", "Stabilised", "Trained", "certify", "evaluate", "export", "load",
+           "stabilise", "train", "work"]  # fmt: skip
 
 FAR = 10.0  # widths of the bounds: noise and attacks leave them, by less
 
@@ -88,6 +91,18 @@ def export(run: str | Path, to: str | Path, **overrides: Value) -> Exported:
     return found
 
 
+def stabilise(run: str | Path, delta: float, **overrides: Value) -> Stabilised:
+    """What `robode stabilise run=RUN delta=DELTA key=value …` does: a new run with the weights of that run, projected
+    until the log-norm of its field is proved to be at most delta.
+
+    Raises:
+        BadInput, JobFailed: like `train`.
+    """
+    found = _done("stabilise", {"run": _named(run), "delta": delta, **overrides})
+    assert isinstance(found, Stabilised)
+    return found
+
+
 def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", code: str = "same") -> Network:
     """The network of a run, ready to be called: x (B, *shape) float in data units (images in [0, 1]) -> (B, outputs).
 
@@ -140,15 +155,17 @@ def _check_values(x: Tensor, bounds: tuple[float, float] | None) -> None:
 
 
 def work(job: Job, wait: bool = True) -> Result:
-    """What is done for one job of `robode train`, `evaluate`, `certify` or `export` (see `run_each`).
+    """What is done for one job of `robode train`, `evaluate`, `certify`, `export` or `stabilise` (see `run_each`).
 
     Raises:
-        BadInput, JobFailed: see the four functions.
+        BadInput, JobFailed: see the five functions.
         Busy: another process has the run, and `wait` is false.
     """
     config = job.config
     if isinstance(config, TrainConfig):
         return run_training(config, job.overrides, wait)
+    if isinstance(config, StabiliseConfig):
+        return run_stabilise(config, wait)
     if isinstance(config, CertifyConfig):
         return run_certify(config, wait)
     return run_evaluation(config, wait) if isinstance(config, EvaluateConfig) else run_export(config)

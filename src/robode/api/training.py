@@ -32,6 +32,7 @@ from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.plan import resumed
+from robode.training.start import check_other, check_start, pinned
 from robode.training.trainer import Workers, fit, processes, worker_processes
 
 
@@ -57,14 +58,18 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
     """
     console, continued, code = Console(), config.resume is not None, config.code
     ways = (START,) if continued else (FORCE,)
-    config, run = resumed(config, words) if continued else (config, None)
+    said = "" if continued else check_start(config)
+    config, run = resumed(config, words) if continued else (pinned(config), None)
     data = build_data(config)
     run = run or locate(config, data.digest)
     anew = not continued and config.force
+    fresh = anew or not run.begun
+    if anew:
+        check_other(config, run.folder)
     with worker_processes(processes(config.trainer)) as workers:
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
-            parts = assemble(config, console, origin.threads_of(run), data)
+            parts = assemble(config, console, origin.threads_of(run), data, fresh)
             measurement = build_measurement(Described.of(config), SuiteRequest.of(config), parts.data.info)
             measurement.check(parts.network)
         with turn(run, console, wait):
@@ -73,12 +78,12 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
             run = run if continued else _prepared(run, config)
             before = run.status().get("step", 0)
             with job(run, console):
-                for line in filter(None, [f"run:     {run.folder}", note]):
+                for line in filter(None, [f"run:     {run.folder}", said, note]):
                     console.print(line, highlight=False, soft_wrap=True)
                 if continued or not run.trained:
                     _train(run, config, parts, measurement, workers, console)
                 found = _reported(run, config, parts.data, measurement, console, wait)
-    reused = run.status().get("step", 0) == before
+    reused = not fresh and run.status().get("step", 0) == before
     return Trained(**{**vars(found), "reused": reused, "other_code": bool(note)})
 
 

@@ -26,6 +26,7 @@ usage: robode <verb> [key=value ...]
   evaluate    evaluate a trained run again, without training: robode evaluate run=RUN suite=noise
   certify     certified Lipschitz constants and accuracy of a run, or of your own module: robode certify run=RUN
   export      weights as safetensors with their certificate: robode export run=RUN to=FOLDER
+  stabilise   trained weights projected until their log-norm is at most delta: robode stabilise run=RUN delta=0
   reproduce   a table or figure of a paper, beside its published values: robode reproduce chnode_2022/table1 size=smoke
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
   check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
@@ -34,7 +35,7 @@ usage: robode <verb> [key=value ...]
 
   robode <verb> --help explains a verb;  robode --version prints the version
 """
-COMPOSED = ("train", "evaluate", "certify", "export")  # verbs with a primary configuration of their name
+COMPOSED = ("train", "evaluate", "certify", "export", "stabilise")  # verbs with a primary configuration of their name
 INTERRUPTED = 130
 ENDS = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}  # exit code: 128 and the number
 

@@ -2,15 +2,16 @@
 
     data:     info: {shape: [1, 28, 28], task: classification, outputs: 10}
     encoder:  fits: {takes: images | vectors, gives: pixels | vectors, pads: vectors | samples}
-    model:    fits: {states: pixels | whole, weights: depth width width, objective: weight_smoothness}
+    model:    fits: {states: pixels | whole, weights: depth width width, objective: weight_smoothness, keeps: delta}
                                                  # a text may depend on another key, as under `allowed`
     head:     fits: {features: outputs}
 
 takes: what samples must be. gives: a state of every pixel, or one of the whole sample. pads: with zeros up to
 model.width. states: whole images are one state each, or pixels alone are. weights: of all layers together at least the
 product of these keys and numbers, of a list its largest number, of a word 1. objective: a term that the loss must have;
-a term may say what it `needs` of the model, by its keys. features: as many as the outputs. What a file does not
-say is found when the network is built.
+a term may say what it `needs` of the model, by its keys. keeps: keys of how weights are made and kept, not of what is
+computed with them: they may differ from those of the run that a training begins with (`start`). features: as many as
+the outputs. What a file does not say is found when the network is built.
 """
 
 from __future__ import annotations

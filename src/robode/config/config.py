@@ -127,7 +127,8 @@ class TrainerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training and what is measured after it."""
+    """One training and what is measured after it. start_weights: the digest of the weights that `start` names, once
+    they were looked at (`training.start.pinned`)."""
 
     verb: ClassVar[str] = "train"
 
@@ -151,6 +152,10 @@ class TrainConfig:
     trainer: TrainerConfig = _word("the machine: cpu, gpu, ddp or ddp_sim; trainer.precision=… too")
     run: str | None = _word("name of the new run folder; null = made from the configuration", default=None)
     resume: str | None = _word("continue this run in its own folder", default=None)
+    start: str | None = _word(
+        "begin with the weights of this finished run; null = random ones; epochs=0 trains no further", default=None
+    )
+    start_weights: str | None = None
     code: Code = _word("same = refuse a run that other code trained; any = use it all the same, with †", default="same")
     force: bool = _word("true = train again what is done already; the old run is kept in .replaced", default=False)
     fail_fast: bool = _word("true = a sweep stops at the first job that fails", default=False)
@@ -229,9 +234,34 @@ class ExportConfig:
     fail_fast: bool = _word("true = a sweep stops at the first job that fails", default=False)
 
 
-Config: TypeAlias = TrainConfig | EvaluateConfig | ExportConfig
-CONFIGS: dict[str, type[TrainConfig] | type[EvaluateConfig] | type[ExportConfig]] = {
-    kind.verb: kind for kind in (TrainConfig, EvaluateConfig, CertifyConfig, ExportConfig)
+@dataclass(frozen=True, kw_only=True)
+class StabiliseConfig:
+    """One projection of the weights of a trained run, which makes a new run of its configuration; null = as that run
+    has it. data: none; data_root: where the files of the run's data have moved to (the word is data.root)."""
+
+    verb: ClassVar[str] = "stabilise"
+
+    run: str | None = _word("the trained run: its folder, its name, or a checkpoint in it")
+    delta: float | None = _word("the largest log-norm that the projected weights are proved to have")
+    to: str | None = _word("name of the new run folder; null = made from the configuration", default=None)
+    epochs: int = _word("passes over the training data after that, projected all the time; 0 = none")
+    lr: float | None = _word("learning rate of these epochs", default=None)
+    batch_size: int | None = _word("samples a step", default=None)
+    seed: int | None = _word("of the batch order and the noise", default=None)
+    trainer: TrainerConfig | None = _word("the machine: cpu, gpu, ddp or ddp_sim", default=None)
+    suite: Group | None = _word("perturbations to evaluate; several: suite=[noise,clean]", default=None)
+    protocol: Part | None = _word("how noise is measured: its space, clipping and units", default=None)
+    repeats: int | None = _word("noisy copies of the test set for each noise level", default=None)
+    data: DataConfig | None = _word("data.root=FOLDER where the files have moved since training")
+    data_root: str | None = None
+    code: Code = _word("same = refuse a run that other code trained; any = use it all the same, with †", default="same")
+    force: bool = _word("true = do again what is done already; the old run is kept in .replaced", default=False)
+    fail_fast: bool = _word("true = a sweep stops at the first job that fails", default=False)
+
+
+Config: TypeAlias = TrainConfig | EvaluateConfig | ExportConfig | StabiliseConfig
+CONFIGS: dict[str, type[TrainConfig] | type[EvaluateConfig] | type[ExportConfig] | type[StabiliseConfig]] = {
+    kind.verb: kind for kind in (TrainConfig, EvaluateConfig, CertifyConfig, ExportConfig, StabiliseConfig)
 }
 
 

@@ -11,7 +11,7 @@ from types import GenericAlias, NoneType, UnionType
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from robode.config.allowed import DESCRIPTION, HINTS, OF_OBJECTIVES
-from robode.config.config import Choice, EvaluateConfig, Group, Node, Part, Value
+from robode.config.config import Choice, Group, Node, Part, Value
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def parse(kind: type[C], node: Node) -> C:
         BadInput: a key that nobody reads, a value of another type, or one too large for any machine.
     """
     usable = {key: _usable(value, key) for key, value in node.items()}
-    return _section(kind, _with_data_root(usable) if issubclass(kind, EvaluateConfig) else usable, "")
+    return _section(kind, _with_data_root(usable) if hasattr(kind, "data_root") else usable, "")
 
 
 def _usable(value: Value, key: str) -> Value:
@@ -51,7 +51,7 @@ def _usable(value: Value, key: str) -> Value:
 
 
 def _with_data_root(node: Node) -> Node:
-    """Of an evaluation `data` is a data set only where one was chosen, else the place of the run's own."""
+    """Of a verb that takes a run `data` is a data set only where one was chosen, else the place of the run's own."""
     data = node.get("data")
     if not isinstance(data, Mapping) or "name" in data:
         return node

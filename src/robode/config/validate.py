@@ -24,6 +24,7 @@ from robode.config.config import (
     EvaluateConfig,
     ExportConfig,
     Group,
+    StabiliseConfig,
     TrainConfig,
     TrainerConfig,
     Value,
@@ -76,14 +77,17 @@ def check(config: Config) -> None:
         check_training(config)
     elif isinstance(config, EvaluateConfig):
         _check_evaluation(config)
+    elif isinstance(config, StabiliseConfig):
+        _check_stabilise(config)
     else:
         _check_export(config)
 
 
 def check_training(config: TrainConfig) -> None:
     """`check` of a training."""
-    for key in ("depth", "epochs", "batch_size", "lr", "repeats"):
+    for key in ("depth", "batch_size", "lr", "repeats"):
         _check_positive(key, getattr(config, key))
+    _check_start(config)
     _check_seed(config.seed)
     _check_repeats(config.repeats)
     _check_suite(config.suite, task_of(config.data))
@@ -154,6 +158,25 @@ def _check_certify(config: CertifyConfig) -> None:
         raise BadInput("suite: expected the suite certified among others, for example suite=[certified,smoothing]")
     if config.radii is not None:
         noise_levels("radii", config.radii, UPPER["radii"])
+
+
+def _check_stabilise(config: StabiliseConfig) -> None:
+    if config.run is None:
+        raise BadInput("run: expected the run to stabilise, for example run=outputs/default/NAME")
+    if config.delta is None or not math.isfinite(config.delta):
+        got = "" if config.delta is None else f"={config.delta}"
+        raise BadInput(f"delta{got}: expected a number, the largest log-norm, for example delta=0")
+    for key in ("epochs", "lr", "batch_size", "repeats"):
+        value = getattr(config, key)
+        if value is not None and (key, value) != ("epochs", 0):
+            _check_positive(key, value)
+    _check_seed(config.seed)
+    _check_repeats(config.repeats or 1)
+    check_name(config.to)
+    if config.suite is not None:
+        _check_suite(config.suite, None)
+    if config.trainer is not None:
+        check_trainer(config.trainer)
 
 
 def _check_export(config: ExportConfig) -> None:
@@ -292,6 +315,18 @@ def _check_monitors(config: TrainConfig) -> None:
                 f"callbacks={name}: watches {monitor}, and data.validation=0 holds nothing out; "
                 "change data.validation or leave the callback out"
             )
+
+
+def _check_start(config: TrainConfig) -> None:
+    """Weights to begin with, and how long they are trained: not at all only where they are of a run."""
+    if config.start is not None and config.resume is not None:
+        raise BadInput(
+            f"start={config.start} and resume={config.resume}: give one of them; a resumed run has its own weights"
+        )
+    if config.epochs == 0 and config.start is None and config.resume is None:
+        raise BadInput("epochs=0: expected a number above 0; only a training with start=RUN may be for none")
+    if config.epochs != 0:
+        _check_positive("epochs", config.epochs)
 
 
 def _check_seed(seed: int | None) -> None:

@@ -133,13 +133,18 @@ def _goal(A: Tensor, target: float, alpha: float, method: str) -> Goal:
 
 
 def _by_theta(goal: Goal, W: Tensor, theta: Tensor, ways: Sequence[str]) -> Stabilised:
-    """W as it is after repair, certified by theta."""
+    """W as it is after repair, certified by theta, or by more where the rounding of a large shift is no longer small
+    beside it."""
+    noise = torch.finfo(goal.A.dtype).eps
+
+    def proof(factor: float, shift: float) -> Certificate:
+        return Certificate((factor * theta).clamp_min(noise * abs(shift)), shift)
 
     def prove(rounded: Tensor, factor: float, shift: float) -> float:
-        return Certificate(factor * theta, shift).bound(rounded, goal.alpha)
+        return proof(factor, shift).bound(rounded, goal.alpha)
 
     W, bound, factor, shift = _repaired(goal, W, prove, ways)
-    return goal.result(W, bound, Certificate(factor * theta, shift))
+    return goal.result(W, bound, proof(factor, shift))
 
 
 def _lmi(goal: Goal, theta: Tensor) -> Stabilised:

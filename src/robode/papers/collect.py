@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from robode.runs.code import canonical, measuring_codes
 from robode.runs.identity import config_hash, run_id
 from robode.runs.origin import ANY, OTHER_CODE, SAME, data_of
 from robode.runs.run import OUTPUTS, Run
+from robode.training.start import pinned
 
 
 @dataclass
@@ -40,18 +41,31 @@ class Shelf:
         """The runs that count for a selection. asked: its `plan.evaluations`."""
         return cls(code=selection.code, asked=[each.plain() for each in asked])
 
+    def placed(self, job: PlannedRun) -> PlannedRun:
+        """The job as it is; one that waits for the weights of another, with these, as soon as they are there."""
+        run = self.find(job.start) if job.start is not None else None
+        if run is None or not run.trained:
+            return job
+        try:
+            config = pinned(replace(job.cfg, start=str(run.folder)))
+        except BadInput:  # damaged: it waits until that is trained anew
+            return job
+        return replace(job, cfg=config, overrides=(*job.overrides, f"start={run.folder}"), start=None)
+
     def find(self, job: PlannedRun) -> Run | None:
         """The job's run, if it was begun: rather one of this code, rather a trained one, and rather one with the name
         that it would get."""
+        job = self.placed(job)
         runs = [run for run in self._all(job) if self.code == ANY or not run.of_other_code(job.plain)]
         return max(runs, key=lambda run: _worth(run, job), default=None)
 
     def left_out(self, job: PlannedRun) -> bool:
         """Whether other code has begun a run of the job, and this code none."""
-        return self.find(job) is None and bool(self._all(job))
+        return self.find(job) is None and bool(self._all(self.placed(job)))
 
     def source(self, job: PlannedRun) -> Source:
         """The job's run as a table takes it."""
+        job = self.placed(job)
         run = self.find(job)
         mark = run is not None and run.trained and run.of_other_code(job.plain)
         return Source(job.number, job.row, job.seed, run, job.plain, mark, partial(self._counting, job))

@@ -13,6 +13,7 @@ from robode.config.config import EvaluateConfig, TrainConfig
 from robode.errors import BadInput
 from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
+from robode.papers import spec
 from robode.papers.selection import Selection
 from robode.report.layout import Plain, TableRow
 from robode.report.values import lines_of, newest
@@ -21,11 +22,13 @@ from robode.runs.code import RECORD
 from robode.runs.identity import config_hash
 from robode.runs.origin import ANY, SAME
 from robode.runs.run import Run
+from robode.training.start import check_network
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training. number: of its row in the item; wanted: to be run, not only shown."""
+    """One training. number: of its row in the item; wanted: to be run, not only shown; start: the one with whose
+    weights it begins, until these are known (`collect.Shelf.placed`)."""
 
     number: int
     row: TableRow
@@ -33,6 +36,7 @@ class PlannedRun:
     overrides: tuple[str, ...]
     cfg: TrainConfig
     wanted: bool = True
+    start: PlannedRun | None = None
 
     @property
     def name(self) -> str:
@@ -51,7 +55,8 @@ class PlannedRun:
 
 
 def plan(selection: Selection) -> list[PlannedRun]:
-    """Every training of the selection: seed 1 of all rows, then seed 2 of all rows … Composed once a row, no torch.
+    """Every training of the selection: seed 1 of all rows, then seed 2 of all rows …; those that begin with the weights
+    of others after these. Composed once a row, no torch.
 
     Rows and seeds that were not asked for are in it too, not wanted: the report shows them where they are done.
 
@@ -60,10 +65,38 @@ def plan(selection: Selection) -> list[PlannedRun]:
     """
     jobs = []
     for number, row in enumerate(selection.item.rows):
-        own = (*row.overrides, *selection.size.overrides, *selection.overrides)
+        kept = [spec.key_of(each) for each in row.overrides] if row.start else []  # which no size may change: epochs=0
+        of_size = [each for each in selection.size.overrides if spec.key_of(each) not in kept]
+        own = (*row.overrides, *of_size, *selection.overrides)
         jobs.append(_seeded(selection, number, row, (f"experiment={selection.experiment}", *own)))
     longest = max(map(len, jobs))
-    return [row_jobs[i] for i in range(longest) for row_jobs in jobs if i < len(row_jobs)]
+    return _linked([row_jobs[i] for i in range(longest) for row_jobs in jobs if i < len(row_jobs)])
+
+
+def _linked(jobs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The jobs with the ones that they begin with, which stand before them, and which whoever wants them wants too."""
+    known: dict[tuple[str, int], PlannedRun] = {}
+    waiting = list(jobs)
+    while waiting:
+        there = set(known)
+        for job in waiting:
+            if not job.row.start or (job.row.start, job.seed) in there:
+                known[job.row.name, job.seed] = _after(job, known.get((job.row.start, job.seed)))
+        waiting = [job for job in waiting if (job.row.name, job.seed) not in known]
+    for job in reversed(known.values()):
+        if job.wanted and job.start is not None:
+            before = (job.row.start, job.seed)
+            known[before] = replace(known[before], wanted=True)
+    return list(known.values())
+
+
+def _after(job: PlannedRun, start: PlannedRun | None) -> PlannedRun:
+    """The job, which begins with the weights of another one. What it is follows from that one until its weights are
+    there."""
+    if start is None:
+        return job
+    check_network(f"start: {start.row.name}", start.cfg, job.cfg)
+    return replace(job, start=start, cfg=replace(job.cfg, start=start.name, start_weights=f"of {start.hash}"))
 
 
 def _seeded(selection: Selection, number: int, row: TableRow, overrides: tuple[str, ...]) -> list[PlannedRun]:
@@ -149,7 +182,13 @@ def preview(selection: Selection, jobs: Sequence[PlannedRun], asked: Sequence[Ev
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     beside = "\n    " if console.is_terminal else "  "
     seconds: list[float | None] = []
-    for number, (job, each) in enumerate(zip(jobs, forecast([job.cfg for job in jobs]), strict=True)):
+    there = iter(forecast([job.cfg for job in jobs if job.start is None]))
+    for number, job in enumerate(jobs):
+        if job.start is not None:
+            say(f"{number:>3} {job.name}: waits for {job.start.name}")
+            seconds.append(None)
+            continue
+        each = next(there)
         left = missing(each.run, job.cfg, asked, selection.code) if each.run.trained else "all"
         say(f"{number:>3} {job.name}: {each.shown}, rows missing: {left}, training left: {duration(each.seconds)}"
             f"{beside}{each.run.folder}")  # fmt: skip

@@ -134,6 +134,8 @@ def _config(job: PlannedRun) -> str:
     """The row's training configuration as YAML, without places on this machine and without the seed."""
     plain = training_config(job.plain)
     plain.pop("seed", None)
+    if job.row.start:
+        plain["start_weights"] = f"those of '{job.row.start}', same seed"
     return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 

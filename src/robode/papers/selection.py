@@ -185,7 +185,7 @@ def _check(selection: Selection) -> None:
         if "=" not in override and not override.startswith("~"):
             raise BadInput(f"{override}: expected key=value, for example size=smoke or epochs=2")
         key = key_of(override)
-        if key in (*taken, "experiment", "seed", "run", "resume"):
+        if key in (*taken, "experiment", "seed", "run", "resume", "start"):
             instead = {"seed": "seeds=", "experiment": "variant="}.get(key, "rows=")
             raise BadInput(f"{override}: the rows of {selection.name} set {key} themselves; choose with {instead}")
 

@@ -29,7 +29,7 @@ FULL = "full"
 SEEDS = 3  # where a file does not say
 UNITS = ("%", "")
 MOST_VALUES = 100_000  # in a file
-APART = ("seed", "experiment")  # overrides that have a place of their own in the file
+APART = ("seed", "experiment", "start")  # overrides that have a place of their own in the file
 Drawing = Annotated[Plain, "figure"]  # a class and its arguments
 Variants = Annotated[Mapping[str, str], "variants"]  # one text stands for {"": text}
 _OF_FOLDERS = re.compile(r"|\w[\w.-]*")  # names of items, sizes and variants; "" is the only variant
@@ -220,6 +220,23 @@ def _check_rows(item: Item, place: str) -> None:
         if row.name in names:
             raise BadInput(f"{here}: there is a row '{row.name}' already; change label or group")
         names.add(row.name)
+    _check_starts(item.rows, place)
+
+
+def _check_starts(rows: Sequence[TableRow], place: str) -> None:
+    """Refuse a row that begins with the weights of one that is not there, has not all its seeds, or begins with its."""
+    named = {row.name: row for row in rows}
+    begun = {row.name: (f"{place}[{number}].start", row) for number, row in enumerate(rows) if row.start}
+    for here, row in begun.values():
+        start = named[chosen(f"{here}=", row.start, list(named))]
+        if absent := [seed for seed in row.seeds if seed not in start.seeds]:
+            raise BadInput(f"{here}={start.name}: that row has no seed {absent[0]}, which '{row.name}' has")
+    for here, row in begun.values():
+        before = [row.name]
+        while (following := named[before[-1]].start) and following not in before:
+            before.append(following)
+        if following:
+            raise BadInput(f"{here}={row.start}: rows begin with each other: {' → '.join([*before, following])}")
 
 
 def _check_size(size: Size, rows: Sequence[TableRow], place: str) -> None:
@@ -232,6 +249,10 @@ def _check_size(size: Size, rows: Sequence[TableRow], place: str) -> None:
     for part in size.rows:
         if not any(row.matches((part,)) for row in rows):
             raise BadInput(f"{place}.rows: no row contains '{part}'")
+    kept = {row.name for row in rows if row.matches(size.rows)}
+    for row in rows:
+        if row.name in kept and row.start and row.start not in kept:
+            raise BadInput(f"{place}.rows: '{row.name}' begins with those of '{row.start}'; expected that row too")
 
 
 def _refuse(overrides: Sequence[str], keys: Sequence[str], place: str) -> None:

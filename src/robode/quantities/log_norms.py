@@ -4,6 +4,7 @@ depends on the range of the activation's slopes."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,12 +39,11 @@ class LogNorms(Quantity):
 
     @torch.no_grad()
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
-        layered = _fields(network, self.name)
-        bounds = once(_both_sides, layered)
+        lower, upper = both_sides(_fields(network, self.name))
         parts = constants(network, data.info.shape).parts
         return [
-            row("delta_lower", max(lower for lower, _ in bounds), "certified_lower"),
-            row("delta_upper", max(upper for _, upper in bounds), "certified_upper"),
+            row("delta_lower", lower, "certified_lower"),
+            row("delta_upper", upper, "certified_upper"),
             row("encoder_norm", parts["encoder"], "certified_upper"),
             row("head_norm", parts["head"], "certified_upper"),
         ]
@@ -97,6 +97,12 @@ def _fields(network: Network, suite: str) -> list[OneLayerField | GradientField]
             f"model.hidden=[]), got {type(flow).__name__}; leave it out"
         )
     return layered
+
+
+def both_sides(fields: Sequence[OneLayerField | GradientField]) -> tuple[float, float]:
+    """Certified bounds of the largest log-norm over the layers."""
+    bounds = once(_both_sides, fields)
+    return max(lower for lower, _ in bounds), max(upper for _, upper in bounds)
 
 
 def _both_sides(field: OneLayerField | GradientField) -> tuple[float, float]:

@@ -89,7 +89,8 @@ class Column:
 class TableRow:
     """One line of a table: a configuration (`overrides` of ``robode train``), its seeds and the published numbers.
 
-    published: column → the number in the paper, in the column's unit.
+    published: column → the number in the paper, in the column's unit. start: the name of the row whose runs, of the
+    same seed, it begins with; empty: random weights.
     """
 
     label: str
@@ -97,6 +98,7 @@ class TableRow:
     seeds: Seeds
     group: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
+    start: str = ""
 
     @property
     def name(self) -> str:

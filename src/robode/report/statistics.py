@@ -149,8 +149,8 @@ def pooled(runs: Iterable[tuple[str, Plain, npt.ArrayLike]]) -> Floats:
     """The values of several runs (name, plain configuration, values) in one array, if they may be pooled.
 
     Raises:
-        BadInput: two runs differ in more than the seed, or have the same seed: then they are no independent copies
-            of one thing. An empty configuration is not checked.
+        BadInput: two runs differ in more than the seed and the weights that they began with, or have the same seed:
+            then they are no independent copies of one thing. An empty configuration is not checked.
     """
     runs = list(runs)
     known = [(name, config) for name, config, _ in runs if config]
@@ -158,7 +158,8 @@ def pooled(runs: Iterable[tuple[str, Plain, npt.ArrayLike]]) -> Floats:
     for name, config in known:
         first, reference = known[0]
         for key, here, there in differences(reference, config):
-            if key != "seed":
+            begun = key == "start_weights" and None not in (here, there)  # each seed with weights of its own
+            if key != "seed" and not begun:
                 raise BadInput(
                     f"{key}: expected one value in the runs to pool, got {here} in {first}, {there} in {name}"
                 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robode.errors import BadInput
 
@@ -31,16 +31,20 @@ def read_checkpoint(path: Path) -> Saved:
     return content
 
 
+def network_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of the network in a checkpoint. Raises `BadInput` like `read_checkpoint`."""
+    saved = read_checkpoint(path)["state_dict"]
+    return {key.removeprefix(PREFIX): value for key, value in saved.items() if key.startswith(PREFIX)}
+
+
 def load_weights(path: Path, network: nn.Module) -> None:
     """Weights and buffers of the checkpoint into `network`.
 
     Raises:
         BadInput: the file is damaged, or holds a network of another shape.
     """
-    saved = read_checkpoint(path)["state_dict"]
-    state = {key.removeprefix(PREFIX): value for key, value in saved.items() if key.startswith(PREFIX)}
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(network_state(path))
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         reason = lines[1] if len(lines) > 1 else lines[0]

@@ -13,13 +13,15 @@ from robode.config.config import Node, Value
 
 # Where files are, what the run is called, who listens, how jobs are handled; how many threads compute (last bits) …
 VOLATILE = (
-    "run", "resume", "force", "code", "fail_fast", "seeds", "logger", "experiment", "data.root", "data.source.root",
-    "data.file", "data.source.file", "data.task", "trainer.threads",
+    "run", "resume", "start", "force", "code", "fail_fast", "seeds", "logger", "experiment", "data.root",
+    "data.source.root", "data.file", "data.source.file", "data.task", "trainer.threads",
 )  # fmt: skip
 # … and what is measured afterwards: one training serves any number of evaluations.
 EVALUATION = ("suite", "protocol", "repeats")
 ENDING = "_file"
-USUAL: dict[str, Value] = {"encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}}
+USUAL: dict[str, Value] = {
+    "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "start_weights": None,
+}  # fmt: skip
 USUAL_OF_MODELS = {"images": "pixels"}
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
@@ -49,7 +51,7 @@ def training_config(plain: Node) -> dict[str, Value]:
             (entry or {}).pop(key, None)
     for group, usual in USUAL.items():  # what every run had before there was a choice
         if kept.get(group) == usual:
-            del kept[group]
+            kept.pop(group, None)
     model = kept.get("model")
     for key, value in USUAL_OF_MODELS.items():
         if isinstance(model, dict) and model.get(key) == value:

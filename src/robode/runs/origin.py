@@ -23,7 +23,7 @@ from robode.errors import BadInput
 from robode.files import read_entries, read_json, write_json
 from robode.runs.code import CODE, RECORD, packages, recorded, source_of, training_code
 from robode.runs.identity import config_hash
-from robode.runs.run import Run
+from robode.runs.run import Run, find
 
 OTHER_CODE = "†"  # beside whatever other code than today's has made
 SAME: Literal["same"] = "same"
@@ -36,7 +36,7 @@ _KINDS = {
     "started": str, "wall_seconds": int | float | None, "train_seconds": int | float, "argv": list, "commit": str,
     "dirty": bool | None, "packages": dict, CODE: str,
     "versions": dict, "platform": str, "threads": int, "device": str, "precision": str, "config_hash": str,
-    "data_digest": str, "earlier": dict,
+    "data_digest": str, "start": dict, "earlier": dict,
 }  # fmt: skip
 OF_A_SESSION = ("started", "wall_seconds", "argv", "threads", "device", "commit", "dirty", CODE)
 
@@ -113,6 +113,7 @@ def record(run: Run, config: TrainConfig, data_digest: str) -> None:
 
     path, plain = run.folder / RECORD, config.plain()
     before = recorded_of(run.folder)
+    start = before.get("start") or _start(config)
     code = training_code(plain)
     if run.of_other_code(plain):
         code = f"{before.get(CODE) or 'unknown'}+{code}"
@@ -134,7 +135,16 @@ def record(run: Run, config: TrainConfig, data_digest: str) -> None:
         "config_hash": config_hash(plain),
         "data_digest": data_digest,
     }
+    if start:
+        content["start"] = start
     write_json(path, content | ({"earlier": earlier} if earlier else {}))
+
+
+def _start(config: TrainConfig) -> dict[str, str | None] | None:
+    """The run and the weights that a training begins with; None where they are random."""
+    if config.start is None:
+        return None
+    return {"run": find(config.start, key="start")[0].id, "weights": config.start_weights}
 
 
 def finish(run: Run, began: float) -> None:

@@ -33,11 +33,13 @@ from robode.training.checkpoints import Checkpoints
 from robode.training.module import Training
 from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
+from robode.training.start import begin
 from robode.training.stopping import Stopping
 from robode.training.trainer import RESUMED, RUN_DIR, build_trainer, fit, prepare_machine
 from robode.training.watchdog import Watchdog
 
-PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective", "suite", "protocol")
+PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective", "suite", "protocol",
+         "start")  # fmt: skip
 WAYS = {"min": "smaller", "max": "larger"}
 _digests: dict[str, str] = {}
 
@@ -53,12 +55,16 @@ class Parts:
 
 
 def assemble(
-    config: TrainConfig, console: Console | None = None, threads: int | None = None, data: DataModule | None = None
+    config: TrainConfig,
+    console: Console | None = None,
+    threads: int | None = None,
+    data: DataModule | None = None,
+    fresh: bool = True,
 ) -> Parts:
     """Load the data, build network, objectives, callbacks and trainer. Reads files, writes none.
 
-    threads: what to use where trainer.threads is null. data: already built. The initial weights depend on `seed`
-    alone.
+    threads: what to use where trainer.threads is null. data: already built. fresh: false for a run that goes on from
+    weights of its own. The initial weights are those of `start`, or depend on `seed` alone.
 
     Raises:
         BadInput: whatever in the configuration cannot work.
@@ -70,6 +76,8 @@ def assemble(
     data = data or build_data(config)
     data.prepare()
     network = build_network(config, data.info)
+    if fresh:
+        begin(network, config)
     try_once(network, in_units(data.split("train").x[:2]))
     objectives = {name: part.build() for name, part in config.objective.items() if part}
     check_task(config, objectives, data.info)
@@ -97,7 +105,8 @@ def try_jobs(configs: Sequence[TrainConfig]) -> None:
         tried.add(key)
         info = build_data(config).info
         with torch.random.fork_rng(devices=[]):
-            try_once(build_network(config, info))
+            begin(network := build_network(config, info), config)
+            try_once(network)
             check_task(config, {name: part.build() for name, part in config.objective.items() if part}, info)
             build_measurement(Described.of(config), SuiteRequest.of(config), info)
 
@@ -151,11 +160,11 @@ def build_loggers(group: Group, run: Run) -> list[Logger]:
 
 def main() -> None:
     """Train the run in $ROBODE_RUN_DIR as process $LOCAL_RANK and write nothing."""
-    run = Run(Path(os.environ[RUN_DIR]))
+    run, resumed = Run(Path(os.environ[RUN_DIR])), os.environ[RESUMED] == "1"
     try:
-        parts = assemble(run.config(), threads=threads_of(run))
+        parts = assemble(run.config(), threads=threads_of(run), fresh=not resumed)
         parts.module.run = run
-        fit(parts.trainer, parts.module, parts.data, run.last if os.environ[RESUMED] == "1" else None)
+        fit(parts.trainer, parts.module, parts.data, run.last if resumed else None)
     except (BadInput, JobFailed) as error:
         sys.exit(f"robode, process {os.environ['LOCAL_RANK']}: {error}")
 

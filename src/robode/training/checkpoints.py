@@ -60,6 +60,11 @@ class Checkpoints(Checkpoint):
         if self.best_step == self._last_step and trainer.is_global_zero:
             replace_by_copy(module.run.last, module.run.best)
 
+    def on_fit_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Weights of another run that are trained for no epoch are saved as they are, projected."""
+        if trainer.max_epochs == 0:
+            trainer.save_checkpoint(module.run.last)
+
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         task = module.network.info.task
         score = trainer.callback_metrics.get(f"validation/{task.score_name}")

@@ -14,6 +14,7 @@ from robode.runs.lock import held, machine
 from robode.runs.origin import FORCE, OTHER_CODE, START, check_code, check_data, seconds_of
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
 from robode.training.plan import located, resumed
+from robode.training.stabilise import as_training
 
 Speeds = Mapping[tuple[str, ...], list[float]]
 
@@ -36,9 +37,10 @@ class Forecast:
 
 def forecast(configs: Sequence[Config], outputs: Path = OUTPUTS) -> list[Forecast]:
     """configs: composed and checked jobs of any verb. Reads data and run folders, writes nothing."""
-    speeds = _speeds(outputs) if any(isinstance(config, TrainConfig) for config in configs) else {}
+    known = list(map(as_training, configs))
+    speeds = _speeds(outputs) if any(isinstance(config, TrainConfig) for config in known) else {}
     return [
-        _training(config, speeds, outputs) if isinstance(config, TrainConfig) else _of_run(config) for config in configs
+        _training(config, speeds, outputs) if isinstance(config, TrainConfig) else _of_run(config) for config in known
     ]
 
 
@@ -80,7 +82,7 @@ def check_runs(jobs: Sequence[Job]) -> None:
     """
     from robode.training.assembly import data_digest, try_jobs
 
-    trainings = [(job, job.config) for job in jobs if isinstance(job.config, TrainConfig)]
+    trainings = [(job, config) for job in jobs if isinstance(config := as_training(job.config), TrainConfig)]
     try_jobs([config for _, config in trainings if config.resume is None])
     for job, config in trainings:
         if config.resume is not None:
@@ -91,7 +93,7 @@ def check_runs(jobs: Sequence[Job]) -> None:
             check_data(run, data_digest(config))
             check_code(run, config.code, FORCE)
     for job in jobs:
-        if not isinstance(job.config, TrainConfig):
+        if isinstance(job.config, EvaluateConfig | ExportConfig):
             run, known = _found(job.config)
             check_data(run, data_digest(known))
 

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from robode.config.config import Config, EvaluateConfig, Node, TrainConfig, Value
+from robode.config.config import Config, EvaluateConfig, Node, StabiliseConfig, TrainConfig, Value
 from robode.config.parse import parse
 from robode.data.validation import check_files
 from robode.errors import BadInput
 from robode.runs.origin import FORCE, START, check_code
 from robode.runs.run import OUTPUTS, Run, check_free, checkpoint_path, create, find, locate
+from robode.training.stabilise import stabilising
+from robode.training.start import check_start, pinned
 
 # What does not change the trajectory up to the epoch that was reached.
 MAY_CHANGE = ("epochs", "trainer", "callbacks", "logger", "suite", "protocol", "repeats", "data.root")
@@ -28,7 +30,12 @@ def check_folders(config: Config) -> None:
     Raises:
         BadInput: no such run, one of other code, a name that another training has, files that are not there.
     """
-    if isinstance(config, TrainConfig):
+    if isinstance(config, StabiliseConfig):
+        training, run = stabilising(config), find(str(config.run))[0]
+        _check_training(training)
+        if config.epochs:
+            _check_schedule(run, run.config(), training)
+    elif isinstance(config, TrainConfig):
         _check_training(config)
     elif isinstance(config, EvaluateConfig) and config.module is not None:
         if not Path(config.checkpoint).is_file():
@@ -44,11 +51,12 @@ def check_folders(config: Config) -> None:
 def _check_training(config: TrainConfig) -> None:
     """A chosen name may be that of a run which is there already, if it is the same training."""
     check_files(config.data.source.arguments)
+    check_start(config)
     if config.resume is not None:
         check_code(find(config.resume, key="resume")[0], config.code, START)
     elif config.run is not None:
         run = Run(OUTPUTS / config.experiment / config.run)
-        check_free(run.folder, config)
+        check_free(run.folder, pinned(config))
         if not config.force and run.exists:
             check_code(run, config.code, FORCE)
 
@@ -57,7 +65,7 @@ def located(config: TrainConfig, outputs: Path = OUTPUTS, anew: bool = False) ->
     """The folder that a training has or will have (`runs.run.locate`). Loads the data once a process."""
     from robode.training.assembly import data_digest
 
-    return locate(config, data_digest(config), outputs, anew)
+    return locate(pinned(config), data_digest(config), outputs, anew)
 
 
 def queue(configs: Sequence[TrainConfig]) -> None:
@@ -69,7 +77,7 @@ def queue(configs: Sequence[TrainConfig]) -> None:
     """
     from robode.training.assembly import try_jobs
 
-    jobs = [config for config in configs if config.resume is None]
+    jobs = [pinned(config) for config in configs if config.resume is None]
     try_jobs(jobs)
     for run, config in [(located(config), config) for config in jobs]:
         create(run, config)
@@ -122,6 +130,11 @@ def _check_epochs(run: Run, before: TrainConfig, after: TrainConfig) -> None:
     done = run.status().get("epoch", 0)
     if after.epochs < done:
         raise BadInput(f"epochs={after.epochs}: run {run.id} has done {done} already; choose epochs={done} or more")
+    _check_schedule(run, before, after)
+
+
+def _check_schedule(run: Run, before: TrainConfig, after: TrainConfig) -> None:
+    """Refuse another length than the one that the learning-rate schedule of a run was laid out for."""
     scheduler = after.optimizer.scheduler
     fixed = lengths(dict(scheduler.arguments)) if scheduler else []
     if after.epochs != before.epochs and fixed:

@@ -73,7 +73,7 @@ def build_trainer(config: TrainerConfig, epochs: int, callbacks: Sequence[lightn
     options: dict[str, Any] = dict(config.more)
     if config.fast_dev_run:  # Lightning's own would switch off everything that writes, which is what wants testing
         options |= {"limit_train_batches": 1, "limit_val_batches": 1}
-        epochs = 1
+        epochs = min(epochs, 1)
     try:
         return lightning.Trainer(
             accelerator=config.accelerator,

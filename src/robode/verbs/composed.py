@@ -1,4 +1,4 @@
-"""`robode train`, `evaluate`, `certify` and `export`: from overrides to jobs, all looked at, then done one by one."""
+"""`robode train`, `evaluate`, `certify`, `export`, `stabilise`: from overrides to jobs, all looked at, then done."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from robode.errors import BadInput
 from robode.files import make_folder, write_text
 from robode.runs.run import OUTPUTS
 from robode.training.plan import check_folders, queue
+from robode.training.stabilise import as_training
 
 if TYPE_CHECKING:
     from robode.training.forecast import Forecast
@@ -56,7 +57,7 @@ def run_composed(request: Request) -> list[Outcome]:
     """Look at every job, then run them; nothing is written before all of them were found good. Raises `BadInput`."""
     jobs, launcher = _looked_at(request)
     if len(jobs) > 1:
-        queue([job.config for job in jobs if isinstance(job.config, TrainConfig)])
+        queue([config for job in jobs if isinstance(config := as_training(job.config), TrainConfig)])
     if launcher != OURS:
         return _launched(request, jobs)
     record = _record(request, jobs) if request.multirun else None
@@ -81,7 +82,7 @@ def _looked_at(request: Request) -> tuple[list[Job], str]:
     launcher = found[0].launcher if request.multirun else OURS
     if launcher == OURS:
         for job in jobs:
-            _check_gpu(job.config)
+            _check_gpu(as_training(job.config))
     return jobs, launcher
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     work = Reproduction(selection, jobs, asked, Shelf.of(selection, asked))
     if dry_run:
         wanted = [job for job in work.jobs if job.wanted]
-        preview(selection, [work.beside(job) for job in wanted], work.asked)
+        preview(selection, [work.beside(work.shelf.placed(job)) for job in wanted], work.asked)
         if line := left_out(work.shelf, wanted):
             print(line)
         return 0
@@ -74,30 +75,49 @@ class Reproduction:
         wanted = [job for job in self.jobs if job.wanted]
         undone = [job for job in wanted if self.selection.force or not self._complete(job)]
         once = {job.hash: job for job in undone}  # a row may stand in several groups
-        todo = [self.beside(job) for job in once.values()]
+        todo = list(once.values())
         self._say(f"{self.selection.name}: {len(wanted)} jobs, {len(wanted) - len(undone)} of them complete")
         if line := left_out(self.shelf, wanted):
             self._say(line)
-        for job in todo:
-            check_folders(job.cfg)
+        for job in map(self.shelf.placed, todo):
+            if job.start is None:
+                check_folders(self.beside(job).cfg)
         self._publish()
-
-        def after(number: int, outcome: Outcome) -> None:
-            name = f"job {number + 1} of {len(todo)}, {todo[number].name}"
-            if outcome.state == "busy":
-                self._say(f"{name}: another process has it, put off")
-                return
-            done = self._went_well(todo[number], outcome) and outcome.result
-            if done and not self._complete(todo[number]):
-                self._measure(todo[number], done.run)
-            self._say(f"{name}: {outcome.state}")
-            if time.monotonic() - self.refreshed > PAUSE:
-                self._publish()
-
-        self._train(todo, after)
+        begun = 0
+        for ready in self._in_order(todo):
+            self._train(ready, partial(self._after, ready, begun, len(todo)))
+            begun += len(ready)
         for job, folder in self.later:
             self._measure(job, folder, wait=True)
         return self._end()
+
+    def _in_order(self, todo: Sequence[PlannedRun]) -> Iterator[list[PlannedRun]]:
+        """First those that begin with random weights, or with some that are there; then those that wait for them."""
+        waiting = {job.hash: job for job in todo}
+        while waiting:
+            free = [job for job in waiting.values() if job.start is None or job.start.hash not in waiting]
+            for job in free:
+                del waiting[job.hash]
+            placed = list(map(self.shelf.placed, free))
+            for job in placed:
+                if job.start is not None:
+                    line = f"not run, because '{job.start.name}', with whose weights it begins, is not finished"
+                    self.failures.setdefault((1, line), []).append(job.name)
+            yield [self.beside(job) for job in placed if job.start is None]
+
+    def _after(self, ready: Sequence[PlannedRun], begun: int, count: int, number: int, outcome: Outcome) -> None:
+        """What follows a training, number `number` of `ready`, before which `begun` of `count` were done."""
+        job = ready[number]
+        name = f"job {begun + number + 1} of {count}, {job.name}"
+        if outcome.state == "busy":
+            self._say(f"{name}: another process has it, put off")
+            return
+        done = self._went_well(job, outcome) and outcome.result
+        if done and not self._complete(job):
+            self._measure(job, done.run)
+        self._say(f"{name}: {outcome.state}")
+        if time.monotonic() - self.refreshed > PAUSE:
+            self._publish()
 
     def _train(self, todo: list[PlannedRun], after: Callable[[int, Outcome], None]) -> None:
         """All of them, which have been found good."""
