@@ -37,8 +37,8 @@ def inside(n: int, seed: int) -> Tensor:
 def test_no_slopes_and_no_two_states_exceed_the_constant_of_a_layer(seed: int, n: int, name: str) -> None:
     A, B, K, b = (randn(n, m, seed=seed + i) for i, m in enumerate((n, n, n, 1)))
     layer = Layer(A, B, K, b, named_activation(name))
-    S, bound = layer.activation.slope_bound, layer.lipschitz()
-    assert norm2(A + S * B @ torch.diag_embed(inside(n, seed)) @ K) <= bound
+    (lo, hi), bound = layer.activation.slopes, layer.lipschitz()
+    assert norm2(A + B @ torch.diag_embed(lo + (hi - lo) * inside(n, seed)) @ K) <= bound
     x, y = (torch.logspace(-2, 1, 300, dtype=torch.float64) * randn(n, 300, seed=seed + i) for i in (5, 6))
     assert float(((layer(x) - layer(y)).norm(dim=0) / (x - y).norm(dim=0)).max()) <= bound * (1 + 1e-9)
 
