@@ -116,7 +116,9 @@ class ConvStableNode(Flow):
         if type(kernel) is not int or kernel < 1 or kernel % 2 == 0:
             raise BadInput(f"model.kernel: expected an odd whole number >= 1, got {kernel}")
         if isinstance(integrator, ImplicitMidpoint):
-            raise BadInput(f"integrator={integrator.name}: expected a model whose pixels do not mix; choose euler or rk4")
+            raise BadInput(
+                f"integrator={integrator.name}: expected a model whose pixels do not mix; choose euler or rk4"
+            )
         self.activation, self.shared = leaky_activation(activation, alpha), shared
         self.stabilise, self.delta, self.project_every = stabilise, largest_allowed(stabilise, delta), every
         layers, std = 1 if shared else depth, (kernel**2 * width) ** -0.5 if isinstance(init_std, str) else init_std

@@ -178,7 +178,7 @@ def _climb(J: ConvJacobians, x: Tensor) -> ConvAttained:
 
 def _steepest(J: ConvJacobians, A: Convolution, x: Tensor) -> Tensor:
     """The slopes that are worst for x."""
-    return torch.where(x * A(x[None])[0] > 0, 1.0, J.alpha).double()
+    return torch.full_like(x, J.alpha).masked_fill(x * A(x[None])[0] > 0, 1.0)
 
 
 def _top(A: Convolution, D: Tensor, x: Tensor) -> Tensor:

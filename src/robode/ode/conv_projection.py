@@ -155,8 +155,8 @@ def _repaired(J: ConvJacobians, K: Tensor, theta: Tensor, target: float) -> Conv
         if bound <= target:
             return ConvStabilised(rounded.to(A.device), bound, theta, float((rounded.double() - J.exact).norm()))
         excess = bound - target + 2.0**turn / 8 * unit
-        scale, shift = target / (target + excess), excess / J.alpha
-        if target > 0 and (1 - scale) * float(K.norm()) <= shift * math.sqrt(len(K)):
+        scale, shift = (target / (target + excess) if target > 0 else -math.inf), excess / J.alpha
+        if (1 - scale) * float(K.norm()) <= shift * math.sqrt(len(K)):
             K, theta = scale * K, scale * theta
         else:
             K, theta = K - shift * centre, theta + shift
