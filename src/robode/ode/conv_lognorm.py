@@ -12,6 +12,7 @@ small Hermitian matrices. On the torus no theta with an entry for each pixel pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ from robode.linalg.definite import UNIT, accumulated, eigenvalue_above, row_sum
 from robode.linalg.minimise import minimise
 
 STAGES = ((100.0, 15), (1000.0, 15))  # tau of the smoothing, and evaluations with it
+WARM = STAGES[1:]  # from a theta that was found for other weights
 ACTIVE = 48  # frequencies with the largest eigenvalues, at which theta is sought
 CHUNK = 2**22  # entries of matrices that are factorised at once
 WAVES, NOISE, ROUNDS = 3, 1, 30  # starts of the lower bound: worst waves, Gaussian images; its alternations
@@ -91,12 +93,12 @@ def conv_upper_bound(J: ConvJacobians, theta: Tensor | None = None, target: floa
     known = J.certified(start)
     if known <= target:
         return ConvBound(known, start)
-    found = searched(J, start)
+    found = searched(J, start, STAGES if theta is None else WARM)
     better = J.certified(found)
     return ConvBound(better, found) if better < known else ConvBound(known, start)
 
 
-def searched(J: ConvJacobians, theta: Tensor) -> Tensor:
+def searched(J: ConvJacobians, theta: Tensor, stages: Sequence[tuple[float, int]]) -> Tensor:
     """A theta for which the largest eigenvalue over all frequencies is small: L-BFGS on a smoothed maximum over those
     frequencies that mattered so far, convex in log theta. (C,)"""
     A = J.symbol(J.exact)
@@ -104,7 +106,7 @@ def searched(J: ConvJacobians, theta: Tensor) -> Tensor:
     at = J.largest(A, theta)
     best, found = float(at.max()), theta
     size = torch.linalg.matrix_norm(A, 2).max().clamp_min(torch.finfo(torch.float64).tiny)
-    for tau, evaluations in STAGES:
+    for tau, evaluations in stages:
         active[at.topk(min(ACTIVE, len(A))).indices] = True
         seen = A[active]
 

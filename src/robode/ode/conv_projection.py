@@ -49,9 +49,11 @@ def conv_stabilise(J: ConvJacobians, target: float, theta: Tensor | None = None)
     first = conv_upper_bound(J, theta, target)
     if first.value <= target:
         return ConvStabilised(J.kernel.detach(), first.value, first.theta, 0.0)
-    plain = _repaired(J, J.exact, first.theta, target)
     solved = _repaired(J, *_pulled_back(J, *_nearest(J, first.theta, target), first, target), target)
-    return min(plain, solved, key=lambda found: found.distance)
+    scale, shift = _remedies(J, first.value - target, target)
+    if min((1 - scale) * float(J.exact.norm()), shift * len(J.kernel) ** 0.5) >= solved.distance:
+        return solved
+    return min(solved, _repaired(J, J.exact, first.theta, target), key=lambda found: found.distance)
 
 
 class _Lagrangian:
@@ -142,6 +144,11 @@ def _pulled_back(J: ConvJacobians, K: Tensor, theta: Tensor, first: ConvBound, t
     return K, theta
 
 
+def _remedies(J: ConvJacobians, excess: float, target: float) -> tuple[float, float]:
+    """The factor and the shift that take a bound by so much down to the target; -inf for a factor that does not."""
+    return (target / (target + excess) if target > 0 else -math.inf), excess / J.alpha
+
+
 def _repaired(J: ConvJacobians, K: Tensor, theta: Tensor, target: float) -> ConvStabilised:
     """K in the type of A, scaled or shifted (K - s I) by what it takes, whichever changes it less."""
     A, centre = J.kernel.detach(), identity_kernel(K)
@@ -155,7 +162,7 @@ def _repaired(J: ConvJacobians, K: Tensor, theta: Tensor, target: float) -> Conv
         if bound <= target:
             return ConvStabilised(rounded.to(A.device), bound, theta, float((rounded.double() - J.exact).norm()))
         excess = bound - target + 2.0**turn / 8 * unit
-        scale, shift = (target / (target + excess) if target > 0 else -math.inf), excess / J.alpha
+        scale, shift = _remedies(J, excess, target)
         if (1 - scale) * float(K.norm()) <= shift * math.sqrt(len(K)):
             K, theta = scale * K, scale * theta
         else:
