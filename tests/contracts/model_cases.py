@@ -44,7 +44,7 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("hdnn", "symplectic_euler"): {"separable": True},
     ("gradient_flow_conv", "euler"): {"stages": 1},
 }
-IMAGES_ONLY = ("gradient_flow_conv",)
+IMAGES_ONLY = ("gradient_flow_conv", "conv_stable_node")
 
 
 def kind_of(model: str) -> str:

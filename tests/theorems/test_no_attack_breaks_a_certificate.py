@@ -25,6 +25,7 @@ FAMILIES = {
     "node": ("model=node", "model.hidden=[8]", "integrator=euler"),
     "gradient_flow": ("model=gradient_flow", "model.width=64"),
     "gradient_flow_conv": ("model=gradient_flow_conv", "model.stages=2", "model.width=8"),
+    "conv_stable_node": ("model=conv_stable_node", "model.width=4", "model.delta=0.5", "head=orthonormal"),
     "lipschitz_mlp": ("model=lipschitz_mlp", "model.width=64"),
     "chnode_lipschitz": ("model=chnode_lipschitz",),
     "chnode_dense": ("model=chnode_dense", "model.width=64"),

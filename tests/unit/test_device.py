@@ -36,6 +36,7 @@ from robode.evaluation.measure import answered
 from robode.evaluation.suite import Plan
 from robode.families.chnode import CHNode
 from robode.families.conv_gradient_flow import ConvGradientFlow
+from robode.families.conv_stable_node import ConvStableNode
 from robode.families.gradient_flow import GradientFlow
 from robode.families.hdnn import HDNN
 from robode.families.node import Node
@@ -139,6 +140,7 @@ FLOWS = {
     "node": lambda: Node(4, 2, RK4(), step=0.2),
     "gradient_flow": lambda: GradientFlow(20, 2, Euler()),
     "gradient_flow_conv": lambda: ConvGradientFlow(4, 3, Euler(), stages=1),
+    "conv_stable_node": lambda: ConvStableNode(4, 3, Euler()),
 }
 
 

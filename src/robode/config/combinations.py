@@ -9,9 +9,9 @@
 takes: what samples must be. gives: a state of every pixel, or one of the whole sample. pads: with zeros up to
 model.width. states: whole images are one state each, or pixels alone are. weights: of all layers together at least the
 product of these keys and numbers, of a list its largest number, of a word 1. objective: a term that the loss must have;
-a term may say what it `needs` of the model, by its keys. keeps: keys of how weights are made and kept, not of what is
-computed with them: they may differ from those of the run that a training begins with (`start`). features: as many as
-the outputs. What a file does not say is found when the network is built.
+a term may say what it `needs` of the model, by its keys, with | between values. keeps: keys of how weights are made and
+kept, not of what is computed with them: they may differ from those of the run that a training begins with (`start`).
+features: as many as the outputs. What a file does not say is found when the network is built.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def check_needs(config: TrainConfig) -> None:
     model = {"name": config.model.name, **config.model.arguments}
     for name, part in config.objective.items():
         needs = _said(part.about.get("needs"), f"objective/{name}.yaml: needs") if part else {}
-        if wrong := [key for key, value in needs.items() if model.get(key) != value]:
+        if wrong := [key for key, value in needs.items() if str(model.get(key)) not in str(value).split(" | ")]:
             words = " ".join(f"model{'' if key == 'name' else f'.{key}'}={value}" for key, value in needs.items())
             got = "" if wrong[0] == "name" else f".{wrong[0]}"
             raise BadInput(f"objective={name}: expected {words}, got model{got}={model.get(wrong[0])}")

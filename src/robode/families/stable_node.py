@@ -81,7 +81,7 @@ class StableNode(LayeredFlow):
         if images not in ("pixels", "vectors"):
             raise BadInput(f"model.images: expected pixels or vectors, got '{images}'")
         self.flattens = images == "vectors"
-        self.stabilise, self.delta, self.project_every = stabilise, _target(stabilise, delta), every
+        self.stabilise, self.delta, self.project_every = stabilise, largest_allowed(stabilise, delta), every
         layers = len(self.K)
         self.register_buffer("theta", torch.zeros(layers, width, dtype=torch.float64))
         self.register_buffer("shift", torch.zeros(layers, dtype=torch.float64))
@@ -122,7 +122,7 @@ class StableNode(LayeredFlow):
         return super().properties() | ({"delta": self.delta} if self.stabilise == "projection" else {})
 
 
-def _target(way: str, delta: float) -> float:
+def largest_allowed(way: str, delta: float) -> float:
     """The largest log-norm that is allowed, or costs nothing. Raises `BadInput`."""
     if way not in WAYS:
         raise BadInput(f"model.stabilise: expected one of {', '.join(WAYS)}, got '{way}'")

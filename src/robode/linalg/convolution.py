@@ -11,7 +11,7 @@ layers", 2019; docs/theory.md, section 14.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robode.errors import BadInput
+from robode.linalg.definite import UNIT
 from robode.linalg.norms import ROUNDING, host_may_look
 
 PROOF = 5e-4  # by how much `norms_squared` may exceed the largest of the matrices: a thousand times float32's rounding
@@ -119,6 +120,50 @@ def _symbol(kernel: Tensor, height: int, width: int) -> Tensor:
         wide = F.pad(kernel, (0, columns * width - m, 0, rows * height - k))
         kernel = wide.reshape(*kernel.shape[:2], rows, height, columns, width).sum((2, 4))
     return torch.fft.rfft2(kernel.double(), s=(height, width)).permute(2, 3, 0, 1)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """From kernels (..., 2p + 1, 2q + 1) to their symbols on the torus of a zero-padded "same" convolution, at one
+    frequency of each conjugate pair: sums of waves, so with an error that is proved, and differentiable.
+
+    torus: its height and width; waves: (F, (2p + 1)(2q + 1)) complex128.
+    """
+
+    torus: tuple[int, int]
+    waves: Tensor
+
+    @classmethod
+    def of(cls, taps: Sequence[int], size: tuple[int, int]) -> Symbol:
+        """taps: (2p + 1, 2q + 1); size: (H, W) of the images."""
+        reach = [k // 2 for k in taps]
+        height, width = (max(n + p, k) for n, p, k in zip(size, reach, taps, strict=True))
+        turns = _turns(height, width, reach[0] + 1, reach[1] + 1)
+        return cls((height, width), torch.polar(torch.ones_like(turns), turns))
+
+    def __call__(self, kernel: Tensor, which: Tensor | None = None) -> Tensor:
+        """K^(f) of a kernel (c', c, 2p + 1, 2q + 1) float64, at all frequencies or some: (F, c', c) complex128."""
+        waves = self.waves if which is None else self.waves[which]
+        parts = torch.view_as_real(waves).permute(0, 2, 1) @ kernel.flatten(2).permute(2, 0, 1).flatten(1)
+        return torch.complex(parts[:, 0], parts[:, 1]).view(-1, *kernel.shape[:2])
+
+    def to(self, device: torch.device) -> Symbol:
+        return Symbol(self.torus, self.waves.to(device))
+
+    def error(self, kernel: Tensor) -> float:
+        """By how much rounding changes the norm of K^(f), at most (docs/theory.md, section 20)."""
+        sums = kernel.abs().sum((2, 3))
+        taps, reach = self.waves.shape[1], sum(kernel.shape[2:])
+        return 2 * UNIT * (taps + 32 * reach + 16) * float(torch.maximum(sums.sum(0).amax(), sums.sum(1).amax()))
+
+    def phases(self, size: tuple[int, int]) -> Tensor:
+        """2 pi f . x of the frequencies at the pixels x of an image: (F, H, W)."""
+        height, width = self.torus
+        down, along = (
+            2 * math.pi / n * torch.arange(count, dtype=torch.float64)[:, None] * torch.arange(pixels)
+            for n, count, pixels in ((height, height, size[0]), (width, width // 2 + 1, size[1]))
+        )
+        return (down[:, None, :, None] + along[None, :, None, :]).flatten(0, 1)
 
 
 def _largest(symbol: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Upper bounds of the largest eigenvalue of symmetric matrices that hold in spite of rounding.
+"""Upper bounds of the largest eigenvalue of symmetric and Hermitian matrices that hold in spite of rounding.
 
 A factor R of g I - M proves lambda_max(M) <= g + ||g I - M - R R^T||, whatever computed it, because R R^T is
 semidefinite. The residual is bounded by its row sums with what rounding may hide in them (docs/theory.md, section 20).
@@ -20,14 +20,15 @@ def accumulated(terms: int) -> float:
 
 
 def row_sum(M: Tensor) -> Tensor:
-    """The largest absolute row sum, at least the 2-norm if M is symmetric. (..., n, n) -> (...)"""
+    """The largest absolute row sum, at least the 2-norm if M is symmetric or Hermitian. (..., n, n) -> (...)"""
     return M.abs().sum(-1).amax(-1)
 
 
 def eigenvalue_above(M: Tensor, error: Tensor | float = 0.0) -> Tensor:
-    """An upper bound of lambda_max of every symmetric matrix within `error` (2-norm) of M; inf where none is found.
+    """An upper bound of lambda_max of every symmetric or Hermitian matrix within `error` (2-norm) of M; inf where none
+    is found.
 
-    M: (L, n, n) float64, exactly symmetric; error: (L,) -> (L,).
+    M: (L, n, n) float64 or complex128, exactly symmetric or Hermitian; error: (L,) -> (L,).
     """
     n = M.shape[-1]
     finite = M.isfinite().flatten(1).all(1)
@@ -46,13 +47,14 @@ def eigenvalue_above(M: Tensor, error: Tensor | float = 0.0) -> Tensor:
 
 
 def _bound(M: Tensor, g: Tensor) -> Tensor:
-    """g + a bound of ||g I - M - R R^T|| for the Cholesky factor R of g I - M; inf where there is none. g: (L,)."""
+    """g + a bound of ||g I - M - R R*|| for the Cholesky factor R of g I - M; inf where there is none. g: (L,)."""
     n = M.shape[-1]
+    terms = 3 * n if M.is_complex() else n  # both parts of a product are sums of 2 n, and 2 sqrt 2 < 3
     A = g[:, None, None] * torch.eye(n, dtype=M.dtype, device=M.device) - M
     R, info = torch.linalg.cholesky_ex(A)
     # entries of the residual: what is seen, what rounding hides in R R^T and in both subtractions
-    seen = (A - R @ R.mT).abs()
-    hidden = accumulated(n + 4) * (R.abs() @ R.mT.abs() + A.abs()) + 1e-300
+    seen = (A - R @ R.mH).abs()
+    hidden = accumulated(terms + 4) * (R.abs() @ R.mT.abs() + A.abs()) + 1e-300
     radius = row_sum(seen + hidden) * (1 + 4 * (n + 4) * UNIT)
     bound = g + radius + 4 * UNIT * (g.abs() + radius)
     return torch.where((info == 0) & bound.isfinite(), bound, torch.inf)

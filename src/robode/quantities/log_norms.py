@@ -12,6 +12,7 @@ import torch
 from robode.certificates.radius import constants
 from robode.data.module import DataModule
 from robode.errors import BadInput
+from robode.families.conv_stable_node import ConvLayerField
 from robode.network import Network
 from robode.ode.field import GradientField, OneLayerField
 from robode.ode.jacobians import jacobian_set
@@ -23,6 +24,7 @@ from robode.ode.step import once
 from robode.quantities.quantity import Number, Quantity, row, write_arrays
 
 FILE = "stable_slopes.npz"
+Layered = OneLayerField | GradientField | ConvLayerField
 GRID = 20  # intervals of [0, 1] for the curve of delta
 
 
@@ -66,10 +68,13 @@ class StableSlopes(Quantity):
 
     @torch.no_grad()
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
-        fields = _fields(network, self.name)
+        layered = _fields(network, self.name)
+        fields = [field for field in layered if isinstance(field, OneLayerField)]
+        if len(fields) < len(layered):
+            raise BadInput(
+                f"suite={self.name}: expected fields sigma(A u + b) with a matrix A (stable_node, resnet); leave it out"
+            )
         weights = [field.K for field in {id(each): each for each in fields}.values()]
-        if any(isinstance(field, GradientField) for field in fields):
-            raise BadInput(f"suite={self.name}: expected fields sigma(A u + b) (stable_node, resnet); leave it out")
         alphas = torch.linspace(0, 1, GRID + 1, dtype=torch.float64)
         lower, upper = (torch.full_like(alphas, -math.inf) for _ in range(2))
         for A in weights:
@@ -86,27 +91,29 @@ class StableSlopes(Quantity):
         return [row("slopes_from", value, "certified_upper")]
 
 
-def _fields(network: Network, suite: str) -> list[OneLayerField | GradientField]:
+def _fields(network: Network, suite: str) -> list[Layered]:
     """The fields in float64. Raises `BadInput` where some have another form than one hidden layer."""
     flow = network.flow.exact()
     fields = flow.fields() if flow.solves_an_ode and not flow.controlled else []
-    layered = [each for each in fields if isinstance(each, OneLayerField | GradientField)]
+    layered = [each for each in fields if isinstance(each, Layered)]
     if not layered or len(layered) < len(fields):
         raise BadInput(
-            f"suite={suite}: expected fields with one hidden layer (stable_node, resnet, chnode, hdnn, node with "
-            f"model.hidden=[]), got {type(flow).__name__}; leave it out"
+            f"suite={suite}: expected fields with one hidden layer (stable_node, conv_stable_node, resnet, chnode, "
+            f"hdnn, node with model.hidden=[]), got {type(flow).__name__}; leave it out"
         )
     return layered
 
 
-def both_sides(fields: Sequence[OneLayerField | GradientField]) -> tuple[float, float]:
+def both_sides(fields: Sequence[Layered]) -> tuple[float, float]:
     """Certified bounds of the largest log-norm over the layers."""
     bounds = once(_both_sides, fields)
     return max(lower for lower, _ in bounds), max(upper for _, upper in bounds)
 
 
-def _both_sides(field: OneLayerField | GradientField) -> tuple[float, float]:
+def _both_sides(field: Layered) -> tuple[float, float]:
     """Certified bounds of the log-norm; the field may know a better one from above."""
+    if isinstance(field, ConvLayerField):
+        return field.both_lognorms()
     J = field.jacobians()
     (found,) = lognorm(J.C, J.B, J.K, J.lo, J.hi)
     return found.lower, min(found.upper, field.lognorm())
