@@ -9,6 +9,7 @@ import torch
 from command_line import Answer, calling
 from small_runs import SMALL, train
 
+from robode.api import stabilise
 from robode.cli.completion import candidates
 
 STABLE = (*SMALL, "model=stable_node", "model.width=6", "encoder=augment")
@@ -65,7 +66,7 @@ STABILISE = {
     "run=nowhere delta=0": "run=nowhere: expected a run folder",
     "run=begun delta=0": "run=begun: expected a finished training",
     "run=other delta=0": "run=other: expected fields sigma(A u + b) with slopes in [alpha, 1], alpha > 0, as "
-    "model=stable_node has them, got model=chnode",
+    "model=stable_node and model=conv_stable_node have them, got model=chnode",
     "run=free delta=0 stabilise=penalty": "unknown key 'stabilise'",
     "run=free delta=0 model.stabilise=penalty": "unknown key 'model.stabilise'",
     "run=free delta=0 epochs=-1": "epochs=-1: expected a number above 0",
@@ -127,6 +128,13 @@ def test_a_schedule_of_another_length_is_refused(call: Callable[..., Answer]) ->
     assert call("stabilise", "run=laid_out", "delta=0").code == 0
 
 
+def test_convolutions_are_stabilised_too(call: Callable[..., Answer]) -> None:
+    images = ("model=conv_stable_node", "model.width=2", "data=mnist5k", "data.limit_train=40", "encoder=bounded")
+    train(*images, "model.stabilise=none", "model.init_std=2", "epochs=1", "run=images", "suite=clean")
+    found = stabilise("images", 0.5, to="calm")
+    assert found.delta_before[0] > 0.5 >= found.delta_after[1] > 0 and 0 < found.relative < 1
+
+
 def test_several_deltas_in_one_sweep_and_a_look_ahead(call: Callable[..., Answer]) -> None:
     before = files()
     ahead = call("stabilise", "-m", "run=free", "delta=0,0.5", "--dry-run")
@@ -145,7 +153,5 @@ def test_the_words_complete() -> None:
 
 
 def test_from_python(call: Callable[..., Answer]) -> None:
-    from robode.api import stabilise
-
     found = stabilise("free", 0.3, suite="clean", to="calm")
     assert found.run == Path("outputs/default/calm") and found.delta_after[1] <= 0.3

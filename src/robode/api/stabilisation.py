@@ -13,9 +13,9 @@ from torch import Tensor
 from robode.api.training import Trained, run_training
 from robode.config.config import StabiliseConfig
 from robode.evaluation.target import EvaluationTarget, trained
+from robode.families.conv_stable_node import ConvLayerField
 from robode.network import Network, weights_digest
-from robode.ode.field import OneLayerField
-from robode.quantities.log_norms import both_sides
+from robode.quantities.log_norms import Layered, both_sides, layered_fields
 from robode.runs import results
 from robode.tasks.measure import measure_named
 from robode.training.stabilise import stabilising
@@ -25,8 +25,9 @@ from robode.training.start import finished
 @dataclass(frozen=True, kw_only=True)
 class Stabilised(Trained):
     """What a stabilisation leaves. delta_before, delta_after: (certified from below, certified from above) of the
-    largest log-norm over slopes and layers; distance: ||A' - A||_F over all layers; relative: that over ||A||_F;
-    score_before: of the run that was stabilised, on the same clean data (None where that was not measured)."""
+    largest log-norm over slopes and layers; distance: ||A' - A||_F over all layers, of kernels where A is a
+    convolution; relative: that over ||A||_F; score_before: of the run that was stabilised, on the same clean data
+    (None where that was not measured)."""
 
     delta_before: tuple[float, float]
     delta_after: tuple[float, float]
@@ -48,7 +49,7 @@ def run_stabilise(config: StabiliseConfig, wait: bool = True) -> Stabilised:
     _, checkpoint = finished(str(config.run), "run")
     before, after = (trained(where, code=config.code) for where in (checkpoint, done.run))
     fields = [_fields(each.network) for each in (before, after)]
-    A, B = ([field.K for field in {id(each): each for each in layers}.values()] for layers in fields)
+    A, B = ([_weights(field) for field in {id(each): each for each in layers}.values()] for layers in fields)
     distance, size = _norm([b - a for a, b in zip(A, B, strict=True)]), _norm(A)
     found = Stabilised(
         **vars(done), delta_before=both_sides(fields[0]), delta_after=both_sides(fields[1]), distance=distance,
@@ -60,10 +61,15 @@ def run_stabilise(config: StabiliseConfig, wait: bool = True) -> Stabilised:
 
 
 @torch.no_grad()
-def _fields(network: torch.nn.Module) -> list[OneLayerField]:
+def _fields(network: torch.nn.Module) -> list[Layered]:
     """In float64."""
     assert isinstance(network, Network)
-    return [field for field in network.flow.exact().fields() if isinstance(field, OneLayerField)]
+    return layered_fields(network, "stabilise")
+
+
+def _weights(field: Layered) -> Tensor:
+    """A of sigma(A u + b): a matrix, or the kernel of a convolution."""
+    return field.A.kernel if isinstance(field, ConvLayerField) else field.K
 
 
 def _norm(matrices: Sequence[Tensor]) -> float:

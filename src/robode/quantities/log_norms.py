@@ -41,7 +41,7 @@ class LogNorms(Quantity):
 
     @torch.no_grad()
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
-        lower, upper = both_sides(_fields(network, self.name))
+        lower, upper = both_sides(layered_fields(network, f"suite={self.name}"))
         parts = constants(network, data.info.shape).parts
         return [
             row("delta_lower", lower, "certified_lower"),
@@ -68,7 +68,7 @@ class StableSlopes(Quantity):
 
     @torch.no_grad()
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
-        layered = _fields(network, self.name)
+        layered = layered_fields(network, f"suite={self.name}")
         fields = [field for field in layered if isinstance(field, OneLayerField)]
         if len(fields) < len(layered):
             raise BadInput(
@@ -91,14 +91,14 @@ class StableSlopes(Quantity):
         return [row("slopes_from", value, "certified_upper")]
 
 
-def _fields(network: Network, suite: str) -> list[Layered]:
-    """The fields in float64. Raises `BadInput` where some have another form than one hidden layer."""
+def layered_fields(network: Network, asked: str) -> list[Layered]:
+    """The fields in float64. asked: what needs them. Raises `BadInput` where some have more than one hidden layer."""
     flow = network.flow.exact()
     fields = flow.fields() if flow.solves_an_ode and not flow.controlled else []
     layered = [each for each in fields if isinstance(each, Layered)]
     if not layered or len(layered) < len(fields):
         raise BadInput(
-            f"suite={suite}: expected fields with one hidden layer (stable_node, conv_stable_node, resnet, chnode, "
+            f"{asked}: expected fields with one hidden layer (stable_node, conv_stable_node, resnet, chnode, "
             f"hdnn, node with model.hidden=[]), got {type(flow).__name__}; leave it out"
         )
     return layered

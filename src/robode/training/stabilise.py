@@ -33,7 +33,7 @@ def stabilising(config: StabiliseConfig) -> TrainConfig:
     if not {WAY, LEVEL} <= model.arguments.keys():
         raise BadInput(
             f"run={config.run}: expected fields sigma(A u + b) with slopes in [alpha, 1], alpha > 0, as "
-            f"model=stable_node has them, got model={model.name}"
+            f"model=stable_node and model=conv_stable_node have them, got model={model.name}"
         )
     arguments = {**model.arguments, WAY: "projection", LEVEL: config.delta}
     about = {**model.about, "fits": {"keeps": f"{WAY} {LEVEL}"}}
