@@ -17,6 +17,8 @@ from robode.integrators.implicit_midpoint import ImplicitMidpoint
 from robode.network import build_network
 from robode.objectives.lognorm_penalty import LognormPenalty
 from robode.ode.conv_lognorm import ConvJacobians, conv_upper_bound
+from robode.ode.jacobians import scaled_rows
+from robode.ode.lognorm_exact import maximum
 from robode.quantities.log_norms import LogNorms, StableSlopes
 from robode.runs.checkpoints import read_checkpoint
 from robode.training.assembly import build_data
@@ -34,8 +36,9 @@ def flow(width: int = 3, depth: int = 4, size: tuple[int, int] = (6, 5), **keys:
 
 @pytest.mark.parametrize(
     ("activation", "delta", "kernel"),
-    [("smooth_leaky", 0.6, 3), ("leaky_tanh", 0.0, 3), ("leaky_relu", -0.2, 3), ("smooth_leaky", 0.3, 5),
-     ("smooth_leaky", 0.1, 1)],
+    [("smooth_leaky", 0.6, 3), ("leaky_tanh", 0.0, 3),
+     *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+         ("leaky_relu", -0.2, 3), ("smooth_leaky", 0.3, 5), ("smooth_leaky", 0.1, 1)))],
 )  # fmt: skip
 def test_every_projection_leaves_weights_below_delta(activation: str, delta: float, kernel: int) -> None:
     phi = flow(activation=activation, delta=delta, kernel=kernel)
@@ -72,9 +75,6 @@ def test_the_unconstrained_baseline_is_left_alone() -> None:
 
 def test_a_kernel_of_one_pixel_is_the_dense_family_at_every_pixel() -> None:
     """u' = sigma(A u + b), one A for all pixels: the log-norm is that of A."""
-    from robode.ode.jacobians import scaled_rows
-    from robode.ode.lognorm_exact import maximum
-
     phi = flow(stabilise="none", kernel=1)
     exact = maximum(scaled_rows(phi.K[0, :, :, 0, 0], 0.1))
     assert exact.closed and exact.lower <= phi.fields()[0].lognorm() <= 1.02 * exact.upper
