@@ -46,6 +46,14 @@ train +callbacks.bsm.foo=0
 train optimizer.optimizer.weight_decay=-1
 train seed=5 seeds=3
 train run=a/b
+train epochs=0
+train start=nowhere
+train start=. resume=.
+stabilise
+stabilise run=.
+stabilise run=. delta=nan
+stabilise run=. delta=0 to=a/b
+stabilise run=nowhere delta=0
 evaluate
 evaluate run=.
 evaluate run=. verdicts=-1
