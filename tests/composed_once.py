@@ -1,4 +1,4 @@
-"""What Hydra finds for the same words in the files of conf/ is found once a process; no test changes these files.
+"""What Hydra finds for the same words in the same files is found once a process; no test changes those of conf/.
 
 Nine tenths of a composition go into reading and merging what the groups choose; the tests ask for some 900, most of
 them for choices that were asked for before. Values of single keys are set anew each time, by Hydra itself.
@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hydra._internal import config_loader_impl
@@ -29,7 +30,7 @@ FIXED = {"file": str(conf_dir()), "pkg": "hydra.conf", "structured": ""}
 
 @contextmanager
 def composed_once() -> Iterator[None]:
-    """Each file, each list of choices and what they merge to: once, as long as no other folder is searched."""
+    """Each file of conf/, each list of choices and what they merge to: once."""
     Plugins.instance()  # fills the registry
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigStore, "__deepcopy__", lambda store, memo: store, raising=False)  # there is one
@@ -44,6 +45,22 @@ def composed_once() -> Iterator[None]:
 
 def fixed(source: ConfigSource) -> bool:
     return FIXED.get(source.scheme()) == source.path
+
+
+def searched(repo: IConfigRepository) -> tuple[object, ...] | None:
+    """What the search path holds: of folders that are not fixed the files; None where something else is searched."""
+    found: list[object] = []
+    for source in repo.get_sources():
+        if fixed(source):
+            found.append(source.scheme())
+        elif source.scheme() == "file":
+            folder = Path(source.path)
+            found.append(
+                [(str(each.relative_to(folder)), each.read_bytes()) for each in sorted(folder.rglob("*.yaml"))]
+            )
+        else:
+            return None
+    return tuple(found)
 
 
 def files(load: Callable[[ConfigSource, str], ConfigResult]) -> Callable[[ConfigSource, str], ConfigResult]:
@@ -66,10 +83,10 @@ def choices(create: Callable[..., DefaultsList]) -> Callable[..., DefaultsList]:
     known: dict[str, DefaultsList] = {}
 
     def create_defaults_list(repo: IConfigRepository, overrides_list: Sequence[Override], **rest) -> DefaultsList:
-        if not all(fixed(each) for each in repo.get_sources()):
+        if (place := searched(repo)) is None:
             return create(repo=repo, overrides_list=overrides_list, **rest)
         asked = Overrides(repo=repo, overrides_list=overrides_list)
-        key = repr((rest, asked.override_choices, asked.append_group_defaults, asked.deletions))
+        key = repr((place, rest, asked.override_choices, asked.append_group_defaults, asked.deletions))
         if key not in known:
             known[key] = create(repo=repo, overrides_list=overrides_list, **rest)
         return replace(known[key], config_overrides=asked.config_overrides)
@@ -82,9 +99,9 @@ def merged(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     known: dict[str, bytes] = {}
 
     def compose_config(loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
-        if not all(fixed(each) for each in repo.get_sources()):
+        if (place := searched(repo)) is None:
             return compose(loader, defaults, repo)
-        key = repr(defaults)
+        key = repr((place, defaults))
         if key not in known:
             known[key] = pickle.dumps(compose(loader, defaults, repo))
         return pickle.loads(known[key])
