@@ -190,7 +190,7 @@ def plain_of(text: str) -> dict[str, Value]:
 @lru_cache(maxsize=256)
 def _read_once(text: str) -> Value:
     """A report asks for the configuration of each run again and again; reading it takes 10 ms, a copy none."""
-    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+    return cast(Value, OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False))
 
 
 def _without_places(node: Value) -> Value:
