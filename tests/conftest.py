@@ -1,22 +1,21 @@
-"""For all tests; also makes the helper modules of this folder importable from the others."""
+"""For all tests; also makes the helper modules of this folder importable from the others.
 
-import copy
+What takes seconds to import is imported late: the process that hands out the tests to others needs none of it.
+"""
+
+from __future__ import annotations
+
 import gc
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult, ConfigSource
 
-from robode.config.paths import conf_dir
-from robode.runs.run import Run
-
-torch.set_num_threads(1)  # small matrices: more threads only cost time, and results must not depend on them
+if TYPE_CHECKING:
+    from robode.runs.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -28,39 +27,26 @@ def ctrl_c_works() -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """Half a million objects of the imported libraries live to the end; searching them for garbage costs a tenth."""
+    """Small matrices: more threads only cost time, and results must not depend on them. Half a million objects of the
+    imported libraries live to the end; searching them for garbage costs a tenth."""
+    import torch
+
+    torch.set_num_threads(1)
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def yaml_is_parsed_once() -> Iterator[None]:
-    """Hydra parses twenty files of its own and of conf/ for each of 700 compositions; no test changes these."""
-    Plugins.instance()  # fills the registry
-    with pytest.MonkeyPatch.context() as patch:
-        for scheme, place in (("file", str(conf_dir())), ("pkg", "hydra.conf")):
-            source = SourcesRegistry.instance().resolve(scheme)
-            patch.setattr(source, "load_config", remembering(source.load_config, place))
+def words_are_composed_once() -> Iterator[None]:
+    from composed_once import composed_once
+
+    with composed_once():
         yield
-
-
-def remembering(parse: Callable[[ConfigSource, str], ConfigResult], place: str) -> Callable[..., ConfigResult]:
-    """`parse` for one place, each file once; whoever asks gets a copy of his own."""
-    known: dict[str, ConfigResult] = {}
-
-    def load_config(source: ConfigSource, config_path: str) -> ConfigResult:
-        if source.path != place:
-            return parse(source, config_path)
-        if config_path not in known:
-            known[config_path] = parse(source, config_path)
-        return copy.deepcopy(known[config_path])
-
-    return load_config
 
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which `train("epochs=1")` was run."""
-    from small_runs import train  # here, because it takes seconds
+    from small_runs import train
 
     place = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
@@ -73,6 +59,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_of_one_epoch(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """What `train("epochs=1")` leaves in the current folder, tmp_path; a copy, to be changed at will."""
+    from robode.runs.run import Run
+
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
     (config,) = Path("outputs").glob("*/*/config.yaml")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import composed_once
 import numpy as np
 import pytest
 
@@ -13,11 +14,13 @@ import robode
 # All in one process, and torch is looked for after each: a line of what was refused, or a list of what was not.
 EACH = """
 import sys
+from composed_once import composed_once
 from robode.cli.main import main
-for line in sys.stdin.read().splitlines():
-    code = main(line.split())
-    if code != 2 or "torch" in sys.modules:
-        sys.exit(f"{line}: {code}, torch is {'there' if 'torch' in sys.modules else 'not there'}")
+with composed_once():
+    for line in sys.stdin.read().splitlines():
+        code = main(line.split())
+        if code != 2 or "torch" in sys.modules:
+            sys.exit(f"{line}: {code}, torch is {'there' if 'torch' in sys.modules else 'not there'}")
 """
 REFUSED = """
 train depth=0
@@ -77,9 +80,9 @@ def test_refused_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (tmp_path / "MNIST" / "raw" / f"{name}-ubyte").write_bytes(bytes(100))
     lines = REFUSED.strip()
-    source = str(Path(robode.__file__).parents[1])
+    sources = os.pathsep.join((str(Path(robode.__file__).parents[1]), str(Path(composed_once.__file__).parent)))
     done = subprocess.run([sys.executable, "-c", EACH], input=lines, capture_output=True, text=True, cwd=tmp_path,
-                          env={**os.environ, "PYTHONPATH": source}, check=False)  # fmt: skip
+                          env={**os.environ, "PYTHONPATH": sources}, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [line[:8] for line in done.stderr.splitlines()] == ["robode: "] * len(lines.splitlines())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["J.npy", "MNIST"]

@@ -12,6 +12,8 @@ from robode.config.validate import check
 from robode.papers.spec import Item, Size, items
 from robode.report.layout import TableRow
 
+ITEMS = items()
+
 
 def compose_rows(item: Item, size: Size, rows: Iterable[TableRow]) -> list[TrainConfig]:
     """What each row trains at a size, for every variant of the item."""
@@ -26,19 +28,19 @@ def compose_rows(item: Item, size: Size, rows: Iterable[TableRow]) -> list[Train
     return found
 
 
-@pytest.mark.parametrize("name", items())
+@pytest.mark.parametrize("name", ITEMS)
 def test_a_row_of_every_item_composes(name: str, folder: Path) -> None:
     """One row at every variant, with the overrides of one size."""
-    item = items()[name]
+    item = ITEMS[name]
     found = compose_rows(item, next(iter(item.sizes.values())), item.rows[-1:])
     assert {config.experiment for config in found} == set(item.experiment.values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", items())
+@pytest.mark.parametrize("name", ITEMS)
 def test_every_row_of_our_papers_composes(name: str, folder: Path) -> None:
     """And no two rows of a table are the same training."""
-    item = items()[name]
+    item = ITEMS[name]
     for size in item.sizes.values():
         found = [config.plain() for config in compose_rows(item, size, item.rows)]
         assert all(a != b for a, b in itertools.combinations(found, 2))
@@ -47,10 +49,7 @@ def test_every_row_of_our_papers_composes(name: str, folder: Path) -> None:
 @pytest.mark.slow
 def test_our_evaluations_compose(folder: Path) -> None:
     words = {
-        (*each, *size.evaluate)
-        for item in items().values()
-        for each in item.evaluations
-        for size in item.sizes.values()
+        (*each, *size.evaluate) for item in ITEMS.values() for each in item.evaluations for size in item.sizes.values()
     }
     for each in sorted(words):
         (cfg,) = compose_evaluations(Request("evaluate", each))

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from small_runs import build_each
 
 from robode.config.instantiate import build
@@ -22,13 +23,15 @@ ALL = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
 PUBLIC = find_spec("pyautoattack")
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 # Perturbations of the other suites with other settings.
-AGAIN = {"curve_l2", "gap", "lecture_curve"}
+AGAIN = {"attacks_quick", "curve_l2", "gap", "lecture_curve", "stable_node_attacks", "worst_error"}
 
 
 @functools.cache
-def composed(group: str, name: str):
+def composed() -> DictConfig:
+    """Every suite and every protocol under its own name, at once."""
+    words = [f"+{group}@{name}={name}" for group, names in (("suite", ALL), ("protocol", PROTOCOLS)) for name in names]
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        return compose(overrides=[f"+{group}={name}"])[group]
+        return compose(overrides=words)
 
 
 def perturbations_of(name: str) -> dict[str, Perturbation]:
@@ -40,7 +43,7 @@ def perturbations_of(name: str) -> dict[str, Perturbation]:
 def _built(name: str) -> dict[str, Perturbation]:
     """The entries of a suite but the quantities, which have nothing to do with these contracts; attacks that need the
     extra robode[attacks] only where it is."""
-    entries = composed("suite", name)
+    entries = composed()[name]
     if PUBLIC is None:
         entries = {key: node for key, node in entries.items() if not key.startswith("autoattack")}
     built = build_each(entries)
@@ -55,7 +58,7 @@ class Case:
 
     def __init__(self, suite: str, protocol: str, kind: str) -> None:
         self.suite = perturbations_of(suite)
-        self.scene = scene_for(kind, build(composed("protocol", protocol)))
+        self.scene = scene_for(kind, build(composed()[protocol]))
         self.info, self.network, self.protocol = self.scene.info, self.scene.network, self.scene.protocol
         self.x, self.labels = self.scene.x, self.scene.targets
 

@@ -27,6 +27,7 @@ from robode.data.module import spread
 from robode.masking.checks import Check, verdict
 from robode.masking.reference_attacks import Trial, substitutes
 
+NORMS = ("linf", "l2")
 EPS = {"bars": {"linf": 0.1, "l2": 0.6}, "moons": {"linf": 0.1, "l2": 0.1}, "digits": {"linf": 0.1, "l2": 1.0}}
 SAMPLES = {"bars": 200, "moons": 200, "digits": 100}
 
@@ -54,10 +55,13 @@ def failed(checks: dict[str, Check]) -> set[str]:
     return {name for name, check in checks.items() if not check.passed}
 
 
+HONEST = [*itertools.product(["chnode", "resnet", "linear"], ["bars", "moons"]), ("cnn", "bars"), ("cnn", "digits")]
+FAST = {("chnode", "moons"), ("linear", "moons"), ("cnn", "bars")}
+
+
 @pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("model", "data"),
-    [*itertools.product(["chnode", "resnet", "linear"], ["bars", "moons"]), ("cnn", "bars"), ("cnn", "digits")],
+    ("model", "data"), [pytest.param(*each, marks=[] if each in FAST else [pytest.mark.slow]) for each in HONEST]
 )
 def test_honest_networks_pass(model, data, norm):
     checks, right = of_honest(model, data, norm)
@@ -73,8 +77,11 @@ def test_the_true_accuracy_of_the_masked_networks_is_in_between():
     assert 0.02 < right["pgd"] < 0.7 * right["clean"]
 
 
-@pytest.mark.parametrize("hidden", [Quantised, Votes])
-@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("hidden", "norm"),
+    [(Votes, "linf"), *(pytest.param(*each, marks=pytest.mark.slow)
+                        for each in ((Quantised, "linf"), (Quantised, "l2"), (Votes, "l2")))],
+)  # fmt: skip
 def test_a_staircase_has_no_gradients(hidden, norm):
     checks, right = findings(hidden(honest("chnode", "bars")), "bars", norm)
     assert failed(checks) >= {"zero_gradients", "large_eps", "transfer"}
@@ -86,13 +93,15 @@ def test_a_staircase_has_no_gradients(hidden, norm):
     assert "the input gradients vanish" in verdict(list(checks.values()))
 
 
-@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
-def test_logits_times_ten_thousand_are_saturated(norm):
-    checks, right = findings(Shouting(honest("chnode", "bars")), "bars", norm)
+@pytest.mark.parametrize(
+    ("model", "norm"), [("linear", "linf"), *(pytest.param("chnode", each, marks=pytest.mark.slow) for each in NORMS)]
+)
+def test_logits_times_ten_thousand_are_saturated(model, norm):
+    checks, right = findings(Shouting(honest(model, "bars")), "bars", norm)
     assert failed(checks) >= {"saturation", "logit_rescaling", "zero_gradients"}
     assert "random_gradients" not in failed(checks)
     assert checks["saturation"].value > 0.8
-    _, truth = of_honest("chnode", "bars", norm)
+    _, truth = of_honest(model, "bars", norm)
     assert min(right["margin"], right["rescaled"]) == pytest.approx(truth["pgd"], abs=0.05), "not found after all"
 
 
@@ -115,16 +124,19 @@ def test_a_margin_that_saturates_the_loss_is_no_sign_where_it_does_no_harm():
     assert float(right["pgd"].float().mean()) == float((x[:, 0].abs() > 2).float().mean())
 
 
-@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
-def test_random_gradients_lead_nowhere(norm):
-    checks, right = findings(Noisy(honest("chnode", "bars")), "bars", norm)
+@pytest.mark.parametrize(
+    ("model", "norm"), [("linear", "linf"), *(pytest.param("chnode", each, marks=pytest.mark.slow) for each in NORMS)]
+)
+def test_random_gradients_lead_nowhere(model, norm):
+    checks, right = findings(Noisy(honest(model, "bars")), "bars", norm)
     assert failed(checks) >= {"random_gradients", "black_box", "transfer"}
     assert "zero_gradients" not in failed(checks) and "saturation" not in failed(checks)
     assert right["square"] < right["pgd"] - 0.1
 
 
-@pytest.mark.parametrize("norm", ["l2", pytest.param("linf", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("data", ["digits", pytest.param("bars", marks=pytest.mark.slow)])
+@pytest.mark.slow  # fast: its verdict, in unit/test_verdicts.py
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("data", ["digits", "bars"])
 def test_a_ripple_on_the_inputs_misleads_gradients_that_are_there_and_always_the_same(data, norm):
     checks, right = findings(Sine(honest("cnn", data)), data, norm)
     blind = {"zero_gradients", "random_gradients", "saturation", "large_eps", "logit_rescaling"}

@@ -50,7 +50,7 @@ from robode.runs.run import find
 from robode.tasks.classification import Classification
 
 GREY = DatasetInfo((1, 5, 4), (0.4,), (0.3,), (0.0, 1.0), Classification(tuple("abcd")))
-N = 120
+N = 75  # a batch of 50 and a shorter one
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 

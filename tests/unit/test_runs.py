@@ -14,7 +14,7 @@ from robode.errors import BadInput, JobFailed
 from robode.files import write_json
 from robode.runs.identity import differences, run_id
 from robode.runs.origin import relative_argv
-from robode.runs.run import Run, checkpoint_path, create, find, locate, set_aside
+from robode.runs.run import Run, checkpoint_path, create, find, locate, plain_of, set_aside
 
 DATA = "0123456789ab"
 CONFIG = composed("seed=3", "lr=0.1")
@@ -86,6 +86,13 @@ def test_stored_configuration_is_resolved_and_read_back():
     assert {**again.plain(), "model": None} == {**run.config().plain(), "model": None}
     assert (again.depth, again.model.arguments) == (8, CONFIG.model.arguments)
     assert differences(again.plain(), CONFIG.plain()) == []
+
+
+def test_whoever_reads_a_configuration_gets_one_of_his_own():
+    text = "model: {name: chnode, sizes: [1, 2]}"
+    first = plain_of(text)
+    first["model"]["sizes"].append(3)
+    assert plain_of(text) == {"model": {"name": "chnode", "sizes": [1, 2]}}
 
 
 def test_find_by_folder_name_and_checkpoint(tmp_path):

@@ -52,11 +52,13 @@ def _simple(verb: str, name: str) -> Any:
 
 
 def register() -> None:
-    """Make the schemas known to Hydra under the names that the primary configs list first."""
+    """Make the schemas known to Hydra, once a process, under the names that the primary configs list first."""
     from hydra.core.config_store import ConfigStore
 
+    store = ConfigStore.instance()
     for verb, schema in SCHEMAS.items():
-        ConfigStore.instance().store(name=f"{verb}_schema", node=schema, provider="robode")
+        if f"{verb}_schema.yaml" not in store.repo:
+            store.store(name=f"{verb}_schema", node=schema, provider="robode")
 
 
 def _made(verb: str) -> type:

@@ -33,6 +33,7 @@ QUESTIONS = "questions.json"  # in a run's folder: the digest of a perturbation 
 ATTESTED = Path(__file__).with_name("attested.json")
 OURS = "robode"
 LIBRARIES = ("torch", "lightning", "torchmetrics")  # a configuration may name their classes; versions say which
+SETTLED = (OURS, *LIBRARIES)  # lie where they lie as long as a process runs
 INSTALLED = ("site-packages", "dist-packages")  # what pip and distributions call the folders of libraries
 # Where following imports begins, beside the classes of the configuration: what always trains, and what always measures.
 TRAINING = ("robode.training.assembly",)
@@ -184,8 +185,18 @@ def _standard_library() -> tuple[Path, ...]:
     return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 
-def _modules(name: str) -> Iterator[tuple[str, Path]]:
+def _modules(name: str) -> Iterable[tuple[str, Path]]:
     """Every module that importing a dotted name runs, with its file: the packages on the way too."""
+    return _settled(name) if inside(name, SETTLED) else _found(name)
+
+
+@cache
+def _settled(name: str) -> tuple[tuple[str, Path], ...]:
+    """`_found`, once a process: every digest asks for the same five hundred names."""
+    return tuple(_found(name))
+
+
+def _found(name: str) -> Iterator[tuple[str, Path]]:
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         if file := _file(parts[:count]):
