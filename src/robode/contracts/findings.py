@@ -171,7 +171,7 @@ def data(what: str, node: Node) -> Finding:
 
 def _missing_place(source: Node, allowed: Node) -> str | None:
     """What is missing where a source is made of the user's own files, and they are not there."""
-    for key in (key for key, spec in allowed.items() if spec in PLACES):
+    for key in (key for key, spec in allowed.items() if str(spec).startswith(tuple(PLACES))):
         try:
             check_value(f"data.{key}", source.get(key), str(allowed[key]))
         except BadInput as error:

@@ -79,7 +79,7 @@ class Reproduction:
         if line := left_out(self.shelf, wanted):
             self._say(line)
         for job in todo:
-            check_folders(job.cfg)
+            check_folders(job.cfg, ())
         self._publish()
 
         def after(number: int, outcome: Outcome) -> None:
