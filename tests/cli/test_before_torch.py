@@ -58,6 +58,9 @@ train model.norm_bound=1e300
 train suite=attacks_quick suite.pgd_linf.eps=[0.1,1e300]
 train +optimizer.optimizer.typo=3
 train +optimizer.scheduler.typo=3
+train optimizer=sgd optimizer.optimizer.nesterov=true optimizer.optimizer.momentum=0
+train objective=mean_squared_error
+train +logger.csv.typo=3
 train +trainer.typo=1
 train +trainer.max_epochs=1
 train +trainer.gradient_clip_val=-1

@@ -98,11 +98,12 @@ def check_training(config: TrainConfig) -> None:
     parts |= {f"callbacks.{name}": part for name, part in config.callbacks.items()}
     chosen = config.optimizer
     parts |= {"optimizer.optimizer": chosen.optimizer, "optimizer.scheduler": chosen.scheduler}
+    parts |= {f"logger.{name}": part for name, part in config.logger.items()}
     for key, part in (parts | {"protocol": config.protocol}).items():
         check_part(key, part)
     check_trainer(config.trainer)
     _check_loggers(config.logger)
-    check_objectives(config, config.data.task)
+    check_objectives(config, task_of(config.data))
     if config.resume is None:  # a resumed run has its own data
         check_name(config.run)
         _check_monitors(config)
