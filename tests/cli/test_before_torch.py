@@ -8,8 +8,10 @@ from pathlib import Path
 import composed_once
 import numpy as np
 import pytest
+from small_runs import composed
 
 import robode
+from robode.runs.run import OUTPUTS, Run
 
 # All in one process, and torch is looked for after each: a line of what was refused, or a list of what was not.
 EACH = """
@@ -48,6 +50,31 @@ train objective=jacobian_penalty
 train +callbacks.bsm.foo=0
 train optimizer.optimizer.weight_decay=-1
 train seed=5 seeds=3
+train seeds=[1,1]
+train suite=[clean,clean]
+train callbacks=early_stopping callbacks.early_stopping.monitor=train/loss
+train lr=1e300
+train optimizer.optimizer.lr=1e300
+train step=1e308
+train horizon=1e300
+train model.norm_bound=1e300
+train suite=attacks_quick suite.pgd_linf.eps=[0.1,1e300]
+train +optimizer.optimizer.typo=3
+train +optimizer.scheduler.typo=3
+train optimizer=sgd optimizer.optimizer.nesterov=true optimizer.optimizer.momentum=0
+train objective=mean_squared_error
+train +logger.csv.typo=3
+train +trainer.typo=1
+train +trainer.max_epochs=1
+train +trainer.gradient_clip_val=-1
+train data=arrays data.file=x.txt
+train data=arrays data.file=x.npz data.label=foo
+train data=arrays data.file=x.npz data.bounds=[1,0]
+train data=arrays data.file=x.npz data.bounds=[0]
+train resume=trained code=any model=resnet
+train resume=trained code=any lr=3
+train resume=trained code=any epochs=1
+train resume=begun code=any
 train run=a/b
 train epochs=0
 train start=nowhere
@@ -62,6 +89,8 @@ evaluate run=.
 evaluate run=. verdicts=-1
 evaluate run=. device=tpu
 evaluate run=. suite=attacks_quick suite.pgd_l2.norm=l3
+evaluate run=trained code=any suite=attacks_quick suite.pgd_linf.loss=foo
+evaluate module=x:y data=mnist5k checkpoint=x.npz
 certify run=. norm=l1
 certify run=. radii=-1
 export run=. to=
@@ -79,10 +108,19 @@ def test_refused_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (tmp_path / "MNIST" / "raw" / f"{name}-ubyte").write_bytes(bytes(100))
+    for name in ("x.txt", "x.npz"):
+        (tmp_path / name).touch()
+    for name, epoch in (("trained", 2), ("begun", 0)):
+        run = Run(tmp_path / OUTPUTS / "default" / name)
+        run.folder.mkdir(parents=True)
+        run.save_config(composed("epochs=2"))
+        run.update(status="done", epoch=epoch)
+    (tmp_path / OUTPUTS / "default" / "trained" / "last.ckpt").touch()
     lines = REFUSED.strip()
     sources = os.pathsep.join((str(Path(robode.__file__).parents[1]), str(Path(composed_once.__file__).parent)))
     done = subprocess.run([sys.executable, "-c", EACH], input=lines, capture_output=True, text=True, cwd=tmp_path,
                           env={**os.environ, "PYTHONPATH": sources}, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [line[:8] for line in done.stderr.splitlines()] == ["robode: "] * len(lines.splitlines())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["J.npy", "MNIST"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["J.npy", "MNIST", "outputs", "x.npz", "x.txt"]
+    assert len(list((tmp_path / OUTPUTS).rglob("*"))) == 8

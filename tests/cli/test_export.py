@@ -86,3 +86,21 @@ def test_an_export_replaces_nothing_but_an_earlier_export(
     answer = call("export", f"run={run.id}", f"to={to.format(run=run.folder)}")
     assert answer.code == 2 and answer.err.startswith("robode: to=") and answer.err.count("\n") == 1
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_link_leads_to_the_folder_that_the_user_means(call: Callable[..., Answer], run_of_one_epoch: Run) -> None:
+    """It is the user's own word; but a link to nothing or to a file is no folder, and one to a run stays a run's."""
+    Path("elsewhere").mkdir()
+    Path("file").write_text("mine")
+    leads = {"link": "elsewhere", "to_run": run_of_one_epoch.folder, "to_file": "file", "to_nothing": "gone"}
+    for name, target in leads.items():
+        Path(name).symlink_to(Path(target).absolute())
+    for name in ("to_run", "to_file", "to_nothing", "to_nothing/deeper"):
+        answer = call("export", f"run={run_of_one_epoch.id}", f"to={name}")
+        assert answer.code == 2 and answer.line.startswith(f"to={name}: expected a"), answer
+    assert Path("file").read_text() == "mine" and not Path("gone").exists()
+    (Path("elsewhere") / "model.safetensors").symlink_to(Path("file").absolute())  # replaced, not written through
+    (Path("elsewhere") / "certificate.json").touch()
+    assert call("export", f"run={run_of_one_epoch.id}", "to=link").code == 0
+    assert Path("link").is_symlink() and not (Path("elsewhere") / "model.safetensors").is_symlink()
+    assert (Path("elsewhere") / "config.yaml").is_file() and Path("file").read_text() == "mine"

@@ -160,7 +160,7 @@ def test_check_says_that_nobody_has_chosen_the_files(folder: Path) -> None:
     write_pictures(folder / "set", 20)
     for name, root, said in (
         ("folder", None, "not checked: data.root=null: expected a folder"), ("folder", "set", ""),
-        ("arrays", None, "not checked: data.file=null: expected a file"),
+        ("arrays", None, "not checked: data.file=null: expected a file ending in .npz or .csv"),
     ):  # fmt: skip
         node = yaml.safe_load((Path(__file__).parents[2] / "conf/data" / f"{name}.yaml").read_text())
         section = to_plain(OmegaConf.create({"data": {**node, "root": root}}))["data"]

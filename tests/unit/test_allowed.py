@@ -23,6 +23,7 @@ NODES = [path for group in ("model", "integrator", "encoder", "head") for path i
 @pytest.mark.parametrize(("value", "spec"), [
     ("relu", "tanh | relu"), (None, "null | number > 0"), (0.5, "null | number > 0"), (True, "true | false"),
     (4, "even integer >= 2"), (3, "integer >= 1"), (0, "number >= 0"), (0.5, "number in (0, 1)"),
+    ([0, 1.5], "[low, high]"), (__file__, "a file ending in .npz or .py"),
     ([], "list of integer >= 1"), ([2, 3], "list of integer >= 1"), ("auto", "auto | integer >= 1"),
     ({"any": 1}, "anything"), (__file__, "a file"), (-7, "integer"), (4, "2 | 4"), (0.5, "0.5"),
     (1, "number in (0, 1]"),
@@ -40,6 +41,9 @@ def test_values_that_fit(value: object, spec: str) -> None:
     (3, "auto | even integer >= 2", "model.key=3: expected auto or even integer >= 2"),
     (2.0, "integer >= 1", "expected integer"), (1.0, "number in (0, 1)", "expected number in"),
     ([0], "list of integer >= 1", "expected list of"), ("nowhere", "a file", "model.key=nowhere: expected a file"),
+    ([1, 0], "auto | [low, high]", "model.key=[1, 0]: expected auto or [low, high]"), ([0], "[low, high]", "key=[0]"),
+    (__file__, "a file ending in .npz", "expected a file ending in .npz"), (1e300, "number > 0", "key=1e+300: "),
+    ([0, -1e300], "levels", "model.key=-1e+300: expected a number of at most 3.4e+38, the largest of float32"),
     (1, "number in [0, 1)", "expected number in [0, 1)"), (3, "2 | 4", "choose one of: 2, 4"), ("a", "2", "key=a"),
     ("auto", "integer >= 1", "model.key=auto: expected"), (None, "tanh", "model.key=null"),
 ])  # fmt: skip
@@ -54,6 +58,10 @@ def test_a_spec_may_depend_on_another_key() -> None:
     check_node("model", {"name": "m", "J": "j2", "width": 3, "allowed": allowed})
     with pytest.raises(BadInput, match="model.width=3: expected even integer >= 2"):
         check_node("model", {"name": "m", "J": "canonical", "width": 3, "allowed": allowed})
+    allowed = {"file": "text", "label": {"file=*.npz": "null", "else": "text"}}
+    check_node("model", {"name": "m", "file": "a.csv", "label": "y", "allowed": allowed})
+    with pytest.raises(BadInput, match="^model.label=y: choose one of: null with model.file=a.npz$"):
+        check_node("model", {"name": "m", "file": "a.npz", "label": "y", "allowed": allowed})
 
 
 def test_a_node_that_says_what_is_allowed_is_closed() -> None:
@@ -76,8 +84,8 @@ def test_every_yaml_of_robode_says_what_its_keys_may_be(path: Path) -> None:
 def test_every_data_set_of_robode_says_what_the_keys_of_its_source_may_be(path: Path, tmp_path: Path) -> None:
     node = {key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "defaults"}
     assert set(node["allowed"]) >= set(node["source"]) - {"_target_"}
-    places = {"a file": write_arrays(tmp_path / "x.npz"), "a folder": tmp_path}
-    given = {key: str(places[spec]) for key, spec in node["allowed"].items() if spec in places}
+    places = {"a file ending in .npz or .csv": write_arrays(tmp_path / "x.npz"), "a folder": tmp_path}
+    given = {key: str(places[spec]) for key, spec in node["allowed"].items() if str(spec) in places}
     check_data(parse(DataConfig, to_plain(OmegaConf.create({"data": {**node, "root": "data", **given}}))["data"]))
 
 

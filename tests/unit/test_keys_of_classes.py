@@ -16,7 +16,7 @@ from robode.errors import BadInput
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("suite", "objective", "callbacks", "optimizer", "protocol")
-FROM_ROBODE = {"params", "optimizer", "last_epoch"}  # arguments that no YAML file gives
+FROM_ROBODE = {"params", "optimizer", "last_epoch", "save_dir"}  # arguments that no YAML file gives
 
 
 def named(node: object) -> Iterator[str]:

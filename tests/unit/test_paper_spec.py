@@ -121,6 +121,7 @@ def test_what_a_file_says_is_what_an_item_knows() -> None:
         ("[depth=4]", "[depth=4, seed=1]", "'seed=1' has a place of its own"),
         ("seeds: 2", "seeds: 0", "rows[0].seeds=0: expected how many"),
         ("seeds: 2", "seeds: [1, x]", "expected how many"),
+        ("seeds: 2", "seeds: [1, 2, 1]", "rows[0].seeds=[1, 2, 1]: names a seed twice"),
         ("test: 90", "tset: 90", "rows[0].published: unknown key tset: did you mean 'test'?"),
         ("test: 90", "test: good", "rows[0].published.test: expected a number, got 'good'"),
         ("test: 90", "test: .nan", "expected a number, got nan"),

@@ -1,5 +1,6 @@
 """What cannot be resumed is said in one line, and a finished run is whole whatever happens to its continuation."""
 
+import resource
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from small_runs import train
 
 from robode.errors import BadInput, JobFailed
+from robode.training.checkpoints import WholeFiles
 from robode.training.plan import lengths
 
 
@@ -68,21 +70,21 @@ def test_checkpoint_of_another_shape_is_one_line(run_of_one_epoch):
     assert "\n" not in str(refusal.value)
 
 
-def test_crash_leaves_a_whole_checkpoint(monkeypatch, run_of_one_epoch):
-    """The disk fills up while last.ckpt is written: the previous one stays, and no draft is left behind."""
+def test_a_full_disk_leaves_a_whole_checkpoint(run_of_one_epoch):
+    """last.ckpt cannot be written: the previous one stays, no draft is left, and with room the same words go on."""
     run = run_of_one_epoch
     saved = run.last.read_bytes()
-    real = torch.save
-
-    def half_written(content, file):
-        if "state_dict" in content:
-            file.write(b"half")
-            raise OSError(28, "No space left on device")
-        return real(content, file)
-
-    monkeypatch.setattr(torch, "save", half_written)
-    with pytest.raises(JobFailed, match="No space left"):
-        train(f"resume={run.id}", "epochs=2")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(saved) // 2, limits[1]))
+    try:
+        with pytest.raises(JobFailed, match=r"^cannot write .*last\.ckpt: File too large$"):
+            WholeFiles().save_checkpoint({"x": torch.zeros(len(saved))}, run.last)
+        with pytest.raises(JobFailed, match=r"^cannot write .*\.ckpt: File too large$"):
+            train(f"resume={run.id}", "epochs=2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert run.last.read_bytes() == saved
-    assert run.status()["status"] == "failed"
+    assert (run.status()["status"], run.status()["epoch"]) == ("failed", 1)
     assert not [path for path in run.folder.glob(".*") if not path.name.endswith("lock")]
+    train(f"resume={run.id}", "epochs=2")
+    assert (run.status()["status"], run.status()["epoch"]) == ("done", 2)

@@ -103,6 +103,14 @@ def test_find_by_folder_name_and_checkpoint(tmp_path):
     assert find(str(tmp_path / run.folder))[0].folder == tmp_path / run.folder
     assert find(run.id) == (run, None)
     assert find(run.folder / "epoch3.ckpt") == (run, "epoch3.ckpt")
+    for there in (tmp_path / run.id, tmp_path / "there"):  # no run, though it has the name of one
+        there.mkdir()
+    assert find(run.id) == (run, None)
+    (tmp_path / run.id).rmdir()
+    (tmp_path / run.id).touch()
+    assert find(run.id) == (run, None)
+    with pytest.raises(BadInput, match="^run=there: expected the folder of a run, but there is no config.yaml in"):
+        find("there")
 
 
 @pytest.mark.parametrize("where", ["nothing", "no/such/folder", ".", "*", "[", "../..", "/"])

@@ -30,10 +30,12 @@ def runs(*words):
 
 def test_seeds_by_number_or_by_name():
     assert [config.seed for config in several("seeds=3")] == [1, 2, 3]
-    assert [config.seed for config in several("seeds=[5,1,5]")] == [5, 1]
+    assert [config.seed for config in several("seeds=[5,1]")] == [5, 1]
     for wrong in ("0", "x", "[]", "true", "[1.5]", "[-1]"):
         with pytest.raises(BadInput, match="expected how many"):
             several(f"seeds={wrong}")
+    with pytest.raises(BadInput, match=r"^seeds=\[5, 1, 5\]: names a seed twice"):
+        several("seeds=[5,1,5]")
     with pytest.raises(BadInput, match="^seed=9 and seeds=3: give one of them$"):
         several("seeds=3", "seed=9")
     for name in ("run=mine", "resume=mine"):

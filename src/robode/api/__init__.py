@@ -175,7 +175,7 @@ def _done(verb: str, overrides: Mapping[str, Value]) -> Result:
     words = tuple(f"{key}={_word(value)}" for key, value in overrides.items())
     jobs = compose_jobs(Request(verb, words))
     check_jobs([job.config for job in jobs])
-    check_folders(jobs[0].config)
+    check_folders(jobs[0].config, jobs[0].overrides)
     (outcome,) = run_each(jobs, work)
     if outcome.result is None:
         raise (BadInput if outcome.code == 2 else JobFailed)(outcome.error)

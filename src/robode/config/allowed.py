@@ -6,6 +6,7 @@
       eta: number in (0, 1)                        # [0, 1] with its ends
       hidden: list of integer >= 1
       J_file: {J=file: a file with a matrix, else: null | text}  # depends on another key of the node
+      label: {file=*.npz: null, else: text}          # or on how its value reads
       eps: levels                                    # noise_levels; one of them: level
 
 A node that says what is allowed is closed: a key that is not listed is refused.
@@ -18,6 +19,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import cache
 from os.path import expanduser, isdir, isfile
 from typing import TYPE_CHECKING
@@ -47,10 +49,12 @@ _LEVELS = re.compile(r"levels( <= (?P<upper>\S+))?")
 _WORD = re.compile(r"[\w.+-]+")
 PLACES: Mapping[str, Callable[[str], bool]] = {"a file": isfile, "a folder": isdir}
 """What a place of the user's may have to be, and how that is found out."""
-_KINDS = ("anything", *PLACES, "a file with a matrix", "text")
+_KINDS = ("anything", *PLACES, "a file with a matrix", "text", "[low, high]")
+_ENDINGS = re.compile(r"a file ending in (?P<endings>\.\w+(?: or \.\w+)*)")
+LARGEST = 3.4e38
 GRAMMAR = (
-    "words, numbers, 'integer >= 1', 'number in (0, 1]', 'list of …', 'levels <= 1', 'level', 'a file', 'a folder', "
-    "'a file with a matrix', 'text' or 'anything', with | between"
+    "words, numbers, 'integer >= 1', 'number in (0, 1]', 'list of …', '[low, high]', 'levels <= 1', 'level', 'a file', "
+    "'a file ending in .npz', 'a file with a matrix', 'a folder', 'text' or 'anything', with | between"
 )
 
 
@@ -64,15 +68,15 @@ def keys_of_classes() -> dict[str, Node]:
 
 
 def check_part(key: str, part: Part | None, task: str | None = None) -> None:
-    """Raises `BadInput` for a value that conf/keys.yaml does not list for the class of a part, and for a key that a
-    class of robode does not have. key: where the part stands. task: of the data, where that is known."""
+    """Raises `BadInput` for a value that conf/keys.yaml does not list for the class of a part, and for a key that the
+    class does not have. key: where the part stands. task: of the data, where that is known."""
     known = keys_of_classes().get(part.target) if part else None
     if part is None or known is None:
         return
     for name, value in part.arguments.items():
         if name in known:
             check_value(f"{key}.{name}", value, spec_of(known[name], {**part.arguments, "task": task}))
-        elif part.target.startswith("robode.") and not name.startswith("_"):  # Hydra's own keys begin so
+        elif not name.startswith("_"):  # Hydra's own keys begin so
             raise no_such_key(key, name, list(known), part.target)
 
 
@@ -92,8 +96,7 @@ def check_node(group: str, node: Node) -> None:
             continue
         if key not in allowed:
             raise no_such_key(group, str(key), list(map(str, allowed)), f"{group}={name}")
-        check_value(f"{group}.{key}", value, spec := spec_of(allowed[key], node))
-        if spec == "a file with a matrix":
+        if check_key(group, str(key), value, allowed[key], node) == "a file with a matrix":
             skew_matrix(f"{group}.{key}", str(value), node.get("width"))
 
 
@@ -130,7 +133,7 @@ def _check_spec(where: str, spec: Value, allowed: Node) -> None:
 def _readable(text: str) -> bool:
     found = _NUMBER.fullmatch(text)
     if found is None:
-        return text in _KINDS or any(kind.fullmatch(text) for kind in (_WORD, _LEVELS))
+        return text in _KINDS or any(kind.fullmatch(text) for kind in (_WORD, _LEVELS, _ENDINGS))
     ends = found["ends"].split(",") if found["ends"] else [found["least"]] if found["least"] else []
     return all(_number(end) is not None for end in ends) and (not found["ends"] or len(ends) == 2)
 
@@ -148,13 +151,27 @@ def spec_of(spec: Value, node: Node) -> str:
         return _word(spec)
     for condition, text in spec.items():
         key, _, value = str(condition).partition("=")
-        if condition == "else" or _word(node.get(key)) == value:
+        if condition == "else" or fnmatchcase(_word(node.get(key)), value):
             return _word(text)
     return "anything"
 
 
+def check_key(group: str, key: str, value: Value, spec: Value, node: Node) -> str:
+    """`check_value` of a key whose spec may depend on other keys of the node, which a complaint then names. Returns
+    what the spec comes to."""
+    found = spec_of(spec, node)
+    try:
+        check_value(f"{group}.{key}", value, found)
+    except BadInput as error:
+        others = [str(each).partition("=")[0] for each in spec] if isinstance(spec, Mapping) else []
+        why = ", ".join(f"{group}.{other}={_word(node[other])}" for other in dict.fromkeys(others) if node.get(other))
+        raise BadInput(f"{error} with {why}" if why else str(error)) from error
+    return found
+
+
 def check_value(key: str, value: Value, spec: str) -> None:
     """Raises `BadInput` unless one of the alternatives of the spec fits."""
+    check_size(key, value)
     if spec == "level":
         one_level(key, value)
         return
@@ -164,17 +181,29 @@ def check_value(key: str, value: Value, spec: str) -> None:
     alternatives = [text.strip() for text in spec.split("|")]
     if not any(_fits(value, text) for text in alternatives):
         words = not any(
-            _NUMBER.fullmatch(text) or text.startswith(("list of", "text", *PLACES)) for text in alternatives
+            _NUMBER.fullmatch(text) or text.startswith(("list of", "text", "[", *PLACES)) for text in alternatives
         )
         expected = f"choose one of: {', '.join(alternatives)}" if words else f"expected {' or '.join(alternatives)}"
         raise BadInput(f"{key}={_word(value)}: {expected}")
+
+
+def check_size(key: str, value: Value) -> None:
+    """Raises `BadInput` for a number that float32, which networks are made of, cannot hold."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, float) and LARGEST < abs(each) < math.inf:
+            raise BadInput(f"{key}={each:g}: expected a number of at most {LARGEST:g}, the largest of float32")
 
 
 def _fits(value: Value, text: str) -> bool:
     if text == "anything":
         return True
     if text.startswith("list of "):
-        return isinstance(value, list) and all(_fits(each, text.removeprefix("list of ")) for each in value)
+        return isinstance(value, list | tuple) and all(_fits(each, text.removeprefix("list of ")) for each in value)
+    if text == "[low, high]":
+        return isinstance(value, list) and len(value) == 2 and _fits(value, "list of number") and value[0] < value[1]
+    if found := _ENDINGS.fullmatch(text):
+        endings = tuple(found["endings"].split(" or "))
+        return _fits(value, "a file") and str(value).lower().endswith(endings)
     if text in (*PLACES, "a file with a matrix", "text"):
         kind = text.removesuffix(" with a matrix")
         return isinstance(value, str) and (text == "text" or PLACES[kind](expanduser(value)))

@@ -201,6 +201,8 @@ def _check_choices(request: Request, parsed: Sequence[Override]) -> None:
             raise BadInput(f"{line}: expected at least one of: {', '.join(choices)}")
         if isinstance(value, list) and key not in ADD_UP:
             raise BadInput(explain.one_choice(request.verb, line, [str(v) for v in value]))
+        if isinstance(value, list) and len(set(map(str, value))) < len(value):
+            raise BadInput(f"{line}: names one of them twice; leave it out")
         if not isinstance(value, str | list | dict):
             raise BadInput(explain.unknown_choice(key, line.partition("=")[2], choices))
 

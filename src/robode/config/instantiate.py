@@ -154,6 +154,16 @@ def trusted() -> tuple[str, ...]:
     return tuple(name.strip() for name in os.environ.get(TRUST, "").split(",") if name.strip())
 
 
+def check_trusted(module: str, home: str) -> None:
+    """Raises `BadInput` for a package that the environment does not admit. module: what the user typed; home: the
+    dotted name that would run."""
+    if not inside(home, trusted()):
+        raise BadInput(
+            f"module={module}: '{home}' is not trusted to run code; to admit a package of your own set "
+            f"{TRUST}={module.partition(':')[0].partition('.')[0]} in the environment"
+        )
+
+
 def inside(name: str, packages: tuple[str, ...]) -> bool:
     """Whether a dotted name is one of the packages, or lies in one."""
     return any(name == package or name.startswith(package + ".") for package in packages)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeGuard
 
-from robode.config.allowed import check_node, check_part, check_value, spec_of
+from robode.config.allowed import check_key, check_node, check_part, check_size
 from robode.config.combinations import check_combination, check_memory, check_needs
 from robode.config.config import (
     CertifyConfig,
@@ -24,13 +24,14 @@ from robode.config.config import (
     EvaluateConfig,
     ExportConfig,
     Group,
+    Part,
     StabiliseConfig,
     TrainConfig,
     TrainerConfig,
     Value,
     plain,
 )
-from robode.config.instantiate import check_targets
+from robode.config.instantiate import check_targets, check_trusted
 from robode.config.jobs import MOST_JOBS
 from robode.config.levels import UPPER, check_suite, noise_levels
 from robode.config.parse import unknown
@@ -43,6 +44,7 @@ CHECKPOINTS = ("best", "last")
 TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
 # Loggers of Lightning's that are importable without the package they write with: any one of these will do.
 LOGGERS = {"TensorBoardLogger": ("tensorboard", "tensorboardX")}
+STOPPING = "lightning.pytorch.callbacks.EarlyStopping"
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "32", "64", "bf16", "16")
 HALF = ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 
@@ -88,9 +90,10 @@ def check_training(config: TrainConfig) -> None:
     for key in ("depth", "batch_size", "lr", "repeats"):
         _check_positive(key, getattr(config, key))
     _check_start(config)
+    check_size("lr", config.lr)
     _check_seed(config.seed)
     _check_repeats(config.repeats)
-    _check_suite(config.suite, task_of(config.data))
+    check_entries(config.suite, task_of(config.data))
     _check_time(config)
     check_data(config.data)
     _check_parts(config)
@@ -99,11 +102,12 @@ def check_training(config: TrainConfig) -> None:
     parts |= {f"callbacks.{name}": part for name, part in config.callbacks.items()}
     chosen = config.optimizer
     parts |= {"optimizer.optimizer": chosen.optimizer, "optimizer.scheduler": chosen.scheduler}
+    parts |= {f"logger.{name}": part for name, part in config.logger.items()}
     for key, part in (parts | {"protocol": config.protocol}).items():
         check_part(key, part)
     check_trainer(config.trainer)
     _check_loggers(config.logger)
-    check_objectives(config, config.data.task)
+    check_objectives(config, task_of(config.data))
     if config.resume is None:  # a resumed run has its own data
         check_name(config.run)
         _check_monitors(config)
@@ -120,7 +124,7 @@ def _check_evaluation(config: EvaluateConfig) -> None:
         )
     _check_seed(config.seed)
     _check_repeats(config.repeats)
-    _check_suite(config.suite, task_of(config.data) if config.data else None)
+    check_entries(config.suite, task_of(config.data) if config.data else None)
     check_part("protocol", config.protocol)
     if isinstance(config, CertifyConfig):
         _check_certify(config)
@@ -146,6 +150,7 @@ def _check_module(config: EvaluateConfig, module: str) -> None:
         raise BadInput(f"run={config.run} and module={module}: give one of them")
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", module):
         raise BadInput(f"module={module}: expected PACKAGE:FACTORY, for example module=mypackage.networks:make")
+    check_trusted(module, module.partition(":")[0])
     if config.data is None:
         raise BadInput(f"data: expected the data set for module={module}, for example data=mnist5k")
     check_data(config.data)
@@ -174,7 +179,7 @@ def _check_stabilise(config: StabiliseConfig) -> None:
     _check_repeats(config.repeats or 1)
     check_name(config.to)
     if config.suite is not None:
-        _check_suite(config.suite, None)
+        check_entries(config.suite, None)
     if config.trainer is not None:
         check_trainer(config.trainer)
 
@@ -192,8 +197,9 @@ def folder_to_write(to: str | None) -> Path:
         raise BadInput(f"to{'' if to is None else '='}: expected the folder to write, for example to=exported")
     folder = Path(to).expanduser()
     for path in (folder, *folder.parents):
-        if path.is_file():
-            raise BadInput(f"to={to}: expected a folder, and {'this' if path == folder else path} is a file")
+        if path.is_file() or path.is_symlink() and not path.exists():
+            is_what = "a file" if path.is_file() else "a link to nothing"
+            raise BadInput(f"to={to}: expected a folder, and {'this' if path == folder else path} is {is_what}")
     return folder
 
 
@@ -218,7 +224,7 @@ def check_data(data: DataConfig) -> None:
             raise unknown("data.", key, [*known, *(each for each in data.more if each in data.source.arguments)])
     for key, spec in allowed.items():
         if key in node:  # also a key of the source; the user knows it by this name
-            check_value(f"data.{key}", node[key], spec_of(spec, node))
+            check_key("data", key, node[key], spec, node)
     if data.allowed is not None:
         check_node("data.source", {**data.source.plain(), "name": data.name, "allowed": data.allowed})
 
@@ -255,11 +261,15 @@ def seeds_of(config: TrainConfig) -> list[int]:
     listed = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds or ())
     if not listed or not all(0 <= seed < 2**32 for seed in listed):
         raise BadInput(f"seeds={seeds}: expected how many (seeds=3: 1, 2, 3) or which (seeds=[1,5]), or null for one")
-    return list(dict.fromkeys(listed))
+    if len(set(listed)) < len(listed):
+        raise BadInput(f"seeds={seeds}: names a seed twice, which would be one run; leave one out")
+    return listed
 
 
 def check_trainer(trainer: TrainerConfig) -> None:
-    """Refuse numbers and precisions that no machine can train with. Raises `BadInput`."""
+    """Refuse keys that Lightning does not have, numbers and precisions that no machine can train with. Raises
+    `BadInput`."""
+    check_part("trainer", Part("lightning.Trainer", trainer.name, trainer.more))
     if trainer.precision in HALF:
         raise BadInput(
             f"trainer.precision={trainer.precision}: rounds gamma and h, which the guarantees need in float64; "
@@ -307,9 +317,15 @@ def check_objectives(config: TrainConfig, task: str | None) -> None:
 
 
 def _check_monitors(config: TrainConfig) -> None:
-    """Refuse callbacks that watch validation data where `data.validation` holds none out."""
+    """Refuse callbacks that watch validation data where `data.validation` holds none out, and early stopping on
+    anything else, which it would not find."""
     for name, callback in config.callbacks.items():
         monitor = str(callback.arguments.get("monitor")) if callback else ""
+        if callback and callback.target == STOPPING and not monitor.startswith("validation/"):
+            raise BadInput(
+                f"callbacks.{name}.monitor={monitor}: expected validation/loss, or the score of the validation data, "
+                "for example validation/accuracy"
+            )
         if monitor.startswith("validation/") and not config.data.validation:
             raise BadInput(
                 f"callbacks={name}: watches {monitor}, and data.validation=0 holds nothing out; "
@@ -337,6 +353,8 @@ def _check_seed(seed: int | None) -> None:
 def _check_time(config: TrainConfig) -> None:
     """Exactly one of ``step`` and ``horizon`` is a number, or step is ``auto``."""
     step, horizon = config.step, config.horizon
+    check_size("step", step)
+    check_size("horizon", horizon)
     if step != "auto" and not _positive(step):
         raise BadInput(f"step={step}: expected 'auto' or a number above 0")
     if horizon is not None and not _positive(horizon):
@@ -367,7 +385,9 @@ def _check_repeats(repeats: int) -> None:
         raise BadInput(f"repeats={repeats}: expected at most {MOST_JOBS} noisy copies of one level")
 
 
-def _check_suite(suite: Group, task: str | None) -> None:
+def check_entries(suite: Group, task: str | None) -> None:
+    """Refuse a suite without entries, and entries whose keys are none or do not fit the task (None: not known yet).
+    Raises `BadInput`."""
     if not suite:
         raise BadInput("suite: expected at least one perturbation; choose a suite, for example suite=noise")
     check_suite(suite)

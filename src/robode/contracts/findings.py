@@ -169,10 +169,10 @@ def data(what: str, config: DataConfig) -> Finding:
 
 def _missing_place(config: DataConfig) -> str | None:
     """What is missing where a source is made of the user's own files, and they are not there."""
-    for key, spec in (config.allowed or {}).items():
+    allowed = config.allowed or {}
+    for key in (key for key, spec in allowed.items() if str(spec).startswith(tuple(PLACES))):
         try:
-            if spec in PLACES:
-                check_value(f"data.{key}", config.source.arguments.get(key), str(spec))
+            check_value(f"data.{key}", config.source.arguments.get(key), str(allowed[key]))
         except BadInput as error:
             return str(error)
     return None

@@ -14,7 +14,7 @@ from torch import nn
 
 from robode import __version__
 from robode.config.config import EvaluateConfig, ExportConfig, Node, plain
-from robode.config.instantiate import TRUST, inside, trusted
+from robode.config.instantiate import check_trusted
 from robode.data.batches import in_units
 from robode.data.module import DataModule, part
 from robode.errors import BadInput
@@ -129,13 +129,13 @@ def of_module(config: EvaluateConfig, module: str) -> EvaluationTarget:
 def _made(where: str) -> nn.Module:
     """The module that PACKAGE:FACTORY makes."""
     place, _, name = where.partition(":")
-    _check_trusted(where, place)
+    check_trusted(where, place)
     with blamed(f"module={where}: '{place}' cannot be imported"):
         factory: Any = getattr(importlib.import_module(place), name, None)
     if not callable(factory):
         raise BadInput(f"module={where}: expected a function or a class called {name} in {place}")
     # what the package has merely imported (subprocess.run) is not its own
-    _check_trusted(where, str(getattr(factory, "__module__", "")))
+    check_trusted(where, str(getattr(factory, "__module__", "")))
     return _called(where, factory)
 
 
@@ -145,14 +145,6 @@ def _called(where: str, factory: Callable[[], object]) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise BadInput(f"module={where}: expected a factory that returns a torch.nn.Module, got {type(made).__name__}")
     return made.eval()
-
-
-def _check_trusted(where: str, home: str) -> None:
-    if not inside(home, trusted()):
-        raise BadInput(
-            f"module={where}: '{home}' is not trusted to run code; to admit a package of your own set "
-            f"{TRUST}={where.partition(':')[0].partition('.')[0]} in the environment"
-        )
 
 
 def _check_logits(network: nn.Module, data: DataModule, where: str) -> None:

@@ -390,7 +390,9 @@ def seeds(value: Yaml, place: str) -> tuple[int, ...]:
     whole = [each for each in found if type(each) is int and 0 <= each < 2**32] if isinstance(found, list) else []
     if not whole or whole != found:
         raise BadInput(f"{place}={value}: expected how many (3: seeds 1, 2, 3) or a list of them, for example [1,2,5]")
-    return tuple(dict.fromkeys(whole))
+    if len(set(whole)) < len(whole):
+        raise BadInput(f"{place}={value}: names a seed twice, which would be one run; leave one out")
+    return tuple(whole)
 
 
 def chosen(key: str, value: str, choices: Sequence[str]) -> str:

@@ -287,7 +287,8 @@ def _copied(key: str, file: Path) -> str:
 
 
 def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[Run, str | None]:
-    """The run that `where` means (folder, run id under outputs/ or checkpoint) and the checkpoint's name.
+    """The run that `where` means (folder, run id under outputs/ or checkpoint) and the checkpoint's name. What is no
+    run itself may have the name of one.
 
     key: the configuration key to name in a complaint.
 
@@ -295,24 +296,19 @@ def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[
         BadInput: there is no such run, several, or the folder is not one.
     """
     path = Path(where).expanduser()
-    where = str(path)
-    if path.is_file():
-        folder, checkpoint = path.parent, path.name
-    else:
-        folder, checkpoint = (path if path.is_dir() else _search(str(where), key, outputs)), None
-    if not (folder / "config.yaml").is_file():
-        raise BadInput(f"{key}={where}: expected the folder of a run, but there is no config.yaml in {folder}")
-    return Run(folder), checkpoint
-
-
-def _search(name: str, key: str, outputs: Path) -> Path:
-    known = outputs.glob(f"**/{glob.escape(name)}/config.yaml") if re.fullmatch(r"[\w.\-/]+", name) else ()
+    folder, checkpoint = (path.parent, path.name) if path.is_file() else (path, None)
+    if Run(folder).exists:
+        return Run(folder), checkpoint
+    name = str(path)
+    known = outputs.glob(f"**/{glob.escape(name)}/config.yaml") if re.fullmatch(r"\w[\w.\-/]*", name) else ()
     matches = sorted(path.parent for path in known if REPLACED not in path.parts)
-    if not matches:
-        raise BadInput(f"{key}={name}: expected a run folder, the name of a run under {outputs}/ or a .ckpt file")
     if len(matches) > 1:
         raise BadInput(f"{key}={name}: several runs have this name: {', '.join(map(str, matches))}; give the folder")
-    return matches[0]
+    if matches:
+        return Run(matches[0]), None
+    if path.exists():
+        raise BadInput(f"{key}={name}: expected the folder of a run, but there is no config.yaml in {folder}")
+    raise BadInput(f"{key}={name}: expected a run folder, the name of a run under {outputs}/ or a .ckpt file")
 
 
 def checkpoint_path(run: Run, name: str) -> Path:

@@ -23,8 +23,9 @@ class WholeFiles(TorchCheckpointIO):
             try:
                 with draft.open("wb") as file:  # a path would be written into it
                     torch.save(checkpoint, file)
-            except RuntimeError as error:  # how torch reports a full disk
-                raise OSError(str(error).splitlines()[0]) from error
+            except RuntimeError as error:  # torch's writer complains of what it could not write, too
+                cause = error.__context__
+                raise (cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0])) from error
 
         write_whole(Path(path), write)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from robode.config.config import Config, EvaluateConfig, Node, StabiliseConfig, TrainConfig, Value
 from robode.config.parse import parse
+from robode.config.validate import check_entries, task_of
 from robode.data.validation import check_files
 from robode.errors import BadInput
 from robode.runs.origin import FORCE, START, check_code
@@ -24,19 +25,20 @@ MAY_CHANGE = ("epochs", "trainer", "callbacks", "logger", "suite", "protocol", "
 LENGTHS = ("T_max", "total_steps", "epochs")
 
 
-def check_folders(config: Config) -> None:
-    """Refuse what the run folders and the files of the data that are there refuse.
+def check_folders(config: Config, words: Sequence[str]) -> None:
+    """Refuse what the run folders and the files of the data that are there refuse. words: see `resumed`.
 
     Raises:
-        BadInput: no such run, one of other code, a name that another training has, files that are not there.
+        BadInput: no such run, one of other code, a name that another training has, files that are not there, a suite
+            for another task than the run's, words that a resumed run does not take.
     """
     if isinstance(config, StabiliseConfig):
         training, run = stabilising(config), find(str(config.run))[0]
-        _check_training(training)
+        _check_training(training, ())
         if config.epochs:
             _check_schedule(run, run.config(), training)
     elif isinstance(config, TrainConfig):
-        _check_training(config)
+        _check_training(config, words)
     elif isinstance(config, EvaluateConfig) and config.module is not None:
         if not Path(config.checkpoint).is_file():
             raise BadInput(
@@ -45,15 +47,25 @@ def check_folders(config: Config) -> None:
         if config.data is not None:
             check_files(config.data.source.arguments)
     elif config.run is not None:
-        check_code(find(config.run)[0], config.code)
+        run, _ = find(config.run)
+        check_code(run, config.code)
+        if isinstance(config, EvaluateConfig):
+            check_entries(config.suite, _task(run.config()))
 
 
-def _check_training(config: TrainConfig) -> None:
+def _task(config: TrainConfig) -> str | None:
+    """The name of a run's task: its data or a term of its loss says it."""
+    terms = [part.about.get("task") for part in config.objective.values() if part]
+    return task_of(config.data) or next((task for task in terms if isinstance(task, str)), None)
+
+
+def _check_training(config: TrainConfig, words: Sequence[str]) -> None:
     """A chosen name may be that of a run which is there already, if it is the same training."""
     check_files(config.data.source.arguments)
     check_start(config)
     if config.resume is not None:
         check_code(find(config.resume, key="resume")[0], config.code, START)
+        resumed(config, words)
     elif config.run is not None:
         run = Run(OUTPUTS / config.experiment / config.run)
         check_free(run.folder, pinned(config))

@@ -78,7 +78,7 @@ def _looked_at(request: Request) -> tuple[list[Job], str]:
     check_jobs([job.config for job in jobs])
     _check_twins(jobs)
     for job in jobs:
-        check_folders(job.config)
+        check_folders(job.config, job.overrides)
     launcher = found[0].launcher if request.multirun else OURS
     if launcher == OURS:
         for job in jobs:

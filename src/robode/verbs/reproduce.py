@@ -81,7 +81,7 @@ class Reproduction:
             self._say(line)
         for job in map(self.shelf.placed, todo):
             if job.start is None:
-                check_folders(self.beside(job).cfg)
+                check_folders(self.beside(job).cfg, ())
         self._publish()
         begun = 0
         for ready in self._in_order(todo):
