@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -129,6 +130,11 @@ class OneLayerField(VectorField):
     def lognorm(self) -> float:
         """max over all slopes D of lambda_max(sym(D K)): convex in D, hence exact at the vertices for small n; an upper
         bound of it for larger ones (docs/theory.md, sections 11 and 20)."""
+        return self._lognorm
+
+    @cached_property
+    def _lognorm(self) -> float:
+        """Worked out once: the bounds of the ODE and of an Euler step both need it."""
         K = self.K.detach().double()
         if K.shape[-1] <= VERTEX_WIDTH:
             return _largest_symmetric(vertices(K.shape[-1], self.activation.slopes, K.device)[..., None] * K)

@@ -44,6 +44,7 @@ class Flow(nn.Module, ABC):
     pixelwise: ClassVar[bool] = True  # False where steps mix pixels: states are images, not columns
     controlled: ClassVar[bool] = False  # True where fields are bound to the data, by the context of the encoder
     project_at_start = True  # False for recipes whose first forward pass runs before the first projection
+    _bound: tuple[Sequence[VectorField], Scalar] | None = None  # of a copy whose weights stay as they are
 
     def __init__(
         self, width: int, depth: int, integrator: Integrator, step: float | str = "auto", horizon: float | None = None
@@ -120,7 +121,7 @@ class Flow(nn.Module, ABC):
 
     def steps(self, context: Tensor | None = None) -> list[Step]:
         """The N steps of the network that runs."""
-        return self.method.steps(*self.bind(context))
+        return self.method.steps(*(self._bound or self.bind(context)))
 
     def enter(self, y: Tensor) -> Tensor:
         """From a state as the encoder gives it to what the steps map. Raises `BadInput` for a state of another shape
@@ -219,6 +220,7 @@ class Flow(nn.Module, ABC):
         flow = self.exact()
         if not flow.computes_its("lipschitz", "euler_lipschitz"):
             return [(math.inf, math.inf)] * self.depth
+        flow._bound = flow.bind() if flow._has_fields else None  # both bounds ask the same fields, which remember
         discrete = once(lambda step: certified(lambda: own_lipschitz(step)), flow.steps())
         return list(zip(flow.ode_bounds(), discrete, strict=True))
 
@@ -234,7 +236,7 @@ class Flow(nn.Module, ABC):
         for a family of steps alone."""
         if not self._has_fields:
             return [math.nan] * self.depth
-        fields, h = self.bind()
+        fields, h = self._bound or self.bind()
         return [exp_or_inf(value(h) * lognorm) for lognorm in once(field_bound, fields)]
 
     def certificate(self) -> dict[str, float]:
