@@ -17,6 +17,7 @@ from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.guarantees import BOUNDED, Guarantee
+from robode.ode.lognorm import LogNormBounds
 from robode.ode.step import Step, once, own_lipschitz
 
 
@@ -238,6 +239,38 @@ class Flow(nn.Module, ABC):
             return [math.nan] * self.depth
         fields, h = self._bound or self.bind()
         return [exp_or_inf(value(h) * lognorm) for lognorm in once(field_bound, fields)]
+
+    @torch.no_grad()
+    def lognorm_bounds(self, known: Sequence[LogNormBounds] = ()) -> list[LogNormBounds]:
+        """Of each layer's field the log-norm from both sides (`VectorField.lognorm_bounds`). None at all for flows with
+        a field that does not know it, is bound to the data or inherits it from one that computes something else, nor
+        where numbers overflow.
+
+        known: the answer for earlier weights, to begin with. The largest bounds are as good as the fields can afford;
+        of layers that are proved to be below the largest no better ones are sought.
+
+        Raises:
+            JobFailed: weights that are not finite.
+        """
+        if not self._has_fields or not self.solves_an_ode or self.controlled:
+            return []
+        flow = self.exact()
+        if not flow.computes_its("lognorm_bounds"):
+            return []
+        fields, found = flow.fields(), dict[int, LogNormBounds]()
+        start = dict(zip(map(id, fields), known, strict=True)) if known else {}
+        enough = -math.inf
+        for field in sorted(fields, key=lambda each: -start[id(each)].upper if start else 0.0):
+            if id(field) in found:
+                continue
+            try:
+                bounds = field.lognorm_bounds(start.get(id(field)), enough)
+            except (BadInput, ArithmeticError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+                return []
+            if bounds is None:
+                return []
+            found[id(field)], enough = bounds, max(enough, bounds.upper)
+        return [found[id(field)] for field in fields]
 
     def certificate(self) -> dict[str, float]:
         """Certified Lipschitz bounds of the whole flow: `flow_ode` for the ODE (Theorems 1, 2), `flow_discrete` for

@@ -14,7 +14,7 @@ from robode.config.config import Node, Value
 # Where files are, what the run is called, who listens, how jobs are handled; how many threads compute (last bits) …
 VOLATILE = (
     "run", "resume", "force", "code", "fail_fast", "seeds", "logger", "experiment", "data.root", "data.source.root",
-    "data.file", "data.source.file", "data.task", "trainer.threads",
+    "data.file", "data.source.file", "data.task", "trainer.threads", "callbacks.log_norms",
 )  # fmt: skip
 # … and what is measured afterwards: one training serves any number of evaluations.
 EVALUATION = ("suite", "protocol", "repeats")
