@@ -16,10 +16,10 @@ from robode.errors import BadInput
 from robode.linalg.definite import UNIT
 from robode.ode.jacobians import JacobianSet, jacobian_set
 from robode.ode.lognorm_exact import Maximum, maximum
-from robode.ode.lognorm_lower import SAMPLES, attained, climb, lower_bound
+from robode.ode.lognorm_lower import SAMPLES, alternate, attained, lower_bound
 from robode.ode.lognorm_upper import QUICK, balanced, density, upper_bound
 
-FEW = 4  # vectors to climb from, where time is short
+FEW = 4  # random vectors to begin with, where time is short
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,19 @@ def lognorm(
 def both_sides(J: JacobianSet, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds:
     """`lognorm` of the only layer of J with less effort: from what was known of slightly other weights on, and none
     beyond that where the maximum is at most `enough`."""
-    theta = None if known is None or known.theta is None else known.theta[None]
-    above = upper_bound(J, balanced(J) if theta is None else theta, QUICK, enough)
-    X = density(J, above.theta)
-    vector = X.top if known is None or known.vector is None else known.vector[None]
-    if bool(above.value <= enough):
-        found = attained(J, J.steepest(vector)[0], vector[0])
+    theta, vector = (None, None) if known is None else (known.theta, known.vector)
+    if theta is None:
+        above = upper_bound(J, balanced(J), QUICK, enough)
     else:
-        found = climb(J, torch.cat([X.top, X.samples(FEW)[0], vector]))
+        above = upper_bound(J, theta[None], QUICK[-1:], enough)
+    if vector is not None and bool(above.value <= enough):
+        found = attained(J, J.steepest(vector[None])[0], vector)
+    else:
+        X = density(J, above.theta)
+        more = X.samples(FEW)[0] if vector is None else vector[None]
+        D, values, Q = alternate(J, J.steepest(torch.cat([X.top, more])))
+        best = int(values[:, -1].argmax())
+        found = attained(J, D[best], Q[best, :, -1])
     return LogNormBounds(found.value, float(above.value), found.vector, above.theta[0])
 
 
