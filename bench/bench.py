@@ -10,6 +10,8 @@ evaluation  the same with forward passes and accuracies
 bsm         one BSM log next to one training step
 norms       a step of gradient_flow_conv with cheap norms next to one with exact norms
 slopes      bounds of the logarithmic norm of sigma(A y + b) and projections of A, one thread, CPU time
+stabilise   epochs of the stabilised NODE by each way, and with the log of its log-norm, over unconstrained ones (the
+            ratio), on synthetic images, one thread, CPU time
 cli         wall time of the help pages, each in a fresh process
 
     python bench/bench.py --data-root ../shared/data
@@ -33,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from setting import Setting
 from slopes import slopes
+from stabilising import stabilise
 
 PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "epoch": epoch,
@@ -41,6 +44,7 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "bsm": bsm,
     "norms": norms,
     "slopes": lambda setting: slopes(setting.turns),
+    "stabilise": stabilise,
     "cli": cli,
 }
 

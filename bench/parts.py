@@ -23,6 +23,7 @@ from rich.console import Console
 from setting import Setting
 from torch import Tensor, nn
 
+from robode.config.config import TrainConfig
 from robode.corruptions.noise import Clean
 from robode.corruptions.protocols import ChNode2022
 from robode.evaluation.measure import build_measurement, evaluate_suite
@@ -89,7 +90,7 @@ def epoch(setting: Setting) -> list[Row]:
         setting.segment,
         lambda n: restatement.train(network, itertools.islice(batches, n), optimizer, alpha),
     )
-    parts = trained(setting, clock)
+    parts = trained(setting.config(), clock)
     share = sum(clock.sizes) / len(loader)
     ours, other = clock.totals()
     test = restatement.loader(setting.plain_data("test", restatement.customary()))
@@ -108,9 +109,8 @@ def epoch(setting: Setting) -> list[Row]:
     ]
 
 
-def trained(setting: Setting, clock: Callback) -> Parts:
-    """One epoch through robode's own trainer, in a run folder that is thrown away."""
-    config = setting.config()
+def trained(config: TrainConfig, clock: Callback) -> Parts:
+    """A training through robode's own trainer, in a run folder that is thrown away."""
     parts = assemble(config, Console(file=io.StringIO()))
     with TemporaryDirectory() as folder:
         parts.module.run = create(Run(Path(folder) / "run"), config)

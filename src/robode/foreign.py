@@ -19,7 +19,7 @@ Given = TypeVar("Given")
 HARMLESS = frozenset({
     "__init__", "__post_init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__setstate__",
     "__getstate__", "__replace__", "extra_repr", "reset_parameters", "project_", "needs_images", "state_dict",
-    "load_state_dict", "lipschitz", "lognorm", "euler_lipschitz", "enclose", "jacobian",
+    "load_state_dict", "lipschitz", "lognorm", "lognorm_bounds", "euler_lipschitz", "enclose", "jacobian",
 })  # fmt: skip
 """Methods that compute no value of a map: a class may write them anew and keep what it inherits of a certificate."""
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

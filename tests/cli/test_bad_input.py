@@ -475,7 +475,7 @@ SMALL_TRAINING = ["train", "data=double_moons", "data.limit_train=60", "depth=2"
         (["model=stable_node", "objective=[cross_entropy,lognorm_penalty]"], "got model.stabilise=projection"),
         (["model=stable_node", "model.stabilise=penalty"], "needs a term of the loss: objective="),
         (["model=conv_stable_node", "data=mnist5k", "model.stabilise=penalty"], "needs a term of the loss: objective="),
-        (["model=conv_stable_node", "data=mnist5k", "model.width=20000"], "model.width=20000: the network takes at least"),
+        (["model=conv_stable_node", "data=mnist5k", "model.width=20000"], "model.width=20000: the network takes"),
         (["model=stable_node", "model.width=20000"], "model.width=20000: the network takes at least"),
         (["repeats=100000000000"], "repeats=100000000000: expected at most 10000"),
         (["trainer.threads=1000000"], "trainer.threads=1000000: expected a whole number from 1 to 1024"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
@@ -20,7 +21,9 @@ from robode.integrators.implicit_midpoint import ImplicitMidpoint
 from robode.integrators.integrator import Integrator
 from robode.integrators.runge_kutta import RK4, Midpoint
 from robode.integrators.symplectic_euler import SymplecticEuler
+from robode.ode import field
 from robode.ode.flow import Flow
+from robode.ode.lognorm_upper import upper_bound
 
 FLOWS: dict[str, Callable[[], Flow]] = {
     "chnode etd": lambda: CHNode(4, 3, ETD()),
@@ -163,6 +166,18 @@ def test_certificates_are_of_the_exact_weights_whatever_the_precision(name: str)
     if isinstance(flow, CHNode) and flow.L is None:
         eye = torch.eye(flow.width, dtype=torch.float64)
         assert torch.equal(flow.exact().fields()[0].Q, flow.kappa * eye)  # the number of the state dict, not rounded
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_log_norm_of_a_wide_field_is_worked_out_once(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of the ODE and that of an Euler step ask the same field."""
+    asked: list[int] = []
+    monkeypatch.setattr(field, "upper_bound", lambda J, **k: asked.append(len(J)) or upper_bound(J, **k))
+    flow = ResNet(12, 3, Euler(), step=0.1, shared=shared)
+    bounds = flow.certificate()
+    assert len(asked) == (1 if shared else 3)
+    logs = [0.1 * each.lognorm() for each in flow.exact().fields()]
+    assert bounds["flow_ode"] == pytest.approx(math.exp(sum(logs)), rel=1e-12)
 
 
 EXTREMES: dict[str, Callable[[], Flow]] = {

@@ -11,7 +11,7 @@ import robode.report
 from robode.errors import JobFailed
 from robode.report import style
 from robode.report.curves import score_against_attacks, score_against_noise, score_by_epoch
-from robode.report.figures import bsm_norms, noise_grid, training_curves
+from robode.report.figures import bsm_norms, log_norms, noise_grid, training_curves
 from robode.runs import results
 from robode.runs.table import BSM_NORMS, METRICS
 
@@ -96,6 +96,25 @@ def test_bsm_shows_median_largest_and_norm_of_mean_and_the_line_at_one():
     }
     assert list(lines[12].get_ydata()) == [1.0, 1.0]
     assert figure.legends[0].get_title().get_text() == ""
+
+
+def test_the_log_norm_lies_in_a_band_below_the_one_that_is_allowed():
+    metrics = pd.DataFrame(
+        [
+            (0, step, f"flow/{name}", value)
+            for name, values in (("delta_upper", [0.5, 0.4]), ("delta_lower", [0.3, 0.2]), ("delta", [0.6, 0.6]))
+            for step, value in zip((0, 9), values, strict=True)
+        ],
+        columns=list(METRICS.columns),
+    )
+    (ax,) = log_norms(metrics).axes
+    assert labels(ax) == {"at most (proved)", "at least (attained)", "δ̄ (allowed)"}
+    upper, lower, allowed = ax.get_lines()[:3]
+    assert list(upper.get_xdata()) == [0, 1] and list(upper.get_ydata()) == [0.5, 0.4]
+    assert list(lower.get_ydata()) == [0.3, 0.2] and set(allowed.get_ydata()) == {0.6}
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert {(0, 0.3), (0, 0.5), (1, 0.2), (1, 0.4)} <= {(x, y) for x, y in corners.tolist()}
+    assert log_norms(metrics[metrics["name"] != "flow/delta_lower"]) is None
 
 
 def test_hidden_layers_are_counted():

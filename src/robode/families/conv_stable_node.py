@@ -8,6 +8,7 @@ Guglielmi, Sicilia, Tudisco, arXiv 2501.10740; bounds by frequencies: docs/theor
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ from robode.ode.conv_projection import conv_stabilise
 from robode.ode.field import VectorField
 from robode.ode.flow import Flow
 from robode.ode.guarantees import STABILISED
-from robode.ode.lognorm import euler_lipschitz
+from robode.ode.lognorm import LogNormBounds, euler_lipschitz
 
 Shape = tuple[int, ...]
 
@@ -59,10 +60,10 @@ class ConvLayerField(VectorField):
         """The best of what the known theta proves and what is found from there (docs/theory.md, section 20)."""
         return self._upper()[0]
 
-    def both_lognorms(self) -> tuple[float, float]:
+    def lognorm_bounds(self, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds:
         """Certified bounds of the log-norm: what slopes that were found attain, and `lognorm`."""
         upper, theta = self._upper()
-        return conv_lower_bound(self.jacobians(), theta).value, upper
+        return LogNormBounds(conv_lower_bound(self.jacobians(), theta).value, upper)
 
     def _upper(self) -> tuple[float, Tensor]:
         found = conv_upper_bound(self.jacobians(), known(self.theta))

@@ -9,7 +9,7 @@ sections 20 and 21)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,10 +18,11 @@ from robode.errors import BadInput
 from robode.families.layered import LayeredFlow
 from robode.integrators.integrator import Integrator
 from robode.linalg.leaky import leaky_activation
-from robode.ode.field import QUICK, OneLayerField
+from robode.ode.field import OneLayerField
 from robode.ode.guarantees import STABILISED
 from robode.ode.jacobians import JacobianSet, scaled_rows
-from robode.ode.lognorm_upper import quadratic, upper_bound
+from robode.ode.lognorm import LogNormBounds
+from robode.ode.lognorm_upper import QUICK, quadratic, upper_bound
 from robode.ode.projection import Certificate, stabilise
 
 WAYS = ("projection", "penalty", "none")
@@ -36,8 +37,15 @@ class StableField(OneLayerField):
 
     def lognorm(self) -> float:
         """The better of what the certificate proves and of what is found anew."""
-        known = Certificate(self.theta.cpu(), float(self.shift)).bound(self.K.detach(), self.activation.slopes[0])
-        return min(known, super().lognorm())
+        return min(self._proved(), super().lognorm())
+
+    def lognorm_bounds(self, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds:
+        proved = self._proved()
+        found = super().lognorm_bounds(known, math.inf if proved <= enough else enough)
+        return replace(found, upper=min(found.upper, proved))
+
+    def _proved(self) -> float:
+        return Certificate(self.theta.cpu(), float(self.shift)).bound(self.K.detach(), self.activation.slopes[0])
 
 
 class StableNode(LayeredFlow):

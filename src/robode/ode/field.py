@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -25,16 +26,13 @@ from robode.ode.bounds import Scalar, value
 from robode.ode.enclosure import Enclosure
 from robode.ode.jacobians import JacobianSet, jacobian_set
 from robode.ode.layer import VERTEX_WIDTH, Layer, affine, vertices, weighted_products
-from robode.ode.lognorm import euler_lipschitz
-from robode.ode.lognorm_upper import upper_bound
+from robode.ode.lognorm import LogNormBounds, both_sides, euler_lipschitz
+from robode.ode.lognorm_lower import attained
+from robode.ode.lognorm_upper import QUICK, upper_bound
 from robode.ode.step import Step, identity_like
 
 Multipliers = Sequence[tuple[Scalar, Scalar]]
 """Spectral multipliers of a function g of F: (Re g, Im g) on each mode of F."""
-
-
-QUICK = ((100.0, 15), (1000.0, 15))
-"""Stages of `upper_bound` that a log can afford: within 0.1 % of what more of them find."""
 
 
 class VectorField(ABC):
@@ -54,6 +52,15 @@ class VectorField(ABC):
         """Certified logarithmic 2-norm: d' log ||difference|| <= lognorm for any two solutions. At most the Lipschitz
         constant, where nothing better is known."""
         return self.lipschitz()
+
+    def lognorm_bounds(self, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds | None:
+        """Certified bounds from both sides of the largest log-norm of the Jacobian over all slopes of the activation,
+        as good as a training log can afford; None where nothing is known from below.
+
+        known: what was found of earlier weights, to begin with. enough: where the log-norm turns out to be at most
+        this, no better bounds are sought.
+        """
+        return None
 
     def lipschitz(self) -> float:
         """Certified Lipschitz constant of f in y (2-norm); inf where nothing is proved."""
@@ -99,6 +106,18 @@ def _largest_symmetric(A: Tensor) -> float:
     return float(largest + (ROUNDING - 1) * A.abs().amax())
 
 
+def _over_slopes(J: JacobianSet, known: LogNormBounds | None, enough: float) -> LogNormBounds:
+    """Bounds of the maximum over slopes in the only layer of J: enumerated for small n, sought for larger ones."""
+    n = J.K.shape[-2]
+    if n > VERTEX_WIDTH:
+        return both_sides(J, known, enough)
+    D = torch.where(vertices(n, (0.0, 1.0)) > 0, J.hi, J.lo)
+    values, Q = torch.linalg.eigh(J.symmetric(D))
+    worst = int(values[:, -1].argmax())
+    found = attained(J, D[worst], Q[worst, :, -1])
+    return LogNormBounds(found.value, _largest_symmetric(J.C + J.B * D[:, None, :] @ J.K))
+
+
 @dataclass(frozen=True)
 class OneLayerField(VectorField):
     """f(y) = sigma(K y + b): the ResNet of Table I, the one-layer NODE and the stabilised one. K: (n, n), b: (n, 1)."""
@@ -129,10 +148,18 @@ class OneLayerField(VectorField):
     def lognorm(self) -> float:
         """max over all slopes D of lambda_max(sym(D K)): convex in D, hence exact at the vertices for small n; an upper
         bound of it for larger ones (docs/theory.md, sections 11 and 20)."""
+        return self._lognorm
+
+    @cached_property
+    def _lognorm(self) -> float:
+        """Worked out once: the bounds of the ODE and of an Euler step both need it."""
         K = self.K.detach().double()
         if K.shape[-1] <= VERTEX_WIDTH:
             return _largest_symmetric(vertices(K.shape[-1], self.activation.slopes, K.device)[..., None] * K)
         return float(upper_bound(self.jacobians(), stages=QUICK).value)
+
+    def lognorm_bounds(self, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds:
+        return _over_slopes(self.jacobians(), known, enough)
 
     def lipschitz(self) -> float:
         return self.activation.slope_bound * float(largest_eigenvalue(self.K).sqrt())
@@ -228,13 +255,19 @@ class GradientField(VectorField):
         """The better of the sharp bound over the class of potentials, Theorem 1 (docs/theory.md, section 4), and of the
         maximum over slopes: lambda_max(sym(F Hess)) is convex in D, hence attained at a vertex; for small n it is
         exact, for larger ones bounded (section 20)."""
-        m, M = self.hessian_bounds()
-        over_class = bounds.value(bounds.lognorm(m, M, value(self.gamma), self.skew.norm))
+        over_class = self._lognorm_of_class()
         K, Q, F = (t.detach().double() for t in (self.K, self.Q, self.F))
         if K.shape[-1] > VERTEX_WIDTH:
             return min(over_class, float(upper_bound(self.jacobians(), stages=QUICK).value))
         slopes = vertices(K.shape[-1], self.activation.slopes, K.device)[..., None]
         return min(over_class, _largest_symmetric(F @ (K.mT @ (slopes * K) + Q)))
+
+    def lognorm_bounds(self, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds:
+        found = _over_slopes(self.jacobians(), known, enough)
+        return replace(found, upper=min(found.upper, self._lognorm_of_class()))
+
+    def _lognorm_of_class(self) -> float:
+        return bounds.value(bounds.lognorm(*self.hessian_bounds(), value(self.gamma), self.skew.norm))
 
     def jacobians(self) -> JacobianSet:
         """All F (K^T D K + Q), with slopes D of the activation."""

@@ -17,6 +17,7 @@ from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.guarantees import BOUNDED, Guarantee
+from robode.ode.lognorm import LogNormBounds
 from robode.ode.step import Step, once, own_lipschitz
 
 
@@ -44,6 +45,7 @@ class Flow(nn.Module, ABC):
     pixelwise: ClassVar[bool] = True  # False where steps mix pixels: states are images, not columns
     controlled: ClassVar[bool] = False  # True where fields are bound to the data, by the context of the encoder
     project_at_start = True  # False for recipes whose first forward pass runs before the first projection
+    _bound: tuple[Sequence[VectorField], Scalar] | None = None  # of a copy whose weights stay as they are
 
     def __init__(
         self, width: int, depth: int, integrator: Integrator, step: float | str = "auto", horizon: float | None = None
@@ -120,7 +122,7 @@ class Flow(nn.Module, ABC):
 
     def steps(self, context: Tensor | None = None) -> list[Step]:
         """The N steps of the network that runs."""
-        return self.method.steps(*self.bind(context))
+        return self.method.steps(*(self._bound or self.bind(context)))
 
     def enter(self, y: Tensor) -> Tensor:
         """From a state as the encoder gives it to what the steps map. Raises `BadInput` for a state of another shape
@@ -219,6 +221,7 @@ class Flow(nn.Module, ABC):
         flow = self.exact()
         if not flow.computes_its("lipschitz", "euler_lipschitz"):
             return [(math.inf, math.inf)] * self.depth
+        flow._bound = flow.bind() if flow._has_fields else None  # both bounds ask the same fields, which remember
         discrete = once(lambda step: certified(lambda: own_lipschitz(step)), flow.steps())
         return list(zip(flow.ode_bounds(), discrete, strict=True))
 
@@ -234,8 +237,40 @@ class Flow(nn.Module, ABC):
         for a family of steps alone."""
         if not self._has_fields:
             return [math.nan] * self.depth
-        fields, h = self.bind()
+        fields, h = self._bound or self.bind()
         return [exp_or_inf(value(h) * lognorm) for lognorm in once(field_bound, fields)]
+
+    @torch.no_grad()
+    def lognorm_bounds(self, known: Sequence[LogNormBounds] = ()) -> list[LogNormBounds]:
+        """Of each layer's field the log-norm from both sides (`VectorField.lognorm_bounds`). None at all for flows with
+        a field that does not know it, is bound to the data or inherits it from one that computes something else, nor
+        where numbers overflow.
+
+        known: the answer for earlier weights, to begin with. The largest bounds are as good as the fields can afford;
+        of layers that are proved to be below the largest no better ones are sought.
+
+        Raises:
+            JobFailed: weights that are not finite.
+        """
+        if not self._has_fields or not self.solves_an_ode or self.controlled:
+            return []
+        flow = self.exact()
+        if not flow.computes_its("lognorm_bounds"):
+            return []
+        fields, found = flow.fields(), dict[int, LogNormBounds]()
+        start = dict(zip(map(id, fields), known, strict=True)) if known else {}
+        enough = -math.inf
+        for field in sorted(fields, key=lambda each: -start[id(each)].upper if start else 0.0):
+            if id(field) in found:
+                continue
+            try:
+                bounds = field.lognorm_bounds(start.get(id(field)), enough)
+            except (BadInput, ArithmeticError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+                return []
+            if bounds is None:
+                return []
+            found[id(field)], enough = bounds, max(enough, bounds.upper)
+        return [found[id(field)] for field in fields]
 
     def certificate(self) -> dict[str, float]:
         """Certified Lipschitz bounds of the whole flow: `flow_ode` for the ODE (Theorems 1, 2), `flow_discrete` for

@@ -7,15 +7,30 @@ delta(A), the rate of sigma(A y + b) with slopes in [alpha, 1], is the case C = 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from robode.errors import BadInput
 from robode.linalg.definite import UNIT
-from robode.ode.jacobians import jacobian_set
+from robode.ode.jacobians import JacobianSet, jacobian_set
 from robode.ode.lognorm_exact import Maximum, maximum
-from robode.ode.lognorm_lower import SAMPLES, lower_bound
-from robode.ode.lognorm_upper import density, upper_bound
+from robode.ode.lognorm_lower import SAMPLES, alternate, attained, lower_bound
+from robode.ode.lognorm_upper import QUICK, balanced, density, upper_bound
+
+FEW = 4  # random vectors to begin with, where time is short
+
+
+@dataclass(frozen=True)
+class LogNormBounds:
+    """lower <= largest log-norm <= upper, both certified. vector (n,), with its worst slopes, attains lower; theta (k,)
+    proves upper: where the search for slightly other weights begins. None where no search was needed."""
+
+    lower: float
+    upper: float
+    vector: Tensor | None = None
+    theta: Tensor | None = None
 
 
 def lognorm(
@@ -45,6 +60,25 @@ def lognorm(
         Maximum(low.value, float(high), low.slopes, low.vector, proof, 0, closed=False)
         for low, high, proof in zip(below, above.value, above.theta, strict=True)
     ]
+
+
+def both_sides(J: JacobianSet, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds:
+    """`lognorm` of the only layer of J with less effort: from what was known of slightly other weights on, and none
+    beyond that where the maximum is at most `enough`."""
+    theta, vector = (None, None) if known is None else (known.theta, known.vector)
+    if theta is None:
+        above = upper_bound(J, balanced(J), QUICK, enough)
+    else:
+        above = upper_bound(J, theta[None], QUICK[-1:], enough)
+    if vector is not None and bool(above.value <= enough):
+        found = attained(J, J.steepest(vector[None])[0], vector)
+    else:
+        X = density(J, above.theta)
+        more = X.samples(FEW)[0] if vector is None else vector[None]
+        D, values, Q = alternate(J, J.steepest(torch.cat([X.top, more])))
+        best = int(values[:, -1].argmax())
+        found = attained(J, D[best], Q[best, :, -1])
+    return LogNormBounds(found.value, float(above.value), found.vector, above.theta[0])
 
 
 def euler_lipschitz(lognorm: float, norm: float, h: float, steps: int = 1) -> float:

@@ -23,6 +23,8 @@ from robode.ode.jacobians import JacobianSet
 TAU = 500.0
 STAGES = ((20.0, 60), (100.0, 60), (500.0, 60), (2500.0, 60))
 """tau of the smoothing, and evaluations with it."""
+QUICK = ((100.0, 15), (1000.0, 15))
+"""Stages that a log can afford: within 0.1 % of what more of them find."""
 
 
 @dataclass(frozen=True)

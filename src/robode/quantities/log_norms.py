@@ -113,7 +113,8 @@ def both_sides(fields: Sequence[Layered]) -> tuple[float, float]:
 def _both_sides(field: Layered) -> tuple[float, float]:
     """Certified bounds of the log-norm; the field may know a better one from above."""
     if isinstance(field, ConvLayerField):
-        return field.both_lognorms()
+        bounds = field.lognorm_bounds()
+        return bounds.lower, bounds.upper
     J = field.jacobians()
     (found,) = lognorm(J.C, J.B, J.K, J.lo, J.hi)
     return found.lower, min(found.upper, field.lognorm())

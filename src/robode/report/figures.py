@@ -53,6 +53,10 @@ _BOUNDS = {
     "flow_ode": ("ODE (flow_ode)", BLUE, "-"),
     "flow_discrete": ("network (flow_discrete)", PURPLE, "--"),
 }
+_LOG_NORMS = {
+    "delta_upper": ("at most (proved)", BLUE, "-"),
+    "delta_lower": ("at least (attained)", GREEN, "--"),
+}
 _REGIME = {"hcgamma_max": ("hcγ", PURPLE, "-")}
 _SPLITS = {"train": BLUE, "validation": VERMILLION, "val": VERMILLION, "test": GREEN}
 INACTIVE_HCGAMMA = 3.0  # exp(−3) ≈ 0.05: beyond it the Hamiltonian part no longer acts
@@ -96,6 +100,10 @@ def _training_curves(path: Path) -> Figure | None:
     return figure if figure.axes else None
 
 
+def _log_norms(path: Path) -> Figure | None:
+    return log_norms(METRICS.read(path))
+
+
 def _score_against_noise(path: Path) -> Figure | None:
     rows = results.current(path)
     rows = rows[~rows["norm"].isin(list(curves.NORMS))]  # they have a figure of their own
@@ -132,8 +140,7 @@ def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) ->
     of train/… is a mean over the steps since the one before, and stands in their middle: windows are of several
     lengths, and at their ends means of a falling loss make a kink.
     """
-    metrics = metrics[np.isfinite(metrics["value"])]
-    metrics = metrics.assign(x=_completed_epochs(metrics), last=metrics["name"].str.rsplit("/").str[-1])
+    metrics = _over_epochs(metrics)
     contents = [
         ("Loss", _split_series(metrics, "loss"), None),
         (measure.label.capitalize(), _split_series(metrics, measure.score_name), None),
@@ -162,6 +169,30 @@ def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) ->
     return figure
 
 
+def log_norms(metrics: pd.DataFrame) -> Figure | None:
+    """The largest log-norm over slopes and layers, between its bounds, over epochs; and the one that the weights are
+    confined to, where there is one. None where no bounds were logged. metrics: METRICS.columns."""
+    metrics = _over_epochs(metrics)
+    series = _named_series(metrics, _LOG_NORMS)
+    if len(series) < len(_LOG_NORMS):
+        return None
+    upper, lower = series.values()
+    band = upper.merge(lower, on=["step", "x"])
+    with styled():
+        figure, (ax,) = panels(1, width=5.0)
+        ax.fill_between(band["x"], band["value_y"], band["value_x"], color=BLUE, alpha=0.15, linewidth=0)
+        for (label, color, line), rows in series.items():
+            _curve(ax, rows, label, color, line)
+        if len(allowed := metrics.loc[metrics["name"] == "flow/delta", "value"]):
+            ax.axhline(allowed.iloc[-1], color=VERMILLION, linestyle=":", label="δ̄ (allowed)")
+        ax.set(title="Largest log-norm δ of the field's Jacobians", xlabel="epoch")
+        ax.margins(x=0.02, y=0.08)
+        ax.set_ylim(ax.get_ylim())  # where 0 is far away, its line does not take the room of the band
+        ax.axhline(0.0, color=MUTED, linewidth=1.0)
+        legend_above(ax)
+    return figure
+
+
 _Series = dict[tuple[str, str, str], pd.DataFrame]
 
 
@@ -180,6 +211,12 @@ def _split_series(metrics: pd.DataFrame, quantity: str) -> _Series:
 def _named_series(metrics: pd.DataFrame, styles: dict[str, tuple[str, str, str]]) -> _Series:
     found = {style: metrics[metrics["last"] == name] for name, style in styles.items()}
     return {style: rows for style, rows in found.items() if len(rows)}
+
+
+def _over_epochs(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The finite values, with the epochs completed (x) and the last part of their name (last)."""
+    metrics = metrics[np.isfinite(metrics["value"])]
+    return metrics.assign(x=_completed_epochs(metrics), last=metrics["name"].str.rsplit("/").str[-1])
 
 
 def _completed_epochs(metrics: pd.DataFrame) -> np.ndarray:
@@ -355,6 +392,7 @@ _SOURCES: dict[str, tuple[str, Callable[[Path], Figure | None]]] = {
     "{score}_against_attacks": ("results.csv", _score_against_attacks),
     "noise_grid": ("samples.npz", _noise_grid),
     "training_curves": ("metrics.csv", _training_curves),
+    "log_norms": ("metrics.csv", _log_norms),
     "bsm_norms": ("bsm.csv", _bsm_norms),
     "{score}_by_epoch": ("robustness_sweep.csv", _score_by_epoch),
 }

@@ -44,6 +44,13 @@ _CAPTIONS = {
         "Values over epochs; of train the mean over the steps between two records, in their middle. The bounds of the "
         "ODE and of the network are different claims.",
     ),
+    "log_norms": (
+        "Logarithmic norm",
+        "δ of the ODE after each epoch, over all slopes of the activation and the largest over the layers: it lies in "
+        "the band between what some slopes attain and what is proved. Two solutions separate by e^(δT) at most; where "
+        "δ < 0 they approach each other. About the ODE, not about the steps that run. Dotted: δ̄, to which the weights "
+        "are moved back (stable_node).",
+    ),
     "bsm_norms": (
         "Backward sensitivity",
         "Norms per layer: solid the median sample, dashed the largest, dotted the norm of the mean Jacobian. "

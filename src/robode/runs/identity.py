@@ -15,6 +15,7 @@ from robode.config.config import Node, Value
 VOLATILE = (
     "run", "resume", "start", "force", "code", "fail_fast", "seeds", "logger", "experiment", "data.root",
     "data.source.root", "data.file", "data.source.file", "data.task", "trainer.threads",
+    "callbacks.log_norms",
 )  # fmt: skip
 # … and what is measured afterwards: one training serves any number of evaluations.
 EVALUATION = ("suite", "protocol", "repeats")

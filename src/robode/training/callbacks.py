@@ -15,12 +15,14 @@ from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import build_measurement
 from robode.evaluation.request import Described, SuiteRequest
 from robode.ode.flow import Constrained, Flow
+from robode.ode.lognorm import LogNormBounds
 from robode.ode.sensitivity import BSM, bsm_norms
 from robode.runs.checkpoints import Saved
 from robode.runs.results import append_rows
 from robode.runs.run import Run
 from robode.runs.table import BSM_NORMS
 from robode.training.module import OfStep, Training, looks
+from robode.training.recorder import send
 
 
 def constrained(network: nn.Module) -> list[Constrained]:
@@ -137,6 +139,48 @@ class BSMLogger(Callback):
         """Append the waiting rows to bsm.csv. Raises `JobFailed`."""
         rows, self._waiting = self._waiting, []
         BSM_NORMS.append(run.folder / "bsm.csv", rows)
+
+
+class LogNormLogger(Callback):
+    """flow/delta_lower and flow/delta_upper: certified bounds of the largest log-norm of the fields' Jacobians over all
+    slopes of the activation and all layers, before the first step and at epoch ends. Two solutions of the ODE separate
+    by e^(delta T) at most; e^(sum of h delta_j), with the delta of each layer, is flow/flow_ode.
+
+    every_n_epochs: how often; the last epoch is always measured. The search begins where that of the last time ended
+    and leaves weights and random generators as they are. Flows whose fields do not know both bounds have no rows.
+    """
+
+    def __init__(self, every_n_epochs: int = 1):
+        if every_n_epochs < 1:
+            raise BadInput(f"callbacks.log_norms.every_n_epochs: expected a whole number >= 1, got {every_n_epochs}")
+        self.every_n_epochs = every_n_epochs
+        self._known: list[LogNormBounds] = []
+
+    def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        self._step = trainer.global_step
+        if self._step == 0:
+            self._log(trainer, module.network.flow)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        done, before, self._step = trainer.current_epoch + 1, self._step, trainer.global_step
+        last = trainer.should_stop or done == trainer.max_epochs
+        # Lightning closes the last epoch a second time when it resumes: no step has been made
+        if self._step > before and (last or done % self.every_n_epochs == 0):
+            self._log(trainer, module.network.flow)
+
+    @rank_zero_only
+    def _log(self, trainer: Trainer, flow: Flow) -> None:
+        self._known = flow.lognorm_bounds(self._known)
+        if self._known:
+            lower, upper = max(each.lower for each in self._known), max(each.upper for each in self._known)
+            send(trainer, trainer.current_epoch, {"flow/delta_lower": lower, "flow/delta_upper": upper})
+
+    def state_dict(self) -> dict[str, list[tuple[float, float, Tensor | None, Tensor | None]]]:
+        """Where the next search begins, so that a resumed run finds what an uninterrupted one would have found."""
+        return {"known": [(each.lower, each.upper, each.vector, each.theta) for each in self._known]}
+
+    def load_state_dict(self, state: dict[str, list[tuple[float, float, Tensor | None, Tensor | None]]]) -> None:
+        self._known = [LogNormBounds(*each) for each in state["known"]]
 
 
 class RobustnessSweep(Callback):

@@ -77,11 +77,11 @@ class Recorder(Callback):
     def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         if trainer.global_step == 0:
             flow = module.network.flow
-            _send(trainer, 0, flow_values(flow, flow.certificate_table()))
+            send(trainer, 0, flow_values(flow, flow.certificate_table()))
 
     def on_train_batch_end(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
-            _send(trainer, trainer.current_epoch, self._step_values(trainer, module) | flow_values(module.network.flow))
+            send(trainer, trainer.current_epoch, self._step_values(trainer, module) | flow_values(module.network.flow))
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         means = module.whole_epoch.means(trainer)
@@ -91,7 +91,7 @@ class Recorder(Callback):
         validation = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
         flow = module.network.flow
         values = self._step_values(trainer, module) | validation | flow_values(flow, flow.certificate_table())
-        _send(trainer, trainer.current_epoch, values)
+        send(trainer, trainer.current_epoch, values)
         for logger in trainer.loggers:
             logger.save()
 
@@ -105,6 +105,7 @@ def flow_values(flow: Flow, certificates: Mapping[str, float] | None = None) -> 
     return {f"flow/{name}": value for name, value in (flow.properties() | dict(certificates or {})).items()}
 
 
-def _send(trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+def send(trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+    """To every logger, as of the steps taken so far. epoch: counts from 0."""
     for logger in trainer.loggers:
         logger.log_metrics({**values, "epoch": epoch}, trainer.global_step)
