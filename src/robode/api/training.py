@@ -32,7 +32,7 @@ from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.plan import resumed
-from robode.training.start import check_other, check_start, pinned
+from robode.training.start import begin, check_other, check_start, pinned
 from robode.training.trainer import Workers, fit, processes, worker_processes
 
 
@@ -76,6 +76,8 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
             if not anew:  # another process may have had it meanwhile
                 _checked(run, data, code, ways)
             run = run if continued else _prepared(run, config)
+            if not fresh and not run.begun:  # another process has set it aside
+                begin(parts.network, config)
             before = run.status().get("step", 0)
             with job(run, console):
                 for line in filter(None, [f"run:     {run.folder}", said, note]):
