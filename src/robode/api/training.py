@@ -32,6 +32,7 @@ from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.plan import resumed
+from robode.training.recorder import log_untrained
 from robode.training.start import begin, check_other, check_start, pinned
 from robode.training.trainer import Workers, fit, processes, worker_processes
 
@@ -132,6 +133,8 @@ def _train(
     workers.start(run, resumed=checkpoint is not None)
     parts.module.run = run
     fit(parts.trainer, parts.module, parts.data, checkpoint)
+    if config.epochs == 0 and processes(config.trainer) == 1:  # of several, the others have ended
+        log_untrained(parts.trainer, parts.module, parts.data)
     for table, name in ((METRICS, "metrics.csv"), (BSM_NORMS, "bsm.csv"), (SWEEP, "robustness_sweep.csv")):
         table.tidy(run.folder / name)
     origin.finish(run, began)
