@@ -18,6 +18,7 @@ from robode.runs import origin
 from robode.runs.identity import config_hash
 from robode.runs.results import read_rows
 from robode.runs.run import Run
+from robode.runs.table import METRICS
 from robode.training.checkpoints import Checkpoints
 from robode.training.start import pinned
 
@@ -91,6 +92,8 @@ def test_no_epoch_leaves_the_projection_of_the_library_call_bit_by_bit_and_is_pr
     assert read_json(run.folder / "environment.json")["start"] == {
         "run": "free", "weights": pinned(from_free()).start_weights,
     }  # fmt: skip
+    logged = METRICS.read(run.folder / "metrics.csv").set_index("name")["value"]
+    assert 0 <= logged["validation/accuracy"] <= 1 and logged["flow/flow_ode"] <= 1.1052
     assert run.config().start == "free" and done.score is not None and run.state == "done"
 
 

@@ -32,7 +32,8 @@ from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.runs.table import BSM_NORMS, METRICS
 from robode.training.assembly import Parts, assemble, build_data, build_loggers
 from robode.training.plan import resumed
-from robode.training.start import check_other, check_start, pinned
+from robode.training.recorder import log_untrained
+from robode.training.start import begin, check_other, check_start, pinned
 from robode.training.trainer import Workers, fit, processes, worker_processes
 
 
@@ -76,6 +77,8 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
             if not anew:  # another process may have had it meanwhile
                 _checked(run, data, code, ways)
             run = run if continued else _prepared(run, config)
+            if not fresh and not run.begun:  # another process has set it aside
+                begin(parts.network, config)
             before = run.status().get("step", 0)
             with job(run, console):
                 for line in filter(None, [f"run:     {run.folder}", said, note]):
@@ -130,6 +133,8 @@ def _train(
     workers.start(run, resumed=checkpoint is not None)
     parts.module.run = run
     fit(parts.trainer, parts.module, parts.data, checkpoint)
+    if config.epochs == 0 and processes(config.trainer) == 1:  # of several, the others have ended
+        log_untrained(parts.trainer, parts.module, parts.data)
     for table, name in ((METRICS, "metrics.csv"), (BSM_NORMS, "bsm.csv"), (SWEEP, "robustness_sweep.csv")):
         table.tidy(run.folder / name)
     origin.finish(run, began)

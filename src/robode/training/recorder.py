@@ -10,6 +10,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from robode.data.module import DataModule
 from robode.ode.flow import Flow
 from robode.runs.table import METRICS
 from robode.training.module import OfStep, Training
@@ -88,9 +89,8 @@ class Recorder(Callback):
         if not means:  # Lightning closes the last epoch a second time when it resumes
             return
         module.epoch_means = means
-        validation = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
         flow = module.network.flow
-        values = self._step_values(trainer, module) | validation | flow_values(flow, flow.certificate_table())
+        values = self._step_values(trainer, module) | _validation(trainer) | flow_values(flow, flow.certificate_table())
         send(trainer, trainer.current_epoch, values)
         for logger in trainer.loggers:
             logger.save()
@@ -98,6 +98,22 @@ class Recorder(Callback):
     def _step_values(self, trainer: Trainer, module: Training) -> dict[str, float]:
         values = {f"train/{name}": value for name, value in module.window.means(trainer).items()}
         return values | {"lr": module.optimizer.param_groups[0]["lr"]}
+
+
+def _validation(trainer: Trainer) -> dict[str, float]:
+    """What the last validation has found."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("validation/")}
+
+
+def log_untrained(trainer: Trainer, module: Training, data: DataModule) -> None:
+    """What an epoch would have logged, of a network that is trained for none: its score on validation data, by which
+    settings are compared, and the certificates of its flow."""
+    if data.has_validation:
+        trainer.validate(module, datamodule=data, verbose=False)
+    flow = module.network.flow
+    _send(trainer, 0, _validation(trainer) | flow_values(flow, flow.certificate_table()))
+    for logger in trainer.loggers:
+        logger.save()
 
 
 def flow_values(flow: Flow, certificates: Mapping[str, float] | None = None) -> dict[str, float]:
