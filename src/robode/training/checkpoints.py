@@ -24,8 +24,8 @@ class WholeFiles(TorchCheckpointIO):
                 with draft.open("wb") as file:  # a path would be written into it
                     torch.save(checkpoint, file)
             except RuntimeError as error:  # torch's writer complains of what it could not write, too
-                full = isinstance(error.__context__, OSError)
-                raise error.__context__ if full else OSError(str(error).splitlines()[0]) from error
+                cause = error.__context__
+                raise cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0]) from error
 
         write_whole(Path(path), write)
 
