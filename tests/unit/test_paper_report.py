@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from rich.console import Console
+from small_runs import composed
 from small_tables import COLUMNS, DIFFERENCES, ITEM, SEEDS, collected, run_folder
 
 from robode.errors import BadInput
@@ -24,6 +25,7 @@ from robode.report.statistics import estimate
 from robode.report.style import without_places
 from robode.report.tables import terminal
 from robode.runs import results
+from robode.runs.run import Run
 from robode.tasks.regression import Regression
 
 
@@ -358,3 +360,25 @@ def test_which_of_two_errors_is_better_depends_on_the_task():
     (shares,) = outcomes([test])  # of an earlier version: a classification
     (errors,) = outcomes([test | {"task": str(Regression(2).measure)}])
     assert (shares.a_better, shares.b_better) == (1, 0) and (errors.a_better, errors.b_better) == (0, 1)
+
+
+def test_a_label_names_callbacks_by_the_keys_in_which_they_differ(tmp_path):
+    """Of those that one run has and another has not, no Python: neither their class nor a mapping."""
+    words = {
+        "none": ("callbacks=none",),
+        "one": ("callbacks=early_stopping",),
+        "longer": ("callbacks=early_stopping", "callbacks.early_stopping.patience=7"),
+        "bare": ("callbacks=none", "+callbacks.mine._target_=robode.training.callbacks.ProjectConstraints"),
+    }
+    for name, each in words.items():
+        run = Run(tmp_path / name)
+        run.folder.mkdir()
+        run.save_config(composed("data=double_moons", *each))
+    labels = [group.label for group in runs_table([tmp_path / name for name in ("none", "one", "longer")])]
+    assert labels == [
+        "chnode, N = 8, monitor=–, mode=–, patience=–",
+        "chnode, N = 8, monitor=validation/accuracy, mode=max, patience=5",
+        "chnode, N = 8, monitor=validation/accuracy, mode=max, patience=7",
+    ]
+    labels = [group.label for group in runs_table([tmp_path / name for name in ("none", "bare")])]
+    assert labels == ["chnode, N = 8, callbacks=–", "chnode, N = 8, callbacks=mine"]

@@ -58,6 +58,18 @@ def test_the_headline_is_about_one_set_of_samples(tmp_path):
     results.append_rows(tmp_path / "results.csv", [clean, row(severity=0.4, score=0.35, **part)])
     headline, table = write_page(tmp_path).read_text().split("<h2>Results")
     assert "97.0 %" in headline and "81.0 %" in headline and "35.0 %" not in headline and "35.0 %" in table
+    assert "more was measured on other numbers of samples: see Results" in headline
+
+
+def test_the_headline_does_not_deny_what_was_measured_on_a_part(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "results.csv").unlink()
+    clean = row(perturbation="clean", severity_unit="none", severity=0.0, correct=97)
+    results.append_rows(tmp_path / "results.csv", [clean])
+    assert write_page(tmp_path).read_text().count("not measured") == 1
+    results.append_rows(tmp_path / "results.csv", [row(severity=0.4, score=0.35, n=20, evaluation="part")])
+    page = write_page(tmp_path).read_text()
+    assert "not measured" not in page and "was measured on other numbers of samples: see Results" in page
 
 
 @pytest.mark.slow

@@ -223,10 +223,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Headline:
-    """Clean score, noisy scores and what they were measured on, all on the same samples: as many as there are."""
+    """Clean score, noisy scores and what they were measured on, all on the same samples: as many as there are.
+
+    others: whether noisy scores are left out, because they are of more or fewer samples.
+    """
 
     clean: Line | None
     noisy: tuple[Line, ...]
+    others: bool
     checkpoint: str
     split: str
     protocol: str
@@ -248,6 +252,7 @@ def _headline(rows: pd.DataFrame) -> Headline | None:
     if rows.empty:
         return None
     clean_rows = rows[rows["perturbation"] == "clean"]
+    perturbed = (rows["perturbation"] != "clean").sum()
     rows = rows[rows["n"] == (clean_rows if len(clean_rows) else rows)["n"].max()]
     whole = rows[rows["perturbation"] == "clean"]
     full = 1.0 if tables.measure_of(rows).shares else _largest(rows)
@@ -255,7 +260,7 @@ def _headline(rows: pd.DataFrame) -> Headline | None:
     noisy = tuple(_line(row, full) for _, row in rows[rows["perturbation"] != "clean"].iterrows())
     last = rows.iloc[-1]
     where = (str(last[name]) for name in ("checkpoint", "split", "protocol"))
-    return Headline(clean[-1] if clean else None, noisy, *where)
+    return Headline(clean[-1] if clean else None, noisy, len(noisy) < perturbed, *where)
 
 
 def _largest(rows: pd.DataFrame) -> float:

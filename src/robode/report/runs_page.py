@@ -173,7 +173,9 @@ def _differing(groups: Sequence[Group]) -> list[str]:
     keys = dict.fromkeys(
         key for group in groups[1:] for key, _, _ in differences(groups[0].config, group.config) if key not in _SAID
     )
-    return [key for key in keys if not key.endswith("_target_")]
+    named = [key for key in keys if not key.endswith("_target_")]
+    # Where one group has no callbacks and another some, `callbacks` differs, and so does what is in it.
+    return [key for key in named if not any(other.startswith(f"{key}.") for other in named)]
 
 
 def _once(keys: Iterable[str], groups: Sequence[Group]) -> list[str]:
@@ -192,7 +194,9 @@ def _get(config: Plain, dotted: str) -> Yaml:
 
 
 def _text(value: Yaml) -> str:
-    return "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list | Mapping):  # of a mapping its names
+        return ", ".join(map(str, value)) or "–"
+    return "–" if value is None else str(value)
 
 
 def _columns(groups: Sequence[Group]) -> dict[str, Column]:

@@ -25,7 +25,7 @@ class WholeFiles(TorchCheckpointIO):
                     torch.save(checkpoint, file)
             except RuntimeError as error:  # torch's writer complains of what it could not write, too
                 cause = error.__context__
-                raise (cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0])) from error
+                raise cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0]) from error
 
         write_whole(Path(path), write)
 

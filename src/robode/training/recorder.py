@@ -111,7 +111,7 @@ def log_untrained(trainer: Trainer, module: Training, data: DataModule) -> None:
     if data.has_validation:
         trainer.validate(module, datamodule=data, verbose=False)
     flow = module.network.flow
-    _send(trainer, 0, _validation(trainer) | flow_values(flow, flow.certificate_table()))
+    send(trainer, 0, _validation(trainer) | flow_values(flow, flow.certificate_table()))
     for logger in trainer.loggers:
         logger.save()
 
