@@ -135,6 +135,7 @@ def test_logging_changes_no_weight_and_no_name(words: tuple[str, ...]) -> None:
     assert len({config_hash(each) for each in plain}) == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_one_row_an_epoch_and_those_of_the_run_that_never_stopped() -> None:
     whole = train("epochs=3", "run=whole", *WIDE)
     train("epochs=1", "run=parted", *WIDE)
@@ -151,6 +152,7 @@ def test_every_few_epochs_and_the_last() -> None:
         LogNormLogger(0)
 
 
+@pytest.mark.slow
 def test_the_page_has_its_figure_where_there_is_one() -> None:
     for words, drawn in ((WIDE, True), (("model=node", "model.width=2"), False)):
         run = train("epochs=1", f"run={drawn}", *words)
