@@ -23,7 +23,15 @@ ALL = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
 PUBLIC = find_spec("pyautoattack")
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 # Perturbations of the other suites with other settings.
-AGAIN = {"attacks_quick", "curve_l2", "gap", "lecture_curve", "stable_node_attacks", "worst_error"}
+AGAIN = {
+    "attacks_quick",
+    "curve_l2",
+    "gap",
+    "lecture_curve",
+    "stable_node_attacks",
+    "stable_node_designs",
+    "worst_error",
+}
 
 
 @functools.cache

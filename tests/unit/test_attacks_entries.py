@@ -31,6 +31,7 @@ SUITES = (
     "gap",
     "lecture_curve",
     "stable_node_attacks",
+    "stable_node_designs",
     "table1_attacks",
     "worst_error",
 )
