@@ -119,6 +119,7 @@ def test_a_damaged_run(damage: str, line: str, dry: tuple[str, ...], call: Calla
     assert files() == before
 
 
+@pytest.mark.slow
 def test_a_schedule_of_another_length_is_refused(call: Callable[..., Answer]) -> None:
     cosine = ("+optimizer.scheduler.T_max=1", "optimizer.scheduler._target_=torch.optim.lr_scheduler.CosineAnnealingLR",
               "~optimizer.scheduler.gamma")  # fmt: skip
@@ -135,6 +136,7 @@ def test_convolutions_are_stabilised_too(call: Callable[..., Answer]) -> None:
     assert found.delta_before[0] > 0.5 >= found.delta_after[1] > 0 and 0 < found.relative < 1
 
 
+@pytest.mark.slow
 def test_several_deltas_in_one_sweep_and_a_look_ahead(call: Callable[..., Answer]) -> None:
     before = files()
     ahead = call("stabilise", "-m", "run=free", "delta=0,0.5", "--dry-run")

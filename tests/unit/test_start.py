@@ -119,7 +119,10 @@ def test_the_same_command_finds_the_run_again_and_does_nothing_twice(free: Run) 
     )
 
 
-@pytest.mark.parametrize("where", ["before the checkpoint", "after it", "while it is measured"])
+@pytest.mark.parametrize(
+    "where", [*(pytest.param(each, marks=pytest.mark.slow) for each in ("before the checkpoint", "after it")),
+              "while it is measured"],
+)  # fmt: skip
 def test_a_kill_loses_nothing(where: str, free: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -123,7 +123,7 @@ def test_the_log_norm_is_that_of_the_certificate_of_the_ode() -> None:
     )
 
 
-@pytest.mark.parametrize("words", [(), WIDE])
+@pytest.mark.parametrize("words", [(), pytest.param(WIDE, marks=pytest.mark.slow)])
 def test_logging_changes_no_weight_and_no_name(words: tuple[str, ...]) -> None:
     off = "callbacks.log_norms=null"
     seen, unseen = train("epochs=2", "run=a", *words), train("epochs=2", "run=b", *words, off)
