@@ -197,5 +197,5 @@ def preview(selection: Selection, jobs: Sequence[PlannedRun], asked: Sequence[Ev
     parts = [f"about {duration(sum(known))} of training left"] if known else []
     parts += [f"{len(seconds) - len(known)} without an earlier run to judge by"] if len(known) < len(seconds) else []
     label = f" ({selection.label})" if selection.label else ""
-    say(f"{selection.name}{label}: {len(jobs)} jobs, {', '.join(parts)}")
+    say(f"{selection.name}{label}: {len(jobs)} job{'s' if len(jobs) != 1 else ''}, {', '.join(parts)}")
     say(f"report:  {selection.folder}")

@@ -214,7 +214,9 @@ def _folders(config_dirs: Sequence[str]) -> list[Path]:
 def usage(verb: str, config_dirs: Sequence[str] = ()) -> str:
     """The help text of `reproduce` or `report`, with every item, its sizes and variants."""
     lines = [REPRODUCE if verb == "reproduce" else REPORT]
-    for name, item in items(user_conf_dirs(config_dirs)).items():
+    known = items(user_conf_dirs(config_dirs))
+    width = max(map(len, known))
+    for name, item in known.items():
         variants = f"; variant={'|'.join(item.experiment)}" if len(item.experiment) > 1 else ""
-        lines.append(f"  {name:<26} {item.title}; size={'|'.join(item.sizes)}{variants}")
+        lines.append(f"  {name:<{width}} {item.title}; size={'|'.join(item.sizes)}{variants}")
     return "\n".join(lines)

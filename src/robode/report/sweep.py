@@ -68,7 +68,7 @@ def show_forecasts(jobs: Sequence[Job], forecasts: Sequence[Forecast], console: 
     unknown = len(forecasts) - len(known)
     about = [f"about {duration(sum(known))} of training left"] if known else []
     about += [f"{unknown} without an earlier run to judge by"] if unknown else []
-    _say(console, f"{len(forecasts)} jobs: {', '.join(about)}")
+    _say(console, f"{len(forecasts)} job{'s' if len(forecasts) != 1 else ''}: {', '.join(about)}")
 
 
 def _print(console: Console, head: list[str], lines: list[list[str]], runs: Iterable[str]) -> None:

@@ -76,7 +76,8 @@ class Reproduction:
         undone = [job for job in wanted if self.selection.force or not self._complete(job)]
         once = {job.hash: job for job in undone}  # a row may stand in several groups
         todo = list(once.values())
-        self._say(f"{self.selection.name}: {len(wanted)} jobs, {len(wanted) - len(undone)} of them complete")
+        jobs = f"{len(wanted)} job{'s' if len(wanted) != 1 else ''}"
+        self._say(f"{self.selection.name}: {jobs}, {len(wanted) - len(undone)} of them complete")
         if line := left_out(self.shelf, wanted):
             self._say(line)
         for job in map(self.shelf.placed, todo):
