@@ -11,6 +11,8 @@ from small_runs import SMALL, train
 
 from robode.api import stabilise
 from robode.cli.completion import candidates
+from robode.runs.checkpoints import read_checkpoint
+from robode.runs.run import find
 
 STABLE = (*SMALL, "model=stable_node", "model.width=6", "encoder=augment")
 
@@ -134,6 +136,10 @@ def test_convolutions_are_stabilised_too(call: Callable[..., Answer]) -> None:
     train(*images, "model.stabilise=none", "model.init_std=2", "epochs=1", "run=images", "suite=clean")
     found = stabilise("images", 0.5, to="calm")
     assert found.delta_before[0] > 0.5 >= found.delta_after[1] > 0 and 0 < found.relative < 1
+    # and `start=` with the keys of a projection is the same run
+    same = train(*images, "model.init_std=2", "model.delta=0.5", "start=images", "epochs=0", "suite=clean")
+    one, two = (read_checkpoint(run.last)["state_dict"] for run in (same, find("calm")[0]))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
 
 
 @pytest.mark.slow
