@@ -80,6 +80,19 @@ def test_any_theta_certifies(seed: int, shape: tuple[int, int, int], alpha: floa
     assert exact(J) <= J.certified(theta)
 
 
+@pytest.mark.parametrize("entry", [0.0, -0.5, math.nan, math.inf])
+def test_no_other_theta_does(entry: float) -> None:
+    J = example(0, (2, 2, 2), 0.1)
+    theta = J.balanced()
+    theta[1] = entry
+    assert J.certified(theta) == math.inf
+    phi = ConvStableNode(2, 2, Euler(), stabilise="none")  # what a damaged checkpoint may hold
+    phi.build((2, 2, 2))
+    free = phi.fields()[0].lognorm()
+    phi.theta[0, 1] = entry
+    assert phi.fields()[0].lognorm() == free
+
+
 def test_the_bound_is_that_of_norms_or_better_and_tends_to_the_truth_as_images_grow() -> None:
     """c mu_2 + r ||A|| (UB0) is proved by the first theta; on larger images less is lost at their edges."""
     gaps = []
@@ -226,3 +239,16 @@ def test_a_target_that_float32_does_not_reach_is_bad_input() -> None:
     J = replace(example(0, (2, 3, 3), 0.1), kernel=randn(2, 2, 3, 3, seed=0).float())
     with pytest.raises(BadInput, match="delta: torch.float32 weights reach"):
         conv_stabilise(J, -1e38)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+@pytest.mark.parametrize("target", [-1.0, 0.0, 0.5])
+def test_a_kernel_of_zeros_has_log_norm_0_and_a_nearest_one(channels: int, alpha: float, target: float) -> None:
+    """model.init_std=0 is a legal value."""
+    J = ConvJacobians(torch.zeros(channels, channels, 3, 3), (2, 2), alpha)
+    bound = conv_upper_bound(J)
+    assert bound.value == 0 == conv_lower_bound(J, bound.theta).value
+    found = conv_stabilise(J, target)
+    assert found.bound <= target and found.distance <= 1.01 * max(0.0, -target) / alpha * math.sqrt(channels)
+    assert replace(J, kernel=found.kernel).certified(found.theta) == found.bound

@@ -87,6 +87,15 @@ def test_every_theta_certifies(seed: int, n: int, spread: float) -> None:
     assert exact(J) <= float(certified(J, theta))
 
 
+@pytest.mark.parametrize("entry", [0.0, -0.5, math.nan, math.inf])
+def test_no_other_theta_does(entry: float) -> None:
+    J = scaled_rows(weights("gaussian", 6, 0), 0.1)
+    theta = torch.ones(1, 6, dtype=torch.float64)
+    theta[0, 2] = entry
+    assert float(certified(J, theta)) == math.inf
+    assert float(certified(scaled_rows(J.K, 1.0), theta)) >= exact(scaled_rows(J.K, 1.0))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("d", "alpha"), [(3, 0.5), (6, 0.1), (7, 1.0)])
 def test_branch_and_bound_is_enumeration(kind: str, d: int, alpha: float) -> None:

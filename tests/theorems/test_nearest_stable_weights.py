@@ -191,3 +191,12 @@ def test_what_cannot_be_stabilised_is_refused_in_one_line():
         with pytest.raises(BadInput, match=words) as refused:
             stabilise(*arguments)
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+@pytest.mark.parametrize("target", [-1.0, 0.0, 0.5])
+def test_weights_of_zeros_are_stabilised_too(alpha: float, target: float) -> None:
+    """model.init_std=0 is a legal value."""
+    found = stabilise(torch.zeros(4, 4), target, alpha)
+    assert found.bound <= target and found.distance <= 1.01 * 2 * max(0.0, -target) / alpha
+    assert found.certificate is not None and found.certificate.bound(found.W, alpha) == found.bound

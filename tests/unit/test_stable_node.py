@@ -119,6 +119,20 @@ def test_weights_that_are_not_finite_are_left_to_the_training_to_name() -> None:
     assert bool(phi.K[0, 0, 0].isnan())
 
 
+@pytest.mark.parametrize("entry", [-0.5, math.nan])
+@pytest.mark.parametrize("way", ["projection", "penalty"])
+def test_a_theta_that_proves_nothing_is_sought_anew(way: str, entry: float) -> None:
+    """What a damaged checkpoint may hold."""
+    phi, free = flow(width=11, delta=0.2, stabilise=way), flow(width=11, stabilise="none")
+    phi.theta[0, 3] = entry
+    with torch.no_grad():
+        phi.K.copy_(free.K)
+    assert phi.fields()[0].lognorm() == free.fields()[0].lognorm()
+    phi.project_()
+    assert bool((phi.theta > 0).all())
+    assert way == "penalty" or phi.fields()[0].lognorm() <= 0.2
+
+
 # ---- the penalty ----------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
-from robode.families.stable_node import largest_allowed
+from robode.families.stable_node import known, largest_allowed
 from robode.integrators.implicit_midpoint import ImplicitMidpoint
 from robode.integrators.integrator import Integrator
 from robode.linalg.activations import Activation
@@ -181,8 +181,3 @@ class ConvStableNode(Flow):
 
     def properties(self) -> dict[str, float]:
         return super().properties() | ({"delta": self.delta} if self.stabilise == "projection" else {})
-
-
-def known(theta: Tensor) -> Tensor | None:
-    """theta (C,) of earlier weights on the CPU, None where there is none."""
-    return theta.detach().cpu() if bool(theta.all()) else None

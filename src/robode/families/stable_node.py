@@ -109,11 +109,11 @@ class StableNode(LayeredFlow):
             return
         alpha = self.activation.slopes[0]
         if self.stabilise == "penalty":
-            last = self.theta.cpu() if bool(self.theta.all()) else None
-            self.theta.copy_(upper_bound(scaled_rows(self.K, alpha), last, QUICK).theta)
+            self.theta.copy_(upper_bound(scaled_rows(self.K, alpha), known(self.theta), QUICK).theta)
             return
         for j, A in enumerate(self.K):
-            before = Certificate(self.theta[j].cpu(), float(self.shift[j])) if bool(self.theta[j].all()) else None
+            theta = known(self.theta[j])
+            before = None if theta is None else Certificate(theta, float(self.shift[j]))
             found = stabilise(A, self.delta, alpha, warm=before)
             assert found.certificate is not None  # of `lmi` always
             A.copy_(found.W)
@@ -137,3 +137,8 @@ def largest_allowed(way: str, delta: float) -> float:
     if isinstance(delta, bool) or not isinstance(delta, int | float) or not math.isfinite(delta):
         raise BadInput(f"model.delta: expected a number, the largest log-norm, got {delta}")
     return float(delta)
+
+
+def known(theta: Tensor) -> Tensor | None:
+    """theta of earlier weights on the CPU, None where there is none, or none that proves anything."""
+    return theta.detach().cpu() if bool(((theta > 0) & theta.isfinite()).all()) else None

@@ -12,6 +12,7 @@ small Hermitian matrices. On the torus no theta with an entry for each pixel pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,10 @@ class ConvJacobians:
 
     def certified(self, theta: Tensor) -> float:
         """What theta (C,) float64 proves of delta, in spite of rounding; inf where it is unusable."""
+        if not bool(self.kernel.any()):
+            return 0.0  # exactly, whatever theta
+        if not bool((theta > 0).all()):
+            return math.inf
         A = self.symbol(self.exact)
         count = max(1, CHUNK // self.kernel.shape[0] ** 2)
         found = max(float(self._above(part, theta).max()) for part in torch.split(A, count))
@@ -91,7 +96,7 @@ def conv_upper_bound(J: ConvJacobians, theta: Tensor | None = None, target: floa
     left out where it proves the target."""
     start = J.balanced() if theta is None else theta
     known = J.certified(start)
-    if known <= target:
+    if known <= target or not bool(J.kernel.any()):
         return ConvBound(known, start)
     found = searched(J, start, STAGES if theta is None else WARM)
     better = J.certified(found)

@@ -153,7 +153,8 @@ def _remedies(J: ConvJacobians, excess: float, target: float) -> tuple[float, fl
 def _repaired(J: ConvJacobians, K: Tensor, theta: Tensor, target: float) -> ConvStabilised:
     """K in the type of A, scaled or shifted (K - s I) by what it takes, whichever changes it less."""
     A, centre = J.kernel.detach(), identity_kernel(K)
-    unit = torch.finfo(A.dtype).eps * float(torch.linalg.matrix_norm(J.symbol(K), 2).max())
+    size = max(float(torch.linalg.matrix_norm(J.symbol(K), 2).max()), abs(target))  # of the outcome
+    unit = torch.finfo(A.dtype).eps * size
     bound = math.inf
     for turn in range(REPAIRS):
         rounded = K.to(A.dtype)

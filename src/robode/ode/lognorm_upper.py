@@ -72,7 +72,7 @@ def certified(J: JacobianSet, theta: Tensor) -> Tensor:
     size = size + 0.5 * (absolute.K.mT * (r / theta)[:, None, :] @ absolute.K)
     # no term of an entry takes part in more than k + 8 roundings
     error = row_sum(0.5 * (size + size.mT)) * accumulated(J.K.shape[-2] + 10) + 1e-290
-    return eigenvalue_above(quadratic(J, theta), error)
+    return torch.where((theta > 0).all(-1), eigenvalue_above(quadratic(J, theta), error), torch.inf)
 
 
 class _Smoothed:

@@ -38,6 +38,8 @@ class Certificate:
 
     def bound(self, W: Tensor, alpha: float) -> float:
         """What it proves for W (d, d), any float type, in spite of rounding; inf where nothing. One factorisation."""
+        if not bool(W.any()):
+            return 0.0  # exactly, whatever theta
         back = W.detach().double().cpu() + self.shift * torch.eye(len(W), dtype=torch.float64)
         # delta changes by at most the norm of a change, here of the rounded diagonal
         rounded = 2 * UNIT * float(back.diagonal().abs().max()) if self.shift else 0.0
@@ -206,7 +208,8 @@ def _repaired(
     """W in the type of A with a bound that is at most the target, scaled or shifted (W - s I) by what that takes, or
     the margin (of ||W||) if that is more. Returns W, its bound, its factor, its shift."""
     A, factor, shift = goal.A, 1.0, 0.0
-    unit = max(torch.finfo(A.dtype).eps, margin) * float(torch.linalg.matrix_norm(W, 2))
+    size = max(float(torch.linalg.matrix_norm(W, 2)), abs(goal.target))  # of the outcome
+    unit = max(torch.finfo(A.dtype).eps, margin) * size
     eye = torch.eye(len(W), dtype=W.dtype)
     bound = math.inf
     for turn in range(REPAIRS):
