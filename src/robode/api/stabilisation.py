@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from robode.api.evaluation import Row
 from robode.api.training import Trained, run_training
 from robode.config.config import StabiliseConfig
 from robode.evaluation.target import EvaluationTarget, trained
@@ -20,6 +21,8 @@ from robode.runs import results
 from robode.tasks.measure import measure_named
 from robode.training.stabilise import stabilising
 from robode.training.start import finished
+
+SAMPLES = ("perturbation", "split", "n", "protocol")  # where two rows agree, they are about the same samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ def run_stabilise(config: StabiliseConfig, wait: bool = True) -> Stabilised:
     distance, size = _norm([b - a for a, b in zip(A, B, strict=True)]), _norm(A)
     found = Stabilised(
         **vars(done), delta_before=both_sides(fields[0]), delta_after=both_sides(fields[1]), distance=distance,
-        relative=distance / size if size else 0.0, score_before=_clean(before),
+        relative=distance / size if size else 0.0, score_before=_clean(before, done.rows),
     )  # fmt: skip
     for line in _lines(found):
         Console().print(line, highlight=False, markup=False, soft_wrap=True)
@@ -76,14 +79,16 @@ def _norm(matrices: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float(each.detach().square().sum()) for each in matrices))
 
 
-def _clean(target: EvaluationTarget) -> float | None:
-    """The score on clean test data that the run's own table has for these weights."""
-    rows = results.read_rows(target.run.folder / "results.csv")
-    if not len(rows):
+def _clean(target: EvaluationTarget, after: Sequence[Row]) -> float | None:
+    """The score that the run's own table has for these weights on the clean samples of the rows `after`."""
+    clean = next((row for row in after if row["perturbation"] == "clean"), None)
+    known = results.read_rows(target.run.folder / "results.csv")
+    if clean is None or not len(known):
         return None
-    asked = (rows["perturbation"] == "clean") & (rows["split"] == "test")
-    of_these = rows[asked & (rows["weights"] == weights_digest(target.network))]
-    return float(of_these["score"].iloc[-1]) if len(of_these) else None
+    for name in SAMPLES:
+        known = known[known[name] == clean[name]]
+    known = known[known["weights"] == weights_digest(target.network)]
+    return float(known["score"].iloc[-1]) if len(known) else None
 
 
 def _lines(found: Stabilised) -> list[str]:

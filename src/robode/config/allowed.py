@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
-from os.path import expanduser, isdir, isfile
+from os.path import exists, expanduser, isdir, isfile
 from typing import TYPE_CHECKING
 
 from robode.config.levels import noise_levels, one_level, skew_matrix
@@ -184,7 +184,9 @@ def check_value(key: str, value: Value, spec: str) -> None:
             _NUMBER.fullmatch(text) or text.startswith(("list of", "text", "[", *PLACES)) for text in alternatives
         )
         expected = f"choose one of: {', '.join(alternatives)}" if words else f"expected {' or '.join(alternatives)}"
-        raise BadInput(f"{key}={_word(value)}: {expected}")
+        place = any(text.startswith(tuple(PLACES)) for text in alternatives)
+        nothing = place and isinstance(value, str) and not exists(expanduser(value))
+        raise BadInput(f"{key}={_word(value)}: {expected}{', and there is none' if nothing else ''}")
 
 
 def check_size(key: str, value: Value) -> None:

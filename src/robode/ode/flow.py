@@ -100,8 +100,8 @@ class Flow(nn.Module, ABC):
         if bounds["flow_ode"] <= 1 < bounds["flow_discrete"]:
             return [
                 "the ODE contracts (flow_ode <= 1) but the network that runs is not certified to (flow_discrete > 1): "
-                "below h_star, where that is known, steps contract, and so they do with integrator=etd where the "
-                "model takes it"
+                "shorter steps come nearer to it (a larger depth and the same horizon), and steps contract below "
+                "h_star, where that is known, and with integrator=etd, where the model takes it"
             ]
         return []
 
