@@ -135,6 +135,8 @@ def test_the_same_samples_as_most_columns_and_then_the_latest() -> None:
     attack = {"perturbation": "pgd_l2", "correct": 3, "evaluation": "g"}
     measured(run, *({**attack, "n": 50, "severity": eps} for eps in (0.1, 0.2)))
     assert samples() == [50, 50, 50]
+    measured(run, *({**clean, "n": 20, "evaluation": "h", "repeat": i} for i in range(2)))
+    assert samples() == [50, 50, 50], "nor for more copies"
 
 
 def test_a_column_of_the_reference_solver_has_its_answers_to_the_same_samples() -> None:

@@ -207,15 +207,15 @@ def _validation(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
 def _scores(columns: Mapping[str, Column], measured: pd.DataFrame, source: Source) -> dict[str, pd.DataFrame]:
     """The noisy copies of one measurement for every score, by the name of its column.
 
-    Where several fit: rather with the run's own noise, then the one with most copies, then on as many samples as most
-    columns have (attacks see the first thousand, and so must the clean score beside them), then the latest.
+    Where several fit: rather with the run's own noise, then on as many samples as most columns have (attacks see the
+    first thousand, and so must the clean score beside them), then the one with most copies, then the latest.
     """
     fitting = {key: _measurements(each, measured, source.row) for key, each in columns.items() if not each.quantity}
     sizes = Counter(int(copies["n"].iloc[0]) for groups in fitting.values() for copies in groups)
     found = {}
     for name, groups in fitting.items():
         own = [
-            (int(copies["noise_seed"].iloc[0]) == source.seed, len(copies), sizes[int(copies["n"].iloc[0])], i)
+            (int(copies["noise_seed"].iloc[0]) == source.seed, sizes[int(copies["n"].iloc[0])], len(copies), i)
             for i, copies in enumerate(groups)
         ]
         found[name] = groups[max(own)[-1]] if own else measured.iloc[:0]
