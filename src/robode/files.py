@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -105,3 +106,15 @@ def make_folder(folder: Path, parents: bool = True) -> None:
         folder.mkdir(parents=parents, exist_ok=True)
     except OSError as error:
         raise JobFailed(f"cannot write {error.filename or folder}: {error.strerror}") from error
+
+
+def try_folder(folder: Path) -> None:
+    """Make a folder and something in it, and leave nothing of both. Raises `OSError` where that cannot be done."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(dir=folder))
+    finally:
+        for path in new:
+            with suppress(OSError):
+                path.rmdir()

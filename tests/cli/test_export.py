@@ -104,3 +104,26 @@ def test_a_link_leads_to_the_folder_that_the_user_means(call: Callable[..., Answ
     assert call("export", f"run={run_of_one_epoch.id}", "to=link").code == 0
     assert Path("link").is_symlink() and not (Path("elsewhere") / "model.safetensors").is_symlink()
     assert (Path("elsewhere") / "config.yaml").is_file() and Path("file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("look", [(), ("--dry-run",)])
+@pytest.mark.parametrize("to", ["/proc/x", "/proc/deep/er", "~nobody_of_this_name/x"])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_read(
+    look: tuple[str, ...],
+    to: str,
+    call: Callable[..., Answer],
+    run_of_one_epoch: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("safetensors")
+    monkeypatch.setattr("robode.api.exporting.of_run", lambda config: pytest.fail("the network was read"))
+    answer = call("export", f"run={run_of_one_epoch.id}", f"to={to}", *look)
+    assert answer.code == 2 and answer.line.startswith(f"to={to}: expected a folder that can be made and written (")
+    assert call("report", run_of_one_epoch.id, f"to={to}").line == answer.line
+
+
+def test_looking_ahead_leaves_no_folder(call: Callable[..., Answer], run_of_one_epoch: Run) -> None:
+    pytest.importorskip("safetensors")
+    before = sorted(Path().rglob("*"))
+    assert call("export", f"run={run_of_one_epoch.id}", "to=for/others", "--dry-run").code == 0
+    assert sorted(Path().rglob("*")) == before

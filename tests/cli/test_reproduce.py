@@ -24,6 +24,7 @@ from robode.papers.collect import Shelf
 from robode.papers.plan import PlannedRun, evaluations, plan, preview
 from robode.papers.selection import select
 from robode.report.cells import Table
+from robode.report.layout import Column
 from robode.report.paper_page import Report
 from robode.runs.code import CODE, RECORD, training_code
 from robode.runs.run import Run, create
@@ -248,6 +249,37 @@ def test_overrides_reach_every_training_and_its_evaluations(own_paper: Path) -> 
         (False, 0.5, 1, 4, 100), (True, 0.5, 1, 4, 100),
     ]  # fmt: skip
     assert "force=true" in jobs[1].overrides and [cfg.repeats for cfg in evaluations(selection)] == [4, 4]
+
+
+NOTHING = "no training and no evaluation of moons_2026/table2 measures noise .7, s&p: not run, even when all jobs are"
+
+
+def test_columns_that_nothing_measures_are_named_by_a_dry_run(own_paper: Path, robode: Callable[..., Answer]) -> None:
+    """A severity that no suite has, and a protocol that no evaluation asks for; of the others nothing is said."""
+    plain = robode("reproduce", ITEM, "--dry-run", "size=smoke")
+    assert plain.code == 0 and "measures" not in plain.out
+    paper = own_paper / "conf/paper/moons_2026.yaml"
+    more = (
+        "noise .7: {perturbation: gaussian, severity: 0.7}\n      s&p: {perturbation: clean, protocol: chnode_2022}\n"
+    )
+    before = paper.read_text()
+    paper.write_text(before.replace("      noise .1:", f"      {more}      ε: {{quantity: eps_r}}\n      noise .1:", 1))
+    answer = robode("reproduce", ITEM, "--dry-run", "size=smoke")
+    assert answer.code == 0 and answer.out.splitlines()[-1].startswith(NOTHING)
+
+
+def test_columns_that_nothing_measures_are_named_at_the_end(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
+    assert night.work.run() == 0
+    assert "measures" not in capsys.readouterr().out
+    item = night.work.selection.item
+    more = {
+        "noise .7": Column("noise .7", perturbation="gaussian", severity=0.7),
+        "s&p": Column("s&p", perturbation="pepper"),
+    }
+    selection = replace(night.work.selection, item=replace(item, columns={**item.columns, **more}))
+    night.work = replace(night.work, selection=selection)
+    assert night.work.run() == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(NOTHING)
 
 
 def test_a_seed_is_a_value_in_every_job_of_a_row(composed: Reproduction, own_paper: Path) -> None:

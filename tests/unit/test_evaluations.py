@@ -112,6 +112,15 @@ def test_an_interruption_costs_one_copy_at_most(run, copies, monkeypatch):
     assert lines(run) == len(answers(rows)) == 7 and not draft.exists()
 
 
+def test_an_interrupted_training_is_named_before_its_numbers(run, capsys):
+    evaluate(run)
+    assert "may not be final" not in capsys.readouterr().out
+    run.update(status="interrupted", trained=False, step=7, epoch=3)
+    evaluate(run)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "run small is interrupted at step 7, epoch 3: the numbers may not be final"
+
+
 def test_the_bits_say_which_samples_are_right(run):
     evaluate(run)
     config = run.config()

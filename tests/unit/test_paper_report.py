@@ -19,7 +19,7 @@ from robode.papers.publish import pairs_of, render, restore
 from robode.report import tables
 from robode.report.cells import CELL_COLUMNS, SYMBOLS, build_table, compare, ours, summary, tally
 from robode.report.paired import outcomes, paired
-from robode.report.paper_page import _blocks, write_report, write_runs_report
+from robode.report.paper_page import _blocks, paper_and_ours, write_report, write_runs_report
 from robode.report.runs_page import runs_table
 from robode.report.statistics import estimate
 from robode.report.style import without_places
@@ -203,6 +203,21 @@ def test_a_wide_table_goes_on_below_and_lacks_no_column(columns, blocks):
     assert all(end == start for (_, end), (start, _) in itertools.pairwise(found))
     sizes = [end - start for start, end in found]
     assert max(sizes) <= 8 and max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_the_figure_shows_its_whole_legend_and_keeps_rows_apart(cells, rows, columns):
+    shown = cells[(cells["row"] < rows) & cells["column"].isin(list(COLUMNS)[:columns])]
+    figure = paper_and_ours(shown)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_texts()[-1].get_text() == "paper"
+    whole, box = figure.bbox, legend.get_window_extent()
+    assert box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y0 >= whole.y0
+    labels = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(upper.y0 - lower.y1 > 0.3 * lower.height for upper, lower in itertools.pairwise(labels))
+    assert all(ax.get_tightbbox().y0 >= box.y1 for ax in figure.axes)
 
 
 def test_every_value_of_a_page_says_its_column_where_there_is_no_head(report):

@@ -90,7 +90,8 @@ def measured(found: EvaluationTarget, config: EvaluateConfig, console: Console, 
     request = SuiteRequest.later(config, found.described.seed)
     measurement = build_measurement(found.described, request, found.data.info)
     measurement.check(found.network.to(device))
-    for text in filter(None, [found.note, *found.hints, *measurement.notes, *precision_warnings(found.described)]):
+    said = [found.run.unfinished, found.note, *found.hints]
+    for text in filter(None, [*said, *measurement.notes, *precision_warnings(found.described)]):
         console.print(text, highlight=False, soft_wrap=True)
     found.data.split(config.split)
     found.make_folder()

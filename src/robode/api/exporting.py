@@ -55,7 +55,7 @@ def run_export(config: ExportConfig) -> Exported:
     write_bytes(to / "model.safetensors", save(tensors, metadata=about))
     write_json(to / FILE, content)
     write_text(to / "config.yaml", found.run.published_config())
-    for line in filter(None, [found.note, f"exported: {to}"]):
+    for line in filter(None, [found.run.unfinished, found.note, f"exported: {to}"]):
         Console().print(line, highlight=False, soft_wrap=True)
     return Exported(run=found.run.folder, to=to, other_code=bool(found.note))
 

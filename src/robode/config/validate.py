@@ -36,6 +36,7 @@ from robode.config.jobs import MOST_JOBS
 from robode.config.levels import UPPER, check_suite, noise_levels
 from robode.config.parse import unknown
 from robode.errors import BadInput
+from robode.files import try_folder
 
 LONGEST = 200
 """Letters of a run's name: the names of files beside its folder begin with it."""
@@ -192,14 +193,19 @@ def _check_export(config: ExportConfig) -> None:
 
 
 def folder_to_write(to: str | None) -> Path:
-    """The folder that `to` names. Raises `BadInput` where it names none, or a file."""
+    """The folder that `to` names. Raises `BadInput` where it names none, a file, or what cannot be made or written."""
     if not to:
         raise BadInput(f"to{'' if to is None else '='}: expected the folder to write, for example to=exported")
-    folder = Path(to).expanduser()
-    for path in (folder, *folder.parents):
-        if path.is_file() or path.is_symlink() and not path.exists():
-            is_what = "a file" if path.is_file() else "a link to nothing"
-            raise BadInput(f"to={to}: expected a folder, and {'this' if path == folder else path} is {is_what}")
+    try:
+        folder = Path(to).expanduser()
+        for path in (folder, *folder.parents):
+            if path.is_file() or path.is_symlink() and not path.exists():
+                is_what = "a file" if path.is_file() else "a link to nothing"
+                raise BadInput(f"to={to}: expected a folder, and {'this' if path == folder else path} is {is_what}")
+        try_folder(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"to={to}: expected a folder that can be made and written ({why})") from error
     return folder
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
+import pandas as pd
 from rich.console import Console
 
 from robode.config.compose import Request, compose_evaluations, compose_trainings
 from robode.config.config import EvaluateConfig, TrainConfig
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.files import read_json
 from robode.masking.file import key_of, keyed, read_part
 from robode.papers import spec
@@ -23,6 +25,10 @@ from robode.runs.identity import config_hash
 from robode.runs.origin import ANY, SAME
 from robode.runs.run import Run
 from robode.training.start import check_network
+
+if TYPE_CHECKING:
+    from robode.data.info import DatasetInfo
+    from robode.evaluation.measure import Measurement
 
 
 @dataclass(frozen=True)
@@ -139,8 +145,6 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
         JobFailed: results.csv or numbers.csv cannot be read.
     """
     from robode.data.module import part_digest
-    from robode.evaluation.measure import build_measurement
-    from robode.evaluation.request import Described, SuiteRequest
     from robode.masking.verdict import judgeable
 
     source = config.data.source.build()
@@ -151,11 +155,8 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
     known = {results.identity(row | any_code) for row in lines_of(rows)}
     judged = keyed(read_part(run.folder, "verdicts"))
     count = 0
-    described = Described.of(config)
-    after = [(SuiteRequest.later(each, config.seed), each.split, each.limit, each.verdicts) for each in asked]
-    for request, split, limit, verdicts in [(SuiteRequest.of(config), "test", None, 1), *after]:
-        measurement = build_measurement(described, request, source.info)
-        same = {"run": run.id, "weights": weights, "split": split, "noise_seed": request.seed}
+    for measurement, split, limit, verdicts in _measurements(config, asked, source.info):
+        same = {"run": run.id, "weights": weights, "split": split, "noise_seed": measurement.plan.seed}
         data = part_digest(digest, limit, source)
         wanted = [row for _, row in measurement.planned(data)]
         measured = [same | row for row in wanted if results.identity(same | row | any_code) in known]
@@ -166,6 +167,44 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
             knows = quantity.known(run.folder, weights) if any_code else measurement.knows(name, run.folder, weights)
             count += not knows
     return count
+
+
+def _measurements(
+    config: TrainConfig, asked: Iterable[EvaluateConfig], info: DatasetInfo
+) -> Iterator[tuple[Measurement, str, int | None, int]]:
+    """What a training and the evaluations after it measure; with the split, the limit and the verdicts of each."""
+    from robode.evaluation.measure import build_measurement
+    from robode.evaluation.request import Described, SuiteRequest
+
+    described = Described.of(config)
+    yield build_measurement(described, SuiteRequest.of(config), info), "test", None, 1
+    for each in asked:
+        request = SuiteRequest.later(each, config.seed)
+        yield build_measurement(described, request, info), each.split, each.limit, each.verdicts
+
+
+def unmeasured(selection: Selection, jobs: Iterable[PlannedRun], asked: Sequence[EvaluateConfig]) -> str:
+    """One line that names the columns which no training and no evaluation of the item measures; empty without any.
+
+    They are not refused: a smaller size may leave columns out, and rows that were measured by hand count. Only scores
+    are judged, since which numbers a run writes is known when it has written them. Needs torch, but no data.
+    """
+    columns = {name: replace(each, n=None) for name, each in selection.item.columns.items() if not each.quantity}
+    for config in {job.number: job.cfg for job in jobs}.values():
+        if not columns:
+            return ""
+        try:
+            of_row = list(_measurements(config, asked, config.data.source.build().info))
+        except (BadInput, JobFailed):  # its job says so
+            return ""
+        planned = pd.DataFrame([row | {"split": split} for each, split, *_ in of_row for _, row in each.planned("")])
+        columns = {name: each for name, each in columns.items() if each.of(planned).empty}
+    if not columns:
+        return ""
+    return (
+        f"no training and no evaluation of {selection.name} measures {', '.join(columns)}: not run, even when all jobs "
+        "are complete; perturbation, severity, protocol and split must be those of a suite"
+    )
 
 
 def preview(selection: Selection, jobs: Sequence[PlannedRun], asked: Sequence[EvaluateConfig]) -> None:

@@ -26,6 +26,7 @@ from robode.report.values import VALIDATION, Collected, lines_of, names_of
 from robode.runs.run import OUTPUTS
 
 SIDE_BY_SIDE = 3  # panels
+LEGEND = {1: 1, 2: 2, 3: 4}  # panels side by side -> labels that fit side by side below them
 SIDE = 8  # columns of a table on a page 1200 pixels wide
 _TEXTS = ("size", "variant", "about_variant", "label", "command")
 _ABOVE = 3  # outputs/reports/<paper>/<item>
@@ -209,17 +210,17 @@ def paper_and_ours(cells: pd.DataFrame) -> Figure | None:
     names = [f"{group}  {label}".strip() for group, label in zip(rows["group"], rows["label"], strict=True)]
     place = {number: -index for index, number in enumerate(rows["row"])}
     with style.styled():
-        figure, axes = style.panels(len(columns), columns=SIDE_BY_SIDE, width=3.3, height=0.7 + 0.26 * len(rows))
+        figure, axes = style.panels(len(columns), columns=SIDE_BY_SIDE, width=3.3, height=0.75 + 0.26 * len(rows))
         for index, (ax, column) in enumerate(zip(axes, columns, strict=True)):
             here = shown[shown["column"] == column]
             _panel(ax, here, np.array([place[row] for row in here["row"]]))
             ax.set(title=unicodedata.normalize("NFKC", column), xlabel=here["unit"].iloc[0])
             style.line_a_row(ax, names if index % SIDE_BY_SIDE == 0 else [""] * len(rows))
         handles, labels = axes[0].get_legend_handles_labels()
-        beside = len(handles) if len(columns) > 1 else 1  # one panel is narrower than four labels side by side
+        beside = LEGEND[min(len(columns), SIDE_BY_SIDE)]
         figure.legend(handles, labels, loc="outside lower center", ncols=beside)
-        if beside == 1:
-            figure.set_figheight(figure.get_figheight() + 0.18 * len(handles))
+        # inches of its own: taken from panels of few rows, it would leave them none
+        figure.set_figheight(figure.get_figheight() + 0.15 + 0.18 * math.ceil(len(handles) / beside))
     return figure
 
 

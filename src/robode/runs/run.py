@@ -145,6 +145,15 @@ class Run:
         """Whether the training has come to its end; what is still missing then are measurements."""
         return bool(self.status().get("trained")) and self.last.is_file()
 
+    @property
+    def unfinished(self) -> str:
+        """One line where the training has not come to its end, as numbers about its weights need it; else empty."""
+        if self.trained or not self.exists:
+            return ""
+        status = self.status()
+        place = ", ".join(f"{name} {status[name]}" for name in ("step", "epoch") if name in status)
+        return f"run {self.id} is {self.state}{f' at {place}' if place else ''}: the numbers may not be final"
+
     def update(self, **changes: Unpack[Status]) -> None:
         """Change entries of status.json. Raises `JobFailed` if the disk refuses."""
         with _changing:

@@ -17,7 +17,7 @@ from robode.config.jobs import Job, Outcome, failure, run_each
 from robode.config.validate import check_jobs
 from robode.errors import BadInput, Busy, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
-from robode.papers.plan import PlannedRun, evaluations, missing, plan, preview
+from robode.papers.plan import PlannedRun, evaluations, missing, plan, preview, unmeasured
 from robode.papers.publish import publish
 from robode.papers.selection import Selection, item_among, select
 from robode.report.paper_page import Report
@@ -51,7 +51,7 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     if dry_run:
         wanted = [job for job in work.jobs if job.wanted]
         preview(selection, [work.beside(work.shelf.placed(job)) for job in wanted], work.asked)
-        if line := left_out(work.shelf, wanted):
+        for line in filter(None, (left_out(work.shelf, wanted), unmeasured(selection, jobs, asked))):
             print(line)
         return 0
     return work.run()
@@ -186,6 +186,8 @@ class Reproduction:
             print(f"robode: {'; '.join(names[:SHOWN])}{more}{': ' if names else ''}{line}", file=sys.stderr)
         if report:
             show(report, self.console)
+        if line := unmeasured(self.selection, self.jobs, self.asked):
+            self._say(line)
         codes = {code for code, _ in self.failures}
         return 2 if codes == {2} else 1 if codes else 0
 
