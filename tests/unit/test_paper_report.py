@@ -20,7 +20,7 @@ from robode.report import tables
 from robode.report.cells import CELL_COLUMNS, SYMBOLS, build_table, compare, ours, summary, tally
 from robode.report.paired import outcomes, paired
 from robode.report.paper_page import _blocks, paper_and_ours, write_report, write_runs_report
-from robode.report.runs_page import runs_table
+from robode.report.runs_page import runs_report, runs_table
 from robode.report.statistics import estimate
 from robode.report.style import without_places
 from robode.report.tables import terminal
@@ -344,9 +344,9 @@ def test_runs_that_were_measured_on_other_numbers_of_samples_share_no_column(tmp
         folders[1] / "results.csv", rows[rows["perturbation"] == "clean"][[*results.COLUMNS]].to_dict("records")
     )
     text = (write_runs_report(tmp_path / "report", folders, {}).page.parent / "table.md").read_text()
-    assert "| clean (n = 20) | clean (n = 100) | gaussian 0.05 |" in text
+    assert "| clean (n = 100) | clean (n = 20) | gaussian 0.05 |" in text
     lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| chnode")]
-    assert [line[3:5] for line in lines] == [["not run", "95.00 (1 seed) †"], ["90.00 (1 seed) †", "not run"]]
+    assert [line[3:5] for line in lines] == [["95.00 (1 seed) †", "not run"], ["not run", "90.00 (1 seed) †"]]
 
 
 def test_runs_without_a_measurement_get_a_page_too(tmp_path):
@@ -397,3 +397,55 @@ def test_a_label_names_callbacks_by_the_keys_in_which_they_differ(tmp_path):
     ]
     labels = [group.label for group in runs_table([tmp_path / name for name in ("none", "bare")])]
     assert labels == ["chnode, N = 8, callbacks=–", "chnode, N = 8, callbacks=mine"]
+
+
+def started(folder, *words, start=None):
+    run = Run(folder)
+    run.folder.mkdir(parents=True)
+    config = composed("data=double_moons", *words)
+    run.save_config(dataclasses.replace(config, start=start, start_weights=start and f"digest of {start}"))
+    return run.folder
+
+
+def test_a_label_names_the_run_that_a_training_began_with(tmp_path):
+    starts = [None, "conv_stable_node-N4-s1-0a1b2c3d", "outputs/default/two", "outputs/default/two/last.ckpt"]
+    folders = [started(tmp_path / str(i), start=start) for i, start in enumerate(starts)]
+    groups = runs_table(folders)
+    names = ["–", starts[1], "two", "two/last.ckpt"]
+    assert [group.label for group in groups] == [f"chnode, N = 8, start={name}" for name in names]
+    assert all(list(group.settings) == ["start"] for group in groups)
+
+
+def test_which_integrators_a_model_allows_is_no_setting(tmp_path):
+    folders = [started(tmp_path / name, f"model={name}") for name in ("chnode", "stable_node")]
+    configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
+    assert configs[0]["model"].get("integrators") != configs[1]["model"].get("integrators")
+    _, _, context = runs_report(folders)
+    assert "model.gamma" in context["settings"] and "model.integrators" not in context["settings"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "planned", "said"),
+    [([0, 1], 1, "0 or 1 of 1"), ([0, 3], 3, "0 to 3 of 3"), ([2, 3], 3, "2 or 3 of 3"), ([1, 1], 1, "1")],
+)
+def test_the_seeds_of_a_row_are_said_in_words(cells, found, counts, planned, said, tmp_path):
+    runs = found.runs[found.runs["row"] == 0].head(planned)
+    here = cells[cells["row"] == 0].head(2).assign(n=counts)
+    assert build_table(ITEM, here, runs).groups[0][1][0].seeds == said
+    few = dataclasses.replace(ITEM, rows=(dataclasses.replace(ITEM.rows[0], seeds=(1,)),))
+    first = {name: frame[(frame["row"] == 0) & (frame["seed"] == 1)] for name, frame in vars(found).items()}
+    first["values"] = first["values"][first["values"]["column"] == "test"]
+    page = write_report(tmp_path, few, dataclasses.replace(found, **first), {}).page.read_text()
+    assert "0 or 1 of 1 seed<" in page
+
+
+def test_a_column_of_labels_is_as_wide_as_their_longest_word(found, tmp_path):
+    name = "start=conv_stable_node_of_the_second_kind"
+    item = dataclasses.replace(ITEM, rows=(dataclasses.replace(ITEM.rows[0], label=f"N = 4, {name}"), *ITEM.rows[1:]))
+    page, table = write_report(tmp_path, item, found, {})
+    assert f'style="--word: {len(name)}"' in page.read_text() and "var(--word)" in page.read_text()
+    out = Console(file=io.StringIO(), width=80)
+    for piece in terminal(table, 80):
+        out.print(piece)
+    text = out.file.getvalue()
+    assert name in text and max(map(len, text.splitlines())) <= 80

@@ -319,7 +319,7 @@ def _number(value: float, half: float, unit: str) -> str:
 
 def _seeds(counts: pd.Series, planned: int) -> str:
     low, high = int(counts.min()), int(counts.max())
-    done = f"{low}" if low == high else f"{low}–{high}"
+    done = f"{low}" if low == high else f"{low} {'or' if high - low == 1 else 'to'} {high}"
     return f"{done} of {planned}" if planned and done != f"{planned}" else done
 
 

@@ -22,7 +22,7 @@ from robode.report.layout import Column, Layout, Picture, Plain, TableRow
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
 from robode.report.style import BLUE, VERMILLION, inert, picture, save, without_places, write_html
-from robode.report.values import VALIDATION, Collected, lines_of, names_of
+from robode.report.values import VALIDATION, Collected, lines_of, longest_word, names_of
 from robode.runs.run import OUTPUTS
 
 SIDE_BY_SIDE = 3  # panels
@@ -69,6 +69,7 @@ def write_report(folder: Path | str, layout: Layout, collected: Collected, conte
         table=table,
         behind=words.BEHIND,
         blocks=_blocks(len(table.columns)),
+        longest=longest_word(row.label for row in layout.rows),
         bar=_bar(cells),
         symbols=words.SYMBOLS,
         columns={name: _about(column) for name, column in layout.columns.items()},

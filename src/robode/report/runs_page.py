@@ -21,7 +21,8 @@ from robode.runs.run import Run
 from robode.tasks.measure import Measure, measure_named
 
 VALIDATED = "validation"  # the column by which settings are chosen
-_SAID = ("model.name", "depth", "data.name", "seed")  # by label and group
+# said by label and group, or about the model
+_NO_SETTINGS = ("model.name", "depth", "data.name", "seed", "model.integrators")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
         plain = run.config().plain()
         seed = int(plain.pop("seed"))
         key = config_hash(plain) + canonical(recorded(run.folder))  # two codes are two configurations
-        configs.setdefault(key, plain)
+        configs.setdefault(key, _with_start(plain))
         known = found.setdefault(key, {}).setdefault(seed, run)
         if known is not run and warnings is not None:
             warnings.append(f"{run.id} is left out: {known.id} has the same configuration and the same seed")
@@ -139,6 +140,13 @@ def _source(number: int, row: TableRow, run: Run) -> Source:
     return Source(number, row, int(plain["seed"]), run, plain, mark, lambda found: found)
 
 
+def _with_start(config: Plain) -> Plain:
+    """With the name of the run whose weights it began with, not their digest; a checkpoint of it keeps its own."""
+    start = Path(str(config.get("start") or config.get("start_weights") or ""))
+    name = f"{start.parent.name}/{start.name}" if start.suffix == ".ckpt" else start.name
+    return {**config, "start": name or None}
+
+
 def _all(groups: Iterable[Group]) -> list[Run]:
     return [run for group in groups for run in group.runs]
 
@@ -171,7 +179,10 @@ def _told_apart(groups: Sequence[Group]) -> list[Group]:
 def _differing(groups: Sequence[Group]) -> list[str]:
     """Keys that are not the same everywhere, without what labels say and without names of classes."""
     keys = dict.fromkeys(
-        key for group in groups[1:] for key, _, _ in differences(groups[0].config, group.config) if key not in _SAID
+        "start" if key == "start_weights" else key
+        for group in groups[1:]
+        for key, _, _ in differences(groups[0].config, group.config)
+        if key not in _NO_SETTINGS
     )
     named = [key for key in keys if not key.endswith("_target_")]
     # Where one group has no callbacks and another some, `callbacks` differs, and so does what is in it.
@@ -201,16 +212,17 @@ def _text(value: Yaml) -> str:
 
 def _columns(groups: Sequence[Group]) -> dict[str, Column]:
     """One per measurement that some run has: clean first, then as they were measured, levels ascending. What was
-    measured on other numbers of samples has a column of its own."""
+    measured on other numbers of samples has a column of its own, the most of them first."""
     runs = _all(groups)
     tables = [(run, results.todays(run.folder)) for run in runs]
     rows = pd.concat([newest(results.read_rows(run.folder / "results.csv"), today=today) for run, today in tables])
     names = ["split", "perturbation", "protocol", "severity", "n"]
     measured = rows[names].assign(protocol=rows["protocol"].where(rows["perturbation"] != "clean", ""))
     place = measured.groupby(names[:3], sort=False).ngroup()
-    measured = measured.assign(noisy=measured["perturbation"] != "clean", place=place).drop_duplicates(names)
+    measured = measured.assign(noisy=measured["perturbation"] != "clean", place=place, fewer=-measured["n"])
+    measured = measured.drop_duplicates(names)
     validated = _validated(runs, rows["task"])
-    lines = lines_of(measured.sort_values(["noisy", "place", "severity", "n"], kind="stable"))
+    lines = lines_of(measured.sort_values(["noisy", "place", "severity", "fewer"], kind="stable"))
     columns = [
         Column(
             _name(line, measured, bool(validated)),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from robode.report.cells import SYMBOLS, Cell, Line, Table
 from robode.report.style import inert
+from robode.report.values import longest_word
 from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
 
 # what tells one evaluation of a run from another
@@ -158,7 +159,8 @@ def terminal(table: Table, width: int = 80) -> list[rich.table.Table]:
     """The table in as many pieces as it takes for nothing to be broken; a cell is ours and the sign of its verdict."""
     names = [(group, row) for group, rows in table.groups for row in rows]
     first = max([len(f"  {row.label}") for _, row in names] + [len(group) for group, _ in names] + [1])
-    first = min(first, 2 * width // 5)  # a longer label goes on below
+    whole = longest_word(row.label for _, row in names) + 2
+    first = max(min(first, 2 * width // 5), min(whole, 3 * width // 4))  # a longer label goes on below, but no word
     texts = [[f"{cell.ours}{cell.marks} {SYMBOLS[cell.verdict]}".rstrip() for cell in row.cells] for _, row in names]
     widths = [max([len(name), *(len(line[i]) for line in texts)]) for i, name in enumerate(table.columns)]
     pieces: list[list[int]] = []

@@ -318,3 +318,8 @@ def seeds_said(counts: pd.Series) -> str:
     """ "3 seeds", "1 seed", "2 to 3 seeds": over how many seeds means were taken. counts: of each."""
     fewest, most = int(counts.min()), int(counts.max())
     return f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
+
+
+def longest_word(labels: Iterable[str]) -> int:
+    """Letters of the longest word: names are never broken, so a column of labels is at least as wide."""
+    return max((len(word) for label in labels for word in label.split()), default=0)
