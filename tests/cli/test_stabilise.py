@@ -131,6 +131,7 @@ def test_a_schedule_of_another_length_is_refused(call: Callable[..., Answer]) ->
     assert call("stabilise", "run=laid_out", "delta=0").code == 0
 
 
+@pytest.mark.slow
 def test_convolutions_are_stabilised_too(call: Callable[..., Answer]) -> None:
     images = ("model=conv_stable_node", "model.width=2", "data=mnist5k", "data.limit_train=40", "encoder=bounded")
     train(*images, "model.stabilise=none", "model.init_std=2", "epochs=1", "run=images", "suite=clean")

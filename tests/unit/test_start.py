@@ -120,10 +120,8 @@ def test_the_same_command_finds_the_run_again_and_does_nothing_twice(free: Run) 
     )
 
 
-@pytest.mark.parametrize(
-    "where", [*(pytest.param(each, marks=pytest.mark.slow) for each in ("before the checkpoint", "after it")),
-              "while it is measured"],
-)  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["before the checkpoint", "after it", "while it is measured"])
 def test_a_kill_loses_nothing(where: str, free: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -171,6 +169,7 @@ def trained_score(run: Run) -> float:
     return float(rows[rows["perturbation"] == "clean"]["score"].iloc[-1])
 
 
+@pytest.mark.slow
 def test_a_network_that_paid_for_its_log_norm_is_projected_without_that_term(free: Run) -> None:
     words = ("model.stabilise=penalty", "objective=[cross_entropy,lognorm_penalty]", "epochs=1", "run=paid")
     train(*FREE, *words)
@@ -178,6 +177,7 @@ def test_a_network_that_paid_for_its_log_norm_is_projected_without_that_term(fre
     assert list(found.objective) == ["cross_entropy"] and found.model.arguments["stabilise"] == "projection"
 
 
+@pytest.mark.slow
 def test_epochs_after_the_projection_keep_it(free: Run) -> None:
     found = run_stabilise(projected(0.1, epochs=1))
     assert found.delta_after[1] <= 0.1 and Run(found.run).status()["epoch"] == 1

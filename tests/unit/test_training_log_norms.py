@@ -56,7 +56,9 @@ def logged(run: Run, *names: str) -> pd.DataFrame:
     return rows.pivot(index="step", columns="name", values="value")
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow if each in ("shared", "wide chnode") else ()) for each in FLOWS]
+)
 def test_both_bounds_enclose_the_maximum_from_what_earlier_weights_left(name: str) -> None:
     torch.manual_seed(3)
     flow = FLOWS[name]()
