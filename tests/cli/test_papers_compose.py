@@ -9,7 +9,7 @@ import pytest
 from robode.config.compose import Request, compose_evaluations, compose_trainings
 from robode.config.config import TrainConfig
 from robode.config.validate import check
-from robode.papers.spec import Item, Size, items
+from robode.papers.spec import Item, Size, items, key_of
 from robode.report.layout import TableRow
 
 ITEMS = items()
@@ -20,7 +20,10 @@ def compose_rows(item: Item, size: Size, rows: Iterable[TableRow]) -> list[Train
     found = []
     for experiment in item.experiment.values():
         for row in rows:
-            overrides = (f"experiment={experiment}", *row.overrides, *size.overrides, "seed=1")
+            own = [key_of(each) for each in row.overrides] if row.start else []  # hold at every size
+            of_size = [each for each in size.overrides if key_of(each) not in own]
+            start = ["start=of_another_row"] if row.start else []
+            overrides = (f"experiment={experiment}", *row.overrides, *of_size, *start, "seed=1")
             (config,) = compose_trainings(Request("train", overrides))
             check(config)
             assert config.experiment == experiment and config.seed == 1
