@@ -60,19 +60,14 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
     console, continued, code = Console(), config.resume is not None, config.code
     ways = (START,) if continued else (FORCE,)
     said = "" if continued else check_start(config)
-    config, run = resumed(config, words) if continued else (pinned(config), None)
-    data = build_data(config)
-    run = run or locate(config, data.digest)
+    config, data, run = _placed(config, words)
     anew = not continued and config.force
     fresh = anew or not run.begun
-    if anew:
-        check_other(config, run.folder)
     with worker_processes(processes(config.trainer)) as workers:
         with _refused(run):
             note = "" if anew else _checked(run, data, code, ways)
             parts = assemble(config, console, origin.threads_of(run), data, fresh)
-            measurement = build_measurement(Described.of(config), SuiteRequest.of(config), parts.data.info)
-            measurement.check(parts.network)
+            measurement = _measurement(config, parts)
         with turn(run, console, wait):
             if not anew:  # another process may have had it meanwhile
                 _checked(run, data, code, ways)
@@ -88,6 +83,26 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
                 found = _reported(run, config, parts.data, measurement, console, wait)
     reused = not fresh and run.status().get("step", 0) == before
     return Trained(**{**vars(found), "reused": reused, "other_code": bool(note)})
+
+
+def _placed(config: TrainConfig, words: Sequence[str]) -> tuple[TrainConfig, DataModule, Run]:
+    """What is trained, on which data, in which run; one that goes on has its own configuration. Raises `BadInput`."""
+    if config.resume is not None:
+        config, run = resumed(config, words)
+        return config, build_data(config), run
+    config = pinned(config)
+    data = build_data(config)
+    run = locate(config, data.digest)
+    if config.force:
+        check_other(config, run.folder)
+    return config, data, run
+
+
+def _measurement(config: TrainConfig, parts: Parts) -> Measurement:
+    """What follows the training. Raises `BadInput` for what does not suit the network or the data."""
+    measurement = build_measurement(Described.of(config), SuiteRequest.of(config), parts.data.info)
+    measurement.check(parts.network)
+    return measurement
 
 
 def _checked(run: Run, data: DataModule, code: str, ways: Sequence[str]) -> str:

@@ -148,10 +148,10 @@ class ConvAttained:
 
 
 @torch.no_grad()
-def conv_lower_bound(J: ConvJacobians, theta: Tensor, starts: Tensor | None = None) -> ConvAttained:
+def conv_lower_bound(J: ConvJacobians, theta: Tensor) -> ConvAttained:
     """The worst slopes found by alternation between the worst D for an image x and the top eigenvector x of sym(D A),
-    from the waves at the worst frequencies of M(f, theta), Gaussian images, and starts (P, C, H, W) on."""
-    begin = torch.cat([_waves(J, theta), _gaussian(J)] + ([] if starts is None else [starts.double().cpu()]))
+    from the waves at the worst frequencies of M(f, theta) and Gaussian images on."""
+    begin = torch.cat([_waves(J, theta), _gaussian(J)])
     return max((_climb(J, x) for x in begin), key=lambda found: found.value)
 
 

@@ -88,7 +88,9 @@ def paired(layout: Layout, collected: Collected, warnings: list[str]) -> list[Te
     cells = {key: rows for key, rows in collected.rows.groupby(["column", "row", "seed"], sort=False)}
     found = []
     for group, members in groups.items():
-        for column in (name for name, each in layout.columns.items() if not each.reference):  # its samples have none
+        for column in (
+            name for name, each in layout.columns.items() if not each.reference
+        ):  # of a reference no sample has a score on file
             for seed in dict.fromkeys(seed for _, row in members for seed in row.seeds):
                 here = {
                     (number, row.label): cells[column, number, seed]
