@@ -27,10 +27,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class States:
-    """The states that a flow starts from: width numbers, for a whole sample (`whole`) or for each pixel of an image."""
+    """The states that a flow starts from: width numbers, for a whole sample (`whole`) or for each pixel of an image;
+    context: how many numbers of a sample its fields are bound to, 0 for none."""
 
     width: int
     whole: bool
+    context: int = 0
 
 
 class Encoder(nn.Module, ABC):

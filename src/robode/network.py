@@ -77,7 +77,7 @@ class Network(nn.Module):
 
 def states_of(flow: Flow) -> States:
     """What states a flow starts from."""
-    return States(flow.width, flow.flattens)
+    return States(flow.width, flow.flattens, flow.context)
 
 
 @torch.no_grad()

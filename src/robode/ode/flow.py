@@ -44,6 +44,7 @@ class Flow(nn.Module, ABC):
     solves_an_ode: ClassVar[bool] = True  # False where a layer of step h is all there is, and half of it means nothing
     pixelwise: ClassVar[bool] = True  # False where steps mix pixels: states are images, not columns
     controlled: ClassVar[bool] = False  # True where fields are bound to the data, by the context of the encoder
+    context: int = 0  # how many numbers of a sample that context has, where the encoder has to know it
     project_at_start = True  # False for recipes whose first forward pass runs before the first projection
     _bound: tuple[Sequence[VectorField], Scalar] | None = None  # of a copy whose weights stay as they are
 
