@@ -1,7 +1,7 @@
 """Residual networks of images in the parts that others are made of: a stem, and stages of basic blocks.
 
 Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2016, Table 1 (18 layers). The blocks are
-torchvision's. With width 64 and the stem `imagenet`, stem, stages, mean over pixels and a linear layer are its resnet18.
+torchvision's. With width 64 and the stem `imagenet`, stem, stages, mean over pixels and a linear layer are its own.
 """
 
 from __future__ import annotations
