@@ -9,7 +9,8 @@
 takes: what samples must be. gives: a state of every pixel, or one of the whole sample. pads: with zeros up to
 model.width. states: whole images are one state each, or pixels alone are. weights: of all layers together at least the
 product of these keys and numbers, of a list its largest number, of a word 1. objective: a term that the loss must have;
-a term may say what it `needs` of the model, by its keys, with | between values. keeps: keys of how weights are made and
+a term may say what it `needs` of the model, by its keys or by what it says it fits, with | between values, and why
+(`because`). keeps: keys of how weights are made and
 kept, not of what is computed with them: they may differ from those of the run that a training begins with (`start`).
 features: as many as the outputs. What a file does not say is found when the network is built.
 """
@@ -71,14 +72,21 @@ def check_combination(config: TrainConfig) -> None:
 
 def check_needs(config: TrainConfig) -> None:
     """Raises `BadInput` for a term of the loss that needs another model, or a model that needs a term."""
-    model = {"name": config.model.name, **config.model.arguments}
+    fits = _said(config.model.about.get("fits"), f"model/{config.model.name}.yaml: fits")
+    model = {"name": config.model.name, **fits, **config.model.arguments}
     for name, part in config.objective.items():
-        needs = _said(part.about.get("needs"), f"objective/{name}.yaml: needs") if part else {}
-        if wrong := [key for key, value in needs.items() if str(model.get(key)) not in str(value).split(" | ")]:
+        needs = dict(_said(part.about.get("needs"), f"objective/{name}.yaml: needs")) if part else {}
+        because = f": {needs.pop('because')}" if "because" in needs else ""
+        wrong = [key for key, value in needs.items() if str(model.get(key)) not in str(value).split(" | ")]
+        if "fields" in wrong:
+            raise BadInput(
+                f"objective={name}: expected a model whose fields are {needs['fields']} to the sample (data_node, "
+                f"lyanet), got model={config.model.name}{because}"
+            )
+        if wrong:
             words = " ".join(f"model{'' if key == 'name' else f'.{key}'}={value}" for key, value in needs.items())
             got = "" if wrong[0] == "name" else f".{wrong[0]}"
-            raise BadInput(f"objective={name}: expected {words}, got model{got}={model.get(wrong[0])}")
-    fits = _said(config.model.about.get("fits"), f"model/{config.model.name}.yaml: fits")
+            raise BadInput(f"objective={name}: expected {words}, got model{got}={model.get(wrong[0])}{because}")
     term = spec_of(fits["objective"], config.model.arguments) if "objective" in fits else "anything"
     if term != "anything" and not config.objective.get(term):
         names = ",".join(config.objective)

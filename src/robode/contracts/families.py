@@ -293,8 +293,8 @@ def jacobians_are_those_of_the_steps(family: Family) -> list[str]:
 
 
 def measuring_changes_nothing(family: Family) -> list[str]:
-    """Neither the weights nor torch's generator."""
-    network = family.network()
+    """Neither the weights nor torch's generator, of a network in eval mode."""
+    network = family.network().eval()
     before, generator = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     network.flow.certificate_table()
     network.flow.properties()
