@@ -31,6 +31,7 @@ SUITES = (
     "gap",
     "lecture_curve",
     "lyanet_2022",
+    "lyanet_autoattack",
     "lyanet_data_space",
     "stable_node_attacks",
     "stable_node_designs",
@@ -41,7 +42,7 @@ SUITES = (
 
 def attacks(suite, *words):
     """Those of conf/suite/<suite>.yaml, as built, with these changes."""
-    if suite == "autoattack":
+    if suite.endswith("autoattack"):
         pytest.importorskip("pyautoattack")
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
         built = build_each(compose(overrides=[f"+suite={suite}", *words]).suite)
