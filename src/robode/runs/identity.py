@@ -24,6 +24,7 @@ USUAL: dict[str, Value] = {
     "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "start_weights": None,
 }  # fmt: skip
 USUAL_OF_MODELS = {"images": "pixels"}
+NORMALISE_BY = ("mean", "std")  # null: the customary ones of the data set
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
 
@@ -53,6 +54,11 @@ def training_config(plain: Node) -> dict[str, Value]:
     for group, usual in USUAL.items():  # what every run had before there was a choice
         if kept.get(group) == usual:
             kept.pop(group, None)
+    data = kept.get("data")
+    for node in (data, data.get("source")) if isinstance(data, dict) else ():
+        for key in NORMALISE_BY:
+            if isinstance(node, dict) and key in node and node[key] is None:
+                del node[key]
     model = kept.get("model")
     for key, value in USUAL_OF_MODELS.items():
         if isinstance(model, dict) and model.get(key) == value:
