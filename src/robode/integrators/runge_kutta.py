@@ -101,3 +101,11 @@ class RK4(ExplicitRungeKutta):
 
     name, order, circle, contracts = "rk4", 4, 1.0, True
     a, weights = ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+
+
+class RK38(ExplicitRungeKutta):
+    """Kutta's 3/8 rule, order 4, circle of contractivity 2 sqrt(3) - 3 (docs/theory.md, section 9). What torchdiffeq
+    calls rk4."""
+
+    name, order, circle, contracts = "rk38", 4, 0.4641, True  # rounded down
+    a, weights = ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)

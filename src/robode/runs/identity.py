@@ -23,7 +23,8 @@ ENDING = "_file"
 USUAL: dict[str, Value] = {
     "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "start_weights": None,
 }  # fmt: skip
-USUAL_OF_MODELS = {"images": "pixels"}
+USUAL_OF_PARTS: dict[str, dict[str, Value]] = {"model": {"images": "pixels"}, "integrator": {"gradient": "backprop"}}
+LATER = ("rk38",)  # integrators that lists of models have gained, and names of runs would have changed by
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
 
@@ -53,10 +54,14 @@ def training_config(plain: Node) -> dict[str, Value]:
     for group, usual in USUAL.items():  # what every run had before there was a choice
         if kept.get(group) == usual:
             kept.pop(group, None)
+    for name, keys in USUAL_OF_PARTS.items():
+        part = kept.get(name)
+        for key, value in keys.items():
+            if isinstance(part, dict) and part.get(key) == value:
+                del part[key]
     model = kept.get("model")
-    for key, value in USUAL_OF_MODELS.items():
-        if isinstance(model, dict) and model.get(key) == value:
-            del model[key]
+    if isinstance(model, dict) and isinstance(listed := model.get("integrators"), list):
+        model["integrators"] = [each for each in listed if each not in LATER]
     for key, file in files_of(kept).items():
         if isinstance(model, dict) and file.is_file():
             model[key] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
