@@ -33,6 +33,8 @@ train model.J=file model.J_file=J.npy
 train data.validation=-1
 train data=mnist data.root=.
 train model=node integrator=dopri5 integrator.rtol=-1
+train model=node integrator.gradient=forward
+train model=node integrator=euler integrator.gradient=adjoint
 train trainer.precision=17
 train trainer.accelerator=tpu
 train trainer.devices=0

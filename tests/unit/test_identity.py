@@ -121,3 +121,16 @@ def test_another_encoder_or_head_is_another_run_and_the_usual_ones_are_those_of_
     bounded, mine = {"name": "auto", "bounded": True}, {"name": "linear", "_target_": "mine.Head"}
     for other in ({"encoder": bounded}, {"head": mine}):
         assert run_id(named | other, "d") != run_id(usual, "d")
+
+
+def test_what_came_later_changes_no_name_of_an_earlier_run():
+    """An integrator that models take too, and the choice of how gradients are worked out."""
+    earlier = {"model": {"name": "node", "integrators": ["rk4", "euler"]}, "integrator": {"name": "rk4"}}
+    later = {
+        "model": {"name": "node", "integrators": ["rk4", "rk38", "euler"]},
+        "integrator": {"name": "rk4", "gradient": "backprop"},
+    }
+    numbers = {"depth": 2, "seed": 0}
+    assert run_id(later | numbers, "d") == run_id(earlier | numbers, "d")
+    for other in ({"name": "rk38"}, {"name": "rk4", "gradient": "adjoint"}):
+        assert run_id(earlier | numbers | {"integrator": other}, "d") != run_id(earlier | numbers, "d")
