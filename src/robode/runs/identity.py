@@ -21,7 +21,8 @@ VOLATILE = (
 EVALUATION = ("suite", "protocol", "repeats")
 ENDING = "_file"
 USUAL: dict[str, Value] = {
-    "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "start_weights": None,
+    "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "augment": {"name": "none"},
+    "start_weights": None,
 }  # fmt: skip
 # The same below a group; null mean and std: the customary ones of the data set.
 USUAL_OF_PARTS: dict[str, dict[str, Value]] = {
