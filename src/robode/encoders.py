@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from robode.backbones import stem
 from robode.errors import BadInput
 from robode.heads import Orthonormal
 from robode.linalg.convolution import conv_norm
@@ -111,6 +112,23 @@ class BoundedConv(Conv):
         norm = conv_norm(self.weight, *self.shape[1:])
         eps = torch.finfo(self.weight.dtype).eps
         self.weight.div_(torch.where(norm > 1, norm * (1 + 4 * eps), torch.ones_like(norm)))
+
+
+class Stem(Encoder):
+    """The stem of a residual network, with batch normalisation: (B, C, H, W) -> (B, width, H', W').
+
+    kind: small (the sides stay) or imagenet (a quarter of the sides), see `backbones.stem`. Raises `BadInput` for
+    another.
+    """
+
+    def __init__(self, shape: Shape, states: States, kind: str = "small"):
+        super().__init__(shape, states)
+        self.needs_images()
+        self.layers = stem(kind, shape[0], states.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layers(x)
+        return found
 
 
 class Isometry(Encoder):
