@@ -17,20 +17,33 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 def load(group: str, name: str) -> dict[str, Any]:
+    """What a YAML file says, over what the files say that it begins with."""
     node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
     assert isinstance(node, dict)
-    node.pop("defaults", None)
-    return {str(k): v for k, v in node.items()}
+    bases = [each for each in node.pop("defaults", []) if isinstance(each, str) and each != "_self_"]
+    found: dict[str, Any] = {}
+    for base in bases:
+        found |= load(group, base)
+    return found | {str(k): v for k, v in node.items()}
+
+
+def chosen_by(model: str) -> dict[str, str]:
+    """The encoder and the head that the YAML of a model chooses."""
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{model}.yaml")).get("defaults", [])
+    chosen = {"encoder": "auto", "head": "linear"}
+    for entry in defaults:
+        if isinstance(entry, str):
+            chosen |= chosen_by(entry) if entry != "_self_" else {}
+            continue
+        for key, name in entry.items():
+            group = key.split("/")[-1].split("@")[0]
+            chosen |= {group: name} if group in chosen else {}
+    return chosen
 
 
 def encoder_and_head(model: str) -> tuple[Choice, Choice]:
     """Those that the YAML of a model chooses."""
-    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{model}.yaml")).get("defaults", [])
-    chosen = {"encoder": "auto", "head": "linear"}
-    for entry in defaults:
-        for key, name in entry.items():
-            group = key.split("/")[-1].split("@")[0]
-            chosen |= {group: name} if group in chosen else {}
+    chosen = chosen_by(model)
     encoder, head = (choice(load(group, chosen[group]), group) for group in ("encoder", "head"))
     return encoder, head
 
@@ -44,7 +57,7 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("hdnn", "symplectic_euler"): {"separable": True},
     ("gradient_flow_conv", "euler"): {"stages": 1},
 }
-IN_STAGES = ("continuous", "resnet18")  # fields of one stage all take the first state
+IN_STAGES = ("continuous", "continuous_lyanet", "resnet18")  # fields of one stage all take the first state
 NEEDS |= {(model, integrator): {"stages": 1} for model in IN_STAGES for integrator in INTEGRATORS}
 IMAGES_ONLY = ("gradient_flow_conv", "conv_stable_node", *IN_STAGES)
 NO_STEP = ("resnet18", "mlp")  # their layers solve no ODE, and take neither a step nor a horizon
@@ -55,7 +68,8 @@ def kind_of(model: str) -> str:
 
 
 def family(model: str, integrator: str, kind: str | None = None) -> Family:
-    node = load("model", model) | NEEDS.get((model, integrator), {}) | {"width": 4}
+    node = load("model", model) | NEEDS.get((model, integrator), {})
+    node |= {} if node["width"] == "outputs" else {"width": 4}
     parts = choice(node, "model"), choice(load("integrator", integrator), "integrator"), *encoder_and_head(model)
     return Family(*parts, KINDS[kind or kind_of(model)])
 

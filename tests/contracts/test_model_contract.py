@@ -47,8 +47,9 @@ def test_every_contract_of_families_is_kept(model: str, integrator: str, kind: s
         return
     each = family(model, integrator, kind)
     assert held(CONTRACTS, each) == []
-    flow, y = each.network().flow, each.network().embed(each.samples())
-    assert not flow.pixelwise or {state.shape for state in flow.states(y)} == {y.shape}
+    network = each.network().eval()
+    flow, (y, context) = network.flow, network.encode(each.samples())
+    assert not flow.pixelwise or {state.shape for state in flow.states(y, context)} == {y.shape}
     bounds = [bound for name, bound in flow.certificate_table().items() if flow.solves_an_ode or "discrete" in name]
     assert all(bound > 0 for bound in bounds)
 
@@ -126,7 +127,8 @@ def test_horizon_is_depth_times_step(model: str) -> None:
             with pytest.raises(BadInput, match=f"{key}: .* solve no ODE"):
                 make(model, integrator, **{key: 0.6})
         return
-    by_horizon, by_step = make(model, integrator, horizon=0.6), make(model, integrator, step=0.6 / 3)
+    by_horizon = make(model, integrator, horizon=0.6).eval()
+    by_step = make(model, integrator, step=0.6 / 3).eval()
     x = batch(kind_of(model))
     assert by_horizon.flow.horizon == pytest.approx(0.6)
     assert torch.equal(by_horizon(x), by_step(x))

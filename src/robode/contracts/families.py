@@ -293,14 +293,14 @@ def jacobians_are_those_of_the_steps(family: Family) -> list[str]:
 
 
 def measuring_changes_nothing(family: Family) -> list[str]:
-    """Neither the weights nor torch's generator; states and outputs are measured in eval mode."""
-    network = family.network()
+    """Neither the weights nor torch's generator, of a network in eval mode."""
+    network = family.network().eval()
     before, generator = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     network.flow.certificate_table()
     network.flow.properties()
     network.flow.warnings()
     with torch.no_grad():
-        network.flow.states(*network.eval().encode(family.samples()))
+        network.flow.states(*network.encode(family.samples()))
         network(family.samples())
     found = [] if torch.equal(generator, torch.get_rng_state()) else ["measuring draws random numbers of torch's"]
     changed = _changed(network, before)

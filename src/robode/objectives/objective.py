@@ -19,6 +19,14 @@ class Objective(ABC):
         """Why it makes no sense for these data of its task; None where it does."""
         return None
 
+    def check(self, network: Network) -> None:
+        """Raises `BadInput` for a network that it makes no sense for."""
+        return None
+
+    def notes(self) -> dict[str, Tensor]:
+        """What is logged of its last call beside its terms, averaged like them: name -> 0-d tensor, detached."""
+        return {}
+
     @abstractmethod
     def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """network: for `network(x)` and `network.flow`; x: (B, *shape) in data units; target: as the task has them."""

@@ -19,7 +19,6 @@ from robode.config.config import Group, TrainConfig, plain
 from robode.config.instantiate import check_keys
 from robode.config.validate import check_objectives, check_training
 from robode.data.batches import in_units
-from robode.data.info import DatasetInfo
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import build_measurement
@@ -80,7 +79,7 @@ def assemble(
         begin(network, config)
     try_once(network, in_units(data.split("train").x[:2]))
     objectives = {name: part.build() for name, part in config.objective.items() if part}
-    check_task(config, objectives, data.info)
+    check_task(config, objectives, network)
     module = Training(network, objectives, config)
     chosen = [part.build() for part in config.callbacks.values() if part]
     console = console or Console()
@@ -107,12 +106,14 @@ def try_jobs(configs: Sequence[TrainConfig]) -> None:
         with torch.random.fork_rng(devices=[]):
             begin(network := build_network(config, info), config)
             try_once(network)
-            check_task(config, {name: part.build() for name, part in config.objective.items() if part}, info)
+            check_task(config, {name: part.build() for name, part in config.objective.items() if part}, network)
             build_measurement(Described.of(config), SuiteRequest.of(config), info)
 
 
-def check_task(config: TrainConfig, objectives: Mapping[str, Objective], info: DatasetInfo) -> None:
-    """Refuse objectives that these data cannot serve, and callbacks that watch the score of another task."""
+def check_task(config: TrainConfig, objectives: Mapping[str, Objective], network: Network) -> None:
+    """Refuse objectives that these data, or this network, cannot serve, and callbacks that watch the score of another
+    task."""
+    info = network.info
     name, measure = config.data.name, info.task.measure
     check_objectives(config, info.task.name)
     for key, objective in objectives.items():
@@ -120,6 +121,7 @@ def check_task(config: TrainConfig, objectives: Mapping[str, Objective], info: D
             raise BadInput(f"objective.{key}: expected an Objective of robode, got {type(objective).__name__}")
         if (refusal := objective.refusal(info)) is not None:
             raise BadInput(f"objective={key} and data={name}: {refusal}")
+        objective.check(network)
     score = f"validation/{measure.score_name}"
     modes = {"validation/loss": "min", score: "max" if measure.better == "higher" else "min"}
     for key, part in config.callbacks.items():

@@ -107,6 +107,7 @@ class Training(lightning.LightningModule):
         """batch: x (B, *shape) in data units, target (B, ...)."""
         x, target = batch
         terms: dict[str, Tensor] = {}
+        self._output = None  # objectives that solve no ODE make no forward pass
         with self._placed():
             for objective in self.objectives.values():
                 own = native(objective)  # somebody else's gets copies, which it may work on in place
@@ -137,6 +138,8 @@ class Training(lightning.LightningModule):
         sums = {"loss": loss.detach() * n}
         if len(terms) > 1:
             sums |= {name: term.detach() * n for name, term in terms.items()}
+        for objective in self.objectives.values():
+            sums |= {name: note * n for name, note in objective.notes().items()}
         if self._output is not None:  # of the last forward pass that the objectives made
             task = self.network.info.task
             sums[task.score_name] = task.score(self._output, target).sum(dtype=torch.float64)
