@@ -17,7 +17,7 @@ from robode.errors import BadInput
 from robode.families.data_node import rate_of
 from robode.heads import Identity, matrix_of
 from robode.network import Network
-from robode.objectives.motion import number
+from robode.data.motion import number
 from robode.ode.controlled import ControlledField
 
 DOMAINS = ("hypersphere", "hypercube")
