@@ -47,6 +47,9 @@ train suite=corruptions suite.blur.sigma=-1
 train objective=adversarial objective.adversarial.norm=l7
 train objective=adversarial data=pendulum
 train objective=jacobian_penalty
+train augment=crop_flip data=double_moons
+train augment=crop_flip augment.pad=-1
+train optimizer=nero optimizer.optimizer.beta=1
 train +callbacks.bsm.foo=0
 train optimizer.optimizer.weight_decay=-1
 train seed=5 seeds=3

@@ -1,7 +1,8 @@
-"""Which data, encoder, model and head go together, as far as their YAML files say it; no torch.
+"""Which data, encoder, model, head and augmentation go together, as far as their YAML files say it; no torch.
 
     data:     info: {shape: [1, 28, 28], task: classification, outputs: 10}
     encoder:  fits: {takes: images | vectors, gives: pixels | vectors, pads: vectors | samples}
+    augment:  fits: {takes: images | vectors}
     model:    fits: {states: pixels | whole, weights: depth width width, objective: weight_smoothness, keeps: delta}
                                                  # a text may depend on another key, as under `allowed`
     head:     fits: {features: outputs}
@@ -33,7 +34,7 @@ LAYER = 1000
 def check_combination(config: TrainConfig) -> None:
     """Raises `BadInput` for parts of a configuration that do not go together, or that say so in words that cannot
     be read."""
-    parts = {"model": config.model, "encoder": config.encoder, "head": config.head}
+    parts = {"model": config.model, "encoder": config.encoder, "head": config.head, "augment": config.augment}
     fits = {group: _said(part.about.get("fits"), f"{group}/{part.name}.yaml: fits") for group, part in parts.items()}
     info = _said(config.data.info, f"data/{config.data.name}.yaml: info")
     model, data, encoder = f"model={config.model.name}", f"data={config.data.name}", f"encoder={config.encoder.name}"
@@ -41,9 +42,12 @@ def check_combination(config: TrainConfig) -> None:
     states = spec_of(fits["model"].get("states"), config.model.arguments)
     kind = {1: "vectors", 3: "images"}.get(len(shape)) if isinstance(shape, list) else None
     numbers = math.prod(shape) if isinstance(shape, list) else 0
-    if kind and fits["encoder"].get("takes", kind) != kind:
-        takes = fits["encoder"]["takes"]
-        raise BadInput(f"{encoder} and {data}: the encoder takes {takes}, the data are {kind}; choose encoder=auto")
+    for group, word, usual in (("encoder", "encoder", "auto"), ("augment", "augmentation", "none")):
+        if kind and (takes := fits[group].get("takes", kind)) != kind:
+            raise BadInput(
+                f"{group}={parts[group].name} and {data}: the {word} takes {takes}, the data are {kind}; "
+                f"choose {group}={usual}"
+            )
     if states == "whole" and gives == "pixels":
         raise BadInput(
             f"{encoder} and {model}: the encoder makes a state of every pixel, and the model takes whole images as "

@@ -145,6 +145,7 @@ class TrainConfig:
     integrator: Choice = _word("the one-step method that makes a layer out of the field")
     encoder: Choice = _word("from a sample to the flow's first state")
     head: Choice = _word("from the flow's last state to the outputs")
+    augment: Choice = _word("how training images are changed, anew in every step; none = they stay as they are")
     suite: Group = _word("perturbations to evaluate; several: suite=[noise,clean]")
     epochs: int = _word("passes over the training data")
     batch_size: int = _word("samples a step")

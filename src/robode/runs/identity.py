@@ -21,7 +21,8 @@ VOLATILE = (
 EVALUATION = ("suite", "protocol", "repeats")
 ENDING = "_file"
 USUAL: dict[str, Value] = {
-    "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "start_weights": None,
+    "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "augment": {"name": "none"},
+    "start_weights": None,
 }  # fmt: skip
 USUAL_OF_MODELS = {"images": "pixels"}
 RESULT_SCHEMA = 2
