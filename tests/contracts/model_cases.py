@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,22 @@ from robode.network import Network
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def load(group: str, name: str) -> dict[str, Any]:
+@functools.cache
+def _read(group: str, name: str) -> dict[str, Any]:
     node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
     assert isinstance(node, dict)
-    node.pop("defaults", None)
     return {str(k): v for k, v in node.items()}
+
+
+def load(group: str, name: str) -> dict[str, Any]:
+    node = copy.deepcopy(_read(group, name))
+    node.pop("defaults", None)
+    return node
 
 
 def encoder_and_head(model: str) -> tuple[Choice, Choice]:
     """Those that the YAML of a model chooses."""
-    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{model}.yaml")).get("defaults", [])
+    defaults = _read("model", model).get("defaults", [])
     chosen = {"encoder": "auto", "head": "linear"}
     for entry in defaults:
         for key, name in entry.items():
