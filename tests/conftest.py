@@ -6,6 +6,7 @@ What takes seconds to import is imported late: the process that hands out the te
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -50,6 +51,19 @@ def words_are_composed_once() -> Iterator[None]:
 
     with composed_once():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fonts_of_pdfs() -> Iterator[int]:
+    """How robode embeds fonts, which takes a fifth of a second a figure: none of the tests but one looks at them. Nor
+    does one cut the power, so that none waits for the disk."""
+    from robode.report.style import STYLE
+
+    with pytest.MonkeyPatch.context() as patch:
+        shipped = STYLE["pdf.fonttype"]
+        patch.setitem(STYLE, "pdf.fonttype", 3)
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield shipped
 
 
 @pytest.fixture(scope="session")
