@@ -42,6 +42,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtestloop() -> None:
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 
