@@ -49,7 +49,7 @@ def test_every_contract_of_families_is_kept(model: str, integrator: str, kind: s
         return
     each = family(model, integrator, kind)
     assert held(CONTRACTS, each) == []
-    network = each.network().eval()
+    network = each.usual().eval()
     flow, (y, context) = network.flow, network.encode(each.samples())
     assert not flow.pixelwise or {state.shape for state in flow.states(y, context)} == {y.shape}
     bounds = [bound for name, bound in flow.certificate_table().items() if flow.solves_an_ode or "discrete" in name]
@@ -74,14 +74,14 @@ def test_every_activation(model: str, activation: str) -> None:
 @pytest.mark.parametrize("model", [m for m in MODELS if "shared" in load("model", m)])
 def test_shared_weights_are_one_set(model: str) -> None:
     integrator = load("model", model)["integrators"][0]
-    network, separate = (make(model, integrator, shared=shared, depth=5) for shared in (True, False))
+    network, separate = (make(model, integrator, shared=shared, depth=3) for shared in (True, False))
     assert network.flow.layer_parameters() is None
-    assert sum(p.numel() for p in network.flow.parameters()) * 5 == sum(p.numel() for p in separate.flow.parameters())
-    assert len(network.flow.states(network.embed(batch(kind_of(model))))) == 6
+    assert sum(p.numel() for p in network.flow.parameters()) * 3 == sum(p.numel() for p in separate.flow.parameters())
+    assert len(network.flow.states(network.embed(batch(kind_of(model))))) == 4
     stacked = separate.flow.layer_parameters()
     if not network.flow.pixelwise:
         return
-    assert stacked is not None and stacked[0].shape == (5, 4, 4) and stacked[1].shape == (5, 4, 1)
+    assert stacked is not None and stacked[0].shape == (3, 4, 4) and stacked[1].shape == (3, 4, 1)
 
 
 @pytest.mark.parametrize("integrator", ["etd", "euler", "dopri5", "implicit_midpoint"])
