@@ -12,6 +12,8 @@ norms       a step of gradient_flow_conv with cheap norms next to one with exact
 slopes      bounds of the logarithmic norm of sigma(A y + b) and projections of A, one thread, CPU time
 stabilise   epochs of the stabilised NODE by each way, and with the log of its log-norm, over unconstrained ones (the
             ratio), on synthetic images, one thread, CPU time
+adjoint     a training step with integrator.gradient=adjoint next to one with backprop (the ratio), and what autograd
+            keeps for either, one thread
 cli         wall time of the help pages, each in a fresh process
 
     python bench/bench.py --data-root ../shared/data
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from adjoint import adjoint
 from measure import Row, machine
 from parts import bsm, cli, epoch, evaluation, loading, norms
 from rich.console import Console
@@ -45,6 +48,7 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "norms": norms,
     "slopes": lambda setting: slopes(setting.turns),
     "stabilise": stabilise,
+    "adjoint": adjoint,
     "cli": cli,
 }
 

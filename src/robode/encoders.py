@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from robode.backbones import stem
+from robode.backbones import stages, stem
 from robode.errors import BadInput
 from robode.heads import Orthonormal
 from robode.linalg.convolution import conv_norm
@@ -222,3 +224,62 @@ def usual_encoder(shape: Shape, states: States, bounded: bool = False) -> Encode
         found = (BoundedConv if bounded else Conv)(shape, states)
     found.scales = not bounded
     return found
+
+
+class Control(Encoder):
+    """The first state is 0; the sample enters through the context, which fields are bound to: for flows like
+    `data_node`. A subclass writes `control`."""
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        if not states.context:
+            raise BadInput(
+                f"encoder: {type(self).__name__} gives the context that fields are bound to, and this model has none; "
+                "choose model=data_node or lyanet, or encoder=auto"
+            )
+
+    @abstractmethod
+    def control(self, x: Tensor) -> Tensor:
+        """Normalised samples (B, *shape) -> the context (B, states.context)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), self.states.width)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self(x), self.control(x)
+
+
+class ResNet18Control(Control):
+    """A residual network of 18 layers, whose last linear layer gives the context: as in LyaNet.
+
+    base: channels of its first stage, 64 as published; kind: of its stem, imagenet (as published) or small.
+    """
+
+    def __init__(self, shape: Shape, states: States, *, base: int = 64, kind: str = "imagenet"):
+        super().__init__(shape, states)
+        if len(shape) != 3:
+            raise BadInput("encoder=resnet18: expected images, got vectors; choose encoder=mlp")
+        if base < 1:
+            raise BadInput(f"encoder.base: expected a whole number >= 1, got {base}")
+        features = nn.Sequential(stem(kind, shape[0], base), *stages(base), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.features, self.last = features, nn.Linear(8 * base, states.context)
+
+    def control(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(self.features(x))
+        return found
+
+
+class MLPControl(Control):
+    """A multi-layer perceptron with ReLU gives the context. hidden: the widths of its hidden layers."""
+
+    def __init__(self, shape: Shape, states: States, *, hidden: Sequence[int] = (64, 64)):
+        super().__init__(shape, states)
+        if any(size < 1 for size in hidden):
+            raise BadInput(f"encoder.hidden: expected widths >= 1, got {list(hidden)}")
+        sizes = [math.prod(shape), *hidden]
+        inner = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
+        self.features, self.last = nn.Sequential(nn.Flatten(), *inner), nn.Linear(sizes[-1], states.context)
+
+    def control(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(self.features(x))
+        return found

@@ -154,15 +154,17 @@ class Architecture(Protocol):
 def build_network(config: Architecture, info: DatasetInfo) -> Network:
     """The network of a configuration.
 
-    model.width=auto is the number of entries of one sample. Initial weights come from torch's global generator: first
-    those of the flow, then of the encoder, then of the head.
+    model.width=auto is the number of entries of one sample, outputs that of the task's outputs. Initial weights come
+    from torch's global generator: first those of the flow, then of the encoder, then of the head.
 
     Raises:
         BadInput: values that make no sense.
     """
     integrator = config.integrator.build()
     _expect("integrator", integrator, Integrator)
-    width = {"width": math.prod(info.shape)} if config.model.arguments.get("width") == "auto" else {}
+    named = {"auto": math.prod(info.shape), "outputs": info.task.outputs}
+    given = config.model.arguments.get("width")
+    width = {"width": named[given]} if isinstance(given, str) and given in named else {}
     more = {"depth": config.depth, "step": config.step, "horizon": config.horizon, **width}
     flow: Flow = config.model.build(integrator=integrator, **more)
     _expect("model", flow, Flow)

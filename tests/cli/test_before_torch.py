@@ -33,6 +33,8 @@ train model.J=file model.J_file=J.npy
 train data.validation=-1
 train data=mnist data.root=.
 train model=node integrator=dopri5 integrator.rtol=-1
+train model=node integrator.gradient=forward
+train model=node integrator=euler integrator.gradient=adjoint
 train trainer.precision=17
 train trainer.accelerator=tpu
 train trainer.devices=0
@@ -47,6 +49,9 @@ train suite=corruptions suite.blur.sigma=-1
 train objective=adversarial objective.adversarial.norm=l7
 train objective=adversarial data=pendulum
 train objective=jacobian_penalty
+train augment=crop_flip data=double_moons
+train augment=crop_flip augment.pad=-1
+train optimizer=nero optimizer.optimizer.beta=1
 train +callbacks.bsm.foo=0
 train optimizer.optimizer.weight_decay=-1
 train seed=5 seeds=3

@@ -57,7 +57,7 @@ def test_lists(robode: Callable[..., Answer]) -> None:
 
 @pytest.mark.parametrize(("title", "name"), [
     ("encoders", "augment"), ("heads", "orthonormal"), ("objectives", "trades"), ("callbacks", "early_stopping"),
-    ("optimizers", "adam_decay"),
+    ("optimizers", "adam_decay"), ("augmentations", "crop_flip"),
 ])  # fmt: skip
 def test_every_group_that_users_choose_from_has_a_list(title: str, name: str, robode: Callable[..., Answer]) -> None:
     assert f" {name} " in robode("list", title).out

@@ -45,7 +45,9 @@ def test_every_word_of_the_table_is_a_key_and_every_key_that_people_type_is_ther
     assert set(schema.words("train")) - words == {"optimizer", "callbacks", "logger"}
 
 
-@pytest.mark.parametrize("group", ["model", "data", "integrator", "encoder", "head", "protocol", "suite", "trainer"])
+@pytest.mark.parametrize(
+    "group", ["model", "data", "integrator", "encoder", "head", "augment", "protocol", "suite", "trainer"]
+)
 def test_the_table_names_every_choice(group: str) -> None:
     named = set(re.findall(r"`([a-z0-9_]+)`", TABLE[f"`{group}`"]))
     assert set(options(group, ())) <= named

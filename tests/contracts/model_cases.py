@@ -58,7 +58,9 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("gradient_flow_conv", "euler"): {"stages": 1},
     ("resnet18", "euler"): {"stages": 3},
 }
-IMAGES_ONLY = ("gradient_flow_conv", "conv_stable_node", "continuous", "continuous_lyanet", "resnet18")
+IMAGES_ONLY = (
+    "gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", "continuous", "continuous_lyanet", "resnet18",
+)  # fmt: skip
 NO_STEP = ("resnet18", "mlp")  # their layers solve no ODE, and take neither a step nor a horizon
 
 

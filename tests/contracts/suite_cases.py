@@ -28,6 +28,8 @@ AGAIN = {
     "curve_l2",
     "gap",
     "lecture_curve",
+    "lyanet_autoattack",
+    "lyanet_data_space",
     "stable_node_attacks",
     "stable_node_designs",
     "worst_error",
@@ -36,8 +38,12 @@ AGAIN = {
 
 @functools.cache
 def composed() -> DictConfig:
-    """Every suite and every protocol under its own name, at once."""
-    words = [f"+{group}@{name}={name}" for group, names in (("suite", ALL), ("protocol", PROTOCOLS)) for name in names]
+    """Every suite and every protocol under its group and its name, at once."""
+    words = [
+        f"+{group}@{group}.{name}={name}"
+        for group, names in (("suite", ALL), ("protocol", PROTOCOLS))
+        for name in names
+    ]
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
         return compose(overrides=words)
 
@@ -51,7 +57,7 @@ def perturbations_of(name: str) -> dict[str, Perturbation]:
 def _built(name: str) -> dict[str, Perturbation]:
     """The entries of a suite but the quantities, which have nothing to do with these contracts; attacks that need the
     extra robode[attacks] only where it is."""
-    entries = composed()[name]
+    entries = composed().suite[name]
     if PUBLIC is None:
         entries = {key: node for key, node in entries.items() if not key.startswith("autoattack")}
     built = build_each(entries)
@@ -66,7 +72,7 @@ class Case:
 
     def __init__(self, suite: str, protocol: str, kind: str) -> None:
         self.suite = perturbations_of(suite)
-        self.scene = scene_for(kind, build(composed()[protocol]))
+        self.scene = scene_for(kind, build(composed().protocol[protocol]))
         self.info, self.network, self.protocol = self.scene.info, self.scene.network, self.scene.protocol
         self.x, self.labels = self.scene.x, self.scene.targets
 
@@ -83,7 +89,7 @@ class Case:
 
 
 def speaks_of(protocol: str, kind: str) -> bool:
-    return protocol != "chnode_2022" or kind != "vectors"
+    return protocol == "data_space" or kind != "vectors"
 
 
 CASES = [(s, p, k) for s in SUITES for p in PROTOCOLS for k in INFO if speaks_of(p, k)]

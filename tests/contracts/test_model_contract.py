@@ -5,6 +5,7 @@ A new family is a YAML file in conf/model; it is tested by being there. The cont
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from model_cases import (
     load,
     make,
 )
+from torch import Tensor
 
 from robode.contracts.families import CONTRACTS, KINDS
 from robode.contracts.findings import held
@@ -89,6 +91,27 @@ def test_trainable_L_gets_gradients(integrator: str) -> None:
     flow = network.flow
     assert isinstance(flow, HamiltonianFlow) and flow.L is not None and flow.L.grad is not None
     assert bool(flow.L.grad.isfinite().all()) and float(flow.L.grad.abs().max()) > 0
+
+
+WITH_ADJOINT = [(m, i) for m, i in PAIRS if "gradient" in load("integrator", i)]
+
+
+@pytest.mark.parametrize(("model", "integrator"), WITH_ADJOINT)
+def test_the_adjoint_gives_the_gradients_of_every_model(model: str, integrator: str) -> None:
+    """Of all parameters and of the samples; with short steps, because they are those of the ODE."""
+    x, found = batch(kind_of(model)).double().requires_grad_(), list[dict[str, Tensor]]()
+    for way in ("backprop", "adjoint"):
+        each = family(model, integrator)
+        chosen = replace(each.integrator, arguments={**each.integrator.arguments, "gradient": way})
+        network = replace(each, integrator=chosen).network(step=0.02).double()
+        names, leaves = zip(*network.named_parameters(), ("x", x), strict=True)
+        gradients = torch.autograd.grad(network(x).square().mean(), leaves)
+        found.append(dict(zip(names, gradients, strict=True)))
+    for name, expected in found[0].items():
+        scale = float(expected.abs().max())
+        assert scale > 0
+        torch.testing.assert_close(found[1][name], expected, rtol=0, atol=2e-3 * scale, msg=name)
+    assert any(not torch.equal(found[1][name], expected) for name, expected in found[0].items())
 
 
 @pytest.mark.parametrize(("model", "integrator"), OTHER_PAIRS)

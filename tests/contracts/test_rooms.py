@@ -13,7 +13,7 @@ SOURCE = Path(robode.__file__).parent
 ORDER = (
     ("errors", "files", "foreign", "device"),
     ("config",),
-    ("linalg", "backbones"),
+    ("linalg", "backbones", "optimizers"),
     ("ode", "integrators"),
     ("families",),
     ("tasks",),

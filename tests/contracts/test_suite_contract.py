@@ -15,7 +15,7 @@ from robode.corruptions.perturbation import Perturbation
 
 
 def test_the_published_and_the_sound_protocol_are_there():
-    assert set(PROTOCOLS) >= {"data_space", "chnode_2022"} and set(SUITES) >= {"clean", "noise"}
+    assert set(PROTOCOLS) >= {"data_space", "chnode_2022", "lyanet_2022"} and set(SUITES) >= {"clean", "noise"}
 
 
 def test_suites_that_only_slow_tests_try_bring_no_perturbation_of_their_own():

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from suite_cases import REPEATS, SUITES, Case
+from suite_cases import PROTOCOLS, REPEATS, SUITES, Case, speaks_of
 from torch import Tensor
 
 from robode.contracts.perturbations import N, rows
@@ -20,10 +20,11 @@ PROMISED = (
 ).split()
 
 
+@pytest.mark.parametrize("protocol", [each for each in PROTOCOLS if not speaks_of(each, "vectors")])
 @pytest.mark.parametrize("suite", SUITES)
-def test_data_that_a_protocol_does_not_speak_of_are_refused(suite):
-    with pytest.raises(BadInput, match="protocol=chnode_2022"):
-        Case(suite, "chnode_2022", "vectors").rows()
+def test_data_that_a_protocol_does_not_speak_of_are_refused(suite, protocol):
+    with pytest.raises(BadInput, match=f"protocol={protocol}: speaks of normalised images only"):
+        Case(suite, protocol, "vectors").rows()
 
 
 def test_the_split_into_batches_changes_no_row(case):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robode.attacks.pgd import pgd
 from robode.attacks.problem import make_problem
+from robode.attacks.published import PublishedPGD
 from robode.certificates.radius import Certified, certified_radii
 from robode.corruptions.perturbation import Batch
 from robode.data.info import DatasetInfo
@@ -109,6 +110,7 @@ KINDS = {
     "certified": {"perturbation": "certified", "norm": "l2", "severity_unit": "radius"},
     "pgd": {"perturbation": "pgd", "norm": "l2", "severity_unit": "eps"},
     "pgd linf": {"perturbation": "pgd", "norm": "linf", "severity_unit": "eps"},
+    "script": {"perturbation": "s", "norm": "l2", "severity_unit": PublishedPGD(norm="l2").severity_unit},
     "pgd l1": {"perturbation": "pgd", "norm": "l1", "severity_unit": "eps"},
 }
 
@@ -139,6 +141,8 @@ HELD: Mapping[str, tuple[tuple[str, float, str], ...]] = {
     "a longer attack": (("pgd", 0.2, "10000"), ("pgd", 0.31, "00000")),
     "another norm": (("pgd linf", 0.1, "00000"),),
     "other samples": (("pgd", 0.1, "000000"),),
+    "a script whose clip breaks more": (("script", 0.1, "00000"),),
+    "a script whose clip mends what was wrong": (("script", 0.1, "11111"),),
 }
 
 

@@ -1,5 +1,5 @@
-"""Where explicit Euler with step R is nonexpansive, RK4 is for h <= R and need not be beyond. The explicit midpoint
-rule need not be for any h (docs/theory.md, section 9)."""
+"""Where explicit Euler with step R is nonexpansive, RK4 is for h <= R, the 3/8 rule for h <= (2 sqrt(3) - 3) R, and
+neither need be beyond. The explicit midpoint rule need not be for any h (docs/theory.md, section 9)."""
 
 import cmath
 import math
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from problems import eye, norm2, randn
 from torch import Tensor
 
-from robode.integrators.runge_kutta import RK4, ExplicitRungeKutta, Midpoint
+from robode.integrators.runge_kutta import RK4, RK38, ExplicitRungeKutta, Midpoint
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 
@@ -37,19 +37,41 @@ def on_the_circle(angle: float, R: float) -> complex:
     return (cmath.exp(1j * angle) - 1) / R
 
 
+@pytest.mark.parametrize(("method", "circle"), [(RK4(), 1.0), (RK38(), 2 * math.sqrt(3) - 3)], ids=["rk4", "rk38"])
+def test_the_circle_is_the_largest_for_which_the_matrix_is_semidefinite(
+    method: ExplicitRungeKutta, circle: float
+) -> None:
+    """-1/theta is the smallest eigenvalue of B^(-1/2) (B A + A^T B - b b^T) B^(-1/2)."""
+    A = torch.tensor([[*row, *[0.0] * (4 - len(row))] for row in method.a], dtype=torch.float64)
+    b = torch.tensor(method.weights, dtype=torch.float64)
+    M = b[:, None] * A + (b[:, None] * A).T - torch.outer(b, b)
+    smallest = float(torch.linalg.eigvalsh(M / (b[:, None] * b).sqrt())[0])
+    assert -1 / smallest == pytest.approx(circle, rel=1e-12)
+    assert circle * (1 - 1e-4) <= method.circle <= circle
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 4), share=st.floats(0.01, 1), R=st.floats(0.01, 100))
-def test_rk4_is_nonexpansive_within_its_circle(seed: int, n: int, share: float, R: float) -> None:
+@given(
+    method=st.sampled_from([RK4(), RK38()]),
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 4),
+    share=st.floats(0.01, 1),
+    R=st.floats(0.01, 100),
+)
+def test_rk4_and_rk38_are_nonexpansive_within_their_circles(
+    method: ExplicitRungeKutta, seed: int, n: int, share: float, R: float
+) -> None:
     """Each stage has a Jacobian of its own, |I + R A_i| <= 1, as stages of a nonlinear field have."""
     maps = []
     for i in range(4):
         U = torch.linalg.qr(randn(n, n, seed=seed + i)).Q if seed % 2 else randn(n, n, seed=seed + i)
         maps.append((U / max(norm2(U), 1) - eye(n)) / R)
-    assert norm2(propagated(RK4(), share * R, maps)) <= 1 + 1e-9
+    assert norm2(propagated(method, share * method.circle * R, maps)) <= 1 + 1e-9
 
 
-def test_rk4_need_not_be_nonexpansive_beyond_its_circle() -> None:
-    """1.1 R is too long for some stages on the edge of the circle; R is not, however long one looks."""
+@pytest.mark.parametrize("method", [RK4(), RK38()], ids=lambda method: method.name)
+def test_rk4_and_rk38_need_not_be_nonexpansive_beyond_their_circles(method: ExplicitRungeKutta) -> None:
+    """1.1 times the circle is too long for some stages on its edge; the circle is not, however long one looks."""
     draw = random.Random(0)
     found = {1.0: 0.0, 1.1: 0.0}
     best = [0.0] * 4
@@ -57,7 +79,8 @@ def test_rk4_need_not_be_nonexpansive_beyond_its_circle() -> None:
         for attempt in range(4000):
             wide = 1.0 if attempt < 1000 else 0.05
             angles = [a + draw.gauss(0, wide) for a in best]
-            size = norm2(propagated(RK4(), share, [turn(on_the_circle(a, 1.0)) for a in angles]))
+            maps = [turn(on_the_circle(a, 1.0)) for a in angles]
+            size = norm2(propagated(method, share * method.circle, maps))
             if size > found[share]:
                 found[share] = size
                 best = angles if share == 1.1 else best
@@ -102,5 +125,5 @@ def test_the_midpoint_rule_is_nonexpansive_at_no_step_although_euler_is(h: float
 @given(seed=st.integers(0, 10**6), h=st.floats(0.01, 3))
 def test_the_bound_of_the_stages_holds_for_any_field(seed: int, h: float) -> None:
     field = Switching(randn(2, 2, seed=seed), randn(2, 2, seed=seed + 1))
-    for method in (Midpoint(), RK4()):
+    for method in (Midpoint(), RK4(), RK38()):
         assert norm2(method.step(field, 0.0, h)(eye(2))) <= method.step(field, 0.0, h).lipschitz() * (1 + 1e-9)

@@ -71,9 +71,19 @@ def test_a_node_that_says_what_is_allowed_is_closed() -> None:
     check_node("model", {"name": "m", "widht": 3})  # a package of the user's need not say anything
 
 
+def whole(path: Path) -> dict[str, object]:
+    """What a file says, over what the files say that it begins with."""
+    node = yaml.safe_load(path.read_text())
+    bases = [each for each in node.get("defaults", []) if isinstance(each, str) and each != "_self_"]
+    found: dict[str, object] = {}
+    for base in bases:
+        found |= whole(path.with_stem(base))
+    return found | node
+
+
 @pytest.mark.parametrize("path", NODES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_yaml_of_robode_says_what_its_keys_may_be(path: Path) -> None:
-    node = yaml.safe_load(path.read_text())
+    node = whole(path)
     keys = set(node) - {*DESCRIPTION, "defaults"}
     assert set(node["allowed"]) >= keys
     check_node(path.parent.name, {key: value for key, value in node.items() if key != "defaults"})

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from robode.report.curves import score_against_attacks
+from robode.report.figures import _score_against_noise
 from robode.report.style import INK
 from robode.runs import results
 from robode.tasks.measure import CLASSIFICATION, wilson
@@ -99,3 +100,14 @@ def test_without_attacks_there_is_no_figure(draw):
 
 def test_rows_without_a_clean_one_are_drawn_as_they_are(draw):
     assert curves(draw(ROWS[2:3]).axes[0]) == {"pgd": [[0.1, 0.4]]}
+
+
+def test_a_radius_in_another_space_is_not_drawn_over_eps_in_data_units(tmp_path, draw):
+    """PGD of a script on normalised images has eps in their units: a panel of its own, beside the noises."""
+    script = row("pgd_script_linf", "linf", "eps_of_script", 0.03, 20) | {"space": "normalised", "protocol": "p"}
+    results.append_rows(tmp_path / "results.csv", [script, row("clean", "none", "none", 0, 90, protocol="p")])
+    maximum, _ = draw(ROWS).axes
+    assert curves(maximum) == {"pgd": [[0, 0.9], [0.1, 0.4]]}
+    figure = _score_against_noise(tmp_path / "results.csv")
+    labels = {ax.get_title(loc="left"): ax.get_xlabel() for ax in figure.axes}
+    assert labels == {"gaussian": "variance (data space)", "pgd script linf": "eps of script (normalised space)"}

@@ -98,3 +98,19 @@ def test_nothing_is_certified_and_what_needs_the_fields_alone_says_so() -> None:
     assert net.flow.certificate() == {"flow_ode": float("inf"), "flow_discrete": float("inf")}
     with pytest.raises(BadInput, match="eps_r: expected a model whose fields do not depend on the data"):
         Judge(net)
+
+
+@pytest.mark.parametrize("way", ["backprop", "adjoint"])
+def test_the_adjoint_reaches_the_data_and_the_weights(way: str) -> None:
+    """An attack needs the former, a training the latter; against finite differences of the network that runs."""
+    net, x = network(RK4(way)), torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    net.flow.h.fill_(0.02)
+    leaves = [x, *net.parameters()]
+    found = torch.autograd.grad(net(x).square().sum(), leaves)
+    for leaf, gradient in zip(leaves, found, strict=True):
+        direction, ends = torch.randn_like(leaf), []
+        for sign in (1, -2, 1):
+            with torch.no_grad():
+                leaf.add_(sign * 1e-6 * direction)
+                ends.append(float(net(x).square().sum()))
+        assert float((gradient * direction).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5, abs=1e-6)

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from small_runs import composed
 
+from robode.config.compose import Request, compose_trainings
+from robode.config.validate import check_data
+from robode.data.module import DataModule
+from robode.errors import BadInput
 from robode.runs.identity import config_hash, differences, run_id, training_config
 from robode.runs.run import Run, create
 
@@ -21,6 +25,11 @@ VOLATILE = {
     "suite": {"noise": {"var": 0.1}}, "protocol": {"name": "other"}, "repeats": 1,
     "trainer": {"name": "cpu", "threads": 2}, "data": {"name": "mnist5k", "root": "b", "source": {"root": "b"}},
 }  # fmt: skip
+
+
+def compose_one(*overrides: str):
+    (config,) = compose_trainings(Request("train", overrides))
+    return config
 
 
 def test_name_says_model_depth_seed_and_configuration():
@@ -79,6 +88,32 @@ def test_the_run_keeps_a_copy_of_every_file_of_its_model(tmp_path):
     assert kept["J_file"] == str(run.folder / "J.npy")
 
 
+def test_constants_to_normalise_by_count_only_where_they_are_not_the_customary_ones():
+    usual = compose_one("data=fashion_mnist").plain()
+    source = usual["data"]["source"]
+    assert usual["data"]["mean"] is None and source["std"] is None
+    older = usual | {"data": {key: each for key, each in usual["data"].items() if key not in ("mean", "std")}}
+    older["data"]["source"] = {key: each for key, each in source.items() if key not in ("mean", "std")}
+    assert run_id(older, "d") == run_id(usual, "d")
+    halves = compose_one("data=fashion_mnist", "data.mean=[0.5]", "data.std=[0.5]")
+    assert run_id(halves.plain(), "d") != run_id(usual, "d")
+    info = halves.data.source.build().info
+    assert (info.mean, info.std) == ((0.5,), (0.5,)) and info.bounds == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("override", "says"), [
+    ("data.mean=0.5", "data.mean=0.5: expected null or list of number"),
+    ("data.std=[0]", "data.std=[0]: expected null or list of number > 0"),
+    ("data.mean=[0.5,0.5]", "data=fashion_mnist: mean and std have 2 and 1 numbers, expected 1: one a channel"),
+])  # fmt: skip
+def test_constants_that_no_image_can_be_normalised_by(override, says):
+    with pytest.raises(BadInput) as error:
+        config = compose_one("data=fashion_mnist", override)
+        check_data(config.data)
+        DataModule.of(config.data, 10)
+    assert str(error.value) == says
+
+
 def test_another_encoder_or_head_is_another_run_and_the_usual_ones_are_those_of_runs_without_a_choice():
     usual = {"model": {"name": "chnode"}, "depth": 2, "seed": 0}
     named = usual | {"encoder": {"name": "auto", "bounded": False, "allowed": {}}, "head": {"name": "linear"}}
@@ -86,3 +121,16 @@ def test_another_encoder_or_head_is_another_run_and_the_usual_ones_are_those_of_
     bounded, mine = {"name": "auto", "bounded": True}, {"name": "linear", "_target_": "mine.Head"}
     for other in ({"encoder": bounded}, {"head": mine}):
         assert run_id(named | other, "d") != run_id(usual, "d")
+
+
+def test_what_came_later_changes_no_name_of_an_earlier_run():
+    """An integrator that models take too, and the choice of how gradients are worked out."""
+    earlier = {"model": {"name": "node", "integrators": ["rk4", "euler"]}, "integrator": {"name": "rk4"}}
+    later = {
+        "model": {"name": "node", "integrators": ["rk4", "rk38", "euler"]},
+        "integrator": {"name": "rk4", "gradient": "backprop"},
+    }
+    numbers = {"depth": 2, "seed": 0}
+    assert run_id(later | numbers, "d") == run_id(earlier | numbers, "d")
+    for other in ({"name": "rk38"}, {"name": "rk4", "gradient": "adjoint"}):
+        assert run_id(earlier | numbers | {"integrator": other}, "d") != run_id(earlier | numbers, "d")

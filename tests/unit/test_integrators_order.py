@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
 from problems import eye, norm2, randn, random_field, rk4, skew_matrix, smallest_gamma
 from torch import Tensor
+from torchdiffeq import odeint
 
 from robode.errors import BadInput, JobFailed
 from robode.families.node import MLPField
@@ -20,15 +22,17 @@ from robode.integrators.euler import Euler
 from robode.integrators.imex import IMEX
 from robode.integrators.implicit_midpoint import ImplicitMidpoint
 from robode.integrators.integrator import Integrator
-from robode.integrators.runge_kutta import RK4, Midpoint
+from robode.integrators.runge_kutta import RK4, RK38, ExplicitRungeKutta, Midpoint
 from robode.integrators.symplectic_euler import SymplecticEuler
 from robode.linalg.activations import named_activation
 from robode.ode import bounds
-from robode.ode.field import GradientField, OneLayerField
+from robode.ode.bounds import Scalar
+from robode.ode.field import GradientField, OneLayerField, VectorField
 
 EXACT_MIDPOINT = ImplicitMidpoint(tolerance=1e-13)
 METHODS: list[tuple[Integrator, int]] = [
     (Euler(), 1), (ETD(), 1), (IMEX(), 1), (SymplecticEuler(), 1), (Midpoint(), 2), (EXACT_MIDPOINT, 2), (RK4(), 4),
+    (RK38(), 4),
 ]  # fmt: skip
 START = randn(4, 3, seed=4)
 STEPS = {1: (200, 800), 2: (50, 200), 4: (25, 100)}  # fine enough for the leading error term, by order
@@ -46,6 +50,20 @@ def damped(linear: bool) -> GradientField:
     field = random_field(4, seed=1, J=skew_matrix("j2", 4), gamma=0.8, scale=0.0 if linear else 0.6)
     A = 0.5 * randn(4, 4, seed=2)
     return replace(field, Q=A @ A.T + 0.5 * eye(4), c=0.9)
+
+
+@dataclass(frozen=True)
+class Growing(VectorField):
+    """(1 + t^2) times another field."""
+
+    field: VectorField
+    autonomous: ClassVar[bool] = False
+
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        return (1 + t**2) * self.field(t, y)
+
+    def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+        return (1 + t**2) * self.field.jacobian(t, y)
 
 
 @functools.cache
@@ -101,7 +119,7 @@ def test_etd_is_exact_where_the_hessian_is_c(h: float) -> None:
     torch.testing.assert_close(ETD().step(field, 0.0, h)(y), exact, rtol=1e-8, atol=1e-10)
 
 
-ANY_FIELD = [Euler(), Midpoint(), RK4(), EXACT_MIDPOINT, Dopri5(rtol=1e-8, atol=1e-8)]
+ANY_FIELD = [Euler(), Midpoint(), RK4(), RK38(), EXACT_MIDPOINT, Dopri5(rtol=1e-8, atol=1e-8)]
 
 
 @pytest.mark.parametrize("method", ANY_FIELD, ids=lambda m: m.name)
@@ -117,7 +135,7 @@ def test_jacobians_are_autograds_on_every_kind_of_field(method: Integrator) -> N
             torch.testing.assert_close(got[m], expected[:, m, :, m], rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", [Midpoint(), RK4(), ImplicitMidpoint(tolerance=1e-11)], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [Midpoint(), RK4(), RK38(), ImplicitMidpoint(tolerance=1e-11)], ids=lambda m: m.name)
 def test_runge_kutta_bounds_hold_on_random_fields(method: Integrator) -> None:
     tanh = named_activation("tanh")
     for seed in range(6):
@@ -130,19 +148,31 @@ def test_runge_kutta_bounds_hold_on_random_fields(method: Integrator) -> None:
                 assert norm2(method.step(f, 0.0, h).jacobian(y)) <= method.step(f, 0.0, h).lipschitz() * (1 + 1e-7)
 
 
+@pytest.mark.parametrize("method", [RK4(), RK38()], ids=lambda method: method.name)
 @pytest.mark.parametrize("seed", range(4))
-def test_rk4_is_nonexpansive_within_its_circle(seed: int) -> None:
-    """Euler at h/1 nonexpansive implies rk4 nonexpansive: the bound is 1 there, and larger steps do expand."""
+def test_rk4_and_rk38_are_nonexpansive_within_their_circles(method: ExplicitRungeKutta, seed: int) -> None:
+    """Euler at h/circle nonexpansive implies the method nonexpansive: the bound is 1 there, and larger steps do
+    expand."""
     K = 0.8 * randn(3, 3, seed=seed)
     J, kappa = skew_matrix("random", 3, seed=seed), 0.2
     gamma = 1.8 * smallest_gamma(kappa, kappa + norm2(K) ** 2, J)
     field = replace(random_field(3, seed, J=J, gamma=gamma, kappa=kappa), K=K)
     m, M = field.hessian_bounds()
-    h = 0.999 * RK4().circle * bounds.h_star(m, M, gamma, field.skew.norm)
-    assert RK4().step(field, 0.0, h).lipschitz() == 1.0
+    h = 0.999 * method.circle * bounds.h_star(m, M, gamma, field.skew.norm)
+    assert method.step(field, 0.0, h).lipschitz() == 1.0
     y = randn(3, 2000, seed=seed) * torch.logspace(-1, 1, 2000, dtype=torch.float64)
-    assert norm2(RK4().step(field, 0.0, h).jacobian(y)) <= 1
-    assert RK4().step(field, 0.0, 1000 * h).lipschitz() > 1
+    assert norm2(method.step(field, 0.0, h).jacobian(y)) <= 1
+    assert method.step(field, 0.0, 1000 * h).lipschitz() > 1
+
+
+def test_rk38_is_what_torchdiffeq_calls_rk4() -> None:
+    field, y, h, steps = Growing(random_field(4, seed=1)), START, 0.25, 4
+    times = torch.linspace(0, h * steps, steps + 1, dtype=torch.float64)
+    expected = odeint(lambda t, z: field(t, z), y, times, method="rk4")
+    for j in range(steps):
+        y = RK38().step(field, j * h, h)(y)
+        torch.testing.assert_close(y, expected[j + 1], rtol=1e-14, atol=1e-14)
+    assert float((RK4().step(field, 0.0, h)(START) - expected[1]).abs().max()) > 1e-8, "another method"
 
 
 def test_implicit_midpoint_is_nonexpansive_where_the_ode_does_not() -> None:

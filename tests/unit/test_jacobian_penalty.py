@@ -6,6 +6,7 @@ from small_runs import composed
 
 from robode.data.info import DatasetInfo
 from robode.errors import BadInput
+from robode.integrators.runge_kutta import RK4
 from robode.network import build_network
 from robode.objectives.jacobian_penalty import JacobianPenalty
 from robode.tasks.classification import Classification
@@ -80,8 +81,11 @@ def test_what_cannot_be_penalised_is_refused():
     x = torch.rand(4, 2, dtype=torch.float64)
     with pytest.raises(BadInput, match="projections: expected at most the 3 outputs, got 4"):
         JacobianPenalty(0.1, 4)(double_network("chnode", "etd", POINTS), x, x)
-    with pytest.raises(BadInput, match="implicit_midpoint"):
-        JacobianPenalty()(double_network("chnode", "implicit_midpoint", POINTS), x, x)
+    adjoint = double_network("chnode", "rk4", POINTS)
+    adjoint.flow.integrator = RK4("adjoint")
+    for once in (adjoint, double_network("chnode", "implicit_midpoint", POINTS)):
+        with pytest.raises(BadInput, match=r"neither implicit_midpoint nor integrator.gradient=adjoint"):
+            JacobianPenalty()(once, x, x)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robode.data.motion import Motion
 from robode.errors import BadInput
 from robode.objectives.margin import MarginCrossEntropy, MarginHinge
-from robode.objectives.motion import Motion
 
 LOGITS = torch.tensor([[2.0, 0.5, 1.9], [0.0, -1.0, 3.0], [0.2, 0.1, 0.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 2])

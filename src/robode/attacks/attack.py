@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.attacks.balls import INSIDE, NORMS, beside, check_norm
-from robode.attacks.problem import Problem, loss_named, make_problem
+from robode.attacks.problem import Model, Problem, loss_named, make_problem
 from robode.certificates.radius import Certified
 from robode.config.levels import UPPER, check_count, noise_levels
 from robode.corruptions.perturbation import Batch, Bounds, Curve, Perturbation, Scoring
@@ -77,7 +77,7 @@ class Attack(Perturbation):
     def scores(self, network: nn.Module, task: Task, batch: Batch, levels: Sequence[float]) -> Curve:
         scoring = Scoring(network, task, batch)
         for moved, score in self.climb(network, task, batch, levels):
-            scoring.add(score, moved)
+            scoring.add(score, batch.decode(moved))
         return scoring.curve
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class Attack(Perturbation):
             if eps in levels:
                 yield moved, worst
 
-    def problem(self, network: nn.Module, task: Task, batch: Batch, eps: float) -> Problem:
+    def problem(self, network: Model, task: Task, batch: Batch, eps: float) -> Problem:
         """What is to be solved within eps, from the beginning of the samples' random numbers."""
         return make_problem(
             network, batch.x, batch.targets, eps=eps, norm=self.norm, bounds=batch.bounds,

@@ -35,7 +35,7 @@ DESCRIPTION = ("_target_", "name", "integrators", "allowed", "fits", "info")
 """Keys that describe a node and are no arguments of its class."""
 HINTS = ("allowed", "fits", "info")
 """Those of them that only say what may be chosen: no part of what was."""
-GROUPS = ("model", "integrator", "encoder", "head", "data", "trainer")
+GROUPS = ("model", "integrator", "encoder", "head", "augment", "data", "trainer")
 """Whose nodes have a description."""
 OF_OBJECTIVES = ("task", "looks_at_target", "needs")
 """The same of an objective: the task whose targets it takes, whether it looks at them, keys of the model it needs."""

@@ -1,7 +1,8 @@
-"""Which data, encoder, model and head go together, as far as their YAML files say it; no torch.
+"""Which data, encoder, model, head and augmentation go together, as far as their YAML files say it; no torch.
 
     data:     info: {shape: [1, 28, 28], task: classification, outputs: 10}
     encoder:  fits: {takes: images | vectors, gives: pixels | vectors, pads: vectors | samples}
+    augment:  fits: {takes: images | vectors}
     model:    fits: {states: pixels | whole, weights: depth width width, objective: weight_smoothness, keeps: delta}
                                                  # a text may depend on another key, as under `allowed`
     head:     fits: {features: outputs}
@@ -9,7 +10,8 @@
 takes: what samples must be. gives: a state of every pixel, or one of the whole sample. pads: with zeros up to
 model.width. states: whole images are one state each, or pixels alone are. weights: of all layers together at least the
 product of these keys and numbers, of a list its largest number, of a word 1. objective: a term that the loss must have;
-a term may say what it `needs` of the model, by its keys, with | between values. keeps: keys of how weights are made and
+a term may say what it `needs` of the model, by its keys or by what it says it fits, with | between values, and why
+(`because`). keeps: keys of how weights are made and
 kept, not of what is computed with them: they may differ from those of the run that a training begins with (`start`).
 features: as many as the outputs. What a file does not say is found when the network is built.
 """
@@ -33,7 +35,7 @@ LAYER = 1000
 def check_combination(config: TrainConfig) -> None:
     """Raises `BadInput` for parts of a configuration that do not go together, or that say so in words that cannot
     be read."""
-    parts = {"model": config.model, "encoder": config.encoder, "head": config.head}
+    parts = {"model": config.model, "encoder": config.encoder, "head": config.head, "augment": config.augment}
     fits = {group: _said(part.about.get("fits"), f"{group}/{part.name}.yaml: fits") for group, part in parts.items()}
     info = _said(config.data.info, f"data/{config.data.name}.yaml: info")
     model, data, encoder = f"model={config.model.name}", f"data={config.data.name}", f"encoder={config.encoder.name}"
@@ -41,9 +43,12 @@ def check_combination(config: TrainConfig) -> None:
     states = spec_of(fits["model"].get("states"), config.model.arguments)
     kind = {1: "vectors", 3: "images"}.get(len(shape)) if isinstance(shape, list) else None
     numbers = math.prod(shape) if isinstance(shape, list) else 0
-    if kind and fits["encoder"].get("takes", kind) != kind:
-        takes = fits["encoder"]["takes"]
-        raise BadInput(f"{encoder} and {data}: the encoder takes {takes}, the data are {kind}; choose encoder=auto")
+    for group, word, usual in (("encoder", "encoder", "auto"), ("augment", "augmentation", "none")):
+        if kind and (takes := fits[group].get("takes", kind)) != kind:
+            raise BadInput(
+                f"{group}={parts[group].name} and {data}: the {word} takes {takes}, the data are {kind}; "
+                f"choose {group}={usual}"
+            )
     if states == "whole" and gives == "pixels":
         raise BadInput(
             f"{encoder} and {model}: the encoder makes a state of every pixel, and the model takes whole images as "
@@ -71,14 +76,21 @@ def check_combination(config: TrainConfig) -> None:
 
 def check_needs(config: TrainConfig) -> None:
     """Raises `BadInput` for a term of the loss that needs another model, or a model that needs a term."""
-    model = {"name": config.model.name, **config.model.arguments}
+    fits = _said(config.model.about.get("fits"), f"model/{config.model.name}.yaml: fits")
+    model = {"name": config.model.name, **fits, **config.model.arguments}
     for name, part in config.objective.items():
-        needs = _said(part.about.get("needs"), f"objective/{name}.yaml: needs") if part else {}
-        if wrong := [key for key, value in needs.items() if str(model.get(key)) not in str(value).split(" | ")]:
+        needs = dict(_said(part.about.get("needs"), f"objective/{name}.yaml: needs")) if part else {}
+        because = f": {needs.pop('because')}" if "because" in needs else ""
+        wrong = [key for key, value in needs.items() if str(model.get(key)) not in str(value).split(" | ")]
+        if "fields" in wrong:
+            raise BadInput(
+                f"objective={name}: expected a model whose fields are {needs['fields']} to the sample (data_node, "
+                f"lyanet), got model={config.model.name}{because}"
+            )
+        if wrong:
             words = " ".join(f"model{'' if key == 'name' else f'.{key}'}={value}" for key, value in needs.items())
             got = "" if wrong[0] == "name" else f".{wrong[0]}"
-            raise BadInput(f"objective={name}: expected {words}, got model{got}={model.get(wrong[0])}")
-    fits = _said(config.model.about.get("fits"), f"model/{config.model.name}.yaml: fits")
+            raise BadInput(f"objective={name}: expected {words}, got model{got}={model.get(wrong[0])}{because}")
     term = spec_of(fits["objective"], config.model.arguments) if "objective" in fits else "anything"
     if term != "anything" and not config.objective.get(term):
         names = ",".join(config.objective)

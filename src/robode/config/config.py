@@ -145,6 +145,7 @@ class TrainConfig:
     integrator: Choice = _word("the one-step method that makes a layer out of the field")
     encoder: Choice = _word("from a sample to the flow's first state")
     head: Choice = _word("from the flow's last state to the outputs")
+    augment: Choice = _word("how training images are changed, anew in every step; none = they stay as they are")
     suite: Group = _word("perturbations to evaluate; several: suite=[noise,clean]")
     epochs: int = _word("passes over the training data")
     batch_size: int = _word("samples a step")
@@ -160,7 +161,7 @@ class TrainConfig:
     force: bool = _word("true = train again what is done already; the old run is kept in .replaced", default=False)
     fail_fast: bool = _word("true = a sweep stops at the first job that fails", default=False)
     step: float | Literal["auto"] = _word(
-        "step size h, or give horizon; auto: h·c·gamma = 1 (euler, rk4: at most h*) or the family's own",
+        "step size h, or give horizon; auto: h·c·gamma = 1 (euler, rk4: at most h*, rk38: 0.46 h*) or the family's own",
         expected="'auto' or a number above 0",
     )
     horizon: float | None = _word("final time T = depth·step; give this or step, not both", default=None)

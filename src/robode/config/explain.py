@@ -29,6 +29,8 @@ def closest(word: str, known: Sequence[str]) -> str | None:
         return meant
     last_names = {key.split(".")[-1]: key for key in sorted(known, key=len, reverse=True)}
     last = word.split(".")[-1]
+    if last in known:  # a key of no group
+        return last
     if word == last and word in last_names:
         return last_names[word]
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)

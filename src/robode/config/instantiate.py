@@ -31,8 +31,8 @@ PACKAGES = ("robode", "torch.nn", "torch.optim", "lightning", "torchmetrics")
 # Where robode keeps the classes that YAML files describe; its other modules hold machinery.
 NOUNS = (
     "robode.attacks", "robode.certificates", "robode.corruptions", "robode.data", "robode.encoders",
-    "robode.families", "robode.heads", "robode.integrators", "robode.masking.reference_attacks", "robode.objectives",
-    "robode.papers.figures", "robode.quantities",
+    "robode.families", "robode.heads", "robode.integrators", "robode.masking.logit_scale",
+    "robode.masking.reference_attacks", "robode.objectives", "robode.papers.figures", "robode.quantities",
 )  # fmt: skip
 TRUST = "ROBODE_TRUST"
 

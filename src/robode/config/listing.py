@@ -13,6 +13,7 @@ GROUPS = {
     "integrators": "integrator",
     "encoders": "encoder",
     "heads": "head",
+    "augmentations": "augment",
     "objectives": "objective",
     "optimizers": "optimizer",
     "callbacks": "callbacks",

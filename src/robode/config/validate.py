@@ -372,7 +372,8 @@ def _check_time(config: TrainConfig) -> None:
 def _check_parts(config: TrainConfig) -> None:
     """The keys of the network's parts, and whether the model takes the integrator."""
     parts: Mapping[str, Choice] = {
-        "model": config.model, "integrator": config.integrator, "encoder": config.encoder, "head": config.head
+        "model": config.model, "integrator": config.integrator, "encoder": config.encoder, "head": config.head,
+        "augment": config.augment,
     }  # fmt: skip
     for group, part in parts.items():
         check_node(group, part.plain())

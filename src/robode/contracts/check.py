@@ -24,12 +24,13 @@ CARRIERS = ("resnet", "hdnn", "chnode", "gradient_flow")
 HELP = f"""\
 usage: robode check [PACKAGE] [--config-dir DIR]
 
-Holds the contracts that robode's own parts are tested by against families, data sets, corruptions and attacks.
+Holds the contracts that robode's own parts are tested by against families, data sets, augmentations, corruptions and
+attacks.
 
   without PACKAGE    everything in robode's own configuration
   PACKAGE            what the YAML files of yours name a class of that package for: model/, data/, suite/, integrator/,
-                     encoder/ and head/ in ./conf, --config-dir and $ROBODE_CONFIG_PATH; the package can be imported
-                     and is named in the environment variable {TRUST}
+                     encoder/, head/ and augment/ in ./conf, --config-dir and $ROBODE_CONFIG_PATH; the package can be
+                     imported and is named in the environment variable {TRUST}
 
   --config-dir DIR   more YAML files
   --help             this text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robode.config.config import Choice, DataConfig, Group, TrainConfig
 
-GROUPS = ("model", "data", "suite", "integrator", "encoder", "head")
+GROUPS = ("model", "data", "suite", "integrator", "encoder", "head", "augment")
 
 
 @dataclass(frozen=True)

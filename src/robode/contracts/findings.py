@@ -10,16 +10,18 @@ from typing import TypeVar
 import torch
 
 from robode.config.allowed import PLACES, check_value
-from robode.config.config import DataConfig, Part, TrainConfig
+from robode.config.config import Choice, DataConfig, Part, TrainConfig
 from robode.config.instantiate import inside
 from robode.config.validate import check_data
+from robode.contracts import augmentations, families, perturbations
 from robode.contracts import data as of_data
-from robode.contracts import families, perturbations
+from robode.contracts.augmentations import Augmented
 from robode.contracts.described import Described
 from robode.contracts.families import KINDS, Family, fitting
 from robode.contracts.perturbations import INFO, Case, hurried, refusal, scene_for
 from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import ChNode2022, DataSpace
+from robode.data.augment import Augmentation
 from robode.data.module import DataModule
 from robode.data.validation import missing_files
 from robode.errors import BadInput
@@ -71,6 +73,8 @@ def findings(each: Described, package: str | None = None) -> list[Finding]:
     said = described(each, section.name)
     if isinstance(section, DataConfig):
         found = [data(f"data={each.name}", section)]
+    elif each.group == "augment":
+        found = [augmentation(f"augment={each.name}", section)]
     else:
         found = in_families(each) if each.group == "model" else [carried(each)]
     return [replace(found[0], contracts=found[0].contracts + 1, violations=(*said, *found[0].violations)), *found[1:]]
@@ -135,6 +139,21 @@ def told(found: Sequence[tuple[str, str]], kinds: int) -> tuple[str, ...]:
         more = f" (and {len(others)} more like it)" if others else ""
         lines.append(f"{first}{more}{f' ({group[0][1]})' if len(where) < kinds else ''}")
     return tuple(lines)
+
+
+def augmentation(what: str, choice: Choice) -> Finding:
+    """A change of training batches, of each kind of data that it does not refuse."""
+    if not choice.target:
+        return Finding(what, 0)
+    try:
+        augment = choice.build()
+    except BadInput as error:
+        return Finding(what, 0, (str(error),))
+    if not isinstance(augment, Augmentation):
+        return Finding(what, 1, (f"{type(augment).__name__} is no Augmentation",))
+    kinds = [info for info in INFO.values() if augment.refusal(info) is None]
+    found = [(line, "") for info in kinds for line in held(augmentations.CONTRACTS, Augmented(augment, info))]
+    return Finding(what, len(kinds) * len(augmentations.CONTRACTS), told(found, 1))
 
 
 def data(what: str, config: DataConfig) -> Finding:

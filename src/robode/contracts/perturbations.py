@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from robode.attacks.balls import NORMS, length
 from robode.corruptions.noise import DRAWS, PerSampleRNG, base_noise
-from robode.corruptions.perturbation import Batch, Curve, Perturbation
+from robode.corruptions.perturbation import Batch, Curve, Perturbation, clip
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.batches import evaluating, in_units
 from robode.data.info import DatasetInfo
@@ -49,11 +49,12 @@ class Scene:
         """What a perturbation is given of the samples start, ..., stop - 1, with random numbers of their own."""
         kind = perturbation.noise
         noise = None if kind is None else base_noise(kind, seed, repeat, start, stop, self.info.shape)
-        x, targets, bounds = in_units(self.x[start:stop]).clone(), self.targets[start:stop].clone(), self.info.bounds
+        x, targets = in_units(self.x[start:stop]).clone(), self.targets[start:stop].clone()
+        given = Batch(x, targets, noise, self.info.bounds)
         if not perturbation.in_data_units:
-            x, bounds = self.protocol.encode(x, self.info), self.protocol.bounds(self.info)
+            given = self.protocol.batch(x, targets, noise, self.info)
         draws = PerSampleRNG((seed, repeat, DRAWS), range(start, stop))
-        return Batch(x, targets, noise, bounds, draws, prepared=perturbation.prepare(self.network, self.info.shape))
+        return replace(given, rng=draws, prepared=perturbation.prepare(self.network, self.info.shape))
 
     def moved(self, perturbation: Perturbation, level: float, batch: Batch) -> Tensor:
         """x' at one level, in the space in which the perturbation acts."""
@@ -203,13 +204,14 @@ def one_call_is_level_by_level(case: Case) -> list[str]:
 
 
 def an_attack_stays_in_its_ball(case: Case) -> list[str]:
-    """x' is within eps of x in the norm that the attack names."""
+    """x' is within eps of x, clipped to the bounds of the space in which it acts, in the norm that the attack names."""
     found, each, scene = [], case.perturbation, case.scene
     if not each.attacks or each.norm not in NORMS:
         return []
     for level in case.levels:
         batch = scene.batch(each)
-        farthest = float(length(scene.moved(each, level, batch) - scene.batch(each).x, each.norm).max())
+        centre = clip(scene.batch(each).x.clone(), batch.bounds)
+        farthest = float(length(scene.moved(each, level, batch) - centre, each.norm).max())
         if not farthest <= level * (1 + BESIDE) + ROUNDING:
             found.append(f"x' is {farthest:.6g} from x in {each.norm}, beyond eps = {level:g}")
     return found

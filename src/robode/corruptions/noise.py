@@ -105,10 +105,13 @@ class Clean(Corruption):
 
 
 class ClipOnly(Corruption):
-    """The clip of the protocol without any noise: under chnode_2022 a strong corruption by itself."""
+    """The clip of the protocol without anything else: of normalised images a strong corruption by itself."""
 
     name = "clip_only"
     severity_unit = "none"
+
+    def __init__(self, suite: str = "noise") -> None:
+        super().__init__(suite)
 
     def perturb(self, batch: Batch, severity: float) -> Tensor:
         return clip(batch.x.clone(), batch.bounds)

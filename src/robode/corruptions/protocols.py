@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,7 +54,36 @@ class DataSpace(EvaluationProtocol):
         return info.bounds
 
 
-class ChNode2022(EvaluationProtocol):
+class Normalised(EvaluationProtocol):
+    """A published evaluation whose perturbations see (x - mean)/std, channel by channel."""
+
+    space = "normalised"
+    extras = (ClipOnly(),)
+
+    @abstractmethod
+    def constants(self, info: DatasetInfo) -> tuple[Sequence[float], Sequence[float]]:
+        """mean and std in data units, one number a channel. BadInput for data it does not speak of."""
+
+    def encode(self, x: Tensor, info: DatasetInfo) -> Tensor:
+        mean, std = self._per_channel(x, info)
+        return (x - mean).div_(std)
+
+    def decode(self, x: Tensor, info: DatasetInfo) -> Tensor:
+        mean, std = self._per_channel(x, info)
+        return torch.addcmul(mean, x, std)
+
+    def _images_alone(self, info: DatasetInfo) -> None:
+        if info.bounds is None:
+            raise BadInput(f"protocol={self.name}: speaks of normalised images only; set protocol=data_space")
+
+    def _per_channel(self, x: Tensor, info: DatasetInfo) -> tuple[Tensor, Tensor]:
+        """mean and std as (C, 1, 1) beside x (B, C, H, W)."""
+        both = self.constants(info)
+        mean, std = (torch.tensor(each, dtype=x.dtype, device=x.device).view(-1, 1, 1) for each in both)
+        return mean, std
+
+
+class ChNode2022(Normalised):
     """The published evaluation (Zakwan, Xu, Ferrari-Trecate 2023, Table I, as the script runs it).
 
     The noise is added to the *normalised* image and the result clipped to [-1, 1], because scikit-image's
@@ -61,24 +93,47 @@ class ChNode2022(EvaluationProtocol):
     """
 
     name = "chnode_2022"
-    space = "normalised"
-    extras = (ClipOnly(suite="noise"),)
 
     def bounds(self, info: DatasetInfo) -> Bounds | None:
-        if info.bounds is None:
-            raise BadInput("protocol=chnode_2022: speaks of normalised images only; set protocol=data_space")
+        self._images_alone(info)
         return (-1.0, 1.0)
 
-    def encode(self, x: Tensor, info: DatasetInfo) -> Tensor:
-        mean, std = _per_channel(x, info)
-        return (x - mean).div_(std)
-
-    def decode(self, x: Tensor, info: DatasetInfo) -> Tensor:
-        mean, std = _per_channel(x, info)
-        return torch.addcmul(mean, x, std)
+    def constants(self, info: DatasetInfo) -> tuple[Sequence[float], Sequence[float]]:
+        """Those of the data."""
+        return info.mean, info.std
 
 
-def _per_channel(x: Tensor, info: DatasetInfo) -> tuple[Tensor, Tensor]:
-    """mean and std as (C, 1, 1) beside x (B, C, H, W)."""
-    mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (info.mean, info.std))
-    return mean, std
+class LyaNet2022(Normalised):
+    """The published evaluation (Jimenez Rodriguez, Ames, Yue 2022, Table 1, as the released script runs it).
+
+    The data set hands over normalised images, and the package that attacks them believes that they lie in [0, 1] and
+    clips every iterate there: x' = mean + std * clip((x - mean)/std, 0, 1) before anything was attacked, so that what
+    is darker than the mean becomes the mean, and what is brighter than mean + std becomes that. The extra row
+    `clip_only` is this map alone. A radius eps of the script is eps * std in data units.
+
+    mean, std: one number a channel, in data units; None for the paper's, which are 0.5 and 0.5 for one channel, and
+    for three those of `COLOUR`. They are the script's, whatever a network subtracts: it gets x' in data units, and
+    normalises that as it was trained to. A network of that paper is trained with data.mean and data.std set to them.
+    """
+
+    name = "lyanet_2022"
+    GREY: ClassVar = ((0.5,), (0.5,))
+    COLOUR: ClassVar = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+    def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+        self.mean, self.std = (None if each is None else tuple(each) for each in (mean, std))
+
+    def bounds(self, info: DatasetInfo) -> Bounds | None:
+        self._images_alone(info)
+        channels = info.shape[0]
+        for key, values in zip(("mean", "std"), self.constants(info), strict=True):
+            if len(values) != channels:
+                raise BadInput(f"protocol.{key}: expected {channels} numbers, one a channel, got {len(values)}")
+            if not all(math.isfinite(each) and (key == "mean" or each > 0) for each in values):
+                above = " above 0" if key == "std" else ""
+                raise BadInput(f"protocol.{key}={list(values)}: expected finite numbers{above}")
+        return (0.0, 1.0)
+
+    def constants(self, info: DatasetInfo) -> tuple[Sequence[float], Sequence[float]]:
+        mean, std = self.GREY if info.shape[0] == 1 else self.COLOUR
+        return self.mean or mean, self.std or std

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robode.foreign import apart
+
+if TYPE_CHECKING:
+    from robode.data.augment import Augmentation
 
 
 def in_units(x: Tensor) -> Tensor:
@@ -67,8 +71,9 @@ class EpochOrder:
 class TensorBatches:
     """An iterable of (x, target): x (B, *shape) float32 in data units, target (B, ...).
 
-    x: (n, *shape), uint8 images or float32; target: (n, ...). Without `order` the samples come as they lie. Batches are
-    gathered where x and target lie; the order of an epoch is a CPU's, and goes there once an epoch.
+    x: (n, *shape), uint8 images or float32; target: (n, ...). Without `order` the samples come as they lie. augment:
+    changes each batch where there is an order, which is that of training. Batches are gathered where x and target lie;
+    the order of an epoch is a CPU's, and goes there once an epoch.
     Under torch.distributed each rank takes every world_size-th sample. A shuffled epoch is filled up from its
     own start to equal shares (ranks must make the same number of steps); a fixed order is never filled up, so
     that no sample is counted twice.
@@ -77,10 +82,18 @@ class TensorBatches:
     batch_sampler = None
     """Lightning asks whatever has a `sampler` for this too."""
 
-    def __init__(self, x: Tensor, target: Tensor, batch_size: int, order: EpochOrder | None = None) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        target: Tensor,
+        batch_size: int,
+        order: EpochOrder | None = None,
+        augment: Augmentation | None = None,
+    ) -> None:
         self.x, self.target = x, target
         self.batch_size = batch_size
         self.order = order
+        self.augment = augment
 
     @property
     def sampler(self) -> EpochOrder | None:
@@ -107,7 +120,8 @@ class TensorBatches:
                 yield in_units(self.x[rows]), self.target[rows]
             return
         for indices in torch.split(chosen.to(self.x.device), self.batch_size):
-            yield in_units(self.x.index_select(0, indices)), self.target.index_select(0, indices)
+            x = self.x.index_select(0, indices)
+            yield in_units(x if self.augment is None else self.augment(x)), self.target.index_select(0, indices)
 
     def _indices(self) -> Tensor | None:
         rank, ranks = _rank_and_ranks()

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from robode.config.config import DataConfig
 from robode.config.validate import check_limit, check_validation
-from robode.data.batches import EpochOrder, TensorBatches, placed
+from robode.data.augment import Augmentation
+from robode.data.batches import EpochOrder, TensorBatches, in_units, placed
 from robode.data.info import Samples, Source
 from robode.data.samples import info_of, load_checked
 from robode.errors import BadInput
+from robode.foreign import refused
 
 SPLIT_SEED = 2022
 """Which samples are held out never depends on the user's seed: runs with different seeds stay comparable."""
@@ -73,6 +75,7 @@ class DataModule(lightning.LightningDataModule):
 
     validation: number of samples (int ≥ 1) or share (below 1) of the training split to hold out, stratified where the
         task has strata (classes); 0 holds nothing out. limit_train: train on that many of the rest, likewise.
+    augment: how training batches are changed; None leaves them as they are. No split holds what it has made.
     info: of the source, known before anything is read.
     The test split is the source's own and is never touched. Raises BadInput where these cannot be met.
     """
@@ -85,6 +88,7 @@ class DataModule(lightning.LightningDataModule):
         validation: float = 0,
         limit_train: int | None = None,
         name: str = "",
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
         check_validation(validation)
@@ -97,7 +101,10 @@ class DataModule(lightning.LightningDataModule):
                 f"data.validation={validation}: {name or type(source).__name__} trains on its test points, "
                 "so there is nothing to hold out; set data.validation=0"
             )
+        if augment is not None and (refusal := augment.refusal(self.info)) is not None:
+            raise BadInput(f"augment and data={name}: {refusal}; choose augment=none")
         self.source = source
+        self.augment = augment
         self.name = name or type(source).__name__.lower()
         self.batch_size = batch_size
         self.validation = validation
@@ -107,10 +114,10 @@ class DataModule(lightning.LightningDataModule):
         self._placed: dict[tuple[str, torch.device], Samples] = {}
 
     @classmethod
-    def of(cls, config: DataConfig, batch_size: int, seed: int = 0) -> DataModule:
+    def of(cls, config: DataConfig, batch_size: int, seed: int = 0, augment: Augmentation | None = None) -> DataModule:
         """That of a configuration, not yet loaded. Raises BadInput."""
         source = config.source.build()
-        return cls(source, batch_size, seed, config.validation, config.limit_train, config.name)
+        return cls(source, batch_size, seed, config.validation, config.limit_train, config.name, augment)
 
     def prepare(self) -> None:
         """Read and split everything, once. Raises BadInput where the data are missing, damaged or not of their task."""
@@ -142,6 +149,19 @@ class DataModule(lightning.LightningDataModule):
             self._placed[name, device] = Samples(*placed(*samples, device))
         return self._placed[name, device]
 
+    def example(self, count: int) -> Tensor:
+        """(count, *shape) float32 in data units, the first samples as training would see them. The global generator
+        stays where it is. Raises BadInput where `augment` fails, or makes samples of another shape."""
+        x = self.split("train").x[:count]
+        if self.augment is None:
+            return in_units(x)
+        name = type(self.augment).__name__
+        with torch.random.fork_rng(devices=[]), refused(f"augment: {name} fails"):
+            found = in_units(self.augment(x.clone()))
+        if found.shape != x.shape:
+            raise BadInput(f"augment: {name} gives {tuple(found.shape)} for {tuple(x.shape)}, expected the same shape")
+        return found
+
     @property
     def has_validation(self) -> bool:
         """Whether something is held out."""
@@ -159,8 +179,8 @@ class DataModule(lightning.LightningDataModule):
         return sha.hexdigest()[:12]
 
     def train_dataloader(self) -> TensorBatches:
-        """Shuffled by (seed, epoch)."""
-        return TensorBatches(*self.split("train", self._device), self.batch_size, self.order)
+        """Shuffled by (seed, epoch), and changed by `augment`."""
+        return TensorBatches(*self.split("train", self._device), self.batch_size, self.order, self.augment)
 
     def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
         """Fixed order; an empty list where nothing is held out (limit_val_batches=0 never asks)."""

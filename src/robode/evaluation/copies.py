@@ -80,12 +80,13 @@ class Copies:
         info, base = self.info, noise.of(perturbation.noise)
         if not (native(perturbation) and native(self.protocol)):
             x, targets, base = copied(x), copied(targets), copied(base)
-        known = self.prepared.get(perturbation)
         if perturbation.in_data_units or not perturbation.corrupts:
-            reference = self.reference if perturbation.attacks or isinstance(perturbation, Clean) else None
-            draws = noise.draws() if perturbation.in_data_units else None
-            return Batch(x, targets, base, info.bounds, draws, prepared=known, reference=reference)
-        return replace(self.protocol.batch(x, targets, base, info), prepared=known)
+            given = Batch(x, targets, base, info.bounds)
+        else:
+            given = self.protocol.batch(x, targets, base, info)
+        reference = self.reference if perturbation.attacks or isinstance(perturbation, Clean) else None
+        draws = noise.draws() if perturbation.attacks or perturbation.in_data_units else None
+        return replace(given, rng=draws, prepared=self.prepared.get(perturbation), reference=reference)
 
     def _curve(self, perturbation: Perturbation, batch: Batch, levels: Sequence[float]) -> Curve:
         """The scores of a batch; raises `BadInput` for a perturbation of somebody's that changes the batch, where its

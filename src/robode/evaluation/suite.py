@@ -109,25 +109,26 @@ def _check_distinct(suite: Suite, protocol: EvaluationProtocol) -> None:
 
     Those of one name with different settings may be in one suite: the `evaluation` of their rows is another.
     """
-    entries = [(f"suite.{key}", each) for key, each in suite.items()]
-    entries += [(f"protocol={protocol.name}", each) for each in protocol.extras]
     first: dict[tuple[Any, ...], str] = {}
-    for key, perturbation in entries:
+    for key, perturbation in suite.items():
         for severity in perturbation.severities:
             level = Level(perturbation, severity)
             other = first.setdefault(tuple(_question(level, protocol, 0, "").values()), key)
             if other != key:
                 raise BadInput(
-                    f"{other} and {key}: both measure {level.title} with the same settings; change or remove one"
+                    f"suite.{other} and suite.{key}: both measure {level.title} with the same settings; change or "
+                    "remove one"
                 )
 
 
 def levels(suite: Suite, protocol: EvaluationProtocol, info: DatasetInfo) -> list[Level]:
-    """Every perturbation that makes sense at every severity, and the rows that the protocol adds."""
+    """Every perturbation that makes sense at every severity, and the rows that the protocol adds, where the suite does
+    not ask for them itself."""
     refused = refusals(suite, protocol, info)
     chosen = [perturbation for key, perturbation in suite.items() if key not in refused]
     if any(perturbation.corrupts and not perturbation.in_data_units for perturbation in chosen):
-        chosen += protocol.extras
+        named = {perturbation.name for perturbation in chosen}
+        chosen += [extra for extra in protocol.extras if extra.name not in named]
     return [Level(perturbation, severity) for perturbation in chosen for severity in perturbation.severities]
 
 

@@ -34,7 +34,8 @@ class CHNode(HamiltonianFlow):
     gamma_start: "rule", or "zero" as in the published scripts (first forward pass with gamma = 0).
     images: "pixels" (each pixel is a state of its own, as in the paper) or "vectors" (the whole image is one state).
     eta: epsilon = eta (1 - alpha^2). step="auto": h c gamma = 1 with c = (c1 + c2)/2, following the weights; with euler
-      and rk4, which are certified up to h* alone, the smaller of that and h* (64 h* with integrator.substeps=auto).
+      and rk4, which are certified up to h* alone, the smaller of that and h* (64 h* with integrator.substeps=auto);
+      with rk38 of that and 0.46 h*.
     Property: `project_` leaves gamma >= gamma_min, so the ODE contracts (Theorem 1); with etd and imex so do the steps.
     """
 

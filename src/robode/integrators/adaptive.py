@@ -14,10 +14,10 @@ from torch.overrides import TorchFunctionMode
 from torchdiffeq import odeint
 
 from robode.errors import BadInput, JobFailed
-from robode.integrators.integrator import Integrator
+from robode.integrators.adjoint import Augmented, WithAdjoint
+from robode.integrators.integrator import Integrator, SolverStep
 from robode.ode.bounds import Scalar
 from robode.ode.field import VectorField
-from robode.ode.step import Step
 
 MAX_STEPS = 1000  # in one layer; those of a field that is worth training are some tens
 MOST_MEMORY = 0.5  # of the machine's, for what gradients need of one step object
@@ -65,7 +65,7 @@ def failed(what: str) -> JobFailed:
     )
 
 
-class Dopri5(Integrator):
+class Dopri5(WithAdjoint):
     """Adaptive Dormand-Prince 5(4) of torchdiffeq over each layer's interval. rtol, atol: its tolerances.
 
     The steps depend on the batch, so there is no certificate for the network that runs. They depend on values that are
@@ -77,26 +77,24 @@ class Dopri5(Integrator):
 
     name, order, adaptive = "dopri5", 5, True
 
-    def __init__(self, rtol: float = 1e-5, atol: float = 1e-6):
+    def __init__(self, rtol: float = 1e-5, atol: float = 1e-6, gradient: str = "backprop"):
+        super().__init__(gradient)
         if not (rtol > 0 and atol > 0):
             raise BadInput(f"integrator.rtol, integrator.atol: expected positive tolerances, got {rtol} and {atol}")
         self.rtol, self.atol = rtol, atol
 
-    def step(self, field: VectorField, t: Scalar, h: Scalar) -> Step:
+    def solver_step(self, field: VectorField, t: Scalar, h: Scalar) -> AdaptiveStep:
         return AdaptiveStep(field, t, h, self.rtol, self.atol)
 
     def refined(self) -> Integrator:
         """Tolerances times `TIGHTER`."""
-        return Dopri5(TIGHTER * self.rtol, TIGHTER * self.atol)
+        return Dopri5(TIGHTER * self.rtol, TIGHTER * self.atol, self.gradient)
 
 
 @dataclass(frozen=True)
-class AdaptiveStep(Step):
+class AdaptiveStep(SolverStep):
     """The solution at t + h to within tolerances."""
 
-    field: VectorField
-    t: Scalar
-    h: Scalar
     rtol: float
     atol: float
 
@@ -106,14 +104,16 @@ class AdaptiveStep(Step):
         return self._solve(y, self.memory)
 
     def _solve(self, y: Tensor, memory: Memory) -> Tensor:
+        field = self.field
+
         # h multiplies the field, so that its gradient flows where it has one
         def slope(share: Tensor, z: Tensor) -> Tensor:
-            return memory.charged(lambda: self.h * self.field(self._at(share), z))
+            return memory.charged(lambda: self.h * field(self._at(share), z))
 
         times = torch.tensor([0.0, 1.0], dtype=y.dtype, device=y.device)
-        limits = {"rtol": self.rtol, "atol": self.atol, "options": {"max_num_steps": MAX_STEPS}}
+        options = {"max_num_steps": MAX_STEPS} | ({"norm": field.norm} if isinstance(field, Augmented) else {})
         try:
-            return odeint(slope, y, times, method="dopri5", **limits)[-1]
+            return odeint(slope, y, times, method="dopri5", rtol=self.rtol, atol=self.atol, options=options)[-1]
         except AssertionError as error:  # torchdiffeq's; its text may hold a whole state
             if str(error).startswith("max_num_steps"):
                 raise failed(f"over {MAX_STEPS} steps") from error

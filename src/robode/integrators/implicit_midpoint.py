@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput, JobFailed
-from robode.integrators.integrator import Integrator
+from robode.integrators.integrator import Integrator, SolverStep
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.step import Step, identity_like
@@ -57,12 +57,9 @@ class ImplicitMidpoint(Integrator):
 
 
 @dataclass(frozen=True)
-class ImplicitStep(Step):
+class ImplicitStep(SolverStep):
     """The y+ that solves y+ = y + h f((y + y+)/2), to within the tolerance."""
 
-    field: VectorField
-    t: Scalar
-    h: Scalar
     tolerance: float
 
     def __call__(self, y: Tensor) -> Tensor:

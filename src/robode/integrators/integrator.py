@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -29,7 +29,7 @@ class Integrator(ABC):
     (its radius of circle contractivity); 0 where that says nothing about it.
     contracts: its steps are nonexpansive where the ODE contracts, for the steps that step=auto chooses at least.
     symplectic: its steps keep the symplectic form of the Hamiltonian fields that it suits.
-    twice_differentiable: gradients of its Jacobians are right.
+    twice_differentiable: gradients of its gradients are right.
     adaptive: its steps, and so its outputs, depend on the batch.
     auto_substeps: the number of its substeps follows the weights; the flow works it out.
     """
@@ -39,7 +39,7 @@ class Integrator(ABC):
     circle: float = 0.0
     contracts: ClassVar[bool] = False
     symplectic: ClassVar[bool] = False
-    twice_differentiable: ClassVar[bool] = True
+    twice_differentiable: bool = True
     adaptive: ClassVar[bool] = False
     auto_substeps: bool = False
     needs = "any field"
@@ -71,6 +71,15 @@ class Integrator(ABC):
     def refined(self) -> Integrator:
         """The same method with a much smaller error: `SUBSTEPS` steps in place of one."""
         return Substeps(self)
+
+
+@dataclass(frozen=True)
+class SolverStep(Step):
+    """A step from t to t + h that evaluates its field."""
+
+    field: VectorField
+    t: Scalar
+    h: Scalar
 
 
 class SpectralIntegrator(Integrator):

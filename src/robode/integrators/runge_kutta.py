@@ -11,32 +11,30 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from robode.integrators.integrator import Integrator
+from robode.integrators.adjoint import WithAdjoint
+from robode.integrators.integrator import SolverStep
 from robode.ode.bounds import Scalar, value
 from robode.ode.enclosure import Enclosure
 from robode.ode.field import VectorField
-from robode.ode.step import Step, identity_like
+from robode.ode.step import identity_like
 
 Coefficients = tuple[float, ...]
 
 
-class ExplicitRungeKutta(Integrator):
+class ExplicitRungeKutta(WithAdjoint):
     """Explicit Runge-Kutta by its tableau: a (rows below the diagonal), weights, and nodes (the row sums of a)."""
 
     a: tuple[Coefficients, ...]
     weights: Coefficients
 
-    def step(self, field: VectorField, t: Scalar, h: Scalar) -> Step:
+    def solver_step(self, field: VectorField, t: Scalar, h: Scalar) -> RungeKuttaStep:
         return RungeKuttaStep(field, t, h, self.a, self.weights, self.circle)
 
 
 @dataclass(frozen=True)
-class RungeKuttaStep(Step):
+class RungeKuttaStep(SolverStep):
     """y + h sum_i w_i k_i, k_i = f(t + h sum_j a_ij, y + h sum_j a_ij k_j)."""
 
-    field: VectorField
-    t: Scalar
-    h: Scalar
     a: tuple[Coefficients, ...]
     weights: Coefficients
     circle: float
@@ -101,3 +99,11 @@ class RK4(ExplicitRungeKutta):
 
     name, order, circle, contracts = "rk4", 4, 1.0, True
     a, weights = ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+
+
+class RK38(ExplicitRungeKutta):
+    """Kutta's 3/8 rule, order 4, circle of contractivity 2 sqrt(3) - 3 (docs/theory.md, section 9). What torchdiffeq
+    calls rk4."""
+
+    name, order, circle, contracts = "rk38", 4, 0.4641, True  # rounded down
+    a, weights = ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)

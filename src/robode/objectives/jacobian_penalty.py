@@ -21,7 +21,7 @@ class JacobianPenalty(Objective):
 
     Raises:
         BadInput: weight is no number >= 0, projections is no whole number >= 1, or (at the first step) there are more
-        projections than outputs, or the integrator is implicit_midpoint, which can be differentiated only once.
+        projections than outputs, or the integrator can be differentiated only once (implicit_midpoint, the adjoint).
     """
 
     def __init__(self, weight: float = 0.01, projections: int = 1):
@@ -34,7 +34,10 @@ class JacobianPenalty(Objective):
     def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; the target plays no part."""
         if not network.flow.integrator.twice_differentiable:
-            raise BadInput("objective.jacobian_penalty: expected any integrator but implicit_midpoint; e.g. imex")
+            raise BadInput(
+                "objective.jacobian_penalty: expected an integrator that can be differentiated twice, neither "
+                "implicit_midpoint nor integrator.gradient=adjoint; e.g. imex"
+            )
         x = x.detach().requires_grad_()
         output = network(x)
         k, outputs = self.projections, output.shape[1]

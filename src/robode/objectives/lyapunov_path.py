@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from robode.data.batches import evaluating
+from robode.data.motion import number
 from robode.errors import BadInput
 from robode.foreign import refused
 from robode.network import Network
 from robode.objectives.lyapunov import potential
-from robode.objectives.motion import number
 from robode.objectives.objective import Objective
 
 KEY = "objective.lyapunov_path"

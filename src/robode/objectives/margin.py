@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robode.objectives.motion import Motion, number
+from robode.data.motion import Motion, number
 from robode.objectives.objective import Objective
 
 

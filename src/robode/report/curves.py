@@ -22,6 +22,12 @@ _SERIES = ["run", "checkpoint", "weights", "model", "depth", "data", "split", "n
 _PANEL = ["perturbation", "norm", "severity_unit", "space"]
 
 
+def sized(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are about balls in data units, those of `score_against_attacks`: bool by row. A radius in another
+    space has an axis of its own, among the noises."""
+    return rows["norm"].isin(list(NORMS)) & (rows["space"] == "data")
+
+
 def score_against_noise(summary: pd.DataFrame) -> Figure:
     """Score over noise level, one panel per perturbation, the same samples without noise as level 0.
 
@@ -44,7 +50,7 @@ def score_against_noise(summary: pd.DataFrame) -> Figure:
                 label = told_apart(levels.iloc[0], names) or None
                 look = looks.setdefault(label, len(looks))
                 _line(ax, summary[network == network[levels.index[0]]], levels, label, look)
-            norm = kind["norm"] if kind["norm"] != "none" else ""
+            norm = kind["norm"] if kind["norm"] not in ("", "none", kind["perturbation"].rpartition("_")[2]) else ""
             ax.set_title(f"{kind['perturbation'].replace('_', ' ')} {norm}".strip())
             ax.set(xlabel=_unit_label(kind["severity_unit"], kind["space"]))
             score_axis(ax, measure)
@@ -113,24 +119,24 @@ def score_against_attacks(summary: pd.DataFrame) -> Figure | None:
     summary: results.summarise(rows). Error bars are its intervals. Several runs, checkpoints, protocols, seeds,
     numbers of samples or settings of one attack in the frame become several curves.
     """
-    sized = summary[summary["norm"].isin(list(NORMS))]
-    if sized.empty:
+    about = summary[sized(summary)]
+    if about.empty:
         return None
     measure = measure_of(summary)
-    norms = [norm for norm in NORMS if (sized["norm"] == norm).any()]
+    norms = [norm for norm in NORMS if (about["norm"] == norm).any()]
     clean = summary[summary["perturbation"] == "clean"]
     looks: dict[str, int] = {}  # of attacks, by name: the same attack looks the same in every panel
     with styled():
         figure, axes = panels(len(norms), columns=3, width=4.2, height=3.6)
         for ax, norm in zip(axes, norms, strict=True):
-            here = sized[sized["norm"] == norm]
+            here = about[about["norm"] == norm]
             named = varying(here, _SERIES)
             for _, levels in here.groupby([*_SERIES, "perturbation", "evaluation"], sort=False, dropna=False):
                 same = (clean[_SERIES].astype(str) == levels[_SERIES].astype(str).iloc[0]).all(axis=1)
                 _curve(ax, clean[same], levels, named, looks)
             over_eps(ax, norm, NORMS[norm][0], measure)
         axes[0].set_ylabel(measure.label)
-        _legend(figure, axes, looks, varying(sized, _SERIES))
+        _legend(figure, axes, looks, varying(about, _SERIES))
     return figure
 
 

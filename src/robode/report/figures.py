@@ -106,7 +106,7 @@ def _log_norms(path: Path) -> Figure | None:
 
 def _score_against_noise(path: Path) -> Figure | None:
     rows = results.current(path)
-    rows = rows[~rows["norm"].isin(list(curves.NORMS))]  # they have a figure of their own
+    rows = rows[~curves.sized(rows)]  # they have a figure of their own
     noisy = ~rows["perturbation"].isin(("clean", "clip_only"))
     return curves.score_against_noise(results.summarise(rows)) if noisy.any() else None
 

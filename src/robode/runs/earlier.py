@@ -13,7 +13,8 @@ from robode.config.instantiate import targets
 from robode.config.paths import conf_dir
 from robode.runs.identity import USUAL
 
-GROUPS = ("model", "data", "integrator", "encoder", "head", "objective", "protocol", "suite", "callbacks", "logger")
+GROUPS = ("model", "data", "integrator", "encoder", "head", "augment", "objective", "protocol", "suite", "callbacks",
+          "logger")  # fmt: skip
 CLASSES = {"Sound": "DataSpace", "MinimalNorm": "FMN", "Believable": "GradientMasking"}
 """Classes of YAML files that had another name."""
 NAMES = {"standard_": "ensemble_", "minimal_": "fmn_", "standard ": "robode ensemble ", "sound: ": "data space: "}

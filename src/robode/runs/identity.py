@@ -21,9 +21,15 @@ VOLATILE = (
 EVALUATION = ("suite", "protocol", "repeats")
 ENDING = "_file"
 USUAL: dict[str, Value] = {
-    "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "start_weights": None,
+    "encoder": {"name": "auto", "bounded": False}, "head": {"name": "linear"}, "augment": {"name": "none"},
+    "start_weights": None,
 }  # fmt: skip
-USUAL_OF_MODELS = {"images": "pixels"}
+# The same below a group; null mean and std: the customary ones of the data set.
+USUAL_OF_PARTS: dict[str, dict[str, Value]] = {
+    "model": {"images": "pixels"}, "integrator": {"gradient": "backprop"}, "data": {"mean": None, "std": None},
+    "data.source": {"mean": None, "std": None},
+}  # fmt: skip
+LATER = ("rk38",)  # integrators that lists of models have gained, and names of runs would have changed by
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
 
@@ -53,10 +59,16 @@ def training_config(plain: Node) -> dict[str, Value]:
     for group, usual in USUAL.items():  # what every run had before there was a choice
         if kept.get(group) == usual:
             kept.pop(group, None)
+    for name, keys in USUAL_OF_PARTS.items():
+        part: Value = kept
+        for step in name.split("."):
+            part = part.get(step) if isinstance(part, dict) else None
+        for key, value in keys.items():
+            if isinstance(part, dict) and key in part and part[key] == value:
+                del part[key]
     model = kept.get("model")
-    for key, value in USUAL_OF_MODELS.items():
-        if isinstance(model, dict) and model.get(key) == value:
-            del model[key]
+    if isinstance(model, dict) and isinstance(listed := model.get("integrators"), list):
+        model["integrators"] = [each for each in listed if each not in LATER]
     for key, file in files_of(kept).items():
         if isinstance(model, dict) and file.is_file():
             model[key] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]

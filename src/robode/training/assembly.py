@@ -18,7 +18,7 @@ from rich.console import Console
 from robode.config.config import Group, TrainConfig, plain
 from robode.config.instantiate import check_keys
 from robode.config.validate import check_objectives, check_training
-from robode.data.batches import in_units
+from robode.data.augment import Augmentation
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import build_measurement
@@ -37,8 +37,8 @@ from robode.training.stopping import Stopping
 from robode.training.trainer import RESUMED, RUN_DIR, build_trainer, fit, prepare_machine
 from robode.training.watchdog import Watchdog
 
-PARTS = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "objective", "suite", "protocol",
-         "start")  # fmt: skip
+PARTS = ("model", "integrator", "encoder", "head", "augment", "depth", "step", "horizon", "data", "objective", "suite",
+         "protocol", "start")  # fmt: skip
 WAYS = {"min": "smaller", "max": "larger"}
 _digests: dict[str, str] = {}
 
@@ -77,7 +77,7 @@ def assemble(
     network = build_network(config, data.info)
     if fresh:
         begin(network, config)
-    try_once(network, in_units(data.split("train").x[:2]))
+    try_once(network, data.example(2))
     objectives = {name: part.build() for name, part in config.objective.items() if part}
     check_task(config, objectives, network)
     module = Training(network, objectives, config)
@@ -141,7 +141,10 @@ def check_task(config: TrainConfig, objectives: Mapping[str, Objective], network
 
 def build_data(config: TrainConfig) -> DataModule:
     """The data module of a training, not yet loaded. Raises `BadInput`."""
-    return DataModule.of(config.data, config.batch_size, config.seed)
+    augment = config.augment.build() if config.augment.target else None
+    if augment is not None and not isinstance(augment, Augmentation):
+        raise BadInput(f"augment: expected an Augmentation of robode, got {type(augment).__name__}")
+    return DataModule.of(config.data, config.batch_size, config.seed, augment)
 
 
 def data_digest(config: TrainConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias, TypedDict
 
@@ -81,7 +81,10 @@ class Training(lightning.LightningModule):
     def __init__(self, network: Network, objectives: Mapping[str, Objective], config: TrainConfig):
         super().__init__()
         self.network, self.objectives, self.config = network, objectives, config
-        self.optimizer = config.optimizer.optimizer.build(params=network.parameters())
+        params: Iterable[tuple[str, nn.Parameter]] = network.named_parameters()
+        if not config.epochs:  # no step is made: an optimiser that projects when it is built gets copies
+            params = [(name, nn.Parameter(p.detach().clone(), p.requires_grad)) for name, p in params]
+        self.optimizer = config.optimizer.optimizer.build(params=params)
         scheduler = config.optimizer.scheduler
         self.scheduler = scheduler.build(optimizer=self.optimizer) if scheduler else None
         if isinstance(self.scheduler, ReduceLROnPlateau):

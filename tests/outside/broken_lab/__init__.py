@@ -11,6 +11,7 @@ from shapes_lab.perturbations import Coin, Dim
 from shapes_lab.squares import Squares
 
 from robode.corruptions.perturbation import Curve
+from robode.data.augment import Augmentation
 from robode.data.info import Samples
 from robode.encoders import Dense
 from robode.errors import BadInput
@@ -338,3 +339,23 @@ class Backwards(Coin):
     def scores(self, network, task, batch, levels):
         found = super().scores(network, task, batch, levels)
         return Curve(found.scores.flip(0), found.reference, found.seconds)
+
+
+# ---- augmentations --------------------------------------------------------------------------------------------------
+
+
+class Unseeded(Augmentation):
+    """Draws where no checkpoint looks."""
+
+    def __call__(self, x):
+        return x.flip(0) if random.random() < 0.5 else x.roll(random.randrange(1, len(x)), 0)
+
+
+class Brighter(Augmentation):
+    """Twice as bright, and a row less."""
+
+    def __init__(self, cut: int = 0):
+        self.cut = cut
+
+    def __call__(self, x):
+        return (2 * x.float())[:, :, self.cut :]

@@ -1,6 +1,7 @@
 """Training images turned, zoomed and shifted a little, anew in every step: what a 1-Lipschitz network overfits least.
 
-It acts inside a loss, so the data themselves, their digest and everything measured on them stay as they are.
+As `augment=motion`, or inside a loss (`objective.margin_….rotation`): either way the data themselves, their digest and
+everything measured on them stay as they are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from robode.data.augment import Augmentation
+from robode.data.batches import in_units
 from robode.errors import BadInput
 
 
@@ -24,7 +27,7 @@ def number(key: str, found: object, above: bool) -> float:
 
 
 @dataclass(frozen=True)
-class Motion:
+class Motion(Augmentation):
     """Random affine maps of images, with bilinear interpolation and black (0) outside.
 
     rotation: at most, in degrees; zoom: at most, as a share (0.1: sizes from 0.9 to 1.1); shift: at most, in pixels,
@@ -38,7 +41,7 @@ class Motion:
     rotation: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
-    key: str = "objective"
+    key: str = "augment"
 
     def __post_init__(self) -> None:
         for name in ("rotation", "zoom", "shift"):
@@ -47,11 +50,12 @@ class Motion:
             raise BadInput(f"{self.key}.zoom: expected a share below 1, got {self.zoom}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x: (B, C, H, W) in data units -> the same."""
+        """x: (B, C, H, W) in data units, or uint8 standing for x/255 -> the same in data units."""
         if not (self.rotation or self.zoom or self.shift):
             return x
         if x.dim() != 4:
             raise BadInput(f"{self.key}.rotation, zoom and shift: expected images, got samples {tuple(x.shape[1:])}")
+        x = in_units(x) if x.dtype == torch.uint8 else x
         grid = functional.affine_grid(self._maps(x), list(x.shape), align_corners=False)
         return functional.grid_sample(x, grid, align_corners=False)
 
