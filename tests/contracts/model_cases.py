@@ -63,10 +63,11 @@ OTHER_PAIRS = [(m, i) for m in MODELS for i in INTEGRATORS if i not in load("mod
 NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("hdnn", "symplectic_euler"): {"separable": True},
     ("gradient_flow_conv", "euler"): {"stages": 1},
+    ("resnet18", "euler"): {"stages": 3},
 }
-IN_STAGES = ("continuous", "continuous_lyanet", "resnet18")  # fields of one stage all take the first state
-NEEDS |= {(model, integrator): {"stages": 1} for model in IN_STAGES for integrator in INTEGRATORS}
-IMAGES_ONLY = ("gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", *IN_STAGES)
+IMAGES_ONLY = (
+    "gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", "continuous", "continuous_lyanet", "resnet18",
+)  # fmt: skip
 NO_STEP = ("resnet18", "mlp")  # their layers solve no ODE, and take neither a step nor a horizon
 
 

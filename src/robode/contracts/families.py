@@ -24,6 +24,7 @@ from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.network import Network, build_network
 from robode.ode.flow import Constrained
+from robode.ode.read_outs import fields_at
 from robode.ode.sensitivity import bsm_norms
 from robode.tasks.classification import Classification
 
@@ -179,8 +180,8 @@ def a_second_call_gives_the_same(family: Family) -> list[str]:
     flow, (y, context) = network.flow, network.encode(x)
     z = flow.enter(y)
     maps: dict[str, Callable[[], Tensor]] = {"the forward pass": functools.partial(network, x)}
-    for j, field in enumerate(flow.fields(context) if flow.solves_an_ode else (), 1):
-        maps[f"field {j}"] = functools.partial(field, 0.0, z)
+    for j, (field, start) in enumerate(fields_at(flow, y, context), 1):
+        maps[f"field {j}"] = functools.partial(field, 0.0, start)
     for j, step in enumerate(flow.steps(context), 1):
         maps[f"step {j}"], z = functools.partial(step, z), step(z)
     wrong = [what for what, call in maps.items() if not _close(call(), call(), 0.0)]
@@ -263,10 +264,8 @@ def steps_follow_their_fields(family: Family) -> list[str]:
     """A short step of the integrator moves a state along its field."""
     network = family.usual().double().eval()
     flow, (y, context) = network.flow, network.encode(family.samples().double())
-    if not flow.solves_an_ode:
-        return []
-    found, z = [], flow.enter(y)
-    for j, field in enumerate(flow.fields(context), 1):
+    found = []
+    for j, (field, z) in enumerate(fields_at(flow, y, context), 1):
         h, slope = SHORT / max(1.0, min(field.lipschitz(), 1 / SHORT)), field(0.0, z)
         off = float(((flow.method.step(field, 0.0, h)(z) - z) / h - slope).norm() / slope.norm())
         if not off <= ALONG:
