@@ -35,13 +35,15 @@ BATCH = 100
 class Fall:
     """The loss V of P states of each of B samples, and its rate; rates and kappa are in units of 1/horizon.
 
-    time: (P,), from 0 to 1; V, rate: (P, B); right: (B,), whether the last state is classified correctly.
+    time: (P,), from 0 to 1; V, rate: (P, B); right: (B,), whether the last state is classified correctly. reach: the
+    largest 2-norm of a state (of a pixel, where those flow one by one).
     """
 
     time: Tensor
     V: Tensor
     rate: Tensor
     right: Tensor
+    reach: float
 
     def violated(self, kappa: float) -> Tensor:
         """(P, B), where dV/dt + kappa V > 0; a state that is not finite violates it."""
@@ -88,7 +90,7 @@ def along_path(network: Network, x: Tensor, labels: Tensor, refine: int = 0) -> 
     network: `exact_copy`, whose layers solve an ODE; x: (B, *shape) in data units, float64; labels: (B,).
     """
     y, context = network.encode(x)
-    flow, found = network.flow, []
+    flow, found, reach = network.flow, [], 0.0
     fields, h = flow.bind(context)
     state, count, finer = flow.enter(y), max(refine, 1), flow.method.refined()
     layers = [_Layer.of(step) for step in flow.steps(context)]
@@ -98,13 +100,14 @@ def along_path(network: Network, x: Tensor, labels: Tensor, refine: int = 0) -> 
         rest = Chain([layer.after, *(each for later in layers[j + 1 :] for each in (later.before, later.after))])
         for k in range(count + (j + 1 == len(layers))):
             t = (j * count + k) * part
+            reach = max(reach, float(state.norm(dim=0).max()))
             found.append(_fall_at(network, field(t, state), state, rest, labels, y.shape))
             if k < count:
                 state = finer.step(field, t, part)(state) if refine else layer.inside(state)
         state = layer.after(state)
     V, rate, logits = (torch.stack([each[i] for each in found]) for i in range(3))
     time = torch.linspace(0, 1, len(V), dtype=V.dtype, device=V.device)
-    return Fall(time, V, rate * (value(h) * flow.depth), logits[-1].argmax(1) == labels)
+    return Fall(time, V, rate * (value(h) * flow.depth), logits[-1].argmax(1) == labels, reach)
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def along_layers(network: Network, x: Tensor, labels: Tensor) -> Fall:
     logits = torch.stack(network.read_outs(x))
     V = torch.stack([cross_entropy_and_rate(each, torch.zeros_like(each), labels)[0] for each in logits])
     time = torch.linspace(0, 1, len(V), dtype=V.dtype, device=V.device)
-    return Fall(time, V, torch.full_like(V, math.nan), logits[-1].argmax(1) == labels)
+    return Fall(time, V, torch.full_like(V, math.nan), logits[-1].argmax(1) == labels, math.nan)
 
 
 def asked_of(network: Network, folder: Path) -> tuple[float, Shared]:
