@@ -19,7 +19,6 @@ from robode.network import Network
 from robode.quantities import rate_lipschitz
 from robode.quantities.quantity import Number, Quantity, row
 from robode.quantities.visited import Fall, along_path, asked_of, batches, exact_copy
-from robode.runs import results
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +52,7 @@ class StableInference(Quantity):
         "stable_L_measured", "stable_L_certified", "stable_radius_measured", "stable_radius_certified",
         "stable_radius_if_stable",
     )  # fmt: skip
+    certain = ("stable_correct",)
     needs_classes = True
 
     def __init__(self, samples: int = 500, refine: int = 4, eps: float | str = 8 / 255, steps: int = 5):
@@ -61,11 +61,6 @@ class StableInference(Quantity):
         if not one_level("eps", eps):
             raise BadInput(f"eps={eps}: expected a number above 0")
         self.samples, self.refine, self.eps, self.steps = samples, refine, one_level("eps", eps), steps
-
-    def known(self, folder: Path, weights: str) -> bool:
-        """By the row that every network has."""
-        numbers = results.read_numbers(folder / "numbers.csv")
-        return "stable_correct" in set(numbers[numbers["weights"] == weights]["quantity"])
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         kappa, _ = asked_of(network, folder)

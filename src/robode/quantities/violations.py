@@ -18,7 +18,6 @@ from robode.network import Network
 from robode.objectives.lyapunov import Shared, along_fields
 from robode.quantities.quantity import Number, Quantity, row
 from robode.quantities.visited import along_layers, along_path, asked_of, batches, exact_copy
-from robode.runs import results
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +47,13 @@ class Violations(Quantity):
             "violated_layers_any", "late_visited", "late_layers",
         )
     ))  # fmt: skip
+    certain = ("lyapunov_kappa",)
     needs_classes = True
 
     def __init__(self, samples: int = 500, states: int = 512, refine: int = 4, seed: int = 0):
         for key, count in {"samples": samples, "states": states, "refine": refine}.items():
             check_count(key, count)
         self.samples, self.states, self.refine, self.seed = samples, states, refine, seed
-
-    def known(self, folder: Path, weights: str) -> bool:
-        """By the row that every network has."""
-        numbers = results.read_numbers(folder / "numbers.csv")
-        return "lyapunov_kappa" in set(numbers[numbers["weights"] == weights]["quantity"])
 
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         kappa, shared = asked_of(network, folder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,15 +93,14 @@ def along_path(network: Network, x: Tensor, labels: Tensor, refine: int = 0) -> 
     flow, found, reach = network.flow, [], 0.0
     fields, h = flow.bind(context)
     state, count, finer = flow.enter(y), max(refine, 1), flow.method.refined()
-    layers = [_Layer.of(step) for step in flow.steps(context)]
+    layers = Parts.of_all(flow.steps(context))
     part = value(h) / count
     for j, (field, layer) in enumerate(zip(fields, layers, strict=True)):
         state = layer.before(state)
-        rest = Chain([layer.after, *(each for later in layers[j + 1 :] for each in (later.before, later.after))])
         for k in range(count + (j + 1 == len(layers))):
             t = (j * count + k) * part
             reach = max(reach, float(state.norm(dim=0).max()))
-            found.append(_fall_at(network, field(t, state), state, rest, labels, y.shape))
+            found.append(_fall_at(network, field(t, state), state, layer.rest, labels, y.shape))
             if k < count:
                 state = finer.step(field, t, part)(state) if refine else layer.inside(state)
         state = layer.after(state)
@@ -111,19 +110,28 @@ def along_path(network: Network, x: Tensor, labels: Tensor, refine: int = 0) -> 
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """A step in its parts: changes of stage, the step of the solver, changes of stage."""
+class Parts:
+    """A layer in its parts: changes of stage, what it does inside its stage, changes of stage; rest: those of this and
+    of all later layers behind `inside`, which lead a state to the head."""
 
     before: Chain
     inside: Chain
     after: Chain
+    rest: Chain
 
     @classmethod
-    def of(cls, step: Step) -> _Layer:
-        parts = parts_of(step)
-        inside = [place for place, part in enumerate(parts) if not part.between_stages]
-        first, last = inside[0], inside[-1] + 1
-        return cls(Chain(parts[:first]), Chain(parts[first:last]), Chain(parts[last:]))
+    def of_all(cls, steps: Sequence[Step]) -> list[Parts]:
+        """Of the layers of a flow, in their order."""
+        found: list[Parts] = []
+        rest: list[Step] = []
+        for step in reversed(steps):
+            parts = parts_of(step)
+            inside = [place for place, part in enumerate(parts) if not part.between_stages]
+            first, last = (inside[0], inside[-1] + 1) if inside else (len(parts), len(parts))
+            before, after = parts[:first], parts[last:]
+            found.append(cls(Chain(before), Chain(parts[first:last]), Chain(after), Chain([*after, *rest])))
+            rest = [*before, *after, *rest]
+        return found[::-1]
 
 
 def _fall_at(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, score_axis, shades, styled, whiskers
 from robode.report.tables import measure_of, told_apart, varying
-from robode.tasks.measure import Measure
+from robode.tasks.measure import CLASSIFICATION, Measure
 
 NORMS = {"linf": ("L∞", "‖x′ − x‖∞"), "l2": ("L2", "‖x′ − x‖₂"), "l1": ("L1", "‖x′ − x‖₁")}
 """Norm of a row → how its panel and the panel's axis are named; rows of another norm, or none, are no attacks."""
@@ -56,6 +56,25 @@ def score_against_noise(summary: pd.DataFrame) -> Figure:
             score_axis(ax, measure)
         axes[0].set_ylabel(measure.label)
         _legend(figure, axes, (), named)
+    return figure
+
+
+def early_stopping(time: np.ndarray, calls: np.ndarray, loss: np.ndarray, accuracy: np.ndarray) -> Figure:
+    """What inference gives that is stopped at time t, and after so many evaluations: all (P,), in the order of time."""
+    with styled():
+        figure, axes = panels(3, columns=3, height=2.7)
+        for ax, x, y, color in zip(axes, (time, calls, time), (accuracy, accuracy, loss), PALETTE, strict=False):
+            ax.plot(x, y, "o-", color=color, markersize=3.5)
+        for ax, x, title in zip(
+            axes, ("t / T", "evaluations", "t / T"), ("Accuracy over time", "Accuracy over its cost", ""), strict=True
+        ):
+            ax.set(xlabel=x, title=title)
+        for ax in axes[:2]:
+            score_axis(ax, CLASSIFICATION)
+        axes[0].set_ylabel(CLASSIFICATION.label)
+        axes[2].set(ylabel="cross-entropy", title="Loss over time")
+        if loss.min() > 0:
+            axes[2].set_yscale("log")
     return figure
 
 
