@@ -63,18 +63,18 @@ def early_stopping(time: np.ndarray, calls: np.ndarray, loss: np.ndarray, accura
     """What inference gives that is stopped at time t, and after so many evaluations: all (P,), in the order of time."""
     with styled():
         figure, axes = panels(3, columns=3, height=2.7)
-        for ax, x, y, color in zip(axes, (time, calls, time), (accuracy, accuracy, loss), PALETTE, strict=False):
+        drawn = (
+            ("Accuracy over time", "t / T", time, accuracy),
+            ("Accuracy over its cost", "evaluations", calls, accuracy),
+            ("Loss over time", "t / T", time, loss),
+        )
+        for ax, color, (title, label, x, y) in zip(axes, PALETTE, drawn, strict=False):
             ax.plot(x, y, "o-", color=color, markersize=3.5)
-        for ax, x, title in zip(
-            axes, ("t / T", "evaluations", "t / T"), ("Accuracy over time", "Accuracy over its cost", ""), strict=True
-        ):
-            ax.set(xlabel=x, title=title)
+            ax.set(title=title, xlabel=label)
         for ax in axes[:2]:
             score_axis(ax, CLASSIFICATION)
         axes[0].set_ylabel(CLASSIFICATION.label)
-        axes[2].set(ylabel="cross-entropy", title="Loss over time")
-        if loss.min() > 0:
-            axes[2].set_yscale("log")
+        axes[2].set(ylabel="cross-entropy", yscale="log" if loss.min() > 0 else "linear")
     return figure
 
 
