@@ -10,7 +10,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, score_axis, shades, styled, whiskers
+from robode.report.style import (
+    INK,
+    MARKERS,
+    MUTED,
+    PALETTE,
+    log_where_decades,
+    panels,
+    score_axis,
+    shades,
+    styled,
+    whiskers,
+)
 from robode.report.tables import measure_of, told_apart, varying
 from robode.tasks.measure import CLASSIFICATION, Measure
 
@@ -74,7 +85,8 @@ def early_stopping(time: np.ndarray, calls: np.ndarray, loss: np.ndarray, accura
         for ax in axes[:2]:
             score_axis(ax, CLASSIFICATION)
         axes[0].set_ylabel(CLASSIFICATION.label)
-        axes[2].set(ylabel="cross-entropy", yscale="log" if loss.min() > 0 else "linear")
+        axes[2].set_ylabel("cross-entropy")
+        log_where_decades(axes[2], loss)
     return figure
 
 
