@@ -23,7 +23,8 @@ from robode.data.batches import in_units
 from robode.data.info import Source
 from robode.data.module import DataModule, spread
 from robode.data.vision import FashionMNIST, MNIST5k
-from robode.masking.reference_attacks import QUERIES, RESTARTS, SEED, STEPS, Trial, substitutes
+from robode.masking.reference_attacks import QUERIES, RESTARTS, SEED, STEPS, Trial
+from robode.masking.substitutes import substitutes
 
 HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE / "tests"))
