@@ -116,6 +116,23 @@ class BoundedConv(Conv):
         self.weight.div_(torch.where(norm > 1, norm * (1 + 4 * eps), torch.ones_like(norm)))
 
 
+class Stem(Encoder):
+    """The stem of a residual network, with batch normalisation: (B, C, H, W) -> (B, width, H', W').
+
+    kind: small (the sides stay) or imagenet (a quarter of the sides), see `backbones.stem`. Raises `BadInput` for
+    another.
+    """
+
+    def __init__(self, shape: Shape, states: States, kind: str = "small"):
+        super().__init__(shape, states)
+        self.needs_images()
+        self.layers = stem(kind, shape[0], states.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layers(x)
+        return found
+
+
 class Isometry(Encoder):
     """The numbers of a sample, and zeros: distances stay what they are."""
 

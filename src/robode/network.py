@@ -19,6 +19,7 @@ from robode.foreign import refused
 from robode.heads import Linear
 from robode.integrators.integrator import Integrator
 from robode.ode.flow import Flow
+from robode.ode.read_outs import read_out_states
 
 
 class Normalise(nn.Module):
@@ -65,6 +66,12 @@ class Network(nn.Module):
             raise BadInput("x: expected torch.float32, like the network, got torch.float64; write x.float()")
         y, context = self.encoder.encode(self.normalise(x))
         return self.head(self.flow(y, context).flatten(1))
+
+    def read_outs(self, x: Tensor) -> list[Tensor]:
+        """What the head makes of the states along the flow (`read_out_states`), outputs (B, outputs) each; the last is
+        `forward`'s. Raises `BadInput` for states that it cannot read."""
+        y, context = self.encode(x)
+        return [self.head(state.flatten(1)) for state in read_out_states(self.flow, y, context)]
 
     def embed(self, x: Tensor) -> Tensor:
         """The flow's initial state: (B, *shape) -> (B, width) or (B, width, H, W)."""

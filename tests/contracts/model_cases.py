@@ -57,7 +57,10 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("hdnn", "symplectic_euler"): {"separable": True},
     ("gradient_flow_conv", "euler"): {"stages": 1},
 }
-IMAGES_ONLY = ("gradient_flow_conv", "conv_stable_node", "data_node", "lyanet")
+IN_STAGES = ("continuous", "continuous_lyanet", "resnet18")  # fields of one stage all take the first state
+NEEDS |= {(model, integrator): {"stages": 1} for model in IN_STAGES for integrator in INTEGRATORS}
+IMAGES_ONLY = ("gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", *IN_STAGES)
+NO_STEP = ("resnet18", "mlp")  # their layers solve no ODE, and take neither a step nor a horizon
 
 
 def kind_of(model: str) -> str:

@@ -20,7 +20,7 @@ from robode.errors import BadInput
 from robode.runs.identity import config_hash, differences
 from robode.runs.run import Run
 from robode.tasks.classification import Classification
-from robode.training.assembly import build_data
+from robode.training.assembly import assemble, build_data
 from robode.training.module import Training
 
 BYTES = torch.randint(256, (40, 3, 9, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -212,3 +212,31 @@ def test_data_whose_shape_only_their_file_knows_are_refused_before_anything_is_w
     ):
         train(*words)
     assert [path.name for path in tmp_path.iterdir()] == ["points.npz"]
+
+
+class Cut(Augmentation):
+    def __call__(self, x: Tensor) -> Tensor:
+        return x[:, :, 1:]
+
+
+class Fails(Augmentation):
+    def __call__(self, x: Tensor) -> Tensor:
+        raise ValueError("no such luck")
+
+
+@pytest.mark.parametrize(("augment", "says"), [
+    (Cut(), r"augment: Cut gives \(2, 3, 8, 8\) for \(2, 3, 9, 8\), expected the same shape"),
+    (Fails(), r"augment: Fails fails \(ValueError: no such luck\)"),
+])  # fmt: skip
+def test_an_augmentation_is_tried_before_a_folder_is_there(augment, says) -> None:
+    with pytest.raises(BadInput, match=says):
+        DataModule(Pictures(), 16, 0, augment=augment).example(2)
+
+
+def test_trying_it_moves_no_generator_and_changes_no_weight() -> None:
+    states, weights = [], []
+    for name in ("none", "crop_flip"):
+        parts = assemble(composed(*MNIST, f"augment={name}", "depth=1"))
+        states.append(torch.get_rng_state())
+        weights.append(parts.network.state_dict())
+    assert torch.equal(*states) and all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

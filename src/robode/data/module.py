@@ -14,10 +14,11 @@ from torch import Tensor
 from robode.config.config import DataConfig
 from robode.config.validate import check_limit, check_validation
 from robode.data.augment import Augmentation
-from robode.data.batches import EpochOrder, TensorBatches, placed
+from robode.data.batches import EpochOrder, TensorBatches, in_units, placed
 from robode.data.info import Samples, Source
 from robode.data.samples import info_of, load_checked
 from robode.errors import BadInput
+from robode.foreign import refused
 
 SPLIT_SEED = 2022
 """Which samples are held out never depends on the user's seed: runs with different seeds stay comparable."""
@@ -147,6 +148,19 @@ class DataModule(lightning.LightningDataModule):
         if (name, device) not in self._placed:
             self._placed[name, device] = Samples(*placed(*samples, device))
         return self._placed[name, device]
+
+    def example(self, count: int) -> Tensor:
+        """(count, *shape) float32 in data units, the first samples as training would see them. The global generator
+        stays where it is. Raises BadInput where `augment` fails, or makes samples of another shape."""
+        x = self.split("train").x[:count]
+        if self.augment is None:
+            return in_units(x)
+        name = type(self.augment).__name__
+        with torch.random.fork_rng(devices=[]), refused(f"augment: {name} fails"):
+            found = in_units(self.augment(x.clone()))
+        if found.shape != x.shape:
+            raise BadInput(f"augment: {name} gives {tuple(found.shape)} for {tuple(x.shape)}, expected the same shape")
+        return found
 
     @property
     def has_validation(self) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robode.errors import BadInput
+from robode.families.stages import PixelMean, spread
 from robode.integrators.euler import Euler
 from robode.integrators.integrator import Integrator
 from robode.linalg.activations import Activation, named_activation
@@ -69,6 +70,7 @@ class StageChange(Step):
 
     halve: Callable[[Tensor], Tensor]
     V: Tensor
+    between_stages = True
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.conv2d(self.halve(x), self.V[:, :, None, None])
@@ -76,16 +78,6 @@ class StageChange(Step):
     def lipschitz(self) -> float:
         """Certified: the norm of V, as halving has the constant 1."""
         return float(largest_eigenvalue(self.V).sqrt())
-
-
-class PixelMean(Step):
-    """sqrt(H W) times the mean over the pixels, a map of norm 1: (B, c, H, W) -> (B, c, 1, 1)."""
-
-    def __call__(self, y: Tensor) -> Tensor:
-        return y.mean((2, 3), keepdim=True) * (y.shape[2] * y.shape[3]) ** 0.5
-
-    def lipschitz(self) -> float:
-        return 1.0
 
 
 class ConvGradientFlow(Flow):
@@ -132,7 +124,7 @@ class ConvGradientFlow(Flow):
         _check_counts(stages=stages, growth=growth, expansion=expansion)
         _check_words(change=(change, HALVINGS), pool=(pool, ("none", "mean")))
         self.activation = named_activation(activation)
-        self.layers, self.pool = _split(depth, stages, layers), pool
+        self.layers, self.pool = spread("layers", depth, stages, layers), pool
         self.halve, factor = HALVINGS[change]
         channels = [width * growth**k for k in range(stages)]
         self.K, self.b, self.V = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
@@ -190,7 +182,7 @@ class ConvGradientFlow(Flow):
             parts: list[Step] = [StageChange(self.halve, self.V[stage - 1])] if stage else []
             parts.append(self.method_of(j).step(field, j * self.h, self.h))
             if j == self.depth - 1 and self.pool == "mean":
-                parts.append(PixelMean())
+                parts.append(PixelMean(rescaled=True))
             found.append(parts[0] if len(parts) == 1 else Chain(parts))
         return found
 
@@ -253,20 +245,6 @@ def _check_words(**chosen: tuple[str, Iterable[str]]) -> None:
     for key, (word, words) in chosen.items():
         if word not in words:
             raise BadInput(f"model.{key}: expected one of {', '.join(words)}, got '{word}'")
-
-
-def _split(depth: int, stages: int, layers: Sequence[int] | None) -> list[int]:
-    """How many of the layers each stage has."""
-    if layers is None:
-        if depth < stages:
-            raise BadInput(f"depth: expected at least one layer for each of model.stages={stages}, got {depth}")
-        return [depth // stages + (k >= stages - depth % stages) for k in range(stages)]
-    if len(layers) != stages or sum(layers) != depth or any(type(count) is not int or count < 1 for count in layers):
-        raise BadInput(
-            f"model.layers: expected null or {stages} whole numbers >= 1 (model.stages) that add up to depth={depth}, "
-            f"got {list(layers)}"
-        )
-    return list(layers)
 
 
 def _initial(count: int, channels: int, expansion: int) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,7 @@ class Dopri5(WithAdjoint):
     states are not finite, and, on a CPU, before gradients take more than `MOST_MEMORY` of the machine.
     """
 
-    name, order = "dopri5", 5
+    name, order, adaptive = "dopri5", 5, True
 
     def __init__(self, rtol: float = 1e-5, atol: float = 1e-6, gradient: str = "backprop"):
         super().__init__(gradient)

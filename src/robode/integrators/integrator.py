@@ -30,6 +30,7 @@ class Integrator(ABC):
     contracts: its steps are nonexpansive where the ODE contracts, for the steps that step=auto chooses at least.
     symplectic: its steps keep the symplectic form of the Hamiltonian fields that it suits.
     twice_differentiable: gradients of its gradients are right.
+    adaptive: its steps, and so its outputs, depend on the batch.
     auto_substeps: the number of its substeps follows the weights; the flow works it out.
     """
 
@@ -39,6 +40,7 @@ class Integrator(ABC):
     contracts: ClassVar[bool] = False
     symplectic: ClassVar[bool] = False
     twice_differentiable: bool = True
+    adaptive: ClassVar[bool] = False
     auto_substeps: bool = False
     needs = "any field"
 

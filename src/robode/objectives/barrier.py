@@ -6,9 +6,9 @@ import math
 
 from torch import Tensor
 
+from robode.data.motion import number
 from robode.network import Network
 from robode.objectives.lyapunov import Shared, along_fields
-from robode.objectives.motion import number
 from robode.objectives.objective import Objective
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robode.data.motion import number
 from robode.errors import BadInput
 from robode.families.data_node import rate_of
 from robode.heads import Identity, matrix_of
 from robode.network import Network
-from robode.objectives.motion import number
 from robode.ode.controlled import ControlledField
 
 DOMAINS = ("hypersphere", "hypercube")

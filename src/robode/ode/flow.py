@@ -198,7 +198,7 @@ class Flow(nn.Module, ABC):
     def exact(self) -> Flow:
         """A copy in float64 with the very same weights, gamma, h, kappa and c: what certificates are about, and all of
         them. So the kappa that is certified is the float64 number of the state dict; the forward pass in float32 rounds
-        it, in Q = L^T L + kappa I, and the weights that a family computes from others.
+        it, in Q = L^T L + kappa I, and the weights that a family computes from others. In eval mode, as it is measured.
 
         Raises:
             JobFailed: weights that are not finite.
@@ -206,7 +206,7 @@ class Flow(nn.Module, ABC):
         for name, parameter in self.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise JobFailed(f"the weights are not finite ({name}): training diverged; try a smaller lr or step")
-        return copy.deepcopy(self).double()
+        return copy.deepcopy(self).double().eval()
 
     @torch.no_grad()
     def step_bounds(self) -> list[tuple[float, float]]:

@@ -23,7 +23,13 @@ Found = TypeVar("Found")
 
 
 class Step(ABC):
-    """States are columns, y: (n, M), in flows whose states are vectors or single pixels; else images (B, c, H, W)."""
+    """States are columns, y: (n, M), in flows whose states are vectors or single pixels; else images (B, c, H, W).
+
+    between_stages: whether it makes states of another stage (other channels, another resolution, their mean), so that
+    states in front of it reach the head only through it.
+    """
+
+    between_stages: bool = False
 
     @abstractmethod
     def __call__(self, y: Tensor) -> Tensor:

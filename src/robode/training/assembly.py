@@ -19,7 +19,6 @@ from robode.config.config import Group, TrainConfig, plain
 from robode.config.instantiate import check_keys
 from robode.config.validate import check_objectives, check_training
 from robode.data.augment import Augmentation
-from robode.data.batches import in_units
 from robode.data.module import DataModule
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import build_measurement
@@ -78,7 +77,7 @@ def assemble(
     network = build_network(config, data.info)
     if fresh:
         begin(network, config)
-    try_once(network, in_units(data.split("train").x[:2]))
+    try_once(network, data.example(2))
     objectives = {name: part.build() for name, part in config.objective.items() if part}
     check_task(config, objectives, network)
     module = Training(network, objectives, config)
