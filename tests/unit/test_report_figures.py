@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import robode.report
 from robode.errors import JobFailed
-from robode.report import style
+from robode.report import figures, style
 from robode.report.curves import score_against_attacks, score_against_noise, score_by_epoch
 from robode.report.figures import bsm_norms, log_norms, noise_grid, training_curves
 from robode.runs import results
@@ -115,6 +115,17 @@ def test_the_log_norm_lies_in_a_band_below_the_one_that_is_allowed():
     corners = ax.collections[0].get_paths()[0].vertices
     assert {(0, 0.3), (0, 0.5), (1, 0.2), (1, 0.4)} <= {(x, y) for x, y in corners.tolist()}
     assert log_norms(metrics[metrics["name"] != "flow/delta_lower"]) is None
+
+
+def test_inference_stopped_early_is_drawn_over_time_and_over_its_cost(tmp_path):
+    right = np.array([[0, 0], [0, 1], [1, 1]], dtype=bool)
+    arrays = {"time": [0, 0.5, 1], "calls": [0, 4, 8], "loss": np.array([[1, 1.2], [0.5, 0.5], [0, 0.2]])}
+    np.savez(tmp_path / "early_stopping.npz", right=right, **arrays)
+    lines = [
+        ax.get_lines()[0].get_xydata().tolist() for ax in figures._early_stopping(tmp_path / "early_stopping.npz").axes
+    ]
+    assert lines == [[[0, 0], [0.5, 0.5], [1, 1]], [[0, 0], [4, 0.5], [8, 1]], [[0, 1.1], [0.5, 0.5], [1, 0.1]]]
+    assert [path.stem for path in figures.draw_figures(tmp_path)] == ["early_stopping"]
 
 
 def test_hidden_layers_are_counted():

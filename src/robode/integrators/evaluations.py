@@ -38,7 +38,7 @@ def count_calls(flow: Flow, y: Tensor, context: Tensor | None = None) -> int:
     """Evaluations of its fields in one forward pass from the first states y, (B, n) or (B, n, H, W); one evaluation is
     of all states at once. Counted as they are made: the steps of dopri5 and the iterations of implicit_midpoint (whose
     Jacobians come on top) depend on the states. A layer that is written out, of euler, etd or imex, is one, and
-    symplectic_euler makes two.
+    symplectic_euler makes two. What leads into another stage evaluates no field.
 
     Raises:
         BadInput: layers that are no steps of an ODE, or steps that do not say which field they evaluate.
@@ -47,23 +47,23 @@ def count_calls(flow: Flow, y: Tensor, context: Tensor | None = None) -> int:
         raise BadInput(f"expected a model whose layers solve an ODE, got {type(flow).__name__}")
     z, total = flow.enter(y), 0
     for step in flow.steps(context):
-        z, calls = _counted(step, z)
+        z, calls = counted(step, z)
         total += calls
     return total
 
 
-def _counted(step: Step, z: Tensor) -> tuple[Tensor, int]:
-    """The state after a step, and how many evaluations it took."""
+def counted(step: Step, z: Tensor) -> tuple[Tensor, int]:
+    """The state after a step, and how many evaluations of a field it took; see `count_calls`."""
     if isinstance(step, AdjointStep):
-        return _counted(step.inner, z)
+        return counted(step.inner, z)
     if isinstance(step, Chain):
         total = 0
         for each in step.steps:
-            z, calls = _counted(each, z)
+            z, calls = counted(each, z)
             total += calls
         return z, total
-    if isinstance(step, Layer):
-        return step(z), 1
+    if isinstance(step, Layer) or step.between_stages:
+        return step(z), int(not step.between_stages)
     if isinstance(step, SolverStep | EulerStep):
         field = Counted(step.field)
         return replace(step, field=field)(z), field.calls

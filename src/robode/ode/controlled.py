@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from robode.ode.bounds import Scalar
 from robode.ode.field import VectorField
+
+# torch says this of its own rules, where a derivative is first taken forwards
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
 class ControlledField(VectorField):

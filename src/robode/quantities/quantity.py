@@ -25,11 +25,13 @@ class Quantity(ABC):
     """Something that is measured once for each network, beside the perturbations of a suite.
 
     name: as the user knows it; gives: the names of its rows in numbers.csv. An entry of a suite may be one.
+    certain: those of them that every network has, where others are left out with a line; () = all.
     needs_classes: makes sense for classification only.
     """
 
     name: ClassVar[str]
     gives: ClassVar[tuple[str, ...]]
+    certain: ClassVar[tuple[str, ...]] = ()
     needs_classes: ClassVar[bool] = False
 
     def refusal(self, info: DatasetInfo) -> str | None:
@@ -49,7 +51,8 @@ class Quantity(ABC):
     def known(self, folder: Path, weights: str) -> bool:
         """Whether the run's folder has it already for the network with this digest."""
         numbers = results.read_numbers(folder / "numbers.csv")
-        return self.in_numbers() <= set(numbers[numbers["weights"] == weights]["quantity"])
+        certain = set(self.certain) or self.in_numbers()
+        return certain <= set(numbers[numbers["weights"] == weights]["quantity"])
 
     def in_numbers(self) -> set[str]:
         """The names of its rows as they stand in numbers.csv."""

@@ -10,9 +10,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robode.report.style import INK, MARKERS, MUTED, PALETTE, panels, score_axis, shades, styled, whiskers
+from robode.report.style import (
+    INK,
+    MARKERS,
+    MUTED,
+    PALETTE,
+    log_where_decades,
+    panels,
+    score_axis,
+    shades,
+    styled,
+    whiskers,
+)
 from robode.report.tables import measure_of, told_apart, varying
-from robode.tasks.measure import Measure
+from robode.tasks.measure import CLASSIFICATION, Measure
 
 NORMS = {"linf": ("L∞", "‖x′ − x‖∞"), "l2": ("L2", "‖x′ − x‖₂"), "l1": ("L1", "‖x′ − x‖₁")}
 """Norm of a row → how its panel and the panel's axis are named; rows of another norm, or none, are no attacks."""
@@ -56,6 +67,26 @@ def score_against_noise(summary: pd.DataFrame) -> Figure:
             score_axis(ax, measure)
         axes[0].set_ylabel(measure.label)
         _legend(figure, axes, (), named)
+    return figure
+
+
+def early_stopping(time: np.ndarray, calls: np.ndarray, loss: np.ndarray, accuracy: np.ndarray) -> Figure:
+    """What inference gives that is stopped at time t, and after so many evaluations: all (P,), in the order of time."""
+    with styled():
+        figure, axes = panels(3, columns=3, height=2.7)
+        drawn = (
+            ("Accuracy over time", "t / T", time, accuracy),
+            ("Accuracy over its cost", "evaluations", calls, accuracy),
+            ("Loss over time", "t / T", time, loss),
+        )
+        for ax, color, (title, label, x, y) in zip(axes, PALETTE, drawn, strict=False):
+            ax.plot(x, y, "o-", color=color, markersize=3.5)
+            ax.set(title=title, xlabel=label)
+        for ax in axes[:2]:
+            score_axis(ax, CLASSIFICATION)
+        axes[0].set_ylabel(CLASSIFICATION.label)
+        axes[2].set_ylabel("cross-entropy")
+        log_where_decades(axes[2], loss)
     return figure
 
 

@@ -126,6 +126,11 @@ def _bsm_norms(path: Path) -> Figure | None:
     return bsm_norms(bsm) if len(bsm) else None
 
 
+def _early_stopping(path: Path) -> Figure:
+    with np.load(path, allow_pickle=False) as file:
+        return curves.early_stopping(file["time"], file["calls"], file["loss"].mean(1), file["right"].mean(1))
+
+
 def _noise_grid(path: Path) -> Figure:
     with np.load(path, allow_pickle=False) as file:
         names = [str(name) for name in file["names"]]
@@ -390,6 +395,7 @@ def _scatter_panels(
 _SOURCES: dict[str, tuple[str, Callable[[Path], Figure | None]]] = {
     "{score}_against_noise": ("results.csv", _score_against_noise),
     "{score}_against_attacks": ("results.csv", _score_against_attacks),
+    "early_stopping": ("early_stopping.npz", _early_stopping),
     "noise_grid": ("samples.npz", _noise_grid),
     "training_curves": ("metrics.csv", _training_curves),
     "log_norms": ("metrics.csv", _log_norms),

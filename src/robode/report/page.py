@@ -35,6 +35,11 @@ _CAPTIONS = {
         "{Score} under each attack over its size, with 95 % intervals; eps 0 is the same samples as they are. Dashed: "
         "what is certified, which no attack can {pass}. Dotted: certified with a probability, of the smoothed network.",
     ),
+    "early_stopping": (
+        "Inference stopped early",
+        "Accuracy and mean cross-entropy of test images where the head reads the state at time t, and the evaluations "
+        "of the field (layers, where they solve no ODE) that it took.",
+    ),
     "noise_grid": (
         "Samples",
         "What the network sees and says, clean and under noise. ✗ marks a wrong prediction.",

@@ -52,8 +52,8 @@ class Softmax:
             bar.set_label("softmax of the outer circle's class")
         near, far = (float(found[0][1][f"x_{name}"][-1]) for name in SQUARES)
         caption = (
-            f"Networks of seed {self.seed}. Above the square [−{near:g}, {near:g}]², below [−{far:g}, {far:g}]². Blue: the "
-            "inner circle's class, red: the outer one's; the line is the decision boundary."
+            f"Networks of seed {self.seed}. Above the square [−{near:g}, {near:g}]², below [−{far:g}, {far:g}]². Blue: "
+            "the inner circle's class, red: the outer one's; the line is the decision boundary."
         )
         return [Picture("fig4_softmax", figure, "What each network says of the plane", caption)]
 
