@@ -17,12 +17,14 @@ from robode.encoders import Stem
 from robode.errors import BadInput
 from robode.families.continuous import Continuous
 from robode.families.mlp import MLP
+from robode.integrators.adaptive import Dopri5
 from robode.integrators.euler import Euler
 from robode.integrators.reference import with_reference_solver
 from robode.integrators.runge_kutta import RK4
 from robode.network import Network, states_of
 from robode.objectives.lyapunov import rates
 from robode.ode.bounds import Scalar
+from robode.quantities.stable_inference import StableInference
 from robode.quantities.violations import Violations
 from robode.quantities.visited import along_layers, along_path, asked_of, cross_entropy_and_rate, exact_copy
 from robode.runs.run import Run
@@ -186,3 +188,21 @@ def test_kappa_and_states_are_those_of_the_runs_loss(tmp_path):
         assert kappa == pytest.approx({"lyapunov_mc": 2 * 2.5, "lyapunov_path": 7.0, "barrier": KAPPA}[name])
         assert states.domain == keys.get("domain", "hypersphere")
     assert asked_of(net, tmp_path)[0] == pytest.approx(KAPPA)
+
+
+@dataclass(frozen=True)
+class Steep(Falling):
+    """Too steep for an adaptive method of tight tolerances, right away."""
+
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        return super().__call__(t, y) + 1e-3 * torch.sin(1e9 * y)
+
+
+def test_what_the_reference_solver_cannot_solve_is_left_out_with_a_line(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(Dopri5, "refined", lambda self: Dopri5(1e-12, 1e-14))
+    net, x = network(Steep, 1, Dopri5(1e-2, 1e-2)), samples(2 * KAPPA)
+    found = {str(row["quantity"]) for row in Violations(states=5).measure(net, data(x), tmp_path)}
+    assert found == {name for name in Violations.gives if "visited" not in name}
+    assert "the states at visited are left out: integrator=dopri5" in caplog.text
+    rows = StableInference().measure(net, data(x), tmp_path)
+    assert [row["quantity"] for row in rows] == ["stable_correct"]
