@@ -150,11 +150,11 @@ def test_stages_are_read_out_through_the_later_ones():
     read = torch.stack([F.cross_entropy(each, labels, reduction="none") for each in net.read_outs(x)])
     torch.testing.assert_close(along_path(net, x, labels).V, read)
     torch.testing.assert_close(along_layers(net, x, labels).V, read)
-    fine = along_path(net, x, labels, 64)
+    fine = along_path(net, x, labels, 24)
     finer = F.cross_entropy(with_reference_solver(net)(x), labels, reduction="none")
     torch.testing.assert_close(fine.V[-1], finer, rtol=1e-3, atol=0)
     slopes = (fine.V[2:] - fine.V[:-2]) / (fine.time[2:] - fine.time[:-2])[:, None]
-    inside = torch.arange(1, 256) % 64 != 0  # between pieces of time the rate jumps
+    inside = torch.arange(1, 96) % 24 != 0  # between pieces of time the rate jumps
     torch.testing.assert_close(fine.rate[1:-1][inside], slopes[inside], rtol=0.05, atol=0.05)
 
 
@@ -200,6 +200,7 @@ class Steep(Falling):
 
 def test_what_the_reference_solver_cannot_solve_is_left_out_with_a_line(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(Dopri5, "refined", lambda self: Dopri5(1e-12, 1e-14))
+    monkeypatch.setattr("robode.integrators.adaptive.MAX_STEPS", 30)
     net, x = network(Steep, 1, Dopri5(1e-2, 1e-2)), samples(2 * KAPPA)
     found = {str(row["quantity"]) for row in Violations(states=5).measure(net, data(x), tmp_path)}
     assert found == {name for name in Violations.gives if "visited" not in name}
