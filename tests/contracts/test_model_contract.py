@@ -111,7 +111,7 @@ def test_the_adjoint_gives_the_gradients_of_every_model(model: str, integrator: 
             each = replace(each, model=replace(each.model, arguments=slow))
         exact = {"rtol": 1e-8, "atol": 1e-9} if integrator == "dopri5" and model in DRAWS else {}
         chosen = replace(each.integrator, arguments={**each.integrator.arguments, "gradient": way, **exact})
-        network = replace(each, integrator=chosen).network(step=0.02).double().eval()
+        network = replace(each, integrator=chosen).network(step=0.005 if model in DRAWS else 0.02).double().eval()
         if isinstance(network.flow, DataNode):  # without the kink of its activation, which costs every method its order
             network.flow.slope.data.fill_(1.0)
         names, leaves = zip(*network.named_parameters(), ("x", x), strict=True)

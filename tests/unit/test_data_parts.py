@@ -5,10 +5,10 @@ import torch
 
 from robode.data.info import Samples
 from robode.data.module import part, part_digest
-from robode.data.toy import DoubleCircles, DoubleMoons, SixPoints, SwissRoll, TwoSamples
+from robode.data.toy import Circles, DoubleCircles, DoubleMoons, SixPoints, SwissRoll, TwoSamples
 from robode.data.vision import MNIST5k
 
-SETS = [DoubleCircles(), SwissRoll(), DoubleMoons(), SixPoints(), TwoSamples()]
+SETS = [Circles(), DoubleCircles(), SwissRoll(), DoubleMoons(), SixPoints(), TwoSamples()]
 
 
 @pytest.mark.parametrize("source", SETS, ids=lambda source: type(source).__name__)

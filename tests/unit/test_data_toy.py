@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robode.data.toy import DoubleCircles, DoubleMoons, SixPoints, SwissRoll, TwoSamples
+from robode.data.toy import Circles, DoubleCircles, DoubleMoons, SixPoints, SwissRoll, TwoSamples
 from robode.errors import BadInput
 
 
@@ -42,6 +42,23 @@ def test_double_circles_have_radii_1_2_3_4_and_uniform_noise():
     assert 0.29 < np.abs(noise).max() <= 0.3
     assert noise.std() == pytest.approx(0.3 / math.sqrt(3), rel=0.02)
     assert labels.reshape(4, 2000).mean(axis=1).tolist() == [0, 1, 0, 1]
+
+
+def test_circles_have_the_radii_and_the_normal_noise_that_their_keys_say():
+    points, labels = Circles(8000, (1.5, 3.0), 0.2).points()
+    exact, _ = Circles(8000, (1.5, 3.0), 0.0).points()
+    assert np.allclose(np.linalg.norm(exact, axis=1), np.where(labels == 0, 1.5, 3.0))
+    assert (points - exact).std() == pytest.approx(0.2, rel=0.03) and np.abs(points - exact).max() > 0.5
+    train, test = Circles().load()
+    assert all(split.target.bincount().tolist() == [500, 500] for split in (train, test))
+
+
+@pytest.mark.parametrize(
+    "keys, named", [({"radii": (1,)}, "radii"), ({"radii": (1, -2)}, "radii"), ({"noise": -1}, "noise")]
+)
+def test_circles_that_are_none_are_refused(keys, named):
+    with pytest.raises(BadInput, match=f"data.source.{named}="):
+        Circles(**keys)
 
 
 def test_swiss_roll_has_no_noise():

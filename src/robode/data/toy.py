@@ -2,12 +2,15 @@
 
 Double circles, swiss roll and double moons: Galimberti, Furieri, Xu, Ferrari-Trecate, "Hamiltonian deep
 neural networks guaranteeing nonvanishing gradients by design" (2023): even indices train, odd ones test. Six
-points: Zakwan, Xu, Ferrari-Trecate (2023), Fig. 1.
+points: Zakwan, Xu, Ferrari-Trecate (2023), Fig. 1. Circles: Jimenez Rodriguez, Ames, Yue (2022), Fig. 4, which gives no
+numbers.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -64,6 +67,22 @@ class DoubleCircles(_Planar):
     def points(self) -> tuple[Points, NDArray[np.int64]]:
         points, labels = _stack([r * _arc(self.n // 4, 0, 2 * np.pi) for r in (1, 2, 3, 4)], [0, 1, 0, 1])
         return points + np.random.default_rng(NOISE_SEED).uniform(-0.3, 0.3, points.shape), labels
+
+
+class Circles(_Planar):
+    """Two circles with as many points each, labelled 0 and 1, each coordinate + N(0, noise^2). radii: of both."""
+
+    def __init__(self, n: int = 2000, radii: Sequence[float] = (1.0, 2.0), noise: float = 0.1) -> None:
+        super().__init__(n)
+        if len(radii) != 2 or not all(0 < each < math.inf for each in radii):
+            raise BadInput(f"data.source.radii={list(radii)}: expected two numbers > 0")
+        if not 0 <= noise < math.inf:
+            raise BadInput(f"data.source.noise={noise}: expected a number >= 0")
+        self.radii, self.noise = tuple(radii), noise
+
+    def points(self) -> tuple[Points, NDArray[np.int64]]:
+        points, labels = _stack([r * _arc(self.n // 2, 0, 2 * np.pi) for r in self.radii], [0, 1])
+        return points + np.random.default_rng(NOISE_SEED).normal(0, self.noise, points.shape), labels
 
 
 class SwissRoll(_Planar):
