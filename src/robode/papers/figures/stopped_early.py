@@ -22,7 +22,7 @@ STYLES = ("-", "--", ":")
 
 @dataclass(frozen=True)
 class _Run:
-    """What inference gives at times (P,) in [0, 1]: loss and right (P, n) of n images. gain: nan where there is none."""
+    """What inference gives at times (P,) in [0, 1]: loss and right (P, n) of n images. gain: nan where it has none."""
 
     label: str
     seed: int
