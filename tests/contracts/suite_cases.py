@@ -28,6 +28,7 @@ AGAIN = {
     "curve_l2",
     "gap",
     "lecture_curve",
+    "lyanet_ablations",
     "lyanet_autoattack",
     "lyanet_data_space",
     "stable_node_attacks",

@@ -24,6 +24,7 @@ from robode.objectives.lyapunov import Potential, Shared, along_fields, potentia
 from robode.objectives.lyapunov_mc import LyapunovMC
 from robode.ode.bounds import Scalar
 from robode.ode.controlled import ControlledField
+from robode.papers.spec import find_item
 from robode.tasks.classification import Classification
 
 N = 3
@@ -207,6 +208,29 @@ def test_where_states_are_drawn(domain: str) -> None:
     R = 2.0 * math.sqrt(N)
     assert float(radius.max()) <= R and float(radius.mean()) == pytest.approx(R / 2, rel=0.02)  # r uniform: towards 0
     torch.testing.assert_close(eta.mean(1), torch.zeros(N, dtype=torch.float64), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(("classes", "s"), [(10, 3.02), (100, 4.80)])
+def test_appendix_B_s_rule_for_the_box(classes: int, s: float) -> None:
+    """V(eta*) = e^(-kappa) at the right corner of the box [-s, s]^n: log(1 + (n - 1) e^(-2 s)) = e^(-kappa), that is
+    s = 1/2 log((n - 1)/(e^(e^(-kappa)) - 1)), a fifth and a third of the 15 that kappa = log(15 sqrt n) belongs to."""
+    kappa = math.log(15 * math.sqrt(classes))
+    by_rule = math.log((classes - 1) / math.expm1(math.exp(-kappa))) / 2
+    corner = torch.full((1, classes), -by_rule, dtype=torch.float64)
+    corner[0, 3] = by_rule
+    assert float(potential(corner, torch.tensor([3]))) == pytest.approx(math.exp(-kappa), rel=1e-12)
+    assert by_rule == pytest.approx(s, abs=5e-3)
+
+
+def test_the_ablation_takes_the_s_of_the_rule() -> None:
+    """Every number for s and kappa in the rows of `scale`, to the digits that they are given with."""
+    kappa = math.log(15 * math.sqrt(10))
+    s = math.log(9 / math.expm1(math.exp(-kappa))) / 2
+    rows = [row for row in find_item("lyanet_2022/ablations").rows if row.group == "scale"]
+    pairs = [override.split("=") for row in rows for override in row.overrides]
+    given = [(key.rpartition(".")[2], float(value)) for key, value in pairs if key != "model"]
+    assert {key for key, _ in given} == {"scale", "box", "kappa"}
+    assert all(value == pytest.approx(kappa if key == "kappa" else s, abs=5e-4) for key, value in given)
 
 
 @pytest.mark.parametrize("kind", [LyapunovMC, Barrier])

@@ -31,6 +31,7 @@ SUITES = (
     "gap",
     "lecture_curve",
     "lyanet_2022",
+    "lyanet_ablations",
     "lyanet_autoattack",
     "lyanet_data_space",
     "stable_node_attacks",
