@@ -17,7 +17,7 @@ from robode.families.data_node import DataNode
 from robode.heads import Identity, Linear
 from robode.integrators.adaptive import Dopri5
 from robode.integrators.etd import ETD
-from robode.integrators.runge_kutta import RK4
+from robode.integrators.runge_kutta import RK4, RK38
 from robode.network import Network, states_of
 from robode.objectives.barrier import Barrier
 from robode.objectives.lyapunov import Potential, Shared, along_fields, potential, rates
@@ -231,6 +231,20 @@ def test_the_ablation_takes_the_s_of_the_rule() -> None:
     given = [(key.rpartition(".")[2], float(value)) for key, value in pairs if key != "model"]
     assert {key for key, _ in given} == {"scale", "box", "kappa"}
     assert all(value == pytest.approx(kappa if key == "kappa" else s, abs=5e-4) for key, value in given)
+
+
+@pytest.mark.parametrize("method", [RK38(), Dopri5()])
+def test_training_knows_no_solver(method) -> None:
+    """Loss and gradients are the same to the bit whatever solves the ODE in how many steps, with dropout's masks: runs
+    that differ in the solver alone have the same weights."""
+    gradients = []
+    for each, depth in ((RK4(), 4), (method, 9)):
+        torch.manual_seed(1)
+        flow = DataNode(N, depth, each, hidden=5, dropout=0.5)
+        net = Network(INFO, flow, MLPControl((2,), states_of(flow), hidden=[8]), Identity(N, N))
+        LyapunovMC(samples=32)(net, samples().float(), LABELS)["lyapunov_mc"].backward()
+        gradients.append([weights.grad for weights in net.parameters()])
+    assert all(bool((a == b).all()) and bool(a.abs().sum() > 0) for a, b in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("kind", [LyapunovMC, Barrier])
