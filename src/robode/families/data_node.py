@@ -123,7 +123,8 @@ class DataNode(Flow):
         self.W1, self.b1 = first.weight, nn.Parameter(first.bias.detach()[:, None])
         self.W2, self.b2 = last.weight, nn.Parameter(last.bias.detach()[:, None])
         self.slope = nn.Parameter(torch.tensor(0.25))
-        self.register_buffer("gain", torch.tensor(positive("model.gain", gain), dtype=torch.float64))
+        self.first_gain = positive("model.gain", gain)
+        self.register_buffer("gain", torch.tensor(self.first_gain, dtype=torch.float64))
         self.integrator.check(self.fields(torch.zeros(1, self.context))[0])
 
     def fields(self, context: Tensor | None = None) -> Sequence[CornerField]:
