@@ -70,11 +70,11 @@ def collected(runs) -> Collected:
 
 
 def test_the_share_of_violated_states_is_that_of_the_closed_form(tmp_path):
-    found = numbers(LyapunovPlane(scale=2.0, kappa=KAPPA), towards((1.0, -1.0), 1.2), TwoPoints(), tmp_path)
+    found = numbers(LyapunovPlane(scale=2.0, kappa=KAPPA), towards((1.0, -1.0), 0.9), TwoPoints(), tmp_path)
     a, b = np.meshgrid(np.linspace(-2, 2, 201), np.linspace(-2, 2, 201))
     V, wrong = np.log1p(np.exp(b - a)), 1 / (1 + np.exp(a - b))
     p = 1 / (1 + math.exp(-2 * BOX * math.sqrt(2)))  # softmax(2 s u)
-    speed = 1.2 / 2 * (p * np.hypot(a - BOX, b + BOX) + (1 - p) * np.hypot(a + BOX, b - BOX))
+    speed = 0.9 / 2 * (p * np.hypot(a - BOX, b + BOX) + (1 - p) * np.hypot(a + BOX, b - BOX))
     assert 0.05 < (share := float((KAPPA * V > math.sqrt(2) * speed * wrong).mean())) < 0.95
     assert found["violated_on_grid"] == pytest.approx((share + 1) / 2, abs=2e-5), "of class 1 everything is violated"
     assert found["lyapunov_kappa"] == KAPPA and 0.4 < found["paths_right"] <= 0.55
