@@ -74,7 +74,7 @@ def made(method: WithAdjoint, depth: int) -> Node:
 
 def adjoint(setting: Setting) -> list[Row]:
     """A row for each method and depth; the ratio is that of the seconds, backprop over adjoint."""
-    threads, y = torch.get_num_threads(), torch.randn(BATCH, WIDTH)
+    threads, y = torch.get_num_threads(), torch.randn(BATCH, WIDTH, generator=torch.Generator().manual_seed(0))
     torch.set_num_threads(1)
     try:
         return [row(name, depth, y, 5 * setting.turns) for name in METHODS for depth in DEPTHS]

@@ -6,6 +6,7 @@ What takes seconds to import is imported late: the process that hands out the te
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ def ctrl_c_works() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+def pytest_collection() -> None:
+    """What is imported and collected lives to the end; searching it for garbage as it grows costs a fifth of that."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Small matrices: more threads only cost time, and results must not depend on them. Half a million objects of the
     imported libraries live to the end; searching them for garbage costs a tenth."""
@@ -35,12 +41,30 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtestloop() -> None:
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def words_are_composed_once() -> Iterator[None]:
     from composed_once import composed_once
 
     with composed_once():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fonts_of_pdfs() -> Iterator[int]:
+    """How robode embeds fonts, which takes a fifth of a second a figure: none of the tests but one looks at them. Nor
+    does one cut the power, so that none waits for the disk."""
+    from robode.report.style import STYLE
+
+    with pytest.MonkeyPatch.context() as patch:
+        shipped = STYLE["pdf.fonttype"]
+        patch.setitem(STYLE, "pdf.fonttype", 3)
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield shipped
 
 
 @pytest.fixture(scope="session")

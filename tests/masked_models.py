@@ -118,10 +118,18 @@ class Quantised(Wrapped):
 
 class Sine(Wrapped):
     """Inputs with a ripple of height 0.02 and slope up to 8: nearly the same answers, and gradients that point up and
-    down at random, are never 0 and the same whenever they are asked for."""
+    down at random, are never 0 and the same whenever they are asked for. Where height * frequency <= 1 the ripple never
+    turns the gradient's sign."""
+
+    def __init__(self, inner: nn.Module, height: float = 0.02, frequency: float = 400.0):
+        super().__init__(inner)
+        self.height, self.frequency = height, frequency
+
+    def ripple(self, x: Tensor) -> Tensor:
+        return x + self.height * torch.sin(self.frequency * x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x + 0.02 * torch.sin(400 * x))
+        return self.inner(self.ripple(x))
 
 
 class Backbone(nn.Module):
@@ -133,6 +141,35 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head((8 * self.backbone(x)).round() / 8)
+
+
+class Relaxed(nn.Module):
+    """A backbone's features in (-1, 1), each of them driven to -1 or 1 by the stiff ODE z' = 30 (z - z^3), and a linear
+    head on where they are at time 1: that is how SODEF decides (Kang et al. 2021). Twenty Euler steps are too few for
+    such a stiff field: the states stay on their side and dance around there, and so does what gradients say."""
+
+    STEPS, STIFFNESS = 20, 30.0
+
+    def __init__(self, backbone: nn.Module, features: int, classes: int):
+        super().__init__()
+        self.backbone, self.head = backbone, nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.backbone(x)
+        for _ in range(self.STEPS):
+            z = z + self.STIFFNESS / self.STEPS * (z - z**3)
+        return self.head(z)
+
+
+def relaxed(data: DataModule) -> tuple[nn.Module, nn.Module]:
+    """A small CNN with a linear head, trained as a whole, and `Relaxed` behind its backbone, whose head was trained."""
+    info, features = data.info, 16
+    cnn = built("cnn", info)
+    assert isinstance(cnn, nn.Sequential)
+    backbone = nn.Sequential(*cnn[:-1], nn.Linear(2 * math.prod(info.shape), features), nn.Tanh())
+    plain = trained(nn.Sequential(backbone, nn.Linear(features, info.task.outputs)), data)
+    backbone.requires_grad_(False)
+    return plain, trained(Relaxed(backbone, features, info.task.outputs), data)
 
 
 class Drifting(Wrapped):

@@ -52,6 +52,11 @@ train objective=jacobian_penalty
 train augment=crop_flip data=double_moons
 train augment=crop_flip augment.pad=-1
 train optimizer=nero optimizer.optimizer.beta=1
+train model=continuous_lyanet objective.lyapunov_path.kappa=0
+train objective=lyapunov_path objective.lyapunov_path.resolution=0
+train objective=lyapunov_path data=pendulum
+train model=resnet18 data=double_moons
+train model=continuous integrator=etd
 train +callbacks.bsm.foo=0
 train optimizer.optimizer.weight_decay=-1
 train seed=5 seeds=3

@@ -1,10 +1,16 @@
 """Configuration folders of the user's: found, checked like our own, and never able to steer Hydra."""
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from command_line import Answer, Jobs
+
+from robode.config import compose
+from robode.config.paths import conf_dir
 
 GLOBAL = "# @package _global_\n"
 
@@ -82,6 +88,42 @@ def test_files_may_not_steer_hydra(
     assert answer.code == 2
     assert jobs.configs == []
     assert [path.name for path in folder.iterdir()] == ["conf"]
+
+
+@pytest.mark.parametrize("where", ["experiment=", "+suite@_global_="])
+def test_files_beside_every_configuration_folder_may_not_steer_hydra(
+    where: str, robode: Callable[..., Answer], folder: Path, jobs: Jobs
+) -> None:
+    write(folder, {"evil.yaml": GLOBAL + "# evil\n" + FOREIGN["folder"]})
+    group = conf_dir() / where.lstrip("+").split("@")[0].rstrip("=")
+    answer = robode("train", f"{where}{os.path.relpath(folder / 'evil', group)}")
+    assert "hydra.run" in answer.line and answer.code == 2 and jobs.configs == []
+
+
+def test_none_of_our_files_steers_hydra_but_the_primary_ones() -> None:
+    """So that a composition of them alone needs no second one to be compared with."""
+    for file in conf_dir().rglob("*.yaml"):
+        content = yaml.safe_load(text := file.read_text()) or {}
+        group = file.parent.relative_to(conf_dir())
+        if group == Path() or group.parts[0] == "hydra":
+            continue
+        chosen = [str(each) for each in content.get("defaults", ())]
+        assert "hydra" not in content and not [each for each in chosen if "hydra" in each], file
+        assert not re.search(r"^# @package .*hydra", text, re.MULTILINE), file
+
+
+def test_only_where_files_of_the_users_can_be_found_a_composition_is_compared_with_another(
+    robode: Callable[..., Answer], folder: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Sequence[str]] = []
+    once = compose._compose
+    monkeypatch.setattr(compose, "_ours", {})
+    monkeypatch.setattr(compose, "_compose", lambda request, words: asked.append(words) or once(request, words))
+    assert robode("train", "-m", "depth=2,3").code == 0
+    assert [list(words) for words in asked] == [["depth=2"], ["depth=3"]]
+    write(folder / "conf", {"experiment/good.yaml": GLOBAL + "# good\nepochs: 1\n"})
+    assert robode("train", "depth=2").code == 0
+    assert [list(words) for words in asked[2:]] == [["depth=2"], []]
 
 
 @pytest.mark.parametrize(

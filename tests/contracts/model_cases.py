@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +18,27 @@ from robode.network import Network
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def load(group: str, name: str) -> dict[str, Any]:
-    """What a YAML file says, over what the files say that it begins with."""
+@functools.cache
+def _read(group: str, name: str) -> dict[str, Any]:
     node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
     assert isinstance(node, dict)
+    return {str(k): v for k, v in node.items()}
+
+
+def load(group: str, name: str) -> dict[str, Any]:
+    """What a YAML file says, over what the files say that it begins with."""
+    node = copy.deepcopy(_read(group, name))
     bases = [each for each in node.pop("defaults", []) if isinstance(each, str) and each != "_self_"]
     found: dict[str, Any] = {}
     for base in bases:
         found |= load(group, base)
-    return found | {str(k): v for k, v in node.items()}
+    return found | node
 
 
 def chosen_by(model: str) -> dict[str, str]:
     """The encoder and the head that the YAML of a model chooses."""
-    defaults = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{model}.yaml")).get("defaults", [])
     chosen = {"encoder": "auto", "head": "linear"}
-    for entry in defaults:
+    for entry in _read("model", model).get("defaults", []):
         if isinstance(entry, str):
             chosen |= chosen_by(entry) if entry != "_self_" else {}
             continue
@@ -56,10 +63,11 @@ OTHER_PAIRS = [(m, i) for m in MODELS for i in INTEGRATORS if i not in load("mod
 NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("hdnn", "symplectic_euler"): {"separable": True},
     ("gradient_flow_conv", "euler"): {"stages": 1},
+    ("resnet18", "euler"): {"stages": 3},
 }
-IN_STAGES = ("continuous", "continuous_lyanet", "resnet18")  # fields of one stage all take the first state
-NEEDS |= {(model, integrator): {"stages": 1} for model in IN_STAGES for integrator in INTEGRATORS}
-IMAGES_ONLY = ("gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", *IN_STAGES)
+IMAGES_ONLY = (
+    "gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", "continuous", "continuous_lyanet", "resnet18",
+)  # fmt: skip
 NO_STEP = ("resnet18", "mlp")  # their layers solve no ODE, and take neither a step nor a horizon
 
 

@@ -16,7 +16,7 @@ from robode.network import Network
 CASES = [
     ("chnode", "imex", {"gamma": "differentiable"}), ("chnode", "etd", {"norm_bound": 0.5}),
     ("hdnn", "symplectic_euler", {}), ("node", "rk4", {}), ("gradient_flow", "euler", {"tau": "learned"}),
-    ("lipschitz_mlp", "euler", {}),
+    ("lipschitz_mlp", "euler", {}), ("continuous", "rk38", {"piece_end": "next"}), ("resnet18", "euler", {}),
     ("stable_node", "euler", {"stabilise": "none"}),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in (
         ("chnode", "etd", {}), ("chnode", "euler", {}), ("chnode", "rk4", {"gamma": "script_mnist", "step": 0.1}),
@@ -32,7 +32,7 @@ def loss_of(network: Network, x: Tensor, labels: Tensor) -> Tensor:
 
 def one_step(network: Network, loss: Any, projection: Any) -> dict[str, Tensor]:
     """The state after a step of gradient descent and the projection, and the gradients."""
-    x, labels = batch("vectors"), torch.arange(6) % 3
+    x, labels = batch("vectors" if len(network.info.shape) == 1 else "images"), torch.arange(6) % 3
     loss(network, x, labels).backward()
     with torch.no_grad():
         for p in network.parameters():

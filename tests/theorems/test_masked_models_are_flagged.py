@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 from masked_models import (
+    FLOWS,
     Backbone,
     Constant,
     Drifting,
@@ -19,13 +20,17 @@ from masked_models import (
     Wrapped,
     data_named,
     honest,
+    relaxed,
 )  # fmt: skip
 from torch import nn
 
 from robode.data.batches import in_units
 from robode.data.module import spread
-from robode.masking.checks import Check, verdict
-from robode.masking.reference_attacks import Trial, substitutes
+from robode.encoders import Encoder, States
+from robode.masking.checks import ANOTHER_GRADIENT, Check, verdict
+from robode.masking.reference_attacks import Trial
+from robode.masking.substitutes import substitutes
+from robode.network import Network, states_of
 
 NORMS = ("linf", "l2")
 EPS = {"bars": {"linf": 0.1, "l2": 0.6}, "moons": {"linf": 0.1, "l2": 0.1}, "digits": {"linf": 0.1, "l2": 1.0}}
@@ -146,11 +151,53 @@ def test_a_ripple_on_the_inputs_misleads_gradients_that_are_there_and_always_the
     assert "gradients that are averaged over noise beat PGD" in verdict(list(checks.values()))
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("height", "frequency"), [(0.08, 100), (0.06, 200), (0.04, 400), (0.0, 100)])
+def test_averages_from_coarse_to_fine_climb_ripples_of_any_length(height, frequency, norm):
+    """Averages over one ball find nothing where the ripple is as long as it, or as high; without a ripple nothing is
+    left for them."""
+    climb = trial(Sine(honest("linear", "bars"), height, frequency), "bars", norm, steps=20)
+    everybody = torch.ones_like(climb.labels, dtype=torch.bool)
+    right = climb.right("pgd", climb.pgd, everybody)
+    found = float((right & ~climb.right("smoothed", climb.smoothed, right)).float().mean())
+    assert found > 0.1 if height else found <= ANOTHER_GRADIENT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("height", "frequency"), [(0.01, 400), (0.04, 200), (0.02, 800)])
+def test_ripples_of_other_lengths_are_seen_through(height, frequency, norm):
+    checks, right = findings(Sine(honest("cnn", "digits"), height, frequency), "digits", norm)
+    assert "smoothed_gradients" in failed(checks) and right["smoothed"] < right["pgd"] - 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_ripple_too_flat_to_mislead_hides_nothing(norm):
+    """Its slope stays within [0.75, 1.25]."""
+    checks, right = findings(Sine(honest("cnn", "digits"), 0.0025, 100), "digits", norm)
+    _, truth = of_honest("cnn", "digits", norm)
+    assert failed(checks) == set() and right["pgd"] == pytest.approx(truth["pgd"], abs=0.05)
+
+
 @pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_a_head_that_hides_is_beaten_from_its_backbone(norm):
     checks, right = findings(Backbone(honest("cnn", "bars")).eval(), "bars", norm)
     assert failed(checks) >= {"transfer", "zero_gradients"} and "and its backbone fools" in checks["transfer"].sentence
     assert right["its backbone"] < right["a student of its logits"] < right["pgd"] - 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("data", ["bars", "digits"])
+def test_a_stiff_ode_behind_a_backbone_is_beaten_from_the_backbone_with_a_linear_head(data, norm):
+    """As SODEF: Kang et al., "Stable neural ODE with Lyapunov-stable equilibrium points", NeurIPS 2021."""
+    plain, hidden = relaxed(data_named(data))
+    _, truth = findings(plain, data, norm)
+    checks, right = findings(hidden, data, norm)
+    assert "transfer" in failed(checks) and "and its backbone fools" in checks["transfer"].sentence
+    assert right["pgd"] > truth["pgd"] + 0.15, "nothing is hidden"
+    assert right["its backbone"] < min(right["pgd"], right["margin"], right["a student of its logits"]) - 0.15
 
 
 @pytest.mark.slow
@@ -174,6 +221,32 @@ class Idle(Wrapped):
 def test_a_part_that_is_called_backbone_but_never_asked_is_none():
     network = Idle(honest("linear", "bars"))
     assert list(substitutes(network, data_named("bars"))) == ["a student of its logits"]
+    del network.inner
+    network.inner = Backbone(honest("cnn", "bars"))  # whose parts are now named after the idle one
+    assert list(substitutes(network.eval(), data_named("bars"))) == ["a student of its logits", "its backbone"]
+
+
+class Curved(Encoder):
+    """Gives the flow a context beside its first state, all in one: what a call of the encoder alone would not show."""
+
+    def __init__(self, shape: tuple[int, ...], states: States):
+        super().__init__(shape, states)
+        self.convolution = nn.Conv2d(shape[0], states.width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.convolution(x).relu()
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        y = Curved.forward(self, x)
+        return y, y.mean(dim=(2, 3))
+
+
+def test_an_encoder_is_a_backbone_with_all_that_it_gives_unless_it_is_affine():
+    flow, data = FLOWS["resnet"](), data_named("bars")
+    network = Network(data.info, flow, Curved(data.info.shape, states_of(flow))).eval()
+    others = substitutes(network, data)
+    assert list(others) == ["a student of its logits", "its backbone", "its reference solver"]
+    assert "its backbone" not in substitutes(honest("resnet", "bars"), data)
 
 
 @pytest.mark.slow

@@ -112,22 +112,34 @@ def test_the_measured_constant_is_the_exact_one_where_it_is_the_same_everywhere(
     torch.testing.assert_close(found, torch.full_like(found, gain))
 
 
+@dataclass(frozen=True)
+class Curved(Disturbed):
+    """The disturbance is z^2/2, whose slope |z| is largest at the ball's corner."""
+
+    def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+        label, z = self.x.unbind(1)
+        return Disturbed(torch.stack([label, z.square() / 2], 1), self.gain, self.kappa)(t, y)
+
+
 def test_the_measured_constant_is_sought_in_the_ball() -> None:
-    """dV/dt = ... + z^2/2, whose slope |z| is largest at the ball's corner."""
-
-    @dataclass(frozen=True)
-    class Curved(Disturbed):
-        def __call__(self, t: Scalar, y: Tensor) -> Tensor:
-            return super(Curved, self.bent()).__call__(t, y)
-
-        def bent(self) -> Curved:
-            label, z = self.x.unbind(1)
-            return type(self)(torch.stack([label, z.square() / 2], 1), self.gain)
-
     x = disturbed(0.2)
     net = exact_copy(network(lambda x: Curved(x, 3.0)))
     found = rate_lipschitz.measured(net, x, x[:, 0].long(), 0.1, 2)
     torch.testing.assert_close(found, torch.full_like(found, 3.0 * 0.3))
+
+
+def test_a_radius_lies_in_the_ball_in_which_its_constant_was_sought(tmp_path) -> None:
+    """L(eps) = gain eps around z = 0, so that the radius with its own L is r = sqrt(c/gain); with the L of a smaller
+    ball it would be larger without end. Balls of twice the size meet it from below."""
+    gain, eps = 30.0, 1e-3
+    x = torch.stack([torch.arange(N), torch.full((N,), 0.0)], 1)
+    found = found_of(network(lambda x: Curved(x, gain, 1.1 * KAPPA), depth=8), x, tmp_path, eps=eps, samples=N)
+    c = KAPPA * (math.log(2) - math.log(N) * math.exp(-KAPPA)) / (1 - math.exp(-KAPPA))
+    exact = math.sqrt(c / gain)
+    assert found["stable_L_measured"] == pytest.approx(gain * eps) and exact > 2**8 * eps
+    assert found["stable_radius_measured"] == pytest.approx(2**8 * eps), "beyond that nothing was looked at"
+    found = found_of(network(lambda x: Curved(x, gain, 1.1 * KAPPA), depth=8), x, tmp_path, eps=0.03)
+    assert exact / 2 <= found["stable_radius_measured"] <= exact
 
 
 def controlled(shape: tuple[int, ...] = (SIZE,), **keys) -> Network:
@@ -241,3 +253,19 @@ def test_a_network_of_robode_has_all_rows_and_an_mlp_one(tmp_path) -> None:
 def test_bad_input(key: str, bad: int) -> None:
     with pytest.raises(BadInput, match=f"{key}=0: expected a"):
         StableInference(**{key: bad})
+
+
+@torch.no_grad()
+def test_the_field_of_data_nodes_has_no_lipschitz_constant() -> None:
+    """Where r passes through 0 its direction flips: f jumps by 2 |f| although x moves by no more than rounding."""
+    net = controlled()
+    flow = net.flow
+    flow.W1.zero_(), flow.b1.fill_(1.0)
+    flow.W2.zero_(), flow.b2.zero_()
+    flow.W2[0, 0] = 1.0
+    contexts = torch.zeros(2, flow.hidden, flow.hidden).double()
+    contexts[:, 0, 0] = torch.tensor([1e-9, -1e-9])
+    field = flow.fields(contexts.flatten(1))[0]
+    y = torch.zeros(N, 2).double()
+    jump = (field(0.0, y)[:, 0] - field(0.0, y)[:, 1]).norm()
+    assert float(jump) == pytest.approx(2 * float(field(0.0, y)[:, 0].norm())) and float(jump) > 1

@@ -204,6 +204,20 @@ def test_float32_states_and_float64_numbers_keep_their_types() -> None:
     torch.testing.assert_close(h.grad, plain[1], rtol=1e-3, atol=1e-4)
 
 
+def test_weights_are_those_of_the_forward_pass() -> None:
+    """Frozen afterwards, they get their gradients all the same; changed in place, torch refuses, as it does else."""
+    field, y, leaves = mlp()
+    out = solved(RK4("adjoint"), field, y, 2).sum()
+    (before,) = torch.autograd.grad(out, y, retain_graph=True)
+    leaves[1].requires_grad_(False)
+    (after,) = torch.autograd.grad(out, y, retain_graph=True)
+    assert torch.equal(after, before)
+    with torch.no_grad():
+        leaves[2].mul_(2)
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        torch.autograd.grad(out, y)
+
+
 def test_a_field_that_is_a_constant_hands_the_gradient_on() -> None:
     y = randn(3, 2, seed=0).requires_grad_()
     still = OneLayerField(torch.zeros(3, 3, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64), TANH)

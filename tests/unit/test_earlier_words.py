@@ -1,9 +1,12 @@
 """Rows and configurations of earlier versions, in the words of today."""
 
 import pandas as pd
+import yaml
 from omegaconf import OmegaConf
 
-from robode.runs.earlier import in_todays_words
+from robode.config.instantiate import targets
+from robode.config.paths import conf_dir
+from robode.runs.earlier import GROUPS, _homes, in_todays_words
 from robode.runs.results import renamed
 
 
@@ -41,3 +44,11 @@ def test_a_configuration_has_the_classes_and_keys_of_today():
         "skip_certified": True,
     }
     assert config["suite"]["eps_r"]["_target_"] == "robode.quantities.plane.EpsR"
+
+
+def test_a_class_is_found_by_its_name_in_every_file_without_reading_it_as_yaml():
+    files = [file for group in GROUPS for file in (conf_dir() / group).rglob("*.yaml")]
+    named = {each for file in files for each in targets(yaml.safe_load(file.read_text())) if each.startswith("robode.")}
+    assert sorted(_homes().values()) == sorted(named) and all(
+        target.endswith(f".{n}") for n, target in _homes().items()
+    )

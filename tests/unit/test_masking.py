@@ -17,7 +17,8 @@ from robode.errors import BadInput
 from robode.masking import checks
 from robode.masking.checks import extent
 from robode.masking.file import FILE, NOTHING_LEFT, failures, read_part
-from robode.masking.reference_attacks import GradientMasking, substitutes
+from robode.masking.reference_attacks import GradientMasking
+from robode.masking.substitutes import substitutes
 from robode.network import weights_digest
 from robode.report.masking_section import Section, masking_section
 from robode.report.page import write_page

@@ -20,6 +20,10 @@ def test_functions_are_minimised_together_as_one_by_one():
     x = minimise(function, torch.zeros(3, 2, dtype=torch.float64), 60, tolerance=1e-14)
     assert float((scales * (x - centres).square()).amax()) <= 1e-10
     assert [0, 1, 2] in calls and len(calls[-1]) < 3  # the ones that are done are left alone
+    for i in range(3):
+        one = torch.tensor([i])
+        alone = minimise(lambda x, _, i=one: function(x, i), torch.zeros(1, 2, dtype=torch.float64), 60, 1e-14)
+        assert torch.equal(alone[0], x[i])
 
 
 def test_a_function_that_is_infinite_beyond_a_point_is_approached_from_inside():

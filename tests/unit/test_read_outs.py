@@ -21,7 +21,7 @@ from robode.integrators.euler import Euler
 from robode.integrators.runge_kutta import RK4
 from robode.network import Network, states_of, weights_digest
 from robode.ode.flow import Flow
-from robode.ode.read_outs import frozen_statistics
+from robode.ode.read_outs import fields_at, frozen_statistics
 from robode.ode.step import Step
 from robode.tasks.classification import Classification
 
@@ -79,6 +79,18 @@ def test_a_state_passes_later_stitches_and_the_mean_and_no_block():
     for place in (4, 5, 6):
         torch.testing.assert_close(outputs[place], read(states[place], third))
     torch.testing.assert_close(outputs[8], read(states[8]))
+
+
+@torch.no_grad()
+def test_a_field_sets_out_behind_the_stitch_of_its_layer():
+    flow = network("continuous").eval().flow
+    y = torch.randn(2, 4, 8, 8)
+    states, found = flow.states(y), fields_at(flow, y)
+    starts = [start for _, start in found]
+    assert torch.equal(starts[0], flow.stitches[0](y)) and torch.equal(starts[1], states[1])
+    assert torch.equal(starts[3], flow.stitches[1](states[3])) and torch.equal(starts[8], states[8])
+    assert [field(0.0, start).shape for field, start in found] == [start.shape for start in starts]
+    assert fields_at(network("resnet18").flow, y) == []
 
 
 @torch.no_grad()

@@ -230,11 +230,13 @@ def test_the_grid_refuses_shapes_that_do_not_fit():
         noise_grid(np.zeros((2, 3, 1, 5, 5)), np.zeros(3), np.zeros((2, 3)), ["a", "b"])
 
 
-@pytest.mark.slow
-def test_save_writes_png_and_pdf_and_nothing_else(tmp_path):
+def test_save_writes_png_and_pdf_with_text_that_stays_text_and_nothing_else(tmp_path, monkeypatch, fonts_of_pdfs):
+    monkeypatch.setitem(style.STYLE, "pdf.fonttype", fonts_of_pdfs)
     png, pdf = style.save(training_curves(metrics(("train/loss", [2.0, 1.0]))), tmp_path / "figures", "training")
     assert sorted(path.name for path in png.parent.iterdir()) == ["training.pdf", "training.png"]
-    assert png.read_bytes()[:4] == b"\x89PNG" and pdf.read_bytes()[:4] == b"%PDF"
+    content = pdf.read_bytes()
+    assert png.read_bytes()[:4] == b"\x89PNG" and content[:4] == b"%PDF"
+    assert b"/FontFile2" in content and b"/Type3" not in content  # fonts that journals take
 
 
 def test_a_folder_that_cannot_be_written_fails_the_job(tmp_path):

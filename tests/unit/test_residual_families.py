@@ -129,6 +129,7 @@ def test_layers_are_spread_over_stages():
     ({"stages": 0}, "model.stages: expected a whole number from 1 to 6, got 0"),
     ({"stages": "x"}, "model.stages"), ({"depth": 2}, "depth: .* model.stages=3, got 2"),
     ({"pieces": [3, 3]}, "model.pieces: .* depth=9"), ({"rate": 0}, "model.rate: .* got 0"),
+    ({"integrator": RK4("adjoint")}, "integrator.gradient=adjoint: batch normalisation"),
     ({"piece_end": "closed"}, "model.piece_end: expected one of own, next"),
 ])  # fmt: skip
 def test_impossible_settings(keys: dict[str, object], expected: str):

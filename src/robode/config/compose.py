@@ -118,21 +118,21 @@ def composed(request: Request) -> list[Composed]:
         parsed = OverridesParser.create().parse_overrides(list(request.overrides))
         allowed = safety.check_overrides(parsed)
         _check_choices(request, parsed)
-        ours = _our_hydra_node(request, tuple(allowed))
         if not request.multirun:
             jobs = [request.overrides]
         else:
             jobs = one_by_one(parsed)
             # The sweep itself runs under the configuration without the swept overrides.
             fixed = [str(each.input_line) for each in parsed if not each.is_sweep_override()]
-            safety.check_hydra_node(_hydra_node(_compose(request, fixed)), ours)
-        return [_checked(request, overrides, allowed, ours) for overrides in jobs]
+            if not _only_ours(request):
+                _check_hydra(request, _compose(request, fixed), allowed)
+        return [_checked(request, overrides, allowed) for overrides in jobs]
 
 
-def _checked(request: Request, overrides: tuple[str, ...], allowed: Sequence[str], ours: Node) -> Composed:
+def _checked(request: Request, overrides: tuple[str, ...], allowed: Sequence[str]) -> Composed:
     """One job, in which nothing steers Hydra and no key is missing or too many."""
     cfg = _compose(request, [*allowed, *overrides] if request.multirun else overrides)
-    safety.check_hydra_node(_hydra_node(cfg), ours)
+    _check_hydra(request, cfg, allowed)
     _drop_places(request.verb, cfg)
     _check_words(request.verb, cfg)
     choices = cfg.hydra.runtime.choices
@@ -277,7 +277,18 @@ def _compose(request: Request, overrides: Sequence[str]) -> DictConfig:
     return compose(config_name=request.verb, overrides=request.for_hydra(overrides), return_hydra_config=True)
 
 
-_ours: dict[tuple[str, tuple[Path, ...], tuple[str, ...]], Node] = {}
+def _only_ours(request: Request) -> bool:
+    """Whether nothing but the project's own files can be composed, at their own places: no folder of the user's is
+    searched, and no word leads out of them (`experiment=../../mine`, `+suite@_global_.hydra=…`)."""
+    plain = all(".." not in word and set("@$\\").isdisjoint(word) for word in request.overrides)
+    return plain and not user_conf_dirs(request.config_dirs)
+
+
+def _check_hydra(request: Request, cfg: DictConfig, allowed: Sequence[str]) -> None:
+    """A second composition, without the user's choices, only where his files may be in the first."""
+    node = _hydra_node(cfg)
+    ours = node if _only_ours(request) else _our_hydra_node(request, tuple(allowed))
+    safety.check_hydra_node(node, ours)
 
 
 def _our_hydra_node(request: Request, allowed: tuple[str, ...]) -> Node:
@@ -286,6 +297,9 @@ def _our_hydra_node(request: Request, allowed: tuple[str, ...]) -> Node:
     if key not in _ours:
         _ours[key] = _hydra_node(_compose(request, allowed))
     return _ours[key]
+
+
+_ours: dict[tuple[str, tuple[Path, ...], tuple[str, ...]], Node] = {}
 
 
 def _hydra_node(cfg: DictConfig) -> Node:

@@ -11,7 +11,7 @@ from types import GenericAlias, NoneType, UnionType
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from robode.config.allowed import DESCRIPTION, HINTS, OF_OBJECTIVES
-from robode.config.config import Choice, Group, Node, Part, Value
+from robode.config.config import Choice, Group, Node, Part, TrainConfig, Value
 from robode.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,6 +37,24 @@ def parse(kind: type[C], node: Node) -> C:
     """
     usable = {key: _usable(value, key) for key, value in node.items()}
     return _section(kind, _with_data_root(usable) if hasattr(kind, "data_root") else usable, "")
+
+
+def overlaid(before: TrainConfig, asked: TrainConfig, keys: Sequence[str]) -> TrainConfig:
+    """`before` with what stands in `asked` at these dotted keys; null where nothing does. Raises `BadInput`."""
+    plain, given = before.plain(), asked.plain()
+    for key in keys:
+        _copy(given, plain, key.split("."))
+    return parse(TrainConfig, plain)
+
+
+def _copy(source: Node, target: dict[str, Value], path: Sequence[str]) -> None:
+    key, *inner = path
+    there, value = target.get(key), source.get(key)
+    if inner:
+        copied = dict(there) if isinstance(there, Mapping) else {}
+        _copy(value if isinstance(value, Mapping) else {}, copied, inner)
+        value = copied
+    target[key] = value
 
 
 def _usable(value: Value, key: str) -> Value:

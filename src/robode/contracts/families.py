@@ -10,6 +10,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -23,6 +24,7 @@ from robode.data.info import DatasetInfo
 from robode.errors import BadInput
 from robode.network import Network, build_network
 from robode.ode.flow import Constrained
+from robode.ode.read_outs import fields_at
 from robode.ode.sensitivity import bsm_norms
 from robode.tasks.classification import Classification
 
@@ -31,8 +33,7 @@ KINDS = {
     "vectors": DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(tuple("abc"))),
 }
 DEPTH, SAMPLES, PAIRS = 3, 6, 200
-ROUNDING = 1e-4  # relative, of sensitivities in float32 against constants in float64
-EXACT = 1e-9  # the same where both are in float64
+ROUNDING, EXACT = 1e-4, 1e-9  # relative, of sensitivities in float32 and in float64 against constants in float64
 SHORT, ALONG = 1e-3, 0.05  # a step that follows its field, and how closely: implicit ones are solved to 1e-5
 FLOW, STEPS = {"flow_ode", "flow_discrete"}, ("ode", "discrete")
 
@@ -91,6 +92,12 @@ class Family:
             torch.manual_seed(seed)
             return build_network(cfg, self.info)
 
+    def usual(self) -> Network:
+        """A copy of what `network` makes, which is made once: constraints of a family may take long to project on."""
+        return copy.deepcopy(self._usual)
+
+    _usual = functools.cached_property(network)
+
     def having(self, keys: Node) -> Family:
         """The same with other values of these keys of the model."""
         return replace(self, model=replace(self.model, arguments={**self.model.arguments, **keys}))
@@ -108,7 +115,7 @@ def fitting(family: Family) -> Family:
         found = family.having(keys)
         try:
             check_node("model", found.model.plain())
-            found.network()
+            found.usual()
             return found
         except BadInput as error:
             refusal = refusal or error
@@ -144,9 +151,8 @@ def the_yaml_keeps_to_what_it_allows(family: Family) -> list[str]:
     """Every key of the class that a node gives is in its `allowed`, where it has one, and its value fits."""
     found = []
     for group in ("model", "integrator", "encoder", "head"):
-        part: Choice = getattr(family, group)
         try:
-            check_node(group, part.plain())
+            check_node(group, getattr(family, group).plain())
         except BadInput as error:
             found.append(str(error))
     return found
@@ -154,7 +160,7 @@ def the_yaml_keeps_to_what_it_allows(family: Family) -> list[str]:
 
 def outputs_and_gradients_are_finite(family: Family) -> list[str]:
     """One finite output of the right shape for each sample, and a finite gradient for each parameter."""
-    network = family.network()
+    network = family.usual()
     outputs, expected = network(family.samples()), (SAMPLES, family.info.task.outputs)
     if tuple(outputs.shape) != expected:
         return [f"outputs have the shape {tuple(outputs.shape)}, expected {expected}"]
@@ -170,12 +176,12 @@ def outputs_and_gradients_are_finite(family: Family) -> list[str]:
 def a_second_call_gives_the_same(family: Family) -> list[str]:
     """Fields, steps and the forward pass in eval mode are functions of their argument: they draw nothing, from no
     generator at all, and remember nothing."""
-    network, x = family.network().eval(), family.samples()
+    network, x = family.usual().eval(), family.samples()
     flow, (y, context) = network.flow, network.encode(x)
     z = flow.enter(y)
     maps: dict[str, Callable[[], Tensor]] = {"the forward pass": functools.partial(network, x)}
-    for j, field in enumerate(flow.fields(context) if flow.solves_an_ode else (), 1):
-        maps[f"field {j}"] = functools.partial(field, 0.0, z)
+    for j, (field, start) in enumerate(fields_at(flow, y, context), 1):
+        maps[f"field {j}"] = functools.partial(field, 0.0, start)
     for j, step in enumerate(flow.steps(context), 1):
         maps[f"step {j}"], z = functools.partial(step, z), step(z)
     wrong = [what for what, call in maps.items() if not _close(call(), call(), 0.0)]
@@ -185,16 +191,15 @@ def a_second_call_gives_the_same(family: Family) -> list[str]:
 @torch.no_grad()
 def the_order_of_samples_does_not_matter(family: Family) -> list[str]:
     """In float64, where rounding decides nothing, not even which steps an adaptive method accepts."""
-    network, x = family.network().double().eval(), family.samples().double()
-    if _close(network(x.flip(0)), network(x).flip(0)):
-        return []
-    return ["samples in another order have other outputs"]
+    network, x = family.usual().double().eval(), family.samples().double()
+    same = _close(network(x.flip(0)), network(x).flip(0))
+    return [] if same else ["samples in another order have other outputs"]
 
 
 @torch.no_grad()
 def states_end_where_the_forward_pass_ends(family: Family) -> list[str]:
     """N + 1 states, from the encoder's to the head's."""
-    network, x = family.network().eval(), family.samples()
+    network, x = family.usual().eval(), family.samples()
     y, context = network.encode(x)
     states = network.flow.states(y, context)
     found = [] if len(states) == DEPTH + 1 else [f"{len(states)} states with depth={DEPTH}, expected {DEPTH + 1}"]
@@ -208,7 +213,7 @@ def states_end_where_the_forward_pass_ends(family: Family) -> list[str]:
 @torch.no_grad()
 def saved_weights_give_the_same_outputs(family: Family) -> list[str]:
     """Bit by bit, in a network that began with other weights."""
-    network, other, saved = family.network(), family.network(seed=99), io.BytesIO()
+    network, other, saved = family.usual(), family.network(seed=99), io.BytesIO()
     torch.save(network.state_dict(), saved)
     saved.seek(0)
     other.load_state_dict(torch.load(saved, weights_only=True))
@@ -218,7 +223,7 @@ def saved_weights_give_the_same_outputs(family: Family) -> list[str]:
 
 def certificates_are_numbers(family: Family) -> list[str]:
     """The constants by name, none negative or nan; those of the ODE may be nan where layers solve none."""
-    flow = family.network().flow
+    flow = family.usual().flow
     table, bounds = flow.certificate_table(), flow.certificate()
     expected = FLOW | {f"step_{which}/{j}" for which in STEPS for j in range(1, DEPTH + 1)}
     found = []
@@ -236,23 +241,19 @@ def certificates_are_numbers(family: Family) -> list[str]:
 @torch.no_grad()
 def no_distance_grows_beyond_its_certificate(family: Family) -> list[str]:
     """Exact sensitivities, and distances of pairs of samples and of states, near and far."""
-    network = family.network()
+    network = family.usual()
     flow, (y, context) = network.flow, network.encode(family.samples())
     table, bounds = flow.certificate_table(), flow.certificate()
     found: list[str] = []
     if flow.pixelwise:
-        try:
+        with suppress(BadInput):  # steps that give no Jacobians
             bsm = bsm_norms(flow, y, context)
-        except BadInput:  # steps that give no Jacobians
-            bsm = None
-        if bsm is not None:
             found += _above("d y_N / d y_0", float(bsm.norms[0].max()), bounds["flow_discrete"], ROUNDING)
             for j, largest in enumerate(bsm.step_norms.amax(1).tolist(), 1):
                 found += _above(f"the Jacobian of step {j}", largest, table[f"step_discrete/{j}"], ROUNDING)
     if context is None:
-        exact = flow.exact().eval()
-        states = _pairs(y.shape[1:])
-        found += _above("the flow on two states", _stretch(exact, states), bounds["flow_discrete"], EXACT)
+        stretch = _stretch(flow.exact().eval(), _pairs(y.shape[1:]))
+        found += _above("the flow on two states", stretch, bounds["flow_discrete"], EXACT)
     end_to_end = constants(network, family.info.shape).end_to_end
     stretch = _stretch(network.double().eval(), _pairs(family.info.shape))
     return found + _above("the network on two samples", stretch, end_to_end, EXACT)
@@ -261,12 +262,10 @@ def no_distance_grows_beyond_its_certificate(family: Family) -> list[str]:
 @torch.no_grad()
 def steps_follow_their_fields(family: Family) -> list[str]:
     """A short step of the integrator moves a state along its field."""
-    network = family.network().double().eval()
+    network = family.usual().double().eval()
     flow, (y, context) = network.flow, network.encode(family.samples().double())
-    if not flow.solves_an_ode:
-        return []
-    found, z = [], flow.enter(y)
-    for j, field in enumerate(flow.fields(context), 1):
+    found = []
+    for j, (field, z) in enumerate(fields_at(flow, y, context), 1):
         h, slope = SHORT / max(1.0, min(field.lipschitz(), 1 / SHORT)), field(0.0, z)
         off = float(((flow.method.step(field, 0.0, h)(z) - z) / h - slope).norm() / slope.norm())
         if not off <= ALONG:
@@ -276,7 +275,7 @@ def steps_follow_their_fields(family: Family) -> list[str]:
 
 def jacobians_are_those_of_the_steps(family: Family) -> list[str]:
     """Of steps and of fields, against the gradients of what they compute."""
-    network = family.network().double().eval()
+    network = family.usual().double().eval()
     flow = network.flow
     if not flow.pixelwise:
         return []
@@ -294,7 +293,7 @@ def jacobians_are_those_of_the_steps(family: Family) -> list[str]:
 
 def measuring_changes_nothing(family: Family) -> list[str]:
     """Neither the weights nor torch's generator, of a network in eval mode."""
-    network = family.network().eval()
+    network = family.usual().eval()
     before, generator = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     network.flow.certificate_table()
     network.flow.properties()
@@ -310,7 +309,7 @@ def measuring_changes_nothing(family: Family) -> list[str]:
 @torch.no_grad()
 def a_second_projection_changes_nothing(family: Family) -> list[str]:
     """After the weights have moved, as after a step of training."""
-    network = moved(family.network())
+    network = moved(family.usual())
     before = copy.deepcopy(network.state_dict())
     project(network)
     changed = [name for name in _changed(network, before) if not _close(network.state_dict()[name], before[name], 1e-5)]
@@ -320,7 +319,7 @@ def a_second_projection_changes_nothing(family: Family) -> list[str]:
 @torch.no_grad()
 def the_guarantee_is_kept(family: Family) -> list[str]:
     """By weights that have moved, at random states."""
-    network = moved(family.network())
+    network = moved(family.usual())
     y, context = network.encode(family.samples())
     if context is not None:
         return []

@@ -19,6 +19,7 @@ from robode.backbones import initialise_
 from robode.errors import BadInput
 from robode.families.resnet18 import channels_of, expect_images, several
 from robode.families.stages import PixelMean, spread
+from robode.integrators.adjoint import WithAdjoint
 from robode.integrators.implicit_midpoint import ImplicitMidpoint
 from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar
@@ -156,7 +157,12 @@ class Continuous(Flow):
         if piece_end not in ENDS:
             raise BadInput(f"model.piece_end: expected one of {', '.join(ENDS)}, got '{piece_end}'")
         if isinstance(integrator, ImplicitMidpoint):
-            raise BadInput(f"integrator={integrator.name}: expected a model whose pixels do not mix; choose rk4")
+            raise BadInput(f"integrator={integrator.name}: expected a model whose pixels do not mix; choose rk38")
+        if isinstance(integrator, WithAdjoint) and integrator.gradient != "backprop":
+            raise BadInput(
+                "integrator.gradient=adjoint: batch normalisation gathers statistics wherever the field is evaluated, "
+                "on the way back too; expected integrator.gradient=backprop with model=continuous"
+            )
         self.rate, self.next_at_end = float(rate), piece_end == "next"
         self.pieces, self.channels = spread("pieces", depth, stages, pieces), channels
         before = [width, *channels]

@@ -47,6 +47,10 @@ class CornerField(ControlledField):
     s: float
     dropout: float = 0.0
 
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        return self.dropout > 0
+
     def __call__(self, t: Scalar, y: Tensor) -> Tensor:
         """Column b of y (n, B) by W(x_b)."""
         hidden = self._active(affine(self.b1, self.W1, y))

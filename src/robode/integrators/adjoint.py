@@ -37,6 +37,14 @@ class WithAdjoint(Integrator):
             raise BadInput(f"integrator.gradient: expected one of {', '.join(WAYS)}, got '{gradient}'")
         self.gradient, self.twice_differentiable = gradient, gradient == "backprop"
 
+    def check(self, field: VectorField) -> None:
+        super().check(field)
+        if self.gradient == "adjoint" and field.draws:
+            raise BadInput(
+                f"integrator.gradient=adjoint: {type(field).__name__} draws random numbers at every call, so the way "
+                "back is through another field; set model.dropout=0 or integrator.gradient=backprop"
+            )
+
     @abstractmethod
     def solver_step(self, field: VectorField, t: Scalar, h: Scalar) -> SolverStep:
         """The step itself, whose gradients are those of its operations."""
@@ -50,7 +58,7 @@ class WithAdjoint(Integrator):
 class AdjointStep(Step):
     """The same map as the inner step, bit by bit, with its Jacobian and certificates; gradients of it are those of the
     ODE. They reach the state, t, h, and the tensors that the dataclass of the field holds (in lists, tuples and
-    dataclasses too); a field that draws random numbers has none. No graph of it can be compiled.
+    dataclasses too). No graph of it can be compiled.
 
     Raises `BadInput` where the field needs gradients of something else.
     """
@@ -82,30 +90,34 @@ class AdjointStep(Step):
 class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, step: SolverStep, y: Tensor, *held: Tensor) -> Tensor:
-        field, t, h = changed((step.field, step.t, step.h), Tensor.detach)
+        leaves = [tensor.detach().requires_grad_() for tensor in held]
+        waiting = iter(leaves)
+        problem = changed((step.field, step.t, step.h), lambda _: next(waiting))
+        field, t, h = changed(problem, Tensor.detach)
+        free = replace(step, field=field, t=t, h=h)
         with torch.enable_grad():  # so that there is a graph if anything was overlooked
-            found = replace(step, field=field, t=t, h=h)(y.detach())
+            found = free(y.detach())
         if found.requires_grad:
             raise BadInput(
                 f"integrator.gradient=adjoint: {type(field).__name__} holds what needs gradients outside the fields of "
                 "its dataclass, where they would be lost; expected integrator.gradient=backprop"
             )
-        ctx.step = step  # type: ignore[attr-defined]
-        ctx.save_for_backward(found, *held)
+        ctx.step, ctx.problem, ctx.leaves = free, problem, leaves  # type: ignore[attr-defined]
+        ctx.save_for_backward(found, *held)  # torch refuses what was changed in place since
         return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: BackwardCFunction, a: Tensor) -> tuple[Tensor | None, ...]:
-        saved: tuple[Tensor, ...] = ctx.saved_tensors
-        step: SolverStep = ctx.step  # type: ignore[attr-defined]
-        leaves = [tensor.detach().requires_grad_() for tensor in saved[1:]]
-        waiting = iter(leaves)
-        back = Augmented(*changed((step.field, step.t, step.h), lambda _: next(waiting)), saved[0], leaves)
+        y: Tensor = ctx.saved_tensors[0]
+        leaves: list[Tensor] = ctx.leaves  # type: ignore[attr-defined]
+        field, t, h = ctx.problem  # type: ignore[attr-defined]
+        back = Augmented(field, t, h, y, leaves)
         size = a.abs().amax().clamp_min(torch.finfo(a.dtype).tiny)  # linear in a, so a tolerance is a share of it
-        start = [saved[0], a / size, *(torch.zeros_like(leaf) for leaf in leaves)]
-        end = back.parts(replace(step, field=back, t=1.0, h=-1.0)(back.flat(start)))
-        return (None, *((size * part.view_as(of)).to(of) for part, of in zip(end[1:], start[1:], strict=True)))
+        start = [y, a / size, *(torch.zeros_like(leaf) for leaf in leaves)]
+        solved = replace(ctx.step, field=back, t=1.0, h=-1.0)(back.flat(start))  # type: ignore[attr-defined]
+        parts = zip(back.parts(solved)[1:], start[1:], strict=True)
+        return (None, *((size * part.view_as(of)).to(of) for part, of in parts))
 
 
 @dataclass(frozen=True)

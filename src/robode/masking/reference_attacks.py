@@ -21,22 +21,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robode.attacks.balls import SMOOTH, beside, length, random_start
-from robode.attacks.pgd import fgsm, pgd
+from robode.attacks.balls import SMOOTH, beside, length, possible, random_start, step_direction
+from robode.attacks.pgd import START, TRAVEL, fgsm, pgd
 from robode.attacks.problem import Model, Problem, attacking, gradient, loss_named, make_problem
 from robode.attacks.square import square
 from robode.config.levels import check_count
 from robode.corruptions.noise import BLOCK, DRAWS, PerSampleRNG
 from robode.corruptions.perturbation import Bounds, clip
 from robode.data.batches import device_of, evaluating, in_units
-from robode.data.info import DatasetInfo
 from robode.data.module import DataModule, spread
 from robode.errors import BadInput
-from robode.integrators.reference import with_reference_solver
 from robode.masking import checks
 from robode.masking.checks import Check
 from robode.masking.file import Entry, Row, read_part, write_part
-from robode.network import Normalise, build_network, weights_digest
+from robode.masking.substitutes import LESSONS, substitutes
+from robode.network import build_network, weights_digest
 from robode.quantities.quantity import Quantity, row
 from robode.runs.checkpoints import load_weights
 from robode.runs.run import checkpoint_path, find
@@ -47,13 +46,18 @@ WEAK, OWN = ("noise", "fgsm"), ("noise", "fgsm", "square", "margin", "rescaled",
 USES = (*WEAK, "pgd", "square", "margin", "rescaled", "transfer", "large", "smoothed")  # second word: by place
 BATCH = 5 * BLOCK
 FAR_RESTARTS = 5  # where PGD may go everywhere, a single start can end on a far plateau
-COPIES, SMOOTHING = 8, 0.5  # noisy copies of a sample for one averaged gradient, and their distance as a share of eps
-LEARNED_FROM, HIDDEN, LESSONS, LESSON, RATE = 2000, 128, 300, 64, 3e-3  # of a student: samples, width, steps, …
-BACKBONES = ("backbone", "encoder", "features")  # names of the part of a network before its head, or before its flow
+COPIES, FINEST = 8, 128  # noisy copies of a sample for one averaged gradient; eps over the least distance of theirs
 DOUBLINGS = 3  # of Square's queries, for images that fall slowly
 # Of the panels behind verdicts. STEPS_FAR: of PGD that may go everywhere, ten times as far as the eps that are usual.
 STEPS, STEPS_FAR, RESTARTS, QUERIES, SEED = 20, 40, 1, 100, 0
-SETTINGS = {"steps": STEPS, "queries": QUERIES, "steps_far": STEPS_FAR, "copies": COPIES, "students": LESSONS}
+SETTINGS = {
+    "steps": STEPS,
+    "queries": QUERIES,
+    "steps_far": STEPS_FAR,
+    "copies": COPIES,
+    "finest": FINEST,
+    "students": LESSONS,
+}
 """Part of every entry of "panels": what other settings found is not taken for what these would find."""
 
 ReferenceAttack = Callable[[Tensor, Tensor, PerSampleRNG], Tensor]
@@ -180,21 +184,39 @@ class Trial:
         return pgd(self.problem(x, labels, draws), loss="margin", steps=self.steps, early=False)
 
     def smoothed(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
-        """PGD with the network's own answers and the gradients of their mean over noise, new in every step: uniform in
-        the ball of SMOOTHING * eps, so that what oscillates faster averages out. The noise belongs to the step and not
-        to the sample, which leaves a sample's fate its own."""
-        shifts, radius = self._draws("smoothed", range(COPIES)), x.new_full((COPIES,), SMOOTHING * self.eps)
+        """PGD from coarse to fine: along gradients of the network's mean over noise, uniform in a ball whose radius
+        falls from eps to eps / FINEST, and the steps with it. What oscillates faster than a ball averages out there,
+        and is climbed later, from the right slope. The noise belongs to the step and not to the sample, which leaves a
+        sample's fate its own. Source: Hazan, Levy, Shalev-Shwartz, "On graduated optimization for stochastic non-convex
+        problems", ICML 2016."""
+        problem, shifts = self.problem(x, labels, draws), self._draws("smoothed", range(COPIES))
+        moved, left = problem.start(START[self.norm]), torch.arange(len(x), device=x.device)
+        radii = self.eps * FINEST ** (-torch.arange(self.steps).to(x) / self.steps)
+        with attacking(problem.model):
+            for radius in radii:
+                logits = problem.model(moved[left])
+                right = ~misclassified(logits, labels[left])
+                left, logits = left[right], logits[right]
+                if not len(left):
+                    break
+                noise = random_start(shifts, x[:1].expand(COPIES, *x.shape[1:]), radius.expand(COPIES), self.norm)
+                around, here = self._around(problem.model, noise, logits), moved[left]
+                grad = gradient(around, loss_named("ce"), here, labels[left])[2]
+                if self.norm == "l1":
+                    grad = possible(grad, here, self.bounds)
+                step = TRAVEL * self.eps * radius / radii.sum() * step_direction(grad, self.norm)
+                moved[left] = problem.region.of(left).back(here + step)
+        return moved
+
+    def _around(self, model: Model, noise: Tensor, logits: Tensor) -> Model:
+        """These logits with the gradients of the model's mean over x + each noise (COPIES, *shape)."""
 
         def around(x: Tensor) -> Tensor:
-            with torch.no_grad():
-                logits = self.model(x)
-            noise = random_start(shifts, x[:1].expand(COPIES, *x.shape[1:]), radius, self.norm)
             here = x.detach()
-            moved = [x + (reflected(here + each, self.bounds) - here) for each in noise]
-            mean = torch.stack([self.model(each) for each in moved]).mean(dim=0)
+            mean = torch.stack([model(x + (reflected(here + each, self.bounds) - here)) for each in noise]).mean(dim=0)
             return mean + (logits - mean).detach()
 
-        return replace(self, model=around).pgd(x, labels, draws)
+        return around
 
     def square(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
         """With twice the queries, up to DOUBLINGS times, for images whose margin has at least halved."""
@@ -257,74 +279,6 @@ def measure_climb(trial: Trial, loss: str) -> Climb:
     zero, margins = checks.saturated_at(logits, trial.labels)
     found = (checks.random_gradients(gradients, trial.gradients(loss)[0]), trial.far(logits, loss))
     return Climb(checks.dead(gradients), zero, margins, found)
-
-
-def substitutes(network: nn.Module, data: DataModule) -> dict[str, Model]:
-    """Networks that answer like this one with gradients of their own, by their names in a sentence, in eval mode.
-
-    A student, taught the network's logits on training samples; the network's backbone with a linear head that is taught
-    likewise, where a part of it is called so; the network with the reference solver, where it solves an ODE. Costs one
-    or two forward passes of LEARNED_FROM samples. Sources: Papernot et al., "Practical black-box attacks against
-    machine learning", 2017; adversarials carried over from its backbone are what SODEF (Kang et al. 2021) fell to.
-    """
-    x = in_units(spread(data.split("train"), LEARNED_FROM).x).to(device_of(network))
-    logits = _in_parts(network, x)
-    found: dict[str, Model] = {"a student of its logits": _taught(partial(_student, data.info), x, logits)}
-    if features := _backbone(network, x[:1]):
-        learned = _in_parts(features, x)
-        head = _taught(partial(nn.Linear, learned.shape[1], logits.shape[1]), learned, logits)
-        found["its backbone"] = lambda x: head(features(x))
-    reference = with_reference_solver(network)
-    return found if reference is None else found | {"its reference solver": reference.eval()}
-
-
-@torch.no_grad()
-def _in_parts(model: Model, x: Tensor) -> Tensor:
-    return torch.cat([model(part) for part in torch.split(x, BATCH)])
-
-
-def _student(info: DatasetInfo) -> nn.Module:
-    """x (B, *shape) in data units -> (B, outputs). An MLP: what fools it fooled CNNs more often than a CNN's did."""
-    normalise, hidden = Normalise(info.mean, info.std, len(info.shape)), nn.Linear(math.prod(info.shape), HIDDEN)
-    return nn.Sequential(normalise, nn.Flatten(), hidden, nn.ReLU(), nn.Linear(HIDDEN, info.task.outputs))
-
-
-def _taught(make: Callable[[], nn.Module], x: Tensor, logits: Tensor) -> nn.Module:
-    """A new network from x (n, ...) to these logits (n, classes), divided by their deviation; in eval mode."""
-    wanted = logits.nan_to_num()
-    wanted = wanted / wanted.std().clamp_min(torch.finfo(wanted.dtype).tiny)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(SEED)
-        pupil = make().to(x.device)
-        optimizer = torch.optim.Adam(pupil.parameters(), RATE)
-        for _ in range(LESSONS):
-            rows = torch.randint(len(x), (LESSON,)).to(x.device)
-            optimizer.zero_grad()
-            nn.functional.mse_loss(pupil(x[rows]), wanted[rows]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    return pupil.eval().requires_grad_(False)
-
-
-def _backbone(network: nn.Module, x: Tensor) -> Model | None:
-    """What a part of the network of such a name gives when the network is asked, (B, d): of images 4 x 4 means of each
-    channel. None for an affine encoder, and where there is no such part or it is not asked. x (1, *shape): to try it.
-    """
-    named = (part for name, part in network.named_modules() if name.rpartition(".")[2] in BACKBONES)
-    part = next(named, None)
-    if part is None or getattr(part, "affine", False):
-        return None
-
-    def features(x: Tensor) -> list[Tensor]:
-        seen: list[Tensor] = []
-        handle = part.register_forward_hook(lambda _, __, found: seen.append(found))
-        try:
-            network(x)
-        finally:
-            handle.remove()
-        given = [each for each in seen if isinstance(each, Tensor)]
-        return [(nn.functional.adaptive_avg_pool2d(each, 4) if each.ndim == 4 else each).flatten(1) for each in given]
-
-    return (lambda x: features(x)[-1]) if features(x) else None
 
 
 class GradientMasking(Quantity):

@@ -24,7 +24,8 @@ from robode.data.module import DataModule, places
 from robode.masking import checks, file, reference_attacks
 from robode.masking.checks import TOLERANCE, Check
 from robode.masking.file import Entry, Key, Row, keyed
-from robode.masking.reference_attacks import OWN, Climb, Panel, Trial, substitutes
+from robode.masking.reference_attacks import OWN, Climb, Panel, Trial
+from robode.masking.substitutes import substitutes
 from robode.runs import results
 from robode.runs.code import network_of
 from robode.runs.progress import counted

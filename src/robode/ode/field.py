@@ -36,9 +36,11 @@ Multipliers = Sequence[tuple[Scalar, Scalar]]
 
 
 class VectorField(ABC):
-    """f(t, y) with what certificates need to know about it. autonomous: f does not depend on t."""
+    """f(t, y) with what certificates need to know about it. autonomous: f does not depend on t. draws: a call draws
+    random numbers (dropout), so that no two are alike."""
 
     autonomous: ClassVar[bool] = True
+    draws: bool = False
 
     @abstractmethod
     def __call__(self, t: Scalar, y: Tensor) -> Tensor:

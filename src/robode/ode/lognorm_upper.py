@@ -104,8 +104,9 @@ class _Smoothed:
         return smooth, (gradient / size[:, None]).sum_to_size(logs.shape)
 
     def _remember(self, largest: Tensor, theta: Tensor, which: Tensor) -> None:
-        better = largest < self.best[which]
-        self.best[which[better]], self.theta[which[better]] = largest[better], theta[better]
+        better = largest < (self.best if len(which) == len(self.best) else self.best[which])
+        if bool(better.any()):
+            self.best[which[better]], self.theta[which[better]] = largest[better], theta[better]
 
 
 def eigh(M: Tensor) -> tuple[Tensor, Tensor]:

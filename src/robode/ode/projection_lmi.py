@@ -47,9 +47,10 @@ class _Lagrangian:
         return x[:, : d * d].reshape(-1, d, d), x[:, d * d :] * self.unit
 
     def __call__(self, x: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        d, unit = self.A.shape[-1], self.unit[which]
+        rows = slice(None) if len(which) == len(self.A) else which  # of all of them nothing is copied
+        d, unit = self.A.shape[-1], self.unit[rows]
         W, theta = x[:, : d * d].reshape(-1, d, d), (x[:, d * d :] * unit).clamp(-300, 300).exp()
-        rho, nu = self.rho[which], self.nu[which]
+        rho, nu = self.rho[rows], self.nu[rows]
         M = 0.5 * self.c * (W + W.mT) + 0.5 * self.r * (torch.diag_embed(theta) + W.mT / theta[:, None, :] @ W)
         values, Q = eigh(M)
         weights = self.tau * (values - values[:, -1:])
@@ -58,10 +59,10 @@ class _Lagrangian:
         X, WQ = root @ root.mT, W @ root
         by_W = self.c * X + self.r / theta[..., None] * (WQ @ root.mT)
         by_logs = 0.5 * self.r * (theta * X.diagonal(dim1=1, dim2=2) - WQ.square().sum(2) / theta)
-        self.largest[which], self.smooth[which] = values[:, -1], smooth
-        self.slope[which] = by_W.flatten(1).square().sum(1)
-        push = (nu + rho * (smooth - self.level[which])).clamp_min(0)
-        change = W - self.A[which]
+        self.largest[rows], self.smooth[rows] = values[:, -1], smooth
+        self.slope[rows] = by_W.flatten(1).square().sum(1)
+        push = (nu + rho * (smooth - self.level[rows])).clamp_min(0)
+        change = W - self.A[rows]
         value = 0.5 * change.flatten(1).square().sum(1) + (push.square() - nu.square()) / (2 * rho)
         gradient = torch.cat([(change + push[:, None, None] * by_W).flatten(1), push[:, None] * by_logs * unit], 1)
         return value, gradient

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from robode.errors import BadInput
+from robode.ode.field import VectorField
 from robode.ode.flow import Flow
 from robode.ode.step import Chain, Step
 
@@ -42,6 +44,19 @@ def read_out_states(flow: Flow, y: Tensor, context: Tensor | None = None) -> lis
                 f"model: the states of {type(flow).__name__} cannot be read out: one after {j} of {len(found) - 1} "
                 f"layers has the shape {tuple(state.shape[1:])}, the last one {tuple(found[-1].shape[1:])}"
             )
+    return found
+
+
+def fields_at(flow: Flow, y: Tensor, context: Tensor | None = None) -> list[tuple[VectorField, Tensor]]:
+    """The field of each layer, and where it sets out: the state in front of the layer, as steps map it (`Flow.enter`),
+    through the change of stage that the layer begins with. None where layers solve no ODE. y: as for `flow`."""
+    found, z = [], flow.enter(y)
+    for field, step in zip(flow.fields(context), flow.steps(context), strict=True) if flow.solves_an_ode else ():
+        start = z
+        for part in takewhile(lambda part: part.between_stages, parts_of(step)):
+            start = part(start)
+        found.append((field, start))
+        z = step(z)
     return found
 
 

@@ -27,7 +27,8 @@ def measured(network: Network, x: Tensor, labels: Tensor, eps: float, steps: int
     data unit: a lower bound of the Lipschitz constant, in the max norm, on the ball of radius eps around x.
 
     At x for every state at the ends of the layers; then, for the state where that was largest, at `steps` points of
-    the ball on each of two ways that begin at its corners along the gradient, and climb up and down.
+    the ball on each of two ways that begin at its corners along the gradient (a random one where that is 0), and climb
+    up and down.
     """
     with torch.no_grad():
         states = torch.stack(network.flow.states(*network.encode(x)))
@@ -36,8 +37,11 @@ def measured(network: Network, x: Tensor, labels: Tensor, eps: float, steps: int
     best, which = slopes.abs().flatten(2).sum(2).max(0)
     rows = torch.arange(len(x), device=x.device)
     state, place, first = states[which, rows], places[which], slopes[which, rows]
+    flat = best.view(-1, *[1] * (x.dim() - 1)) == 0
+    random = torch.randn(first.shape, generator=torch.Generator().manual_seed(0)).to(first)
+    corner = torch.where(flat, random, first).sign()
     for way in (eps, -eps):
-        moved = x + way * first.sign()
+        moved = x + way * corner
         for _ in range(steps):
             slope = _gradient(network, moved, labels, state, place)
             best = torch.maximum(best, slope.abs().flatten(1).sum(1))

@@ -18,8 +18,9 @@ from robode.errors import BadInput
 from robode.network import Network
 from robode.quantities import rate_lipschitz
 from robode.quantities.quantity import Number, Quantity, row
-from robode.quantities.visited import Fall, along_path, asked_of, batches, exact_copy
+from robode.quantities.visited import BATCH, Fall, along_path, asked_of, batches, exact_copy
 
+DOUBLINGS = 8
 logger = logging.getLogger(__name__)
 
 
@@ -36,8 +37,10 @@ class StableInference(Quantity):
     x -> dV/dt, in units of 1/horizon and per data unit.
 
     stable_L_measured: the median over the images that are right of what gradients find within `eps` of each, from
-      below, so that the radius is too large and no certificate; stable_L_certified: from above, for all images and
-      all states of the ball that holds the corners and all visited states; inf where none is known.
+      below, so that the radius is too large and no certificate. For a radius larger than eps L is sought in larger
+      balls, up to 2^8 eps, until the radius lies within.
+    stable_L_certified: from above, for all images and all states of the ball that holds the corners and all visited
+      states; inf where none is known.
     stable_radius_measured, stable_radius_certified: the medians of r over the images that meet Definition 5, nothing
       where there are none. stable_radius_if_stable: with the measured L over all images that are right, as if they met
       it. No radius is a certificate: the theorem needs the second condition at every state that a perturbed path may
@@ -84,23 +87,44 @@ class StableInference(Quantity):
         """Of a network whose samples enter through the field alone."""
         T, box = network.flow.horizon, getattr(network.flow, "box", 0.0)
         above = T * rate_lipschitz.certified(network, max(met.reach, box * math.sqrt(network.flow.width)))
-        found = [rate_lipschitz.measured(network, *batch, self.eps, self.steps) for batch in batches(network, samples)]
-        below, right = T * torch.cat(found), met.conditions["correct"]
+        right, L, within = met.conditions["correct"], [], []
+        for (x, labels), delta in zip(batches(network, samples), torch.split(met.delta, BATCH), strict=True):
+            found = self._measured(network, x, labels, delta, kappa)
+            L.append(found[0])
+            within.append(found[1])
+        below = torch.cat(within)
         radii = {
-            "measured": radius(met.delta, below, kappa)[met.all],
+            "measured": below[met.all],
             "certified": radius(met.delta, torch.full_like(below, above), kappa)[met.all],
-            "if_stable": radius(met.delta, below, kappa)[right],
+            "if_stable": below[right],
         }
         rows = [row("stable_L_certified", above, "certified_upper")]
         if bool(right.any()):
-            rows.append(row("stable_L_measured", float(below[right].median())))
+            rows.append(row("stable_L_measured", float(torch.cat(L)[right].median())))
         return rows + [row(f"stable_radius_{name}", float(each.median())) for name, each in radii.items() if len(each)]
+
+    def _measured(
+        self, network: Network, x: Tensor, labels: Tensor, delta: Tensor, kappa: float
+    ) -> tuple[Tensor, Tensor]:
+        """L as found within eps, in units of 1/horizon, and the radius, (B,) each: where that is larger than eps, L is
+        sought in balls of twice, four times, … the size, until the radius lies within."""
+        T, eps = network.flow.horizon, self.eps
+        first = L = T * rate_lipschitz.measured(network, x, labels, eps, self.steps)
+        found = radius(delta, L, kappa)
+        for _ in range(DOUBLINGS):
+            if not bool((beyond := found > eps).any()):
+                break
+            L = torch.maximum(L, T * rate_lipschitz.measured(network, x, labels, 2 * eps, self.steps))
+            found = torch.where(beyond, radius(delta, L, kappa).clamp_min(eps), found)
+            eps = 2 * eps
+        return first, found.clamp_max(eps)
 
 
 def radius(delta: Tensor, L: Tensor, kappa: float) -> Tensor:
     """The largest eps of Eq. (15), delta <= log 2 - (L eps/kappa) (1 - e^(-kappa)), in the units of 1/L; 0 where even
     eps = 0 is too large. delta, L: (B,)."""
-    return kappa * (math.log(2) - delta).clamp_min(0) / (L * -math.expm1(-kappa))
+    found = kappa * (math.log(2) - delta) / (L * -math.expm1(-kappa))
+    return torch.where(delta < math.log(2), found, 0.0)
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,13 @@ class Violations(Quantity):
     violated_layers_…: of the states at the ends of the layers of the network that runs.
     …_any_…: of the samples, instead of pairs of a sample and a state.
     late_visited_…, late_layers_…: of those states but the first, V > V(0) e^(-kappa t).
-    lyapunov_kappa: kappa, in units of 1/horizon, for every network.
+    lyapunov_kappa: kappa, in units of 1/horizon, for every network. gain: that of fields that have one, as trained.
 
     Layers that solve no ODE have no dV/dt: late_layers alone, of the states that the head can read.
     """
 
     name = "violations"
-    gives = ("lyapunov_kappa", *(
+    gives = ("lyapunov_kappa", "gain", *(
         f"{what}_{split}" for split in SPLITS for what in (
             "violated_sampled", "violated_sampled_any", "violated_visited", "violated_visited_any", "violated_layers",
             "violated_layers_any", "late_visited", "late_layers",
@@ -59,6 +59,8 @@ class Violations(Quantity):
         kappa, shared = asked_of(network, folder)
         exact = exact_copy(network)
         rows = [row("lyapunov_kappa", kappa, "exact")]
+        if isinstance(gain := getattr(network.flow, "gain", None), Tensor):
+            rows.append(row("gain", float(gain), "exact"))
         for split in SPLITS:
             samples = spread(data.split(split), self.samples)
             shares = self._visited(exact, samples, kappa)

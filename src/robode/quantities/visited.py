@@ -1,6 +1,6 @@
 """What the loss of a sample does along its own path: V and dV/dt at the states that inference visits.
 
-V_y(eta) = CE(psi(eta), y), as in docs/theory.md, section 22; the condition is dV/dt + kappa V <= 0 (LyaNet, Eq. 10).
+V_y(eta) = CE(psi(eta), y), as in docs/theory.md, section 23; the condition is dV/dt + kappa V <= 0 (LyaNet, Eq. 10).
 """
 
 from __future__ import annotations

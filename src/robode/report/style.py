@@ -47,7 +47,7 @@ _ABSOLUTE = re.compile(
 # what spreadsheets take for the beginning of a formula, and the sign that keeps them from it
 _FORMULA = re.compile(r"(?='*[=+\-@\t\r])")
 
-_STYLE = {
+STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same picture on every machine
     "font.size": 9.0,
@@ -97,7 +97,7 @@ def whiskers(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 @contextmanager
 def styled() -> Iterator[None]:
     """The context in which every figure is built. What matplotlib says of numbers beyond its axes is no news there."""
-    with warnings.catch_warnings(), matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+    with warnings.catch_warnings(), matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
 
@@ -255,6 +255,7 @@ def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
     with styled():
         about = {DESCRIPTION: described(figure)}
         write_whole(png, lambda path: figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata=about))
+        figure.set_layout_engine("none")  # as it was laid out for the PNG, once
         # no creation date: the same run gives the same bytes
         write_whole(pdf, lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None}))
     return png, pdf

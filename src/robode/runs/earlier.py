@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
 import pandas as pd
-import yaml
 
 from robode.config.config import Node, Value
-from robode.config.instantiate import targets
 from robode.config.paths import conf_dir
 from robode.runs.identity import USUAL
 
@@ -74,5 +73,5 @@ def _moved(node: Value) -> Value:
 def _homes() -> dict[str, str]:
     """The name of every class that the project's own YAML files describe -> where it is today."""
     files = (file for group in GROUPS for file in sorted((conf_dir() / group).rglob("*.yaml")))
-    named = (target for file in files for target in targets(yaml.safe_load(file.read_text(encoding="utf-8"))))
-    return {target.rpartition(".")[2]: target for target in named if target.startswith("robode.")}
+    named = (target for file in files for target in re.findall(r"_target_: *(robode\.[\w.]+)", file.read_text("utf-8")))
+    return {target.rpartition(".")[2]: target for target in named}

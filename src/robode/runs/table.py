@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from robode.errors import BadInput, JobFailed
@@ -182,12 +183,14 @@ def texts(path: Path) -> pd.DataFrame:
 def _numbers(cells: pd.Series, kind: type, path: Path | str) -> pd.Series:
     """Texts as float, NaN where nothing is given. Raises `BadInput` for what is no number of that kind."""
     numbers = pd.to_numeric(cells, errors="coerce").astype(float)
-    wrong = numbers.isna() & ~cells.str.strip().str.lower().isin(("", "nan"))
+    values, written = numbers.to_numpy(), cells.tolist()
+    unknown = np.flatnonzero(np.isnan(values)).tolist()
+    wrong = [line for line in unknown if written[line].strip().lower() not in ("", "nan")]
     if kind is int:
-        wrong |= numbers.abs() > MOST_EXACT
-    if wrong.any():
-        line = int(wrong.to_numpy().argmax())
-        raise BadInput(f"{path}: damaged, {cells.name}={cells.iloc[line]} in row {line + 1} is no {WORDS[kind]}")
+        wrong += np.flatnonzero(np.abs(values) > MOST_EXACT).tolist()
+    if wrong:
+        line = min(wrong)
+        raise BadInput(f"{path}: damaged, {cells.name}={written[line]} in row {line + 1} is no {WORDS[kind]}")
     return numbers
 
 

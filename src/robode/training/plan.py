@@ -5,12 +5,12 @@ No torch before data are read, so that the command line can refuse early.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from robode.config.config import Config, EvaluateConfig, Node, StabiliseConfig, TrainConfig, Value
-from robode.config.parse import parse
+from robode.config.config import Config, EvaluateConfig, StabiliseConfig, TrainConfig, Value
+from robode.config.parse import overlaid
 from robode.config.validate import check_entries, task_of
 from robode.data.validation import check_files
 from robode.errors import BadInput
@@ -107,8 +107,7 @@ def resumed(config: TrainConfig, words: Sequence[str]) -> tuple[TrainConfig, Run
     """
     run, _ = find(str(config.resume), key="resume")
     checkpoint_path(run, "last")
-    before, asked = run.config(), config.plain()
-    plain = before.plain()
+    before, keys = run.config(), list[str]()
     for word in words:
         key = word.split("=")[0].lstrip("+~").split("@")[0].replace("/", ".")
         if key in ("resume", "code"):  # how this session is asked for, no part of the run
@@ -118,23 +117,12 @@ def resumed(config: TrainConfig, words: Sequence[str]) -> tuple[TrainConfig, Run
                 f"{key}: a resumed run keeps its own configuration except {', '.join(MAY_CHANGE)}; "
                 "start a new run to change anything else"
             )
-        _copy(asked, plain, key.split("."))
-    after = parse(TrainConfig, plain)
+        keys.append(key)
+    after = overlaid(before, config, keys)
     if after.data.root != before.data.root:
         after = replace(after, data=after.data.at(str(after.data.root)))
     _check_epochs(run, before, after)
     return after, run
-
-
-def _copy(source: Node, target: dict[str, Value], path: Sequence[str]) -> None:
-    """What stands at a dotted key of one plain configuration into another; null where nothing does."""
-    key, *inner = path
-    there, value = target.get(key), source.get(key)
-    if inner:
-        copied = dict(there) if isinstance(there, Mapping) else {}
-        _copy(value if isinstance(value, Mapping) else {}, copied, inner)
-        value = copied
-    target[key] = value
 
 
 def _check_epochs(run: Run, before: TrainConfig, after: TrainConfig) -> None:
