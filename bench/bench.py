@@ -14,6 +14,8 @@ stabilise   epochs of the stabilised NODE by each way, and with the log of its l
             ratio), on synthetic images, one thread, CPU time
 adjoint     a training step with integrator.gradient=adjoint next to one with backprop (the ratio), and what autograd
             keeps for either, one thread
+lyapunov    LyaNet's Monte Carlo loss next to its materialised form, with the bytes of both, and a training step by it
+            next to one through the solver, one thread
 cli         wall time of the help pages, each in a fresh process
 
     python bench/bench.py --data-root ../shared/data
@@ -32,6 +34,7 @@ from typing import Any
 
 import torch
 from adjoint import adjoint
+from lyapunov import lyapunov
 from measure import Row, machine
 from parts import bsm, cli, epoch, evaluation, loading, norms
 from rich.console import Console
@@ -49,6 +52,7 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "slopes": lambda setting: slopes(setting.turns),
     "stabilise": stabilise,
     "adjoint": adjoint,
+    "lyapunov": lyapunov,
     "cli": cli,
 }
 

@@ -21,6 +21,7 @@ from robode.integrators.euler import Euler
 from robode.integrators.runge_kutta import RK4
 from robode.network import Network, states_of
 from robode.objectives.lyapunov import potential
+from robode.objectives.lyapunov_mc import LyapunovMC
 from robode.ode.bounds import Scalar
 from robode.quantities import rate_lipschitz
 from robode.quantities.stable_inference import StableInference, radius
@@ -57,10 +58,10 @@ def test_theorem_3_holds_within_the_radius_and_fails_beyond_it(gain: float) -> N
     where V = log 3, because there are 3 classes and the others are treated alike: at 1.6 times the radius."""
     delta = torch.tensor([math.log(N) * math.exp(-KAPPA)], dtype=torch.float64)
     (eps,) = radius(delta, torch.tensor([gain], dtype=torch.float64), KAPPA).tolist()
-    net = exact_copy(network(lambda x: Disturbed(x, gain), depth=20))
+    net = exact_copy(network(lambda x: Disturbed(x, gain), depth=10))
     for share in (0.0, 0.5, 0.999, 1.001):
         x = disturbed(share * eps)
-        fall = along_path(net, x, x[:, 0].long(), 4)
+        fall = along_path(net, x, x[:, 0].long(), 1)
         V = delta + share * (math.log(2) - delta)
         torch.testing.assert_close(fall.V[-1], V.expand(N), rtol=1e-5, atol=0)
         assert bool((fall.V[-1] < math.log(2)).all()) == (share < 1)
@@ -69,12 +70,12 @@ def test_theorem_3_holds_within_the_radius_and_fails_beyond_it(gain: float) -> N
     assert factor < 1.7
     for share, right in ((0.99 * factor, True), (1.01 * factor, False)):
         x = disturbed(share * eps)
-        assert along_path(net, x, x[:, 0].long(), 4).right.tolist() == [right] * N
+        assert along_path(net, x, x[:, 0].long(), 1).right.tolist() == [right] * N
 
 
 @dataclass(frozen=True)
 class Narrow(Disturbed):
-    """As `Disturbed` on V <= the undisturbed V(t) (1 + 1e-6), and beyond it V rises by push times its excess."""
+    """As `Disturbed` on V <= the undisturbed V(t) (1 + 1e-3), and beyond it V rises by push times its excess."""
 
     push: float = 400.0
     autonomous = False
@@ -84,7 +85,7 @@ class Narrow(Disturbed):
         gradient = y.softmax(0) - one_hot(labels, len(y)).T
         V = potential(y.T, labels)
         clean = math.log(N) * math.exp(-self.kappa * float(t))
-        excess = (V - clean * (1 + 1e-6)).clamp_min(0)
+        excess = (V - clean * (1 + 1e-3)).clamp_min(0)
         rate = -self.kappa * V + self.gain * self.x[:, 1].abs() + self.push * excess.clamp_max(0.1)
         return rate * gradient / gradient.square().sum(0)
 
@@ -96,12 +97,12 @@ def test_theorem_3_needs_the_condition_beyond_the_clean_path() -> None:
     gain = 1.0
     delta = torch.tensor([math.log(N) * math.exp(-KAPPA)], dtype=torch.float64)
     (eps,) = radius(delta, torch.tensor([gain], dtype=torch.float64), KAPPA).tolist()
-    net = exact_copy(network(lambda x: Narrow(x, gain), depth=100))
+    net = exact_copy(network(lambda x: Narrow(x, gain), depth=50))
     x = disturbed(0.0)
-    clean = along_path(net, x, x[:, 0].long(), 2)
+    clean = along_path(net, x, x[:, 0].long(), 1)
     assert not bool(clean.violated(KAPPA * (1 - 1e-6)).any()) and float(clean.V[-1].max()) < 1.001 * float(delta)
     x = disturbed(0.01 * eps)
-    assert float(along_path(net, x, x[:, 0].long(), 2).V[-1].min()) > math.log(2)
+    assert float(along_path(net, x, x[:, 0].long(), 1).V[-1].min()) > math.log(2)
 
 
 @pytest.mark.parametrize("gain", [0.3, 20.0])
@@ -269,3 +270,35 @@ def test_the_field_of_data_nodes_has_no_lipschitz_constant() -> None:
     y = torch.zeros(N, 2).double()
     jump = (field(0.0, y)[:, 0] - field(0.0, y)[:, 1]).norm()
     assert float(jump) == pytest.approx(2 * float(field(0.0, y)[:, 0].norm())) and float(jump) > 1
+
+
+@pytest.mark.slow
+def test_the_loss_of_a_trained_network_falls_like_theorem_2_says_on_almost_all_visited_states() -> None:
+    """Three classes on a circle: with the Monte Carlo loss V(t) <= V(0) e^(-kappa t) at 95 % of the states of paths, of
+    training samples and of others; without training at less than half of them."""
+    torch.manual_seed(0)
+    flow = DataNode(N, 8, RK4(), hidden=16, gain=20.0, dropout=0.0)
+    net = Network(INFO, flow, MLPControl((SIZE,), states_of(flow), hidden=[32]), Identity(N, N))
+    objective = LyapunovMC(samples=128)
+    optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [260])
+
+    def on_time(x: Tensor, labels: Tensor) -> float:
+        fall = along_path(exact_copy(net), x.double(), labels, 2)
+        return 1 - float(fall.late(objective.states.rate(net)).double().mean())
+
+    x, labels = arcs(256)
+    assert on_time(x, labels) < 0.5
+    for _ in range(400):
+        chosen = torch.randint(256, (32,))
+        optimiser.zero_grad()
+        objective(net, x[chosen], labels[chosen])["lyapunov_mc"].backward()
+        optimiser.step()
+        schedule.step()
+    assert on_time(x, labels) > 0.95 and on_time(*arcs(1000)) > 0.95
+
+
+def arcs(count: int) -> tuple[Tensor, Tensor]:
+    """Points of the unit circle, and in which third of it they lie."""
+    angle = torch.rand(count)
+    return torch.stack([(2 * math.pi * angle).cos(), (2 * math.pi * angle).sin()], 1), (angle * N).long()

@@ -55,6 +55,9 @@ def test_the_loss_falls_like_that_of_the_ode_and_is_resolved_to_t(
     rates = samples()[:, 1].numpy()
     expected = math.log(N) * np.exp(-rates * time[:, None])
     np.testing.assert_allclose(arrays["loss"], expected, rtol=2e-3)
+    np.testing.assert_allclose(arrays["ode_time"], np.arange(4 * depth + 1) / (4 * depth), atol=1e-12)
+    finer = math.log(N) * np.exp(-rates * arrays["ode_time"][:, None])
+    np.testing.assert_allclose(arrays["ode_loss"], finer, rtol=1e-5)
     assert arrays["right"][1:].tolist() == [[True] * N + [False] * N] * (len(time) - 1)
     for t in (0.25, 0.5, 0.75, 1.0):
         last = int(np.flatnonzero(time <= t + 1e-9)[-1])
@@ -128,7 +131,7 @@ def test_the_network_is_left_as_it_was_and_runs_in_eval_mode(tmp_path) -> None:
     np.testing.assert_allclose(last, F.cross_entropy(net(x), x[:, 0].long(), reduction="none"), rtol=1e-5)
 
 
-@pytest.mark.parametrize("key", ["samples", "points"])
+@pytest.mark.parametrize("key", ["samples", "points", "refine"])
 def test_bad_input(key: str) -> None:
     with pytest.raises(BadInput, match=f"{key}=0: expected a whole number of at least 1"):
         EarlyStopping(**{key: 0})

@@ -176,3 +176,19 @@ def test_training_cost_adds_up_sessions(tmp_path, six, network):
 def test_counts_are_whole_numbers_of_at_least_one(make, wrong):
     with pytest.raises(BadInput, match=rf"^suite\.\w+\.\w+={wrong}: expected a whole number of at least 1$"):
         make(wrong)
+
+
+def test_rows_that_a_network_does_not_have_are_not_sought_again(tmp_path, six, network):
+    """A quantity says which of its rows every network has; by those it is known, and without them it is not."""
+
+    class Some(EpsR):
+        gives, certain = ("always", "sometimes"), ("always",)
+
+    about = {"run": "a", "checkpoint": "last", "weights": "w", "seed": 1, "value": 1.0, "kind": "measured"}
+    results.append_numbers(tmp_path / "numbers.csv", [about | {"quantity": "sometimes"}])
+    assert not Some().known(tmp_path, "w")
+    results.append_numbers(tmp_path / "numbers.csv", [about | {"quantity": "always"}])
+    assert Some().known(tmp_path, "w") and not Some().known(tmp_path, "other")
+    Some.certain = ()
+    results.append_numbers(tmp_path / "numbers.csv", [about | {"weights": "other", "quantity": "always"}])
+    assert Some().known(tmp_path, "w") and not Some().known(tmp_path, "other")

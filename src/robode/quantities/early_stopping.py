@@ -13,13 +13,15 @@ from torch.nn.functional import cross_entropy
 
 from robode.config.levels import check_count
 from robode.data.batches import device_of, evaluating, in_units
+from robode.data.info import Samples
 from robode.data.module import DataModule, spread
+from robode.errors import JobFailed
 from robode.integrators.evaluations import counted
 from robode.network import Network
 from robode.ode.flow import Flow
 from robode.ode.step import Chain
 from robode.quantities.quantity import Number, Quantity, row, write_arrays
-from robode.quantities.visited import Parts
+from robode.quantities.visited import Parts, along_path, batches, exact_copy
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,9 @@ class EarlyStopping(Quantity):
     three quarters and the end, of the last such t until then: accuracy_at_…, loss_at_…, calls_at_… (of all images at
     once; layers, where they solve no ODE).
 
-    early_stopping.npz, for the figures: time (P,), calls (P,), loss (P, n) and right (P, n), of each image.
+    early_stopping.npz, for the figures: time (P,), calls (P,), loss (P, n) and right (P, n), of each image; where
+    layers solve an ODE, ode_time (R,) and ode_loss (R, n), of its solution by the reference solver, `refine` states a
+    layer.
     """
 
     name = "early_stopping"
@@ -44,26 +48,31 @@ class EarlyStopping(Quantity):
     certain = gives[-3:]
     needs_classes = True
 
-    def __init__(self, samples: int = 500, points: int = 20):
-        check_count("samples", samples)
-        check_count("points", points)
-        self.samples, self.points = samples, points
+    def __init__(self, samples: int = 500, points: int = 20, refine: int = 4):
+        for key, count in {"samples": samples, "points": points, "refine": refine}.items():
+            check_count(key, count)
+        self.samples, self.points, self.refine = samples, points, refine
 
     def known(self, folder: Path, weights: str) -> bool:
         return (folder / FILE).is_file() and super().known(folder, weights)
 
     @torch.no_grad()
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
-        device = device_of(network)
-        x, labels = (each.to(device) for each in spread(data.split("test"), self.samples))
+        chosen, device = spread(data.split("test"), self.samples), device_of(network)
+        x, labels = (each.to(device) for each in chosen)
         with evaluating(network):
             stops = stopped(network, in_units(x), self.points)
         losses = torch.stack([cross_entropy(each.logits.double(), labels, reduction="none") for each in stops])
         right = torch.stack([each.logits.argmax(1) == labels for each in stops])
         time, calls = ([getattr(each, name) for each in stops] for name in ("time", "calls"))
-        write_arrays(folder / FILE, {
-            "time": time, "calls": calls, "loss": losses.float().cpu().numpy(), "right": right.cpu().numpy(),
-        })  # fmt: skip
+        arrays = {
+            "time": torch.tensor(time, dtype=torch.float64),
+            "calls": torch.tensor(calls),
+            "loss": losses.float(),
+            "right": right,
+        }
+        arrays |= self._of_the_ode(network, chosen)
+        write_arrays(folder / FILE, {name: each.cpu().numpy() for name, each in arrays.items()})
         rows = []
         for t in (each for each in QUARTERS if each >= time[0]):
             last = max(place for place, each in enumerate(time) if each <= t + 1e-9)
@@ -71,6 +80,17 @@ class EarlyStopping(Quantity):
             rows.append(row(f"loss_at_{t:g}", float(losses[last].mean())))
             rows.append(row(f"calls_at_{t:g}", float(calls[last]), "exact"))
         return rows
+
+    def _of_the_ode(self, network: Network, samples: Samples) -> dict[str, Tensor]:
+        if not network.flow.solves_an_ode:
+            return {}
+        exact = exact_copy(network)
+        try:
+            falls = [along_path(exact, x, labels, self.refine) for x, labels in batches(exact, samples)]
+        except JobFailed as error:  # the reference solver's; the network that runs has been measured
+            logger.warning("early_stopping: the solution of the ODE is left out: %s", error)
+            return {}
+        return {"ode_time": falls[0].time, "ode_loss": torch.cat([fall.V for fall in falls], 1).float()}
 
 
 @dataclass(frozen=True)

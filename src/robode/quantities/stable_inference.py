@@ -14,7 +14,7 @@ from robode.config.levels import check_count, one_level
 from robode.data.info import Samples
 from robode.data.module import DataModule, spread
 from robode.encoders import Control
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.network import Network
 from robode.quantities import rate_lipschitz
 from robode.quantities.quantity import Number, Quantity, row
@@ -46,7 +46,8 @@ class StableInference(Quantity):
       it. No radius is a certificate: the theorem needs the second condition at every state that a perturbed path may
       visit, and it is looked at along the clean path, on a grid.
 
-    Layers that solve no ODE have stable_correct alone, of the network that runs.
+    Layers that solve no ODE, or one that the reference solver cannot solve, have stable_correct alone, of the network
+    that runs.
     """
 
     name = "stable_inference"
@@ -68,17 +69,19 @@ class StableInference(Quantity):
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         kappa, _ = asked_of(network, folder)
         exact, samples = exact_copy(network), spread(data.split("test"), self.samples)
-        if not network.flow.solves_an_ode:
-            name = type(network.flow).__name__
-            logger.warning("stable_inference: the layers of %s solve no ODE: stable_correct alone", name)
+        name = type(network.flow).__name__
+        try:
+            if not network.flow.solves_an_ode:
+                raise JobFailed(f"the layers of {name} solve no ODE")
+            met = _Met.of([along_path(exact, x, labels, self.refine) for x, labels in batches(exact, samples)], kappa)
+        except JobFailed as error:  # maybe of the reference solver; the network that runs has been scored before
+            logger.warning("stable_inference: stable_correct alone: %s", error)
             with torch.no_grad():
                 right = [exact(x).argmax(1) == labels for x, labels in batches(exact, samples)]
             return [row("stable_correct", _share(torch.cat(right)))]
-        met = _Met.of([along_path(exact, x, labels, self.refine) for x, labels in batches(exact, samples)], kappa)
         rows = [row(f"stable_{name}", _share(each)) for name, each in met.conditions.items()]
         rows += [row("stable_count", float(met.all.sum())), row("stable_delta", float(met.delta.median()))]
         if not network.flow.controlled or not isinstance(network.encoder, Control):
-            name = type(network.flow).__name__
             logger.warning("stable_inference: the samples of %s enter through its first state: no radius", name)
             return rows
         return rows + self._radii(exact, samples, met, kappa)

@@ -4,6 +4,7 @@ Monte Carlo loss asks for it, and at the states that inference visits."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from torch import Tensor
 from robode.config.levels import check_count
 from robode.data.info import Samples
 from robode.data.module import DataModule, spread
-from robode.errors import BadInput
+from robode.errors import BadInput, JobFailed
 from robode.network import Network
 from robode.objectives.lyapunov import Shared, along_fields
 from robode.quantities.quantity import Number, Quantity, row
-from robode.quantities.visited import along_layers, along_path, asked_of, batches, exact_copy
+from robode.quantities.visited import Fall, along_layers, along_path, asked_of, batches, exact_copy
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,14 @@ class Violations(Quantity):
         kappa, shared = asked_of(network, folder)
         exact = exact_copy(network)
         rows = [row("lyapunov_kappa", kappa, "exact")]
+        if not (solves := network.flow.solves_an_ode):
+            name = type(network.flow).__name__
+            logger.warning("violations: the layers of %s solve no ODE, so there is no dV/dt: left out", name)
         if isinstance(gain := getattr(network.flow, "gain", None), Tensor):
             rows.append(row("gain", float(gain), "exact"))
         for split in SPLITS:
             samples = spread(data.split(split), self.samples)
-            shares = self._visited(exact, samples, kappa)
+            shares = (self._visited if solves else self._read_out)(exact, samples, kappa)
             if network.flow.controlled:
                 shares |= self._sampled(exact, samples, shared, kappa / network.flow.horizon)
             rows += [row(f"{name}_{split}", value) for name, value in shares.items()]
@@ -81,26 +85,29 @@ class Violations(Quantity):
         return _shares("violated_sampled", torch.cat(found))
 
     def _visited(self, network: Network, samples: Samples, kappa: float) -> dict[str, float]:
-        if not network.flow.solves_an_ode:
-            return self._late(network, samples, kappa)
         shares: dict[str, float] = {}
         for where, refine in {"visited": self.refine, "layers": 0}.items():
-            falls = [along_path(network, x, labels, refine) for x, labels in batches(network, samples)]
+            try:
+                falls = [along_path(network, x, labels, refine) for x, labels in batches(network, samples)]
+            except JobFailed as error:  # the reference solver's; the network that runs has been scored before
+                logger.warning("violations: the states at %s are left out: %s", where, error)
+                continue
             violated = torch.cat([fall.violated(kappa) for fall in falls], 1)
-            late = torch.cat([fall.late(kappa) for fall in falls], 1)
-            shares |= _shares(f"violated_{where}", violated.T) | {f"late_{where}": float(late.double().mean())}
+            shares |= _shares(f"violated_{where}", violated.T) | {f"late_{where}": _late(falls, kappa)}
         return shares
 
-    def _late(self, network: Network, samples: Samples, kappa: float) -> dict[str, float]:
-        name = type(network.flow).__name__
-        logger.warning("violations: the layers of %s solve no ODE, so there is no dV/dt: left out", name)
+    def _read_out(self, network: Network, samples: Samples, kappa: float) -> dict[str, float]:
+        """Of layers that solve no ODE."""
         try:
             falls = [along_layers(network, x, labels) for x, labels in batches(network, samples)]
         except BadInput as error:
             logger.warning("violations: left out: %s", error)
             return {}
-        late = torch.cat([fall.late(kappa) for fall in falls], 1)
-        return {"late_layers": float(late.double().mean())}
+        return {"late_layers": _late(falls, kappa)}
+
+
+def _late(falls: Sequence[Fall], kappa: float) -> float:
+    return float(torch.cat([fall.late(kappa) for fall in falls], 1).double().mean())
 
 
 def _shares(name: str, violated: Tensor) -> dict[str, float]:
