@@ -53,6 +53,17 @@ train augment=crop_flip data=double_moons
 train augment=crop_flip augment.pad=-1
 train optimizer=nero optimizer.optimizer.beta=1
 train model=continuous_lyanet objective.lyapunov_path.kappa=0
+train model=lyanet objective.lyapunov_mc.kappa=0
+train model=lyanet objective.lyapunov_mc.samples=0
+train model=lyanet objective.lyapunov_mc.domain=ball
+train model=lyanet model.gain=0
+train model=lyanet encoder=auto encoder.bounded=maybe
+train model=lyanet data=double_moons
+train model=lyanet callbacks.gain_schedule.factor=2
+train model=node objective=lyapunov_mc
+train model=chnode objective=barrier
+train model=data_node objective=barrier objective.barrier.alpha=0
+train model=lyanet data=cifar10 data.root=.
 train objective=lyapunov_path objective.lyapunov_path.resolution=0
 train objective=lyapunov_path data=pendulum
 train model=resnet18 data=double_moons

@@ -17,7 +17,7 @@ from robode.config.compose import Request, compose_trainings
 from robode.config.config import EvaluateConfig
 from robode.config.jobs import Job as Composed
 from robode.config.jobs import Outcome, Result, failure
-from robode.errors import Busy, JobFailed
+from robode.errors import Busy, DataMissing, JobFailed
 from robode.evaluation.target import EvaluationTarget
 from robode.files import read_json, write_json
 from robode.papers.collect import Shelf
@@ -29,7 +29,7 @@ from robode.report.paper_page import Report
 from robode.runs.code import CODE, RECORD, training_code
 from robode.runs.run import Run, create
 from robode.training.plan import located
-from robode.verbs.reproduce import Reproduction
+from robode.verbs.reproduce import Reproduction, with_data
 
 
 @pytest.fixture
@@ -337,3 +337,21 @@ def test_report_says_what_it_cannot_find(own_paper: Path, robode: Callable[..., 
     assert "there are none under outputs/" in robode("report").line
     assert "from=conf: expected the folder of a report" in robode("report", "from=conf").line
     assert "depth=3: makes no sense beside runs" in robode("report", "depth=3").line
+
+
+def test_rows_whose_data_are_not_there_stay_not_run(
+    own_paper: Path, robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are trained; the exit code and a line say what is missing. With no row left nothing is written."""
+    monkeypatch.setattr("robode.data.validation.reachable", lambda url: False)
+    paper = own_paper / "conf" / "paper" / "moons_2026.yaml"
+    paper.write_text(paper.read_text().replace("[model=hdnn, depth=4]", f"[data=cifar10, data.root={own_paper}]"))
+    jobs = plan(select(ITEM, ["size=smoke"]))
+    found, absent = with_data(jobs)
+    assert [job.wanted for job in found] == [True, False]
+    ((code, line),) = absent
+    assert code == 2 and "not run, because data.root=" in line and absent[code, line] == ["N = 4 H-DNN, seed 1"]
+    answer = robode("reproduce", ITEM, "size=smoke", "--dry-run")
+    assert answer.code == 0 and f"1 more: {line}" in answer.out.replace("\n", " ")
+    with pytest.raises(DataMissing):
+        with_data([job for job in jobs if not job.cfg.data.name.startswith("double")])

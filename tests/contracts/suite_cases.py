@@ -93,4 +93,11 @@ def speaks_of(protocol: str, kind: str) -> bool:
     return protocol == "data_space" or kind != "vectors"
 
 
-CASES = [(s, p, k) for s in SUITES for p in PROTOCOLS for k in INFO if speaks_of(p, k)]
+def worth_it(suite: str, protocol: str) -> bool:
+    """Whether another protocol makes another case: not of a suite whose perturbations other suites have too, and which
+    all act in data units whatever the protocol is."""
+    in_data_units = all(each.in_data_units for each in perturbations_of(suite).values() if each.corrupts)
+    return protocol == "data_space" or suite not in AGAIN or not in_data_units
+
+
+CASES = [(s, p, k) for s in SUITES for p in PROTOCOLS for k in INFO if speaks_of(p, k) and worth_it(s, p)]

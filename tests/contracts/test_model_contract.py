@@ -102,26 +102,35 @@ DRAWS = ("data_node", "lyanet")  # their dropout has no way back; their fields a
 
 @pytest.mark.parametrize(("model", "integrator"), WITH_ADJOINT)
 def test_the_adjoint_gives_the_gradients_of_every_model(model: str, integrator: str) -> None:
-    """Of all parameters and of the samples; with short steps, because they are those of the ODE."""
+    """Of all parameters and of the samples, as steps get shorter, because they are those of the ODE."""
+    gap = gradients_apart(model, integrator, step=0.02)
+    if model not in DRAWS:
+        assert 0 < gap < 2e-3
+        return
+    assert 0 < gradients_apart(model, integrator, step=0.0025, depth=24) < max(gap / 3, 2e-3)
+
+
+def gradients_apart(model: str, integrator: str, **setting: Any) -> float:
+    """The largest difference between the two ways, over the largest entry of that gradient; setting: step and depth."""
     x, found = batch(kind_of(model)).double().requires_grad_(), list[dict[str, Tensor]]()
     for way in ("backprop", "adjoint"):
         each = family(model, integrator)
         if model in DRAWS:
             slow = {**each.model.arguments, "dropout": 0.0, "gain": 1.0, "kappa": 0.2}
             each = replace(each, model=replace(each.model, arguments=slow))
-        exact = {"rtol": 1e-8, "atol": 1e-9} if integrator == "dopri5" and model in DRAWS else {}
-        chosen = replace(each.integrator, arguments={**each.integrator.arguments, "gradient": way, **exact})
-        network = replace(each, integrator=chosen).network(step=0.005 if model in DRAWS else 0.02).double().eval()
-        if isinstance(network.flow, DataNode):  # without the kink of its activation, which costs every method its order
+        chosen = replace(each.integrator, arguments={**each.integrator.arguments, "gradient": way})
+        network = replace(each, integrator=chosen).network(**setting).double().eval()
+        if isinstance(network.flow, DataNode):  # without the kink of its activation, which costs a method its order
             network.flow.slope.data.fill_(1.0)
         names, leaves = zip(*network.named_parameters(), ("x", x), strict=True)
         gradients = torch.autograd.grad(network(x).square().mean(), leaves)
         found.append(dict(zip(names, gradients, strict=True)))
+    apart = []
     for name, expected in found[0].items():
         scale = float(expected.abs().max())
-        assert scale > 0
-        torch.testing.assert_close(found[1][name], expected, rtol=0, atol=2e-3 * scale, msg=name)
-    assert any(not torch.equal(found[1][name], expected) for name, expected in found[0].items())
+        assert scale > 0, name
+        apart.append(float((found[1][name] - expected).abs().max()) / scale)
+    return max(apart)
 
 
 @pytest.mark.parametrize(("model", "integrator"), OTHER_PAIRS)

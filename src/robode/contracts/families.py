@@ -159,8 +159,9 @@ def the_yaml_keeps_to_what_it_allows(family: Family) -> list[str]:
 
 
 def outputs_and_gradients_are_finite(family: Family) -> list[str]:
-    """One finite output of the right shape for each sample, and a finite gradient for each parameter."""
-    network = family.usual()
+    """One finite output of the right shape for each sample, and a finite gradient for each parameter; in eval mode,
+    since an adaptive method cannot follow a field that draws random numbers."""
+    network = family.usual().eval()
     outputs, expected = network(family.samples()), (SAMPLES, family.info.task.outputs)
     if tuple(outputs.shape) != expected:
         return [f"outputs have the shape {tuple(outputs.shape)}, expected {expected}"]
@@ -241,7 +242,7 @@ def certificates_are_numbers(family: Family) -> list[str]:
 @torch.no_grad()
 def no_distance_grows_beyond_its_certificate(family: Family) -> list[str]:
     """Exact sensitivities, and distances of pairs of samples and of states, near and far."""
-    network = family.usual()
+    network = family.usual().eval()
     flow, (y, context) = network.flow, network.encode(family.samples())
     table, bounds = flow.certificate_table(), flow.certificate()
     found: list[str] = []

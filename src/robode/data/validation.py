@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robode.config.config import Node
-from robode.errors import BadInput
+from robode.errors import BadInput, DataMissing
 
 NETWORK_TIMEOUT = 3.0
 """Seconds after which a silent server counts as no network."""
@@ -47,10 +47,10 @@ def reachable(url: str) -> bool:
         return False
 
 
-def cannot_download(root: str | Path, missing: Sequence[str]) -> BadInput:
+def cannot_download(root: str | Path, missing: Sequence[str]) -> DataMissing:
     """The one line for files that are neither on the disk nor on a network that answers."""
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-    return BadInput(
+    return DataMissing(
         f"data.root={root}: {missing[0]}{more} not found and cannot be downloaded; "
         "set data.root or the environment variable ROBODE_DATA to the folder that holds the data"
     )

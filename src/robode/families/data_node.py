@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robode.errors import BadInput
+from robode.integrators.implicit_midpoint import ImplicitMidpoint
 from robode.integrators.integrator import Integrator
 from robode.ode.bounds import Scalar
 from robode.ode.controlled import ControlledField
@@ -123,8 +124,13 @@ class DataNode(Flow):
         self.W1, self.b1 = first.weight, nn.Parameter(first.bias.detach()[:, None])
         self.W2, self.b2 = last.weight, nn.Parameter(last.bias.detach()[:, None])
         self.slope = nn.Parameter(torch.tensor(0.25))
-        self.register_buffer("gain", torch.tensor(positive("model.gain", gain), dtype=torch.float64))
+        self.first_gain = positive("model.gain", gain)
+        self.register_buffer("gain", torch.tensor(self.first_gain, dtype=torch.float64))
         self.integrator.check(self.fields(torch.zeros(1, self.context))[0])
+        if isinstance(integrator, ImplicitMidpoint):
+            raise BadInput(
+                "integrator=implicit_midpoint: expected an explicit method, as Newton finds no step where r is 0"
+            )
 
     def fields(self, context: Tensor | None = None) -> Sequence[CornerField]:
         """context: W(x), (B, m^2). Raises `BadInput` where the encoder gives another."""

@@ -27,6 +27,8 @@ class Barrier(Objective):
         BadInput: values that make no sense, or fields that are not bound to the sample.
     """
 
+    violation = "barrier_violated"
+
     def __init__(
         self,
         alpha: float = 4.0,

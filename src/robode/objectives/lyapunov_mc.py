@@ -24,6 +24,8 @@ class LyapunovMC(Objective):
         BadInput: values that make no sense, or fields that are not bound to the sample.
     """
 
+    violation = "lyapunov_violated"
+
     def __init__(
         self,
         samples: int = 512,

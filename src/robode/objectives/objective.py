@@ -1,6 +1,7 @@
 """What training minimises."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,8 @@ class Objective(ABC):
     Its YAML node says `task`, the task whose targets it takes (any, where it says none), and `looks_at_target: false`
     where the target plays no part, so that what does not fit is refused before anything is built.
     """
+
+    violation: ClassVar[str] = ""  # which of its notes is the share of conditions that do not hold
 
     def refusal(self, info: DatasetInfo) -> str | None:
         """Why it makes no sense for these data of its task; None where it does."""

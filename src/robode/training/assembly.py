@@ -29,6 +29,7 @@ from robode.runs.origin import threads_of
 from robode.runs.run import Run
 from robode.training.callbacks import ProjectConstraints
 from robode.training.checkpoints import Checkpoints
+from robode.training.gain import GainSchedule
 from robode.training.module import Training
 from robode.training.progress import ProgressBar
 from robode.training.recorder import Recorder
@@ -37,8 +38,8 @@ from robode.training.stopping import Stopping
 from robode.training.trainer import RESUMED, RUN_DIR, build_trainer, fit, prepare_machine
 from robode.training.watchdog import Watchdog
 
-PARTS = ("model", "integrator", "encoder", "head", "augment", "depth", "step", "horizon", "data", "objective", "suite",
-         "protocol", "start")  # fmt: skip
+PARTS = ("model", "integrator", "encoder", "head", "augment", "depth", "step", "horizon", "data", "objective",
+         "callbacks", "suite", "protocol", "start")  # fmt: skip
 WAYS = {"min": "smaller", "max": "larger"}
 _digests: dict[str, str] = {}
 
@@ -82,6 +83,7 @@ def assemble(
     check_task(config, objectives, network)
     module = Training(network, objectives, config)
     chosen = [part.build() for part in config.callbacks.values() if part]
+    check_callbacks(chosen, network, objectives)
     console = console or Console()
     stops = Stopping(console, [each for each in chosen if isinstance(each, EarlyStopping)])
     said = [ProgressBar(console), stops, Watchdog(console)]
@@ -106,8 +108,19 @@ def try_jobs(configs: Sequence[TrainConfig]) -> None:
         with torch.random.fork_rng(devices=[]):
             begin(network := build_network(config, info), config)
             try_once(network)
-            check_task(config, {name: part.build() for name, part in config.objective.items() if part}, network)
+            objectives = {name: part.build() for name, part in config.objective.items() if part}
+            check_task(config, objectives, network)
+            check_callbacks([part.build() for part in config.callbacks.values() if part], network, objectives)
             build_measurement(Described.of(config), SuiteRequest.of(config), info)
+
+
+def check_callbacks(
+    chosen: Sequence[lightning.Callback], network: Network, objectives: Mapping[str, Objective]
+) -> None:
+    """Raises `BadInput` for callbacks that have nothing to do here."""
+    for each in chosen:
+        if isinstance(each, GainSchedule):
+            each.check(network, objectives)
 
 
 def check_task(config: TrainConfig, objectives: Mapping[str, Objective], network: Network) -> None:

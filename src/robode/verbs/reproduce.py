@@ -15,7 +15,8 @@ from rich.console import Console
 from robode.config.config import EvaluateConfig
 from robode.config.jobs import Job, Outcome, failure, run_each
 from robode.config.validate import check_jobs
-from robode.errors import BadInput, Busy, JobFailed
+from robode.data.validation import check_files
+from robode.errors import BadInput, Busy, DataMissing, JobFailed
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import PlannedRun, evaluations, missing, plan, preview, unmeasured
 from robode.papers.publish import publish
@@ -45,16 +46,41 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     """
     where = item_among(words, config_dirs)
     selection = select(where, [word for word in words if word != where], config_dirs)
-    asked, jobs = evaluations(selection), plan(selection)
+    asked, (jobs, impossible) = evaluations(selection), with_data(plan(selection))
     check_jobs([job.cfg for job in jobs if job.wanted])
-    work = Reproduction(selection, jobs, asked, Shelf.of(selection, asked))
+    work = Reproduction(selection, jobs, asked, Shelf.of(selection, asked), failures=impossible)
     if dry_run:
         wanted = [job for job in work.jobs if job.wanted]
         preview(selection, [work.beside(work.shelf.placed(job)) for job in wanted], work.asked)
-        for line in filter(None, (left_out(work.shelf, wanted), unmeasured(selection, jobs, asked))):
+        absent = (f"{len(names)} more: {line}" for (_, line), names in impossible.items())
+        for line in filter(None, (left_out(work.shelf, wanted), unmeasured(selection, jobs, asked), *absent)):
             print(line)
         return 0
     return work.run()
+
+
+def with_data(jobs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[tuple[int, str], list[str]]]:
+    """The jobs, of which those whose data are not on this machine are not wanted any more; and the latter's names, by
+    exit code and line. Raises `DataMissing` where nothing is left."""
+    known: dict[str, DataMissing | None] = {}
+    found, absent = [], dict[tuple[int, str], list[str]]()
+    for job in jobs:
+        source = job.cfg.data.source.arguments
+        key = str(sorted(source.items()))
+        if job.wanted and key not in known:
+            known[key] = None
+            try:
+                check_files(source)
+            except DataMissing as error:
+                known[key] = error
+        nowhere = known[key] if job.wanted else None
+        if nowhere is not None:
+            absent.setdefault((2, f"not run, because {nowhere}"), []).append(job.name)
+            job = replace(job, wanted=False)
+        found.append(job)
+    if absent and not any(job.wanted for job in found):
+        raise next(filter(None, known.values()))
+    return found, absent
 
 
 @dataclass

@@ -79,8 +79,9 @@ class LevelSets:
         with styled():
             figure = Figure(figsize=(10.2, 3.5 * len(found) + 0.5), layout="constrained")
             grid = figure.subplots(len(found), 3, squeeze=False)
+            worst = max(float(_excess(arrays).max()) for _, arrays in found)
             for (plane, rates, fall), (run, arrays) in zip(grid, found, strict=True):
-                _levels(plane, arrays)
+                _levels(plane, arrays, worst)
                 _against(rates, arrays)
                 _fall(fall, arrays)
                 plane.set_title(f"{run.label}: level sets of V")
@@ -153,10 +154,11 @@ def _window(ax: Axes, arrays: Arrays) -> None:
     ax.grid(False)
 
 
-def _levels(ax: Axes, arrays: Arrays) -> None:
+def _levels(ax: Axes, arrays: Arrays, worst: float) -> None:
+    """worst: the excess that is darkest, of all panels."""
     excess = np.maximum(_excess(arrays), 0)
     ax.pcolormesh(arrays["x"], arrays["x"], np.ma.masked_equal(excess, 0), cmap="Reds", vmin=0, alpha=0.5,
-                  vmax=max(float(excess.max()), 1e-9), shading="auto", rasterized=True, linewidth=0)  # fmt: skip
+                  vmax=max(worst, 1e-9), shading="auto", rasterized=True, linewidth=0)  # fmt: skip
     lines = ax.contour(arrays["x"], arrays["x"], arrays["value"], levels=LEVELS, colors=[MUTED], linewidths=0.8)
     ax.clabel(lines, fontsize=6.5, fmt="%g")
     step = (len(arrays["x"]) - 1) // (len(arrays["at"]) - 1)  # the arrows stand on the grid

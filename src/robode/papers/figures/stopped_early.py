@@ -17,12 +17,12 @@ from robode.report.values import Collected, read_arrays
 from robode.runs.table import METRICS
 
 SHOWN = 512  # images, as published
-STYLES = ("-", "--", ":")
+STYLES = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What inference gives at times (P,) in [0, 1]: loss and right (P, n) of n images. gain: nan where it has none."""
+    """Inference at times (P,) in [0, 1]: loss and right (P, n) of n images. gain: nan where there is none."""
 
     label: str
     seed: int
@@ -61,13 +61,14 @@ class StoppedEarly:
             figure = Figure(figsize=(10.2, 3.0 * len(groups) + 0.7), layout="constrained")
             axes = figure.subplots(len(groups), 3, squeeze=False)
             for (own, common, scaled), (group, runs) in zip(axes, groups.items(), strict=True):
-                for number, label in enumerate(labels):
-                    style = (PALETTE[number % len(PALETTE)], STYLES[number // len(PALETTE) % len(STYLES)])
+                for label, style in _styles(labels).items():
                     mine = [each for each in runs if each.label == label]
                     _curve(own, mine, [each.correct for each in mine], style)
                     _curve(common, mine, [_of_all(runs, each.seed) for each in mine], style)
                     if mine and np.isfinite(mine[0].gain):
                         _curve(scaled, mine, [each.correct for each in mine], style, scaled=True)
+                if not common.lines:
+                    common.text(0.5, 0.5, "no image is", ha="center", transform=common.transAxes)
                 counts = [int(_of_all(runs, seed).sum()) for seed in sorted({each.seed for each in runs})]
                 said.append(f"{group or 'all'}: {', '.join(map(str, counts))}")
                 own.set(title=f"{group}: right at the end".strip(": "), xlabel="t", ylabel="cross-entropy")
@@ -82,6 +83,16 @@ class StoppedEarly:
             "differ in their gain alone would lie on one curve."
         )
         return [Picture("fig3_stopped_early", figure, "The loss if inference is stopped at time t", caption)]
+
+
+def _styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and line: a colour for each network, what is in front of a comma, a line for each variant behind it."""
+    parts = {label: label.partition(", ")[::2] for label in labels}
+    networks, variants = (list(dict.fromkeys(each[side] for each in parts.values())) for side in (0, 1))
+    return {
+        label: (PALETTE[networks.index(name) % len(PALETTE)], STYLES[variants.index(variant) % len(STYLES)])
+        for label, (name, variant) in parts.items()
+    }
 
 
 def _gain(folder: Path) -> float:
@@ -101,12 +112,15 @@ def _curve(
 ) -> None:
     """The mean over runs of one row, of the first chosen images of each; nothing where none are."""
     means = [
-        run.loss[:, np.flatnonzero(which)[:SHOWN]].mean(axis=1) if which.any() else np.full(len(run.time), np.nan)
+        run.loss[:, np.flatnonzero(which)[:SHOWN]].mean(axis=1)
         for run, which in zip(runs, chosen, strict=True)
+        if which.any()
     ]
     if not means:
         return
     color, line = style
     at = np.mean([run.time * (run.gain if scaled else 1.0) for run in runs], axis=0)
-    ax.plot(at, np.nanmean(means, axis=0), line, color=color, marker="o", markersize=2.5, label=runs[0].label)
+    later = at > 0 if scaled else at >= 0  # on a logarithmic axis
+    mean = np.mean(means, axis=0)
+    ax.plot(at[later], mean[later], line, color=color, marker="o", markersize=2.5, label=runs[0].label)
     ax.set_yscale("log")
