@@ -131,8 +131,8 @@ def test_lemma_1_fails_where_the_truncated_loss_vanishes() -> None:
 
 
 def test_the_monte_carlo_loss_is_no_bound_of_the_loss_along_paths() -> None:
-    """A field that falls at the rate everywhere but in a thin ray from 0, in which it stands still: the mean over
-    random states is as small as the ray is thin, while the path from 0 never leaves and violates all the time."""
+    """A field that falls at the rate everywhere but in a small ball around 0, in which it stands still: no random state
+    may lie in it, while the path from 0 never leaves it and violates all the time."""
 
     @dataclass(frozen=True)
     class Stuck(Falling):
@@ -158,6 +158,9 @@ def test_barrier_is_kept_and_reached() -> None:
     leaves it alone, and h = 0 is a state with half of the probability."""
     half = torch.tensor([[0.0], [-60.0], [0.0]], dtype=torch.float64)
     assert float(potential(half.T, torch.tensor([0]))) == pytest.approx(math.log(2))
+    less = torch.tensor([[0.0, math.log(2 * math.exp(0.7) - 1), -60.0]], dtype=torch.float64)
+    assert float(potential(less, torch.tensor([0]), 0.7)) == pytest.approx(math.log(2))
+    assert float(less.softmax(1)[0, 0]) == pytest.approx(math.exp(-0.7) / 2)
     alpha, eta = 3.0, states(300)
     V = rates(Identity(N, N), eta, Falling(LABELS, alpha).on_all(0.0, eta), LABELS)
     assert bool((V.rate - alpha * (math.log(2) - V.value) <= 1e-12).all())
