@@ -24,6 +24,7 @@ from robode.objectives.lyapunov import Potential, Shared, along_fields, potentia
 from robode.objectives.lyapunov_mc import LyapunovMC
 from robode.ode.bounds import Scalar
 from robode.ode.controlled import ControlledField
+from robode.ode.field import VectorField
 from robode.tasks.classification import Classification
 
 N = 3
@@ -197,6 +198,37 @@ def test_fields_without_on_all_get_every_pair() -> None:
     assert isinstance(long, Potential)
     torch.testing.assert_close(long.rate, short.rate, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(long.value, short.value, rtol=1e-12, atol=1e-12)
+
+
+def test_fields_of_layers_that_differ_are_met_at_their_time() -> None:
+    """Bound to the sample, without `on_all`, one for each layer: f = j W(x) in layer j, at the time that was drawn."""
+
+    @dataclass(frozen=True)
+    class Constant(VectorField):
+        speed: Tensor
+
+        def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+            return self.speed
+
+        def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+            raise NotImplementedError
+
+    class Layers(DataNode):
+        def fields(self, context=None):
+            return [Constant(j * context[:, :N].T) for j in range(1, self.depth + 1)]
+
+    net, x, eta = network(), samples(), states(6)
+    net.flow.__class__ = Layers
+    W, seen = net.encode(x)[1][:, :N], set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        layer = 1 + int(torch.rand(()) * net.flow.depth)
+        torch.manual_seed(seed)
+        found = along_fields(net, x, LABELS, eta)
+        expected = rates(net.head, eta, layer * W[..., None].expand(-1, N, 6), LABELS)
+        torch.testing.assert_close(found.rate, expected.rate)
+        seen.add(layer)
+    assert seen == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("domain", ["hypersphere", "hypercube"])
