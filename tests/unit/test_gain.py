@@ -103,6 +103,12 @@ def test_who_has_none_is_refused_before_a_folder_is_there(words, says) -> None:
         assemble(composed(*words, *own, *encoder))
 
 
+def test_a_gain_that_begins_below_the_least_is_refused() -> None:
+    with pytest.raises(BadInput, match="callbacks.gain_schedule.least: expected at most model.gain=20, .* got 30"):
+        assemble(composed(*LYANET, "callbacks.gain_schedule.least=30"))
+    assert assemble(composed(*LYANET, "callbacks.gain_schedule.least=20"))
+
+
 def test_bad_input() -> None:
     with pytest.raises(BadInput, match="callbacks.gain_schedule.least: expected at most most=2, got 3"):
         GainSchedule(least=3, most=2)
