@@ -125,6 +125,7 @@ CASES = {
     # what no machine can do
     "depth=1000000000": "depth=1000000000: the network takes at least 1.51e+03 GB, and this machine has 16; choose a",
     "model.width=100000": "model.width=100000: the network takes at least 640 GB, and this machine has 16; choose a",
+    "model=lyanet model.hidden=100000": "model.hidden=100000: the network takes at least 80 GB",
     "model=node model.hidden=[64,1000000]": "model.hidden=1000000: the network takes at least 8e+03 GB",
     "seeds=1000000000": "seeds=1000000000: expected at most 10000 of one command",
     "-m seed=range(0,1000000000)": "seed=range(0,1000000000): expected at most 10000 jobs of one sweep",

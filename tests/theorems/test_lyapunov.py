@@ -24,6 +24,7 @@ from robode.objectives.lyapunov import Potential, Shared, along_fields, potentia
 from robode.objectives.lyapunov_mc import LyapunovMC
 from robode.ode.bounds import Scalar
 from robode.ode.controlled import ControlledField
+from robode.ode.field import VectorField
 from robode.papers.spec import find_item
 from robode.tasks.classification import Classification
 
@@ -132,8 +133,8 @@ def test_lemma_1_fails_where_the_truncated_loss_vanishes() -> None:
 
 
 def test_the_monte_carlo_loss_is_no_bound_of_the_loss_along_paths() -> None:
-    """A field that falls at the rate everywhere but in a thin ray from 0, in which it stands still: the mean over
-    random states is as small as the ray is thin, while the path from 0 never leaves and violates all the time."""
+    """A field that falls at the rate everywhere but in a small ball around 0, in which it stands still: no random state
+    may lie in it, while the path from 0 never leaves it and violates all the time."""
 
     @dataclass(frozen=True)
     class Stuck(Falling):
@@ -159,6 +160,9 @@ def test_barrier_is_kept_and_reached() -> None:
     leaves it alone, and h = 0 is a state with half of the probability."""
     half = torch.tensor([[0.0], [-60.0], [0.0]], dtype=torch.float64)
     assert float(potential(half.T, torch.tensor([0]))) == pytest.approx(math.log(2))
+    less = torch.tensor([[0.0, math.log(2 * math.exp(0.7) - 1), -60.0]], dtype=torch.float64)
+    assert float(potential(less, torch.tensor([0]), 0.7)) == pytest.approx(math.log(2))
+    assert float(less.softmax(1)[0, 0]) == pytest.approx(math.exp(-0.7) / 2)
     alpha, eta = 3.0, states(300)
     V = rates(Identity(N, N), eta, Falling(LABELS, alpha).on_all(0.0, eta), LABELS)
     assert bool((V.rate - alpha * (math.log(2) - V.value) <= 1e-12).all())
@@ -195,6 +199,37 @@ def test_fields_without_on_all_get_every_pair() -> None:
     assert isinstance(long, Potential)
     torch.testing.assert_close(long.rate, short.rate, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(long.value, short.value, rtol=1e-12, atol=1e-12)
+
+
+def test_fields_of_layers_that_differ_are_met_at_their_time() -> None:
+    """Bound to the sample, without `on_all`, one for each layer: f = j W(x) in layer j, at the time that was drawn."""
+
+    @dataclass(frozen=True)
+    class Constant(VectorField):
+        speed: Tensor
+
+        def __call__(self, t: Scalar, y: Tensor) -> Tensor:
+            return self.speed
+
+        def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
+            raise NotImplementedError
+
+    class Layers(DataNode):
+        def fields(self, context=None):
+            return [Constant(j * context[:, :N].T) for j in range(1, self.depth + 1)]
+
+    net, x, eta = network(), samples(), states(6)
+    net.flow.__class__ = Layers
+    W, seen = net.encode(x)[1][:, :N], set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        layer = 1 + int(torch.rand(()) * net.flow.depth)
+        torch.manual_seed(seed)
+        found = along_fields(net, x, LABELS, eta)
+        expected = rates(net.head, eta, layer * W[..., None].expand(-1, N, 6), LABELS)
+        torch.testing.assert_close(found.rate, expected.rate)
+        seen.add(layer)
+    assert seen == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("domain", ["hypersphere", "hypercube"])

@@ -8,12 +8,15 @@ import pytest
 import torch
 from small_runs import composed
 
+from robode.api.training import run_training
 from robode.encoders import MLPControl
 from robode.errors import BadInput
 from robode.families.data_node import DataNode
 from robode.integrators.runge_kutta import RK4
+from robode.runs.run import find
 from robode.training.assembly import assemble
 from robode.training.gain import PUBLISHED, GainSchedule
+from robode.training.module import Training
 
 LYANET = (
     "model=lyanet", "data=double_moons", "encoder=mlp", "encoder.hidden=[4]", "model.hidden=4", "depth=2",
@@ -61,6 +64,28 @@ def test_a_training_moves_it_and_a_checkpoint_has_it() -> None:
     assert float(again.flow.gain) == 10.0
 
 
+def test_a_run_that_was_cut_off_ends_with_the_gain_and_the_weights_of_one_that_was_not(tmp_path, monkeypatch) -> None:
+    """resume= takes the run's own configuration, which keeps nothing of what a model fits; dropout and states are drawn
+    on, and the gain goes on."""
+    monkeypatch.chdir(tmp_path)
+    words = [*LYANET, "epochs=3", "data.limit_train=64", "batch_size=16", "callbacks.gain_schedule.fall_below=1.0"]
+    whole = find(run_training(composed(*words, "run=whole"), words).run)[0]
+    ends = Training.on_train_epoch_end
+
+    def cut(module: Training) -> None:
+        ends(module)
+        if module.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Training, "on_train_epoch_end", cut)
+        run_training(composed(*words, "run=cut"), words)
+    run_training(composed("resume=cut"), ["resume=cut"])
+    one, two = (torch.load(run.last, weights_only=True)["state_dict"] for run in (whole, find("cut")[0]))
+    assert one.keys() == two.keys() and 0 < float(one["network.flow.gain"]) < 20.0
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -76,6 +101,12 @@ def test_who_has_none_is_refused_before_a_folder_is_there(words, says) -> None:
     encoder = [] if "encoder=auto" in words else ["encoder=mlp", "encoder.hidden=[4]", "model.hidden=4"]
     with pytest.raises(BadInput, match=f"callbacks.gain_schedule: {says}"):
         assemble(composed(*words, *own, *encoder))
+
+
+def test_a_gain_that_begins_below_the_least_is_refused() -> None:
+    with pytest.raises(BadInput, match="callbacks.gain_schedule.least: expected at most model.gain=20, .* got 30"):
+        assemble(composed(*LYANET, "callbacks.gain_schedule.least=30"))
+    assert assemble(composed(*LYANET, "callbacks.gain_schedule.least=20"))
 
 
 def test_bad_input() -> None:

@@ -80,6 +80,12 @@ def test_the_share_of_violated_states_is_that_of_the_closed_form(tmp_path):
     assert found["lyapunov_kappa"] == KAPPA and 0.4 < found["paths_right"] <= 0.55
 
 
+def test_paths_on_which_the_solver_breaks_down_violate_the_condition(tmp_path):
+    found = numbers(LyapunovPlane(scale=2.0, kappa=KAPPA), towards((1.0, -1.0), 1e200), TwoPoints(), tmp_path)
+    assert found["violated_on_grid"] == pytest.approx(0.5, abs=1e-3)
+    assert found["violated_on_paths"] == pytest.approx((5 / 6 + 1) / 2), "all but the initial states of class 0"
+
+
 def test_the_arrays_are_those_of_the_first_sample(tmp_path):
     numbers(LyapunovPlane(scale=2.0, kappa=KAPPA), towards((-1.0, 1.0)), TwoPoints(), tmp_path)
     arrays = np.load(tmp_path / "lyapunov_plane.npz")

@@ -86,6 +86,54 @@ def test_the_known_differences_of_the_chnode_paper_are_all_there() -> None:
         assert clue in texts, clue
 
 
+def test_the_known_differences_of_the_lyanet_paper_are_all_there() -> None:
+    texts = " ".join(
+        f"{each.about} {each.text} {each.experiment} {each.here}" for each in load("lyanet_2022").differences
+    )
+    clues = """torchattacks 3.2.6|normalised already|cannot be proved|20/255 in all|adjoint|3/8 rule|dopri5|512 states|
+        500 states|radius 15 √n|gain from 100 on|a mean; κ|e^(−10/9)|no gradient|running statistics|next piece of time|
+        does not hold 0.01|β = 0.9|no weight decay|averaged weights|AutoAugment|one seed|toy prediction task|
+        two circles|512 test images of CIFAR-100"""
+    for clue in clues.split("|"):
+        clue = clue.strip()
+        assert clue in texts, clue
+
+
+LYANET = """
+    FashionMNIST ResNet18: 8.17 84.55 33.69
+    FashionMNIST Continuous: 7.67 91.85 45.87
+    FashionMNIST Continuous LyaNet: 7.18 93.96 46.54
+    FashionMNIST Neural ODE: 8.66 77.9 29.85
+    FashionMNIST LyaNet: 7.9 46.33 25.14
+    CIFAR-10 ResNet18: 19.73 76.44 40.06
+    CIFAR-10 Continuous: 13.12 88.79 41.53
+    CIFAR-10 Continuous LyaNet: 12.99 91.03 39.82
+    CIFAR-10 Neural ODE: 18.5 75.7 38.91
+    CIFAR-10 LyaNet: 17.22 58.97 38.25
+    CIFAR-100 ResNet18: 41.07 91.08 83.72
+    CIFAR-100 Continuous: 35.96 97.12 80.34
+    CIFAR-100 Continuous LyaNet: 35.81 97.77 78.68
+    CIFAR-100 Neural ODE: 41.57 92.77 81.7
+    CIFAR-100 LyaNet: 41.07 91.08 81.91
+"""
+"""Errors in percent: nominal, in the max norm, in the 2-norm."""
+
+
+def test_table_1_of_lyanet_is_printed_as_in_the_paper() -> None:
+    expected = {}
+    for line in LYANET.strip().splitlines():
+        label, numbers = line.strip().split(": ")
+        errors = map(float, numbers.split())
+        expected[label] = {
+            name: pytest.approx(100 - error)
+            for name, error in zip(("test", "script l∞", "script l2"), errors, strict=True)
+        }
+    published = {f"{row.group} {row.label}": row.published for row in find_item("lyanet_2022/table1_published").rows}
+    assert published == expected
+    small = {f"{row.group} {row.label}": row.published for row in find_item("lyanet_2022/table1").rows if row.published}
+    assert small == {label: row for label, row in expected.items() if label.startswith("FashionMNIST")}
+
+
 GOOD = """
 title: T
 items:

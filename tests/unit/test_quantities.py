@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
 
 import numpy as np
 import pytest
 import torch
 
+import robode
 from robode.config.config import Part
 from robode.config.parse import part
 from robode.data.info import DatasetInfo
@@ -24,6 +27,7 @@ from robode.network import Network
 from robode.quantities.adversarial_samples import AdversarialSamples
 from robode.quantities.noise_samples import NoiseSamples
 from robode.quantities.plane import EpsR, Field2D
+from robode.quantities.quantity import Quantity
 from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost, last_change
 from robode.runs import results
 from robode.runs.run import Run
@@ -89,6 +93,16 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
     assert len(measurement.numbers(changed, run, network, six)) == 2, "another network has numbers of its own"
     with pytest.raises(BadInput, match=r"suite=\[clean,eps_r\]"):
         asked({"eps_r": suite["eps_r"]})
+
+
+def test_no_two_quantities_give_rows_of_one_name():
+    """A row of another quantity's name passes for one that other code measured, and both are measured for ever."""
+    for module in pkgutil.walk_packages(robode.__path__, "robode."):
+        if module.name.startswith(("robode.quantities.", "robode.masking.")):
+            importlib.import_module(module.name)
+    kinds = [kind for kind in Quantity.__subclasses__() if kind.__module__.startswith("robode.")]
+    names = [name for kind in kinds for name in kind.gives]
+    assert len(kinds) > 15 and not [name for name in set(names) if names.count(name) > 1]
 
 
 def test_field_2d_saves_what_the_network_does(tmp_path, six, network):

@@ -51,7 +51,7 @@ def measured(net, x, tmp_path, **keys) -> dict[str, float]:
 def test_all_hold_where_the_loss_falls_faster_and_none_where_it_falls_more_slowly(tmp_path):
     x = samples(1.01 * KAPPA, 0.99 * KAPPA, 0.5 * KAPPA)
     found = measured(network(Falling), x, tmp_path, states=40)
-    assert found.pop("lyapunov_kappa") == pytest.approx(KAPPA)
+    assert found.pop("violations_kappa") == pytest.approx(KAPPA)
     assert found == {name: pytest.approx(2 / 3) for name in found}
 
 
@@ -172,11 +172,11 @@ def test_layers_that_solve_no_ode_have_late_states_alone(tmp_path, caplog):
     torch.manual_seed(0)
     net, x = Network(INFO, MLP(2, 3, Euler(), hidden=5)), samples(1.0)
     rows = {str(row["quantity"]): row["value"] for row in Violations().measure(net, data(x), tmp_path)}
-    assert set(rows) == {"lyapunov_kappa", "late_layers_train", "late_layers_test"}
+    assert set(rows) == {"violations_kappa", "late_layers_train", "late_layers_test"}
     assert "solve no ODE, so there is no dV/dt: left out" in caplog.text
     V = torch.stack([F.cross_entropy(each, x[:, 0].long(), reduction="none") for each in net.read_outs(x)])
     time = torch.linspace(0, 1, len(V))[1:, None]
-    late = V[1:] > V[0] * torch.exp(-rows["lyapunov_kappa"] * time)
+    late = V[1:] > V[0] * torch.exp(-rows["violations_kappa"] * time)
     assert rows["late_layers_test"] == pytest.approx(float(late.double().mean()))
 
 

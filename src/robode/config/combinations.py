@@ -75,12 +75,17 @@ def check_combination(config: TrainConfig) -> None:
 
 
 def check_needs(config: TrainConfig) -> None:
-    """Raises `BadInput` for a term of the loss that needs another model, or a model that needs a term."""
+    """Raises `BadInput` for a term of the loss that needs another model, or a model that needs a term.
+
+    What a model fits is said by its file, and not by the configuration of a run, which keeps none of it.
+    """
     fits = _said(config.model.about.get("fits"), f"model/{config.model.name}.yaml: fits")
     model = {"name": config.model.name, **fits, **config.model.arguments}
     for name, part in config.objective.items():
         needs = dict(_said(part.about.get("needs"), f"objective/{name}.yaml: needs")) if part else {}
         because = f": {needs.pop('because')}" if "because" in needs else ""
+        if "fits" not in config.model.about:
+            needs.pop("fields", None)
         wrong = [key for key, value in needs.items() if str(model.get(key)) not in str(value).split(" | ")]
         if "fields" in wrong:
             raise BadInput(

@@ -14,7 +14,8 @@ from robode.objectives.objective import Objective
 
 class Barrier(Objective):
     """mean over samples and states of max(0, -dh/dt - alpha h), h_y(eta) = log 2 - V_y(eta), V the cross-entropy of
-    the head at the state: where V < log 2, class y has more than half of the probability.
+    the head at the state: where V < log 2, class y has more than half of the probability (with truncate=gamma > 0, more
+    than e^(-gamma)/2 of it).
 
     Where it is 0 on all states, {h >= 0} is kept by the flow (Ames et al. 2016), and from outside h rises to 0 at the
     rate alpha, so that V falls to log 2 only, not to 0. The set is asked to be invariant in place of the loss to be

@@ -91,13 +91,12 @@ def along_fields(network: Network, x: Tensor, labels: Tensor, eta: Tensor, trunc
     fields = network.flow.fields(context)
     share = torch.rand((), device=x.device)
     t = share * network.flow.depth * network.flow.h  # one for the batch, as the published training draws it
-    field = fields[0] if len(set(map(id, fields))) == 1 else fields[int(share * len(fields))]
-    if isinstance(field, ControlledField):
+    place = 0 if len(set(map(id, fields))) == 1 else int(share * len(fields))
+    if isinstance(field := fields[place], ControlledField):
         f = field.on_all(t, eta)
     else:  # the states once for each sample
         assert context is not None
         S, B = eta.shape[1], len(x)
-        place = fields.index(field)
         field = network.flow.fields(context.repeat_interleave(S, 0))[place]
         f = field(t, eta.repeat(1, B)).view(len(eta), B, S).movedim(1, 0)
     return rates(network.head, eta, f, labels, truncate)

@@ -134,8 +134,9 @@ class _Plane:
         return rates(self.network.head, states.T, self.field(states).T[None], self.label)
 
     def violated(self, states: Tensor) -> float:
+        """A state that is not finite violates the condition."""
         found = self.potential(states)
-        return float((found.rate + self.kappa * found.value > 0).double().mean())
+        return float((~(found.rate + self.kappa * found.value <= 0)).double().mean())
 
     def states(self, starts: Tensor) -> Tensor:
         """(N + 1, S, 2), from starts (S, 2)."""

@@ -36,19 +36,19 @@ class Violations(Quantity):
     violated_layers_…: of the states at the ends of the layers of the network that runs.
     …_any_…: of the samples, instead of pairs of a sample and a state.
     late_visited_…, late_layers_…: of those states but the first, V > V(0) e^(-kappa t).
-    lyapunov_kappa: kappa, in units of 1/horizon, for every network. gain: that of fields that have one, as trained.
+    violations_kappa: kappa, in units of 1/horizon, for every network. gain: that of fields that have one, as trained.
 
     Layers that solve no ODE have no dV/dt: late_layers alone, of the states that the head can read.
     """
 
     name = "violations"
-    gives = ("lyapunov_kappa", "gain", *(
+    gives = ("violations_kappa", "gain", *(
         f"{what}_{split}" for split in SPLITS for what in (
             "violated_sampled", "violated_sampled_any", "violated_visited", "violated_visited_any", "violated_layers",
             "violated_layers_any", "late_visited", "late_layers",
         )
     ))  # fmt: skip
-    certain = ("lyapunov_kappa",)
+    certain = ("violations_kappa",)
     needs_classes = True
 
     def __init__(self, samples: int = 500, states: int = 512, refine: int = 4, seed: int = 0):
@@ -59,7 +59,7 @@ class Violations(Quantity):
     def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
         kappa, shared = asked_of(network, folder)
         exact = exact_copy(network)
-        rows = [row("lyapunov_kappa", kappa, "exact")]
+        rows = [row("violations_kappa", kappa, "exact")]
         if not (solves := network.flow.solves_an_ode):
             name = type(network.flow).__name__
             logger.warning("violations: the layers of %s solve no ODE, so there is no dV/dt: left out", name)

@@ -31,7 +31,8 @@ class GainSchedule(Callback):
     from the device.
 
     Raises:
-        BadInput: least > most; a flow without a gain, or no objective that notes a violation (`check`).
+        BadInput: least > most; a flow without a gain, or one that begins below least, or no objective that notes a
+            violation (`check`).
     """
 
     def __init__(
@@ -57,6 +58,11 @@ class GainSchedule(Callback):
             raise BadInput(
                 "callbacks.gain_schedule: expected objective=lyapunov_mc or barrier, which note what is violated, got "
                 f"{', '.join(objectives)}; choose callbacks=[default,robustness_sweep]"
+            )
+        if self.least > network.flow.first_gain:
+            raise BadInput(
+                f"callbacks.gain_schedule.least: expected at most model.gain={network.flow.first_gain:g}, where it "
+                f"begins, got {self.least:g}"
             )
 
     def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
