@@ -7,6 +7,7 @@ import math
 import pkgutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from robode.data.toy import SixPoints
 from robode.errors import BadInput
 from robode.evaluation.measure import build_measurement
 from robode.evaluation.request import Described, SuiteRequest
+from robode.evaluation.suite import settings_digest
 from robode.families.chnode import CHNode
 from robode.files import write_json
 from robode.integrators.euler import Euler
@@ -93,6 +95,30 @@ def test_a_suite_may_mix_perturbations_and_quantities_which_are_measured_once_fo
     assert len(measurement.numbers(changed, run, network, six)) == 2, "another network has numbers of its own"
     with pytest.raises(BadInput, match=r"suite=\[clean,eps_r\]"):
         asked({"eps_r": suite["eps_r"]})
+
+
+def test_a_quantity_with_other_settings_is_another_measurement(tmp_path, six, network):
+    """What was measured with other settings, or before these were written down, never stands for what is asked."""
+    described = Described(model="chnode", data="six_points", integrator="euler", depth=3, seed=3, nodes={})
+    protocol = Part("robode.corruptions.protocols.DataSpace", "protocol", {})
+    clean = part({"_target_": "robode.corruptions.noise.Clean", "suite": "clean"}, "suite.clean")
+
+    def with_gap(gap):
+        eps_r = part({"_target_": "robode.quantities.plane.EpsR", "gap": gap}, "suite.eps_r")
+        return build_measurement(described, SuiteRequest({"clean": clean, "eps_r": eps_r}, protocol, 1, 3), six.info)
+
+    run, rough, fine = Run(tmp_path), with_gap(0.5), with_gap(0.05)
+    about = rough.about(run, network, split="test", checkpoint="last", digest=six.digest)
+    weights = about.columns["weights"]
+    assert rough.numbers(about, run, network, six) and rough.knows("eps_r", tmp_path, weights)
+    assert not fine.knows("eps_r", tmp_path, weights) and not fine.knows("eps_r", tmp_path, weights, any_code=True)
+    assert fine.numbers(about, run, network, six) and fine.knows("eps_r", tmp_path, weights)
+    rows = results.NUMBERS.read(tmp_path / "numbers.csv")
+    assert len(rows) == 2 and set(rows["settings"]) == {settings_digest(EpsR(gap=0.05))}, "the last ones count"
+    file = tmp_path / "numbers.csv"
+    pd.read_csv(file, dtype=str).drop(columns="settings").to_csv(file, index=False)
+    assert not fine.knows("eps_r", tmp_path, weights), "an earlier version did not say with which"
+    assert fine.knows("eps_r", tmp_path, weights, any_code=True), "which code=any takes, with a dagger"
 
 
 def test_no_two_quantities_give_rows_of_one_name():

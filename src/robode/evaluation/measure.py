@@ -28,7 +28,7 @@ from robode.errors import BadInput, Busy
 from robode.evaluation.consistency import check_order, make_monotone
 from robode.evaluation.copies import Copies, Found, sample_grid
 from robode.evaluation.request import Described, Scope, SuiteRequest
-from robode.evaluation.suite import Level, Plan, Row, levels, refusals
+from robode.evaluation.suite import Level, Plan, Row, levels, refusals, settings_digest
 from robode.integrators.reference import with_reference_solver
 from robode.masking.verdict import Judging, lines
 from robode.network import Network, parameter_count, weights_digest
@@ -92,7 +92,8 @@ def _rows(
     store = Store(folder)
     asked = measurement.asked(about, len(samples.target))
     work = [(level, row) for level, row in asked if row not in store]
-    _say(console, len(asked), len(work))
+    rest = [name for name in measurement.quantities if not measurement.knows(name, folder, about.columns["weights"])]
+    _say(console, len(asked), len(work), rest)
     if about.columns["split"] == "test" and (work or not (folder / "samples.npz").is_file()):
         measurement.save_samples(found.run, found.network, *samples)
     if work:
@@ -116,10 +117,13 @@ def held(run: Run, console: Console, wait: bool = True) -> AbstractContextManage
     return lock.held(run.folder / ".evaluation.lock", say_once)
 
 
-def _say(console: Console, asked: int, missing: int) -> None:
-    """What need not be measured any more."""
-    if not missing:
-        line = f"nothing to evaluate: results.csv has what was asked for ({asked} {'row' if asked == 1 else 'rows'})"
+def _say(console: Console, asked: int, missing: int, rest: list[str]) -> None:
+    """What need not be measured any more. rest: the quantities that have to be."""
+    rows = f"{asked} {'row' if asked == 1 else 'rows'}"
+    if not missing and rest:
+        line = f"evaluation: results.csv has all {rows}; what is left: {', '.join(rest)}"
+    elif not missing:
+        line = f"nothing to evaluate: results.csv has what was asked for ({rows})"
     elif missing < asked:
         line = f"evaluation: results.csv has {asked - missing} of {asked} rows"
     else:
@@ -295,18 +299,27 @@ class Measurement:
         for name, quantity in self.quantities.items():
             if not self.knows(name, run.folder, about.columns["weights"]):
                 same = {name: about.columns[name] for name in ("run", "checkpoint", "weights", "seed")}
-                same |= {"commit": git_state()["commit"], "code": self.codes[name]}
+                same |= {
+                    "commit": git_state()["commit"],
+                    "code": self.codes[name],
+                    "settings": settings_digest(quantity),
+                }
                 found += [same | row for row in quantity.measure(network, data, run.folder)]
         if found:
             append_numbers(run.folder / "numbers.csv", found)
         return found
 
-    def knows(self, name: str, folder: Path, weights: str) -> bool:
-        """Whether a run's folder has the quantity of this name for these weights, and this code measured it."""
-        numbers = read_numbers(folder / "numbers.csv")
-        mine = numbers["weights"].isin([weights, ""]) & numbers["quantity"].isin(self.quantities[name].in_numbers())
-        others = numbers[mine].drop_duplicates("quantity", keep="last")["code"].map(canonical) != self.codes[name]
-        return not others.any() and self.quantities[name].known(folder, weights)
+    def knows(self, name: str, folder: Path, weights: str, *, any_code: bool = False) -> bool:
+        """Whether a run's folder has the quantity of this name for these weights, measured with these settings and by
+        this code. any_code: or by any, even one that did not write down its settings."""
+        quantity, numbers = self.quantities[name], read_numbers(folder / "numbers.csv")
+        names = set(quantity.certain) or quantity.in_numbers()
+        mine = numbers["weights"].isin([weights, ""]) & numbers["quantity"].isin(names)
+        newest = numbers[mine].drop_duplicates("quantity", keep="last")
+        settings, code = newest["settings"], newest["code"].map(canonical)
+        same = settings == settings_digest(quantity)
+        same = (same | (settings == "")) if any_code else (same & (code == self.codes[name]))
+        return bool(same.all()) and quantity.known(folder, weights)
 
     def save_samples(self, run: Run, network: nn.Module, x: Tensor, target: Tensor) -> None:
         """samples.npz: a few samples under every perturbation with the predicted classes, for the grid figure; what the

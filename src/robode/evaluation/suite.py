@@ -20,6 +20,7 @@ from robode.corruptions.perturbation import Perturbation
 from robode.corruptions.protocols import EvaluationProtocol
 from robode.data.info import DatasetInfo
 from robode.errors import BadInput
+from robode.quantities.quantity import Quantity
 from robode.tasks.classification import Classification
 from robode.tasks.task import Task
 
@@ -153,7 +154,15 @@ def evaluation_digest(perturbation: Perturbation, protocol: EvaluationProtocol, 
     The severities are left out: those that are measured later belong to the same evaluation. So are attributes
     whose name begins with an underscore (what an object merely remembers).
     """
-    content = [_plain(perturbation, leave_out="severities"), _plain(protocol), data_digest]
+    return _digest([_plain(perturbation, leave_out="severities"), _plain(protocol), data_digest])
+
+
+def settings_digest(quantity: Quantity) -> str:
+    """8 hexadecimal digits of the SHA-256 of its class and attributes: with others it gives other numbers."""
+    return _digest(_plain(quantity))
+
+
+def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

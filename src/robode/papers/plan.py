@@ -163,9 +163,9 @@ def missing(run: Run, config: TrainConfig, asked: Iterable[EvaluateConfig], code
         count += len(wanted) - len(measured)
         if verdicts:
             count += sum(key_of(row) not in judged for row in measured if judgeable(run.folder, row))
-        for name, quantity in measurement.quantities.items():
-            knows = quantity.known(run.folder, weights) if any_code else measurement.knows(name, run.folder, weights)
-            count += not knows
+        count += sum(
+            not measurement.knows(name, run.folder, weights, any_code=bool(any_code)) for name in measurement.quantities
+        )
     return count
 
 

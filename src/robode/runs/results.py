@@ -74,12 +74,13 @@ RESULTS = Table(
 )  # fmt: skip
 COLUMNS = tuple(RESULTS.columns)
 SWEEP = replace(RESULTS, columns={**RESULTS.columns, "epoch": int}, key=(*RESULTS.key, "epoch"))
+# settings: `evaluation.suite.settings_digest` of what measured it, empty where an earlier version did
 NUMBERS = Table(
     {
         "run": str, "checkpoint": str, "weights": str, "seed": int, "quantity": str, "value": float, "low": float,
-        "high": float, "kind": str, "commit": str, "code": str,
+        "high": float, "kind": str, "commit": str, "code": str, "settings": str,
     },
-    key=("run", "checkpoint", "weights", "quantity", "kind"), added=frozenset(("code",)),
+    key=("run", "checkpoint", "weights", "quantity", "kind"), added=frozenset(("code", "settings")),
 )  # fmt: skip
 
 
