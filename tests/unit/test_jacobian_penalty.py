@@ -78,14 +78,13 @@ def test_few_projections_are_right_on_average(projections):
 
 
 def test_what_cannot_be_penalised_is_refused():
-    x = torch.rand(4, 2, dtype=torch.float64)
     with pytest.raises(BadInput, match="projections: expected at most the 3 outputs, got 4"):
-        JacobianPenalty(0.1, 4)(double_network("chnode", "etd", POINTS), x, x)
+        JacobianPenalty(0.1, 4).check(double_network("chnode", "etd", POINTS))
     adjoint = double_network("chnode", "rk4", POINTS)
     adjoint.flow.integrator = RK4("adjoint")
     for once in (adjoint, double_network("chnode", "implicit_midpoint", POINTS)):
         with pytest.raises(BadInput, match=r"neither implicit_midpoint nor integrator.gradient=adjoint"):
-            JacobianPenalty()(once, x, x)
+            JacobianPenalty().check(once)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ class JacobianPenalty(Objective):
     The draws come from torch's global generator, which is in every checkpoint.
 
     Raises:
-        BadInput: weight is no number >= 0, projections is no whole number >= 1, or (at the first step) there are more
-        projections than outputs, or the integrator can be differentiated only once (implicit_midpoint, the adjoint).
+        BadInput: weight is no number >= 0, projections is no whole number >= 1; by `check`, there are more projections
+        than outputs, or the integrator can be differentiated only once (implicit_midpoint, the adjoint).
     """
 
     def __init__(self, weight: float = 0.01, projections: int = 1):
@@ -31,18 +31,23 @@ class JacobianPenalty(Objective):
             raise BadInput(f"objective.jacobian_penalty.projections: expected a whole number >= 1, got {projections}")
         self.weight, self.projections = weight, projections
 
-    def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """x: (B, *shape) in data units; the target plays no part."""
+    def check(self, network: Network) -> None:
+        outputs = network.info.task.outputs
+        if self.projections > outputs:
+            raise BadInput(
+                f"objective.jacobian_penalty.projections: expected at most the {outputs} outputs, got {self.projections}"
+            )
         if not network.flow.integrator.twice_differentiable:
             raise BadInput(
                 "objective.jacobian_penalty: expected an integrator that can be differentiated twice, neither "
                 "implicit_midpoint nor integrator.gradient=adjoint; e.g. imex"
             )
+
+    def __call__(self, network: Network, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """x: (B, *shape) in data units; the target plays no part."""
         x = x.detach().requires_grad_()
         output = network(x)
         k, outputs = self.projections, output.shape[1]
-        if k > outputs:
-            raise BadInput(f"objective.jacobian_penalty.projections: expected at most the {outputs} outputs, got {k}")
         squares = output.new_zeros(len(x))
         for v in orthonormal(output, k):
             (pulled,) = torch.autograd.grad(output, x, v, create_graph=True)  # J^T v of each sample
