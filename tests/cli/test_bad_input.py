@@ -211,6 +211,7 @@ CASES = {
     "run=.hidden": "got '.hidden'",
     "run=''": "got ''",
     "resume=nothing": "resume=nothing: expected a run folder",
+    "resume=nothing model.gain=3": "model.gain: a resumed run keeps its own configuration except epochs",
     "--config-dir nowhere": "nowhere' is not a folder",
 }
 

@@ -32,11 +32,9 @@ class JacobianPenalty(Objective):
         self.weight, self.projections = weight, projections
 
     def check(self, network: Network) -> None:
-        outputs = network.info.task.outputs
-        if self.projections > outputs:
-            raise BadInput(
-                f"objective.jacobian_penalty.projections: expected at most the {outputs} outputs, got {self.projections}"
-            )
+        k, outputs = self.projections, network.info.task.outputs
+        if k > outputs:
+            raise BadInput(f"objective.jacobian_penalty.projections: expected at most the {outputs} outputs, got {k}")
         if not network.flow.integrator.twice_differentiable:
             raise BadInput(
                 "objective.jacobian_penalty: expected an integrator that can be differentiated twice, neither "

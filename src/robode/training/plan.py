@@ -107,7 +107,17 @@ def resumed(config: TrainConfig, words: Sequence[str]) -> tuple[TrainConfig, Run
     """
     run, _ = find(str(config.resume), key="resume")
     checkpoint_path(run, "last")
-    before, keys = run.config(), list[str]()
+    before = run.config()
+    after = overlaid(before, config, changing(words))
+    if after.data.root != before.data.root:
+        after = replace(after, data=after.data.at(str(after.data.root)))
+    _check_epochs(run, before, after)
+    return after, run
+
+
+def changing(words: Sequence[str]) -> list[str]:
+    """The keys of a resumed run that the typed `key=value` change. Raises `BadInput` for one outside MAY_CHANGE."""
+    keys = []
     for word in words:
         key = word.split("=")[0].lstrip("+~").split("@")[0].replace("/", ".")
         if key in ("resume", "code"):  # how this session is asked for, no part of the run
@@ -118,11 +128,7 @@ def resumed(config: TrainConfig, words: Sequence[str]) -> tuple[TrainConfig, Run
                 "start a new run to change anything else"
             )
         keys.append(key)
-    after = overlaid(before, config, keys)
-    if after.data.root != before.data.root:
-        after = replace(after, data=after.data.at(str(after.data.root)))
-    _check_epochs(run, before, after)
-    return after, run
+    return keys
 
 
 def _check_epochs(run: Run, before: TrainConfig, after: TrainConfig) -> None:

@@ -19,7 +19,7 @@ from robode.device import chosen_device
 from robode.errors import BadInput
 from robode.files import make_folder, write_text
 from robode.runs.run import OUTPUTS
-from robode.training.plan import check_folders, queue
+from robode.training.plan import changing, check_folders, queue
 from robode.training.stabilise import as_training
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ def run_composed(request: Request) -> list[Outcome]:
 
 def _looked_at(request: Request) -> tuple[list[Job], str]:
     """All jobs, found good, and who shall run them."""
+    said = [word for word in request.overrides if not word.startswith("hydra") and not word.endswith("=null")]
+    if {"resume"} == {key for key in ("resume", "start") if any(word.startswith(f"{key}=") for word in said)}:
+        changing(said)  # before they are composed with a model that is not the run's
     found = composed(request)
     jobs = [job for each in found for job in typed(request.verb, each.overrides, each.cfg)]
     check_jobs([job.config for job in jobs])
