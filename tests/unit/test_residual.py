@@ -6,7 +6,7 @@ from problems import eye, norm2, randn
 
 from robode.errors import BadInput
 from robode.families.gradient_flow import DescentField
-from robode.families.residual import Residual, ResidualField
+from robode.families.residual import Plain, Residual, ResidualField
 from robode.integrators.euler import Euler
 from robode.integrators.integrator import Integrator
 from robode.integrators.runge_kutta import RK4
@@ -16,6 +16,7 @@ from robode.ode.enclosure import Enclosure
 from robode.ode.field import GradientField
 
 TANH = named_activation("tanh")
+CORNERS = torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * 3)
 
 
 def flow(width: int = 3, depth: int = 4, integrator: Integrator | None = None, step: float = 0.1, **keys) -> Residual:
@@ -87,3 +88,17 @@ def test_other_methods_solve_its_ode() -> None:
 def test_bad_keys_are_named(keys: dict[str, object], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         flow(**keys)
+
+
+@torch.no_grad()
+def test_a_plain_network_has_no_way_past_its_layers() -> None:
+    torch.manual_seed(0)
+    net, x = Plain(4, 2, Euler(), hidden=3).double(), randn(5, 4, seed=1)
+    y = x
+    for A, B, b in zip(net.A, net.B, net.b, strict=True):
+        y = torch.tanh(y @ B.T + b[:, 0]) @ A
+    torch.testing.assert_close(net(x), y, rtol=1e-12, atol=1e-12)
+    worst = [max(norm2(A.T @ torch.diag(D) @ B) for D in CORNERS) for A, B in zip(net.A, net.B, strict=True)]
+    assert net.certificate()["flow_discrete"] == pytest.approx(worst[0] * worst[1], rel=1e-8)
+    with pytest.raises(BadInput, match="solve no ODE and have none; expected step=auto, got 0.1"):
+        Plain(4, 2, Euler(), step=0.1)

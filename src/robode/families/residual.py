@@ -1,4 +1,5 @@
-"""The residual layer with two matrices, x+ = x + h A^T sigma(B x + b): an Euler step of x' = A^T sigma(B x + b).
+"""Layers with two matrices: residual ones, x+ = x + h A^T sigma(B x + b), an Euler step of x' = A^T sigma(B x + b), and
+plain ones, x+ = A^T sigma(B x + b).
 
 D. Murari, Neural networks as dynamical systems (lecture, Cambridge); He et al., Deep residual learning for image
 recognition, 2016. B = -A makes it a gradient flow (`gradient_flow`), A = B J^T with a skew J a Hamiltonian system
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robode.errors import BadInput
+from robode.families.layers import expect_no_step
 from robode.integrators.integrator import Integrator
 from robode.linalg.activations import Activation, named_activation
 from robode.linalg.norms import ROUNDING, largest_eigenvalue, spectral_norms
@@ -23,10 +25,10 @@ from robode.ode.enclosure import Enclosure
 from robode.ode.field import OneLayerStep, VectorField, largest_symmetric, over_slopes
 from robode.ode.flow import Flow
 from robode.ode.jacobians import JacobianSet, jacobian_set
-from robode.ode.layer import VERTEX_WIDTH, affine, vertices, weighted_products
+from robode.ode.layer import VERTEX_WIDTH, Layer, affine, vertices, weighted_products
 from robode.ode.lognorm import LogNormBounds
 from robode.ode.lognorm_upper import QUICK, upper_bound
-from robode.ode.step import identity_like
+from robode.ode.step import Step, identity_like
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,12 @@ class ResidualField(VectorField):
         return z.linear(self.B, self.b).activated(self.activation).linear(self.A.mT)
 
 
-class Residual(Flow):
-    """N layers x + h A_j^T sigma(B_j x + b_j), A_j and B_j (k, n). step="auto" is h = 1, the layer as printed.
+class TwoMatrices(Flow):
+    """N layers with matrices A_j and B_j (k, n) and b_j (k, 1), entries ~ init_std * N(0, 1).
 
-    hidden: k, the neurons of a layer; "auto" = the width. shared: one A, B, b for all layers (time-invariant).
-    init_std: of all entries; "auto" = 1/sqrt(width), with which ||B|| starts at about 2.
+    hidden: k, the neurons of a layer; "auto" = the width. shared: one A, B, b for all layers.
+    init_std: "auto" = 1/sqrt(width), with which ||B|| starts at about 2.
     images: "pixels" (each pixel is a state of its own) or "vectors" (the whole image is one state).
-    Property: none by design; ||d phi|| <= the certified bound, which grows with ||A|| ||B||.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class Residual(Flow):
         init_std: float | str = "auto",
         images: str = "pixels",
     ):
+        if not self.solves_an_ode:
+            expect_no_step(type(self).__name__, integrator, step, horizon)
         super().__init__(width, depth, integrator, step, horizon)
         if images not in ("pixels", "vectors"):
             raise BadInput(f"model.images: expected pixels or vectors, got '{images}'")
@@ -117,12 +120,40 @@ class Residual(Flow):
         sets = 1 if shared else depth
         self.A, self.B = (nn.Parameter(std * torch.randn(sets, k, width)) for _ in "AB")
         self.b = nn.Parameter(std * torch.randn(sets, k, 1))
-        self.integrator.check(self.fields()[0])
+        self.integrator.check(self.residuals()[0])
 
-    def fields(self, context: Tensor | None = None) -> list[ResidualField]:
+    def residuals(self) -> list[ResidualField]:
+        """A_j^T sigma(B_j x + b_j) of each of the N layers."""
         layers = zip(self.A.unbind(0), self.B.unbind(0), self.b.unbind(0), strict=True)
         return [ResidualField(A, B, b, self.activation) for A, B, b in layers] * (self.depth if self.shared else 1)
 
     def layer_parameters(self) -> tuple[Tensor, Tensor] | None:
         """A_j above B_j (N, 2 k, n), and b (N, k, 1)."""
         return None if self.shared else (torch.cat([self.A, self.B], dim=1), self.b)
+
+
+class Residual(TwoMatrices):
+    """x + h A_j^T sigma(B_j x + b_j); step="auto" is h = 1, the layer as printed.
+
+    Property: none by design; ||d phi|| <= the certified bound, which grows with ||A|| ||B||.
+    """
+
+    def fields(self, context: Tensor | None = None) -> list[ResidualField]:
+        return self.residuals()
+
+
+class Plain(TwoMatrices):
+    """A_j^T sigma(B_j x + b_j), without what goes past the layer: a plain network, as He et al. call it.
+
+    Property: the certified constant of each layer, max over slopes of ||A^T D B||.
+    """
+
+    solves_an_ode = False
+
+    def steps(self, context: Tensor | None = None) -> list[Step]:
+        zero = self.A.new_zeros(self.width, self.width)
+        return [Layer(zero, f.A.mT, f.B, f.b, f.activation) for f in self.residuals()]
+
+    def properties(self) -> dict[str, float]:
+        """Neither h nor a horizon."""
+        return {}

@@ -186,13 +186,31 @@ class OneLayerStep(Layer):
         return min(known, euler_lipschitz(self.field.lognorm(), self.field.lipschitz(), value(self.h)))
 
 
+class PartitionedField(VectorField):
+    """A field whose state has two halves, q and p. partitioned: each changes at a rate that depends on the other alone,
+    so that moving one with the other held is a shear, and methods that do so in turn keep volumes."""
+
+    partitioned: bool
+
+    @abstractmethod
+    def shear(self, h: Scalar, of_q: bool) -> Layer:
+        """y + h f(y) in the first half (q) or else in the second, the other half as it is."""
+
+
+def one_half(G: Tensor, of_q: bool) -> Tensor:
+    """The matrix (n, k) with the rows of the other half set to 0."""
+    half = G.shape[-2] // 2
+    kept = G[:half] if of_q else G[half:]
+    return torch.cat([kept, torch.zeros_like(G[half:])] if of_q else [torch.zeros_like(G[:half]), kept])
+
+
 @dataclass(frozen=True)
-class GradientField(VectorField):
+class GradientField(PartitionedField):
     """f(y) = F grad V(y), F = J - gamma I, grad V(y) = K^T sigma(K y + b) + Q y  (CH-NODE paper, Eq. 7 and 8).
 
     Hess V = K^T D K + Q lies between m I and M I (Eq. 15). K: (k, n) square here, Q: (n, n) symmetric, b: (k, 1).
     gamma and c (the centre about which etd and imex linearise) are numbers or 0-d float64 tensors, which may carry
-    gradients.
+    gradients. partitioned: V(q, p) = V_q(q) + V_p(p), J is canonical and gamma = 0.
     """
 
     skew: Skew
@@ -228,6 +246,9 @@ class GradientField(VectorField):
         """y + G grad V(y) as a layer, for any matrix G (n, n)."""
         eye = torch.eye(self.K.shape[-1], dtype=self.K.dtype, device=self.K.device)
         return Layer(eye + G @ self.Q, G @ self.K.mT, self.K, self.b, self.activation)
+
+    def shear(self, h: Scalar, of_q: bool) -> Layer:
+        return self.through(one_half(h * self.F, of_q))
 
     def has_F_of(self, other: VectorField) -> bool:
         """Whether the two fields share J and gamma, and so F."""
