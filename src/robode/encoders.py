@@ -144,21 +144,28 @@ class Isometry(Encoder):
 
 
 class Augment(Isometry):
-    """Zero-padding of vectors, an isometry: (B, d) -> (B, width), data spread evenly from the first to the last entry.
+    """Zero-padding of vectors, an isometry: (B, d) -> (B, width).
 
-    d = 2, width = 4 puts the data into entries 0 and 3, as H-DNN and the double-circles script do.
+    places: where the d numbers of a sample go, counted from 0; None: spread evenly from the first to the last entry, so
+    that d = 2, width = 4 puts them into entries 0 and 3, as H-DNN and the double-circles script do.
     """
 
     positions: Tensor
 
-    def __init__(self, shape: Shape, states: States):
+    def __init__(self, shape: Shape, states: States, *, places: Sequence[int] | None = None):
         super().__init__(shape, states)
         if len(shape) != 1:
             raise BadInput("encoder=augment: expected vectors, got images; choose encoder=auto, conv, dense or flat")
         if states.width < shape[0]:
             raise BadInput(f"model.width: expected at least the data's dimension {shape[0]}, got {states.width}")
-        positions = torch.linspace(0, states.width - 1, shape[0]).round().long()
-        self.register_buffer("positions", positions, persistent=False)
+        evenly = torch.linspace(0, states.width - 1, shape[0]).round().long().tolist()
+        positions = evenly if places is None else list(places)
+        if len(set(positions)) != shape[0] or not all(0 <= each < states.width for each in positions):
+            raise BadInput(
+                f"encoder.places: expected {shape[0]} different entries of the state, 0 to {states.width - 1}, got "
+                f"{positions}"
+            )
+        self.register_buffer("positions", torch.tensor(positions), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.new_zeros(x.shape[0], self.states.width)

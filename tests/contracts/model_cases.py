@@ -59,9 +59,10 @@ MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 INTEGRATORS = sorted(path.stem for path in (CONF / "integrator").glob("*.yaml"))
 PAIRS = [(m, i) for m in MODELS for i in load("model", m)["integrators"]]
 OTHER_PAIRS = [(m, i) for m in MODELS for i in INTEGRATORS if i not in load("model", m)["integrators"]]
-# symplectic Euler needs a separable Hamiltonian, and three pixels have no half
+# symplectic Euler and Verlet need a separable Hamiltonian, and three pixels have no half
 NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("hdnn", "symplectic_euler"): {"separable": True},
+    ("hdnn", "verlet"): {"separable": True},
     ("gradient_flow_conv", "euler"): {"stages": 1},
     # with a large gain, weights that are not trained are too stiff for it
     ("data_node", "dopri5"): {"kappa": 0.5},
@@ -71,7 +72,7 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
 IMAGES_ONLY = (
     "gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", "continuous", "continuous_lyanet", "resnet18",
 )  # fmt: skip
-NO_STEP = ("resnet18", "mlp")  # their layers solve no ODE, and take neither a step nor a horizon
+NO_STEP = ("resnet18", "mlp", "plain")  # their layers solve no ODE, and take neither a step nor a horizon
 
 
 def kind_of(model: str) -> str:

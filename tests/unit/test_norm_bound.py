@@ -10,6 +10,7 @@ import torch
 from problems import norm2, randn
 
 from robode.errors import BadInput
+from robode.families.antisymmetric import Antisymmetric
 from robode.families.chnode import CHNode
 from robode.families.hdnn import HDNN
 from robode.families.layered import LayeredFlow
@@ -17,6 +18,7 @@ from robode.families.resnet import ResNet
 from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
 from robode.integrators.symplectic_euler import SymplecticEuler
+from robode.integrators.verlet import Verlet
 from robode.linalg.norms import clipped, largest_eigenvalue
 
 
@@ -50,6 +52,8 @@ FLOWS: dict[str, Any] = {
     "hdnn": lambda **o: HDNN(4, 3, Euler(), **o),
     "hdnn separable": lambda **o: HDNN(4, 3, SymplecticEuler(), separable=True, **o),
     "resnet": lambda **o: ResNet(4, 3, Euler(), **o),
+    "antisymmetric": lambda **o: Antisymmetric(4, 3, Euler(), **o),
+    "antisymmetric blocks": lambda **o: Antisymmetric(4, 3, Verlet(), blocks=True, **o),
 }
 
 

@@ -30,7 +30,7 @@ from robode.quantities.adversarial_samples import AdversarialSamples
 from robode.quantities.noise_samples import NoiseSamples
 from robode.quantities.plane import EpsR, Field2D
 from robode.quantities.quantity import Quantity
-from robode.quantities.training_logs import BSMExtremes, GammaSettles, TrainingCost, last_change
+from robode.quantities.training_logs import BSMExtremes, GammaSettles, GradientStability, TrainingCost, last_change
 from robode.runs import results
 from robode.runs.run import Run
 from robode.runs.table import BSM_NORMS, METRICS
@@ -156,6 +156,21 @@ def test_bsm_extremes_are_those_of_the_whole_log(tmp_path, six, network):
     BSM_NORMS.append(tmp_path / "bsm.csv", [low, high])
     found = {row["quantity"]: row["value"] for row in BSMExtremes().measure(network, six, tmp_path)}
     assert list(found.values()) == [0.3, 1.5, 0.5, 2.0, 7.0] and tuple(found) == BSMExtremes.gives
+
+
+def test_gradient_stability_is_of_one_point_in_decimal_logarithms(tmp_path, six, network):
+    with pytest.raises(BadInput, match="nothing of a test sample; train with callbacks=gradients"):
+        GradientStability().measure(network, six, tmp_path)
+    layers = [
+        {"step": step, "layer": layer, "bsm_point": norm, "gradient": norm / 10, "gradient_bound": norm / 5}
+        for step, norms in ((0, (1e-6, 1e-1)), (10, (1e-4, 10.0)))
+        for layer, norm in enumerate(norms, 1)
+    ]
+    rest = dict.fromkeys(("bsm_median", "bsm_max", "step_median", "step_max"), 1.0)
+    BSM_NORMS.append(tmp_path / "bsm.csv", [rest | each | {"bsm_min": 1.0, "bsm_norm_of_mean": 0.0} for each in layers])
+    found = {row["quantity"]: row["value"] for row in GradientStability().measure(network, six, tmp_path)}
+    assert tuple(found) == GradientStability.gives
+    assert list(found.values()) == pytest.approx([-6, 1, -4, 1, 0, -300, np.log10((1e-5 + 1e-5) / 2), 0.5])
 
 
 @pytest.mark.parametrize(

@@ -21,16 +21,20 @@ class LayersAlone(Flow):
     def __init__(
         self, width: int, depth: int, integrator: Integrator, step: float | str = "auto", horizon: float | None = None
     ):
-        name = type(self).__name__
-        if step != "auto" or horizon is not None:
-            key, got = ("step", step) if horizon is None else ("horizon", horizon)
-            raise BadInput(f"{key}: the layers of {name} solve no ODE and have none; expected step=auto, got {got}")
-        if not isinstance(integrator, Euler):
-            raise BadInput(f"integrator={integrator.name}: the layers of {name} solve no ODE; choose euler")
-        if integrator.auto_substeps or integrator.substeps != 1:
-            raise BadInput(f"integrator.substeps: the layers of {name} solve no ODE; expected 1")
+        expect_no_step(type(self).__name__, integrator, step, horizon)
         super().__init__(width, depth, integrator)
 
     def properties(self) -> dict[str, float]:
         """Neither h nor a horizon."""
         return {}
+
+
+def expect_no_step(name: str, integrator: Integrator, step: float | str, horizon: float | None) -> None:
+    """Raises `BadInput` for what a flow whose layers solve no ODE cannot take; name: of its class."""
+    if step != "auto" or horizon is not None:
+        key, got = ("step", step) if horizon is None else ("horizon", horizon)
+        raise BadInput(f"{key}: the layers of {name} solve no ODE and have none; expected step=auto, got {got}")
+    if not isinstance(integrator, Euler):
+        raise BadInput(f"integrator={integrator.name}: the layers of {name} solve no ODE; choose euler")
+    if integrator.auto_substeps or integrator.substeps != 1:
+        raise BadInput(f"integrator.substeps: the layers of {name} solve no ODE; expected 1")

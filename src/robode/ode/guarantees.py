@@ -119,6 +119,20 @@ class Hamiltonian(Bounded):
         return found
 
 
+class Expanding(Bounded):
+    """No step shrinks volumes: |det| >= 1, so that no product of Jacobians has a norm below 1 (docs/theory.md, section
+    25)."""
+
+    name = "expanding"
+    says = "no step shrinks volumes, so that sensitivities have norms of at least 1"
+
+    def violations(self, flow: Flow, y: Tensor) -> list[str]:
+        smallest = [float(torch.linalg.det(A).abs().min()) for A in flow.step_jacobians(y)]
+        return super().violations(flow, y) + [
+            f"step {j} shrinks volumes by {least:.6g}" for j, least in enumerate(smallest, 1) if not least >= 1 - 1e-9
+        ]
+
+
 class Stabilised(Bounded):
     """De Marinis et al. (arXiv 2501.10740): the log-norm of every field is controlled."""
 
@@ -135,4 +149,4 @@ class Stabilised(Bounded):
 
 
 BOUNDED, CONTRACTIVE, HAMILTONIAN = Bounded(), Contractive(), Hamiltonian()
-NONEXPANSIVE, STABILISED = Nonexpansive(), Stabilised()
+NONEXPANSIVE, STABILISED, EXPANDING = Nonexpansive(), Stabilised(), Expanding()

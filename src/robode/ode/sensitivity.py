@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robode.errors import BadInput
 from robode.linalg.norms import spectral_norms
 from robode.ode.flow import Flow, to_columns
 
@@ -48,6 +49,44 @@ def bsm_norms(flow: Flow, y: Tensor, context: Tensor | None = None) -> BSM:
     shape = len(steps), len(y), -1
     means = norms_or_inf(matrices.view(*shape, *matrices.shape[2:]).mean(1))
     return BSM(norms.view(shape).amax(-1), means.amax(-1), step_norms.view(shape).amax(-1))
+
+
+@dataclass(frozen=True)
+class ParameterGradients:
+    """Of one sample and each layer j, (N,) each: norms of dL/d theta_j, and the product that bounds them from above,
+    ||dL/dy_N|| ||dy_N/dy_j|| ||d phi_j/d theta_j|| (docs/theory.md, section 25)."""
+
+    norms: Tensor
+    bounds: Tensor
+
+
+def parameter_gradients(flow: Flow, y: Tensor, slope: Tensor, context: Tensor | None = None) -> ParameterGradients:
+    """The gradient of a loss L(y_N) by what each layer does with the flow's parameters; where layers share them, by the
+    layer's own use of them.
+
+    y: one first state (1, n), a vector; slope: dL/dy_N, (n,). Raises `BadInput` for images, and for flows whose steps
+    give no Jacobians.
+    """
+    if y.dim() != 2 or len(y) != 1:
+        raise BadInput(f"callbacks.bsm.point: expected states that are vectors, got one of shape {tuple(y.shape[1:])}")
+    weights = [each for each in flow.parameters() if each.requires_grad]
+    with torch.enable_grad():
+        steps, z, outs, jacobians = flow.steps(context), flow.enter(y).detach(), [], []
+        for step in steps:
+            jacobians.append(step.jacobian(z).detach()[0])
+            outs.append(step(z)[:, 0])
+            z = outs[-1].detach()[:, None]
+    behind, norms, bounds = torch.eye(len(slope), dtype=slope.dtype, device=slope.device), [], []
+    for out, jacobian in zip(reversed(outs), reversed(jacobians), strict=True):
+        by_weights = torch.autograd.grad(
+            out, weights, torch.eye(len(out), dtype=out.dtype, device=out.device),
+            is_grads_batched=True, retain_graph=True, allow_unused=True,
+        )  # fmt: skip
+        D = torch.cat([each.flatten(1) for each in by_weights if each is not None], dim=1)  # (n, parameters)
+        norms.append((slope @ behind @ D).norm())
+        bounds.append(slope.norm() * norms_or_inf(behind) * norms_or_inf(D))
+        behind = behind @ jacobian
+    return ParameterGradients(torch.stack(norms[::-1]), torch.stack(bounds[::-1]))
 
 
 def norms_or_inf(A: Tensor) -> Tensor:

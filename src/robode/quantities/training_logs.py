@@ -16,6 +16,8 @@ from robode.runs.code import RECORD
 from robode.runs.origin import seconds_of
 from robode.runs.table import BSM_NORMS, METRICS
 
+SMALLEST = 1e-300
+"""In place of a norm that is 0 in its precision, whose logarithm is no number."""
 SETTLED = 0.01
 """Largest relative change of gamma over the last tenth of the training that counts as settled."""
 
@@ -39,6 +41,40 @@ class BSMExtremes(Quantity):
         mean, median = bsm["bsm_norm_of_mean"], bsm["bsm_median"]
         values = (mean.min(), mean.max(), median.min(), median.max(), bsm["bsm_max"].max())
         return [row(name, float(value)) for name, value in zip(self.gives, values, strict=True)]
+
+
+class GradientStability(Quantity):
+    """How sensitivities and gradients of one test sample went over the training, from bsm.csv; decimal logarithms.
+
+    point_min, point_max: of ||d y_N / d y_(j-1)|| over all layers and logged iterations; point_end_first,
+    point_end_last: at the end, of the first and of the last layer. sample_min: the smallest of the training samples
+    that were probed; mean_min: the smallest norm of their mean Jacobian. gradient_first: the median over iterations of
+    ||dL/d theta_1|| / ||dL/d theta_N||. gradient_share (no logarithm): the largest share of its bound that a gradient
+    reaches, at most 1 (docs/theory.md, section 25).
+    """
+
+    name = "gradient_stability"
+    gives = (
+        "point_min", "point_max", "point_end_first", "point_end_last", "sample_min", "mean_min", "gradient_first",
+        "gradient_share",
+    )  # fmt: skip
+
+    def measure(self, network: Network, data: DataModule, folder: Path) -> list[Number]:
+        bsm = BSM_NORMS.read(folder / "bsm.csv")
+        if bsm.empty or bsm["bsm_point"].isna().all():
+            raise BadInput(
+                f"suite={self.name}: {folder}/bsm.csv has nothing of a test sample; train with callbacks=gradients"
+            )
+        point = bsm.pivot_table(index="step", columns="layer", values="bsm_point")
+        gradient = bsm.pivot_table(index="step", columns="layer", values="gradient")
+        first = (gradient.iloc[:, 0] / gradient.iloc[:, -1]).median()
+        norms = (
+            point.min(axis=None), point.max(axis=None), point.iloc[-1, 0], point.iloc[-1, -1], bsm["bsm_min"].min(),
+            bsm["bsm_norm_of_mean"].min(), first,
+        )  # fmt: skip
+        share = float((bsm["gradient"] / bsm["gradient_bound"]).max())
+        values = [*np.log10(np.maximum(np.array(norms, dtype=float), SMALLEST)).tolist(), share]
+        return [row(name, value) for name, value in zip(self.gives, values, strict=True)]
 
 
 class GammaSettles(Quantity):

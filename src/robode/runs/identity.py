@@ -27,9 +27,9 @@ USUAL: dict[str, Value] = {
 # The same below a group; null mean and std: the customary ones of the data set.
 USUAL_OF_PARTS: dict[str, dict[str, Value]] = {
     "model": {"images": "pixels"}, "integrator": {"gradient": "backprop"}, "data": {"mean": None, "std": None},
-    "data.source": {"mean": None, "std": None},
+    "data.source": {"mean": None, "std": None}, "encoder": {"places": None},
 }  # fmt: skip
-LATER = ("rk38",)  # integrators that lists of models have gained, and names of runs would have changed by
+LATER = ("rk38", "verlet")  # integrators that lists of models have gained, and names of runs would have changed by
 RESULT_SCHEMA = 2
 """Version of what a run folder holds. A run of another version is another run."""
 

@@ -133,13 +133,17 @@ class Table:
 
 METRICS = Table({"epoch": int, "step": int, "name": str, "value": float}, key=("step", "name"), order=("step",))
 """metrics.csv: what was logged in a training."""
+OF_ONE_POINT = ("bsm_point", "gradient", "gradient_bound")
 BSM_NORMS = Table(
     {"step": int, "layer": int}
-    | dict.fromkeys(("bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max"), float),
+    | dict.fromkeys(("bsm_median", "bsm_max", "bsm_norm_of_mean", "step_median", "step_max", "bsm_min"), float)
+    | dict.fromkeys(OF_ONE_POINT, float),
     key=("step", "layer"),
     order=("step", "layer"),
+    added=frozenset(("bsm_min", *OF_ONE_POINT)),
 )
-"""bsm.csv: norms of the backward sensitivity matrices, by layer."""
+"""bsm.csv: norms of the backward sensitivity matrices, by layer; OF_ONE_POINT: at one test sample, where that is asked
+for, with the gradient of its loss by the layer's parameters and what bounds it."""
 
 
 def header(path: Path) -> list[str]:

@@ -14,9 +14,10 @@ from robode.data.batches import in_units
 from robode.errors import BadInput, JobFailed
 from robode.evaluation.measure import build_measurement
 from robode.evaluation.request import Described, SuiteRequest
+from robode.network import Network
 from robode.ode.flow import Constrained, Flow
 from robode.ode.lognorm import LogNormBounds
-from robode.ode.sensitivity import BSM, bsm_norms
+from robode.ode.sensitivity import BSM, bsm_norms, parameter_gradients
 from robode.runs.checkpoints import Saved
 from robode.runs.results import append_rows
 from robode.runs.run import Run
@@ -74,32 +75,58 @@ def useless(module: Constrained) -> str | None:
 
 
 def bsm_columns(bsm: BSM) -> Tensor:
-    """What bsm.csv holds of a BSM, in its order: (N, ..., 5)."""
+    """What bsm.csv holds of a BSM, in its order: (N, ..., 6)."""
     median, step_median = bsm.norms.median(-1).values, bsm.step_norms.median(-1).values
-    columns = median, bsm.norms.amax(-1), bsm.norm_of_mean, step_median, bsm.step_norms.amax(-1)
+    columns = (
+        median, bsm.norms.amax(-1), bsm.norm_of_mean, step_median, bsm.step_norms.amax(-1), bsm.norms.amin(-1)
+    )  # fmt: skip
     return torch.stack(columns, dim=-1)
+
+
+def point_columns(network: Network, x: Tensor, target: Tensor) -> Tensor:
+    """What bsm.csv holds of one sample, x (1, *shape) in data units, in the order of OF_ONE_POINT: (N, 3)."""
+    with torch.no_grad():
+        y, context = network.encode(x.to(next(network.parameters()).dtype))
+        last = network.flow(y, context)
+        norms = bsm_norms(network.flow, y, context).norms[:, 0]
+    with torch.enable_grad():
+        last = last.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(network.info.task.loss(network.head(last.flatten(1)), target), last)
+    found = parameter_gradients(network.flow, y, slope[0], context)
+    return torch.stack([norms, found.norms, found.bounds], dim=1).detach()
 
 
 class BSMLogger(Callback):
     """Backward sensitivity norms of each layer to bsm.csv, every `every` optimiser steps.
 
     samples: how many training samples, evenly spaced over the split (toy sets lie class by class) and always the
-    same, probe the flow. The median and the largest over samples and the norm of the mean Jacobian are logged;
-    only the last is in the published figure. Flows whose pixels mix, or whose steps give no
+    same, probe the flow. The smallest, the median and the largest over samples and the norm of the mean Jacobian are
+    logged; only the last is in the published figure. Flows whose pixels mix, or whose steps give no
     Jacobians, have no exact norms, and no rows.
+    point: the number of a test sample whose norms are logged too, with the gradient of its loss by the parameters of
+    each layer and the product that bounds it; None: of none. It is looked at and decides nothing.
     """
 
-    def __init__(self, every: int = 50, samples: int = 8):
+    def __init__(self, every: int = 50, samples: int = 8, point: int | None = None):
         for key, value in (("every", every), ("samples", samples)):
             if value < 1:
                 raise BadInput(f"callbacks.bsm.{key}: expected a whole number >= 1, got {value}")
-        self.every, self.samples = every, samples
+        self.every, self.samples, self.point = every, samples, point
         self._waiting: list[dict[str, float]] = []
 
     def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
-        x = trainer.datamodule.split("train").x  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        x = data.split("train").x
         chosen = torch.linspace(0, len(x) - 1, min(self.samples, len(x))).round().long()
         self.probe = in_units(x[chosen]).to(module.device)
+        if self.point is None:
+            return
+        test = data.split("test", module.device)
+        if not 0 <= self.point < len(test.x):
+            raise BadInput(
+                f"callbacks.bsm.point: expected the number of a test sample, 0 to {len(test.x) - 1}, got {self.point}"
+            )
+        self.one = in_units(test.x[self.point : self.point + 1]), test.target[self.point : self.point + 1]
 
     def on_train_batch_start(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
         if trainer.global_step % self.every == 0:
@@ -128,12 +155,15 @@ class BSMLogger(Callback):
                 bsm = bsm_norms(network.flow, y, context)
             except BadInput:  # a family whose steps give no Jacobians
                 return
-            self.add(step, bsm_columns(bsm).tolist())
+        columns = bsm_columns(bsm)
+        if self.point is not None:
+            columns = torch.cat([columns, point_columns(network, *self.one)], dim=1)
+        self.add(step, columns.tolist())
 
     def add(self, step: int, layers: Iterable[Iterable[float]]) -> None:
         """A row for each layer, in the order of `bsm_columns`. They wait for `write`, which an epoch calls once."""
         for layer, values in enumerate(layers, 1):
-            self._waiting.append(dict(zip(BSM_NORMS.columns, (step, layer, *values), strict=True)))
+            self._waiting.append(dict(zip(BSM_NORMS.columns, (step, layer, *values), strict=False)))
 
     def write(self, run: Run) -> None:
         """Append the waiting rows to bsm.csv. Raises `JobFailed`."""
