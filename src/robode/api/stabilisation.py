@@ -72,7 +72,7 @@ def _fields(network: torch.nn.Module) -> list[Layered]:
 
 def _weights(field: Layered) -> Tensor:
     """A of sigma(A u + b): a matrix, or the kernel of a convolution."""
-    return field.A.kernel if isinstance(field, ConvLayerField) else field.K
+    return field.A.kernel if isinstance(field, ConvLayerField) else field.jacobians().K
 
 
 def _norm(matrices: Sequence[Tensor]) -> float:

@@ -102,13 +102,13 @@ class EulerStep(Step):
         return (z + self.field.enclose(z).scaled(value(self.h))).absorbed()
 
 
-def _largest_symmetric(A: Tensor) -> float:
+def largest_symmetric(A: Tensor) -> float:
     """max over the last batch dimension of lambda_max(sym(A)), rounded upwards. A: (vertices, n, n)."""
     largest = torch.linalg.eigvalsh(0.5 * (A + A.mT))[..., -1].amax(-1)
     return float(largest + (ROUNDING - 1) * A.abs().amax())
 
 
-def _over_slopes(J: JacobianSet, known: LogNormBounds | None, enough: float) -> LogNormBounds:
+def over_slopes(J: JacobianSet, known: LogNormBounds | None, enough: float) -> LogNormBounds:
     """Bounds of the maximum over slopes in the only layer of J: enumerated for small n, sought for larger ones."""
     n = J.K.shape[-2]
     if n > VERTEX_WIDTH:
@@ -117,7 +117,7 @@ def _over_slopes(J: JacobianSet, known: LogNormBounds | None, enough: float) -> 
     values, Q = torch.linalg.eigh(J.symmetric(D))
     worst = int(values[:, -1].argmax())
     found = attained(J, D[worst], Q[worst, :, -1])
-    return LogNormBounds(found.value, _largest_symmetric(J.C + J.B * D[:, None, :] @ J.K))
+    return LogNormBounds(found.value, largest_symmetric(J.C + J.B * D[:, None, :] @ J.K))
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ class OneLayerField(VectorField):
         """Worked out once: the bounds of the ODE and of an Euler step both need it."""
         K = self.K.detach().double()
         if K.shape[-1] <= VERTEX_WIDTH:
-            return _largest_symmetric(vertices(K.shape[-1], self.activation.slopes, K.device)[..., None] * K)
+            return largest_symmetric(vertices(K.shape[-1], self.activation.slopes, K.device)[..., None] * K)
         return float(upper_bound(self.jacobians(), stages=QUICK).value)
 
     def lognorm_bounds(self, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds:
-        return _over_slopes(self.jacobians(), known, enough)
+        return over_slopes(self.jacobians(), known, enough)
 
     def lipschitz(self) -> float:
         return self.activation.slope_bound * float(largest_eigenvalue(self.K).sqrt())
@@ -172,16 +172,16 @@ class OneLayerField(VectorField):
 
 @dataclass(frozen=True)
 class OneLayerStep(Layer):
-    """The explicit Euler step y + h sigma(K y + b), which knows its field."""
+    """The explicit Euler step of a field with one hidden layer, y + h sigma(K y + b) for one, which knows its field."""
 
-    field: OneLayerField
+    field: VectorField
     h: Scalar
 
     def lipschitz(self) -> float:
-        """Wide ones: at most (1 + 2 h delta + h^2 S^2 ||K||^2)^(1/2) with the log-norm delta of the field, too
-        (docs/theory.md, section 20)."""
+        """Wide ones: at most (1 + 2 h delta + h^2 L^2)^(1/2) with the log-norm delta and the Lipschitz constant L of
+        the field, too (docs/theory.md, section 20)."""
         known = super().lipschitz()
-        if self.K.shape[-1] <= VERTEX_WIDTH:
+        if self.K.shape[-2] <= VERTEX_WIDTH:
             return known
         return min(known, euler_lipschitz(self.field.lognorm(), self.field.lipschitz(), value(self.h)))
 
@@ -262,10 +262,10 @@ class GradientField(VectorField):
         if K.shape[-1] > VERTEX_WIDTH:
             return min(over_class, float(upper_bound(self.jacobians(), stages=QUICK).value))
         slopes = vertices(K.shape[-1], self.activation.slopes, K.device)[..., None]
-        return min(over_class, _largest_symmetric(F @ (K.mT @ (slopes * K) + Q)))
+        return min(over_class, largest_symmetric(F @ (K.mT @ (slopes * K) + Q)))
 
     def lognorm_bounds(self, known: LogNormBounds | None = None, enough: float = -math.inf) -> LogNormBounds:
-        found = _over_slopes(self.jacobians(), known, enough)
+        found = over_slopes(self.jacobians(), known, enough)
         return replace(found, upper=min(found.upper, self._lognorm_of_class()))
 
     def _lognorm_of_class(self) -> float:

@@ -79,7 +79,8 @@ class Flow(nn.Module, ABC):
         return type(self).fields is not Flow.fields
 
     def layer_parameters(self) -> tuple[Tensor, Tensor] | None:
-        """Stacked K (N, n, n) and b (N, n, 1) for regularisers across layers; None if shared or not of that form."""
+        """Stacked matrices (N, k, n), those of a layer above each other, and b (N, m, 1) for regularisers across
+        layers; None if shared or not of that form."""
         return None
 
     def build(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ def affine(b: Tensor, K: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Layer(Step):
-    """y -> A y + B sigma(K y + b) on columns. A, B, K: (n, n); b: (n, 1)."""
+    """y -> A y + B sigma(K y + b) on columns. A: (n, n), B: (n, k), K: (k, n), b: (k, 1)."""
 
     A: Tensor
     B: Tensor
@@ -50,15 +50,15 @@ class Layer(Step):
     def lipschitz(self) -> float:
         """Certified Lipschitz constant of the layer over all y (2-norm), worked out in float64.
 
-        Up to `VERTEX_WIDTH` columns the largest ||A + B D K|| over every matrix D of slopes of the activation: the
-        norm is convex in D, so its maximum over the box sits at one of the 2^n vertices (docs/theory.md, section 11).
+        Up to `VERTEX_WIDTH` neurons k the largest ||A + B D K|| over every matrix D of slopes of the activation: the
+        norm is convex in D, so its maximum over the box sits at one of the 2^k vertices (docs/theory.md, section 11).
         Wider layers get ||A|| + S ||B|| ||K||.
         """
         A, B, K = (t.detach().double() for t in (self.A, self.B, self.K))
-        if K.shape[-1] > VERTEX_WIDTH:
+        if K.shape[-2] > VERTEX_WIDTH:
             a, b, k = (float(spectral_norms(t)) for t in (A, B, K))
             return (a + self.activation.slope_bound * b * k) * ROUNDING
-        slopes = vertices(K.shape[-1], self.activation.slopes, K.device)[:, None, :]
+        slopes = vertices(K.shape[-2], self.activation.slopes, K.device)[:, None, :]
         return float(spectral_norms(A + B * slopes @ K).amax()) * ROUNDING
 
     def enclose(self, z: Enclosure) -> Enclosure:

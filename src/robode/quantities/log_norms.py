@@ -13,6 +13,7 @@ from robode.certificates.radius import constants
 from robode.data.module import DataModule
 from robode.errors import BadInput
 from robode.families.conv_stable_node import ConvLayerField
+from robode.families.residual import ResidualField
 from robode.network import Network
 from robode.ode.field import GradientField, OneLayerField
 from robode.ode.jacobians import jacobian_set
@@ -24,7 +25,7 @@ from robode.ode.step import once
 from robode.quantities.quantity import Number, Quantity, row, write_arrays
 
 FILE = "stable_slopes.npz"
-Layered = OneLayerField | GradientField | ConvLayerField
+Layered = OneLayerField | GradientField | ResidualField | ConvLayerField
 GRID = 20  # intervals of [0, 1] for the curve of delta
 
 
@@ -98,8 +99,8 @@ def layered_fields(network: Network, asked: str) -> list[Layered]:
     layered = [each for each in fields if isinstance(each, Layered)]
     if not layered or len(layered) < len(fields):
         raise BadInput(
-            f"{asked}: expected fields with one hidden layer (stable_node, conv_stable_node, resnet, chnode, "
-            f"hdnn, node with model.hidden=[]), got {type(flow).__name__}; leave it out"
+            f"{asked}: expected fields with one hidden layer (stable_node, conv_stable_node, resnet, residual, "
+            f"chnode, hdnn, node with model.hidden=[]), got {type(flow).__name__}; leave it out"
         )
     return layered
 
