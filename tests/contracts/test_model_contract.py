@@ -192,7 +192,7 @@ PIXELS = [m for m in MODELS if m not in IMAGES_ONLY and make(m, load("model", m)
 def test_pixels_flow_alone(model: str) -> None:
     """An image flow is the vector flow at every pixel."""
     flow = make(model, load("model", model)["integrators"][0], "images").flow
-    y = torch.randn(2, 4, 3, 2)
+    y = torch.randn(2, flow.width, 3, 2)
     with torch.no_grad():
         image, pixel = flow(y), flow(y[:, :, 1, 0])
     torch.testing.assert_close(image[:, :, 1, 0], pixel, rtol=1e-4, atol=1e-5)
