@@ -29,7 +29,7 @@ class Dynamics(Source):
     """States y of an autonomous system y' = f(y), drawn once for all, and where they are after dt.
 
     A system writes `derivative`, and what of the rest is its own: `box` or `draw`, `flow` where it is known in closed
-    form, `invariants`, `unit`.
+    form, `invariants`, `start`, `unit`.
 
     times: 0, or M: every state comes M times, each with a time drawn uniformly from [0, dt], which is the last number
     of the sample; the target is where the state is then. train, test: how many states.
@@ -64,6 +64,11 @@ class Dynamics(Source):
     def invariants(self) -> Mapping[str, Callable[[States], States]]:
         """What solutions keep, by name: (n, d) -> (n,), in float64."""
         return {}
+
+    @property
+    def start(self) -> tuple[float, ...]:
+        """Where the trajectories that are measured and drawn begin."""
+        return tuple(self.draw(np.random.default_rng(SEED), 1)[0].tolist())
 
     def draw(self, random: np.random.Generator, count: int) -> States:
         """(count, d) states."""

@@ -21,7 +21,7 @@ class HenonHeiles(Dynamics):
         BadInput: a dt that is no number > 0, a side outside (0, 0.25], or counts below 1.
     """
 
-    size = 4
+    size, start = 4, (0.0, 0.2, 0.2, 0.1)
 
     def __init__(self, dt: float = 0.1, side: float = 0.25, train: int = 2000, test: int = 500, times: int = 0) -> None:
         super().__init__(dt, train, test, times)

@@ -19,7 +19,7 @@ class Oscillator(Dynamics):
         BadInput: a dt or side that is no number > 0, or counts below 1.
     """
 
-    size = 2
+    size, start = 2, (1.0, 0.0)
 
     def __init__(self, dt: float = 0.1, side: float = 1.2, train: int = 1000, test: int = 500, times: int = 0) -> None:
         super().__init__(dt, train, test, times)

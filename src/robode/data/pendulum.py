@@ -19,7 +19,7 @@ class Pendulum(Dynamics):
         BadInput: a time, angle or momentum that is no number > 0, or counts below 1.
     """
 
-    size, unit, clock = 2, "rad", "time"
+    size, unit, clock, start = 2, "rad", "time", (1.0, 0.0)
 
     def __init__(
         self, time: float = 0.5, angle: float = 2.0, momentum: float = 2.0, train: int = 2000, test: int = 500
