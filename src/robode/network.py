@@ -170,7 +170,7 @@ def build_network(config: Architecture, info: DatasetInfo) -> Network:
     flow: Flow = config.model.build(integrator=integrator, **more)
     _expect("model", flow, Flow)
     if isinstance(info.task, FlowMap):
-        flow.span(info.task.dt)
+        flow.span(info.task.dt, info.task.timed)
     encoder = _encoder(config.encoder, info, flow)
     if not config.head.target:
         return Network(info, flow, encoder)

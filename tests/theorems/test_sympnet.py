@@ -13,6 +13,7 @@ from problems import norm2, randn
 from torch import Tensor
 
 from robode.families.residual import Residual
+from robode.families.sympflow import SympFlow
 from robode.families.sympnet import SympNet
 from robode.integrators.euler import Euler
 from robode.linalg.activations import ACTIVATIONS, named_activation
@@ -234,3 +235,62 @@ def test_a_shear_moves_one_half_alone() -> None:
         still, moves = (slice(2, 4), slice(0, 2)) if upper else (slice(0, 2), slice(2, 4))
         z = shear(y)
         assert torch.equal(z[still], y[still]) and float((z - y)[moves].abs().min()) > 0
+
+
+# ---- SympFlow: every time -------------------------------------------------------------------------------------------
+
+
+def sympflow(width: int, seed: int, **keys) -> SympFlow:
+    torch.manual_seed(seed)
+    return SympFlow(width, 3, Euler(), **keys).double().requires_grad_(False)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 3), st.sampled_from(sorted(ACTIVATIONS)), st.floats(0.1, 3.0), st.floats(-5.0, 5.0),
+    st.integers(0, 2**20),
+)  # fmt: skip
+def test_a_sympflow_is_symplectic_and_invertible_for_every_time(
+    d: int, activation: str, std: float, time: float, seed: int
+) -> None:
+    flow = sympflow(2 * d, seed, activation=activation, init_std=std)
+    y, t = randn(6, 2 * d, seed=seed), time * torch.rand(6, 1, dtype=torch.float64)
+    product = torch.eye(2 * d, dtype=torch.float64)
+    for B in flow.step_jacobians(y, t):
+        assert off_the_form(B) <= FORM
+        product = B @ product
+    assert off_the_form(product) <= FORM
+    assert float((torch.linalg.det(product) - 1).abs().max()) <= 1e-12 * max(norm2(product) ** (2 * d), 1.0)
+    z = flow(y, t)
+    assert float((flow.inverse(z, t) - y).abs().max()) <= 1e-12 * max(norm2(product) ** 2 * float(z.abs().max()), 1.0)
+
+
+def test_its_jacobian_in_the_state_by_autograd_is_symplectic_and_in_the_time_is_none() -> None:
+    flow, y, t = sympflow(4, seed=2), randn(5, 4, seed=3), randn(5, 1, seed=4)
+    B = torch.func.vmap(torch.func.jacrev(lambda x, s: flow(x[None], s[None])[0]))(y, t)
+    assert off_the_form(B) <= 1e-12
+    assert float((flow(y, t) - flow(y, t + 0.1)).abs().min()) > 0, "it depends on the time"
+
+
+def test_at_time_zero_it_is_the_identity_to_the_last_bit_of_its_sums() -> None:
+    flow, y = sympflow(6, seed=5), randn(50, 6, seed=6)
+    assert float((flow(y, torch.zeros(50, 1, dtype=torch.float64)) - y).abs().max()) <= 1e-14
+    assert float((flow(y, torch.ones(50, 1, dtype=torch.float64)) - y).abs().max()) > 0.1
+
+
+def test_each_state_has_its_own_time() -> None:
+    flow, y, t = sympflow(2, seed=7), randn(4, 2, seed=8), randn(4, 1, seed=9)
+    alone = torch.cat([flow(y[i : i + 1], t[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(flow(y, t), alone, rtol=1e-13, atol=1e-13)
+
+
+def test_a_sympflow_layer_is_the_published_one() -> None:
+    """q + K^T diag(w) (tanh(K p + a t + b) - tanh(K p + b)), then p likewise with a minus."""
+    torch.manual_seed(10)
+    flow = SympFlow(4, 1, Euler(), hidden=3).double().requires_grad_(False)
+    y, t = randn(6, 4, seed=11), randn(6, 1, seed=12)
+    q, p = y[:, :2], y[:, 2:]
+    (K, L), (w, v), (a, e), (b, c) = flow.K, flow.w[..., 0], flow.a[..., 0], flow.b[..., 0]
+    q = q + (w * (torch.tanh(p @ K.T + t * a + b) - torch.tanh(p @ K.T + b))) @ K
+    p = p - (v * (torch.tanh(q @ L.T + t * e + c) - torch.tanh(q @ L.T + c))) @ L
+    torch.testing.assert_close(flow(y, t), torch.cat([q, p], dim=1), rtol=1e-12, atol=1e-12)

@@ -32,6 +32,17 @@ def test_another_time_than_that_of_the_data_is_refused(words):
         network("data=oscillator", *words)
 
 
+def test_samples_that_say_their_time_need_the_family_that_is_bound_to_it_and_the_other_way_round():
+    with pytest.raises(BadInput, match="each of these samples says its own; choose sympflow"):
+        network("data=oscillator_paths", "model.width=4")
+    with pytest.raises(BadInput, match=r"needs samples that say their time, .* of these are 0.1 apart: choose sympnet"):
+        network("data=oscillator", "model=sympflow")
+    with pytest.raises(BadInput, match=r"encoder=time: expected a model that is bound to a time"):
+        network("data=oscillator_paths", "model=residual", "encoder=time")
+    with pytest.raises(BadInput, match=r"choose encoder=time|model.width"):
+        network("data=oscillator_paths", "model=sympflow", "encoder=auto", "model.width=4")
+
+
 @pytest.mark.parametrize("modules", ["gradient", "la"])
 def test_the_network_is_certified_from_end_to_end(modules):
     found = network("data=oscillator", "depth=2", f"model.modules={modules}")
@@ -68,7 +79,7 @@ def test_it_learns_the_rotation_and_keeps_its_energy(modules):
     """A few seconds of training; a state keeps its energy to a few percent over a hundred times that time."""
     torch.manual_seed(1)
     flow = SympNet(2, 2, Euler(), modules=modules)
-    flow.span(0.5)
+    flow.span(0.5, False)
     train, test = Oscillator(dt=0.5, train=256, test=100).load()
     optimizer = torch.optim.Adam(flow.parameters(), lr=0.02)
     for _ in range(600):

@@ -92,7 +92,7 @@ class Dynamics(Source):
     @property
     def info(self) -> DatasetInfo:
         numbers = self.size + (1 if self.times else 0)
-        task = FlowMap(self.size, self.unit, self.dt, tuple(self.invariants))
+        task = FlowMap(self.size, self.unit, self.dt, tuple(self.invariants), bool(self.times))
         return DatasetInfo((numbers,), (0.0,) * numbers, (1.0,) * numbers, None, task)
 
     def load(self) -> tuple[Samples, Samples]:

@@ -80,8 +80,10 @@ class SympNet(Flow):
             self.S = nn.Parameter(init_std * torch.randn(sets + 1, sublayers, d, d))
             self.b = nn.Parameter(init_std * torch.randn(sets + 1, sublayers, d, 1))
 
-    def span(self, dt: float) -> None:
+    def span(self, dt: float, timed: bool) -> None:
         """The time of the flow map is that of the data."""
+        if timed:
+            raise BadInput("model: SympNet maps over one time, and each of these samples says its own; choose sympflow")
         if self.auto:
             self.h.fill_(dt / self.depth)
         elif abs(self.horizon - dt) > ALIKE * dt:

@@ -88,8 +88,9 @@ class Flow(nn.Module, ABC):
         for states that it cannot take."""
         return shape
 
-    def span(self, dt: float) -> None:
-        """Tells the flow that it learns where states are after dt. Raises `BadInput` where it was told another time."""
+    def span(self, dt: float, timed: bool) -> None:
+        """Tells the flow that it learns where states are after dt, or after a time that each sample says (`timed`), of
+        which dt is the longest. Raises `BadInput` where that is not what it does."""
 
     def defect(self) -> str | None:
         """Why what follows the weights has become useless, in words; None where it has not. Reads from the device."""
