@@ -290,3 +290,27 @@ class MLPControl(Control):
     def control(self, x: Tensor) -> Tensor:
         found: Tensor = self.last(self.features(x))
         return found
+
+
+class Time(Encoder):
+    """Samples whose last number is a time: (B, d + 1) -> the others with zeros up to the width, and the time (B, 1),
+    which the flow is bound to. Raises `BadInput` for images, and for flows that are not bound to a time.
+    """
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        if len(shape) != 1 or shape[0] < 2:
+            raise BadInput(f"encoder=time: expected vectors whose last number is a time, got the shape {shape}")
+        if states.context != 1:
+            raise BadInput("encoder=time: expected a model that is bound to a time (sympflow); choose encoder=auto")
+        if states.width < shape[0] - 1:
+            raise BadInput(
+                f"model.width: expected at least the {shape[0] - 1} numbers of a state with encoder=time, got "
+                f"{states.width}"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x[:, :-1], (0, self.states.width - self.shape[0] + 1))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self(x), x[:, -1:]

@@ -20,6 +20,7 @@ from robode.heads import Linear
 from robode.integrators.integrator import Integrator
 from robode.ode.flow import Flow
 from robode.ode.read_outs import read_out_states
+from robode.tasks.flow_map import FlowMap
 
 
 class Normalise(nn.Module):
@@ -168,6 +169,8 @@ def build_network(config: Architecture, info: DatasetInfo) -> Network:
     more = {"depth": config.depth, "step": config.step, "horizon": config.horizon, **width}
     flow: Flow = config.model.build(integrator=integrator, **more)
     _expect("model", flow, Flow)
+    if isinstance(info.task, FlowMap):
+        flow.span(info.task.dt, info.task.timed)
     encoder = _encoder(config.encoder, info, flow)
     if not config.head.target:
         return Network(info, flow, encoder)

@@ -68,11 +68,13 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("data_node", "dopri5"): {"kappa": 0.5},
     ("lyanet", "dopri5"): {"gain": 1.0, "kappa": 0.5},
     ("resnet18", "euler"): {"stages": 3},
+    ("sympflow", "euler"): {"width": 4},  # positions and momenta of more numbers than samples have
 }
 IMAGES_ONLY = (
     "gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", "continuous", "continuous_lyanet", "resnet18",
 )  # fmt: skip
-NO_STEP = ("resnet18", "mlp", "plain")  # their layers solve no ODE, and take neither a step nor a horizon
+VECTORS_ONLY = ("sympflow",)
+NO_STEP = ("resnet18", "mlp", "plain", "sympflow")  # their layers solve no ODE, and take neither a step nor a horizon
 
 
 def kind_of(model: str) -> str:

@@ -16,6 +16,7 @@ from model_cases import (
     NO_STEP,
     OTHER_PAIRS,
     PAIRS,
+    VECTORS_ONLY,
     batch,
     encoder_and_head,
     family,
@@ -44,8 +45,8 @@ def cells() -> list[Any]:
 
 @pytest.mark.parametrize(("model", "integrator", "kind"), cells())
 def test_every_contract_of_families_is_kept(model: str, integrator: str, kind: str) -> None:
-    if kind == "vectors" and model in IMAGES_ONLY:
-        with pytest.raises(BadInput, match="images"):
+    if model in (IMAGES_ONLY if kind == "vectors" else VECTORS_ONLY):
+        with pytest.raises(BadInput, match="images" if kind == "vectors" else "vectors"):
             make(model, integrator, kind)
         return
     each = family(model, integrator, kind)
@@ -66,7 +67,7 @@ def test_every_activation(model: str, activation: str) -> None:
     network = make(model, load("model", model)["integrators"][0], activation=activation, depth=2)
     network(batch(kind_of(model))).sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
-    if not network.flow.pixelwise:
+    if not network.flow.pixelwise or network.flow.controlled:
         return
     found = float(bsm_norms(network.flow, 3 * torch.randn(500, 4)).norms[0].max())
     assert found <= network.flow.certificate()["flow_discrete"] * (1 + 1e-4)
@@ -185,14 +186,18 @@ def test_columns_round_trip(shape: tuple[int, ...]) -> None:
     assert torch.equal(z[:, -1], last)  # the last column is the last sample's last pixel
 
 
-PIXELS = [m for m in MODELS if m not in IMAGES_ONLY and make(m, load("model", m)["integrators"][0]).flow.pixelwise]
+PIXELS = [
+    m
+    for m in MODELS
+    if m not in IMAGES_ONLY + VECTORS_ONLY and make(m, load("model", m)["integrators"][0]).flow.pixelwise
+]
 
 
 @pytest.mark.parametrize("model", PIXELS)
 def test_pixels_flow_alone(model: str) -> None:
     """An image flow is the vector flow at every pixel."""
     flow = make(model, load("model", model)["integrators"][0], "images").flow
-    y = torch.randn(2, 4, 3, 2)
+    y = torch.randn(2, flow.width, 3, 2)
     with torch.no_grad():
         image, pixel = flow(y), flow(y[:, :, 1, 0])
     torch.testing.assert_close(image[:, :, 1, 0], pixel, rtol=1e-4, atol=1e-5)

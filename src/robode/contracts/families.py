@@ -29,8 +29,8 @@ from robode.ode.sensitivity import bsm_norms
 from robode.tasks.classification import Classification
 
 KINDS = {
-    "images": DatasetInfo((2, 3, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcde"))),
-    "vectors": DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(tuple("abc"))),
+    "images": DatasetInfo((2, 3, 4), (0.4, 0.5), (0.2, 0.3), (0.0, 1.0), Classification(tuple("abcdef"))),
+    "vectors": DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(tuple("abcd"))),
 }
 DEPTH, SAMPLES, PAIRS = 3, 6, 200
 ROUNDING, EXACT = 1e-4, 1e-9  # relative, of sensitivities in float32 and in float64 against constants in float64

@@ -88,6 +88,10 @@ class Flow(nn.Module, ABC):
         for states that it cannot take."""
         return shape
 
+    def span(self, dt: float, timed: bool) -> None:
+        """Tells the flow that it learns where states are after dt, or after a time that each sample says (`timed`), of
+        which dt is the longest. Raises `BadInput` where that is not what it does."""
+
     def defect(self) -> str | None:
         """Why what follows the weights has become useless, in words; None where it has not. Reads from the device."""
         return None
@@ -140,6 +144,13 @@ class Flow(nn.Module, ABC):
         z = self.enter(y)
         for step in self.steps(context):
             z = step(z)
+        return self.leave(z, y.shape)
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """The first state whose last one is y, shaped like it. Raises `BadInput` for steps that know no inverse."""
+        z = self.enter(y)
+        for step in reversed(self.steps(context)):
+            z = step.inverse(z)
         return self.leave(z, y.shape)
 
     def states(self, y: Tensor, context: Tensor | None = None) -> list[Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from robode.errors import BadInput
+from robode.linalg.skew import canonical
 from robode.ode.field import GradientField
 
 if TYPE_CHECKING:
@@ -133,6 +134,29 @@ class Expanding(Bounded):
         ]
 
 
+class Symplectic(Bounded):
+    """B^T J B = J for the Jacobian B of every step of the network that runs, and steps that can be undone."""
+
+    name = "symplectic"
+    says = "every step keeps the symplectic form, hence volume, whatever the weights are, and has an exact inverse"
+
+    def violations(self, flow: Flow, y: Tensor) -> list[str]:
+        found, z = super().violations(flow, y), flow.enter(y)
+        J = canonical(len(z)).to(z)
+        for j, step in enumerate(flow.steps(), 1):
+            B, after = step.jacobian(z), step(z)
+            if not float((B.mT @ J @ B - J).abs().max()) <= 1e-10 * float(B.square().sum((1, 2)).max()):
+                found.append(f"step {j} is not symplectic")
+            try:
+                off = float((step.inverse(after) - z).abs().max())
+            except BadInput:
+                off = math.inf
+            if not off <= 1e-12 * max(float(z.abs().max()), float(after.abs().max())):
+                found.append(f"step {j} cannot be undone")
+            z = after
+        return found
+
+
 class Stabilised(Bounded):
     """De Marinis et al. (arXiv 2501.10740): the log-norm of every field is controlled."""
 
@@ -149,4 +173,4 @@ class Stabilised(Bounded):
 
 
 BOUNDED, CONTRACTIVE, HAMILTONIAN = Bounded(), Contractive(), Hamiltonian()
-NONEXPANSIVE, STABILISED, EXPANDING = Nonexpansive(), Stabilised(), Expanding()
+NONEXPANSIVE, STABILISED, EXPANDING, SYMPLECTIC = Nonexpansive(), Stabilised(), Expanding(), Symplectic()

@@ -39,6 +39,11 @@ class Step(ABC):
         """Exact d phi / d y at each column. y: (n, M) -> (M, n, n). Raises `BadInput` for steps that have none."""
         raise BadInput(f"expected steps with small Jacobians, but {type(self).__name__} gives none")
 
+    def inverse(self, y: Tensor) -> Tensor:
+        """The state that the step maps to y, exact up to rounding. y: (n, M) -> (n, M). Raises `BadInput` for steps
+        that know none."""
+        raise BadInput(f"expected steps that can be inverted, but {type(self).__name__} knows no inverse")
+
     def lipschitz(self) -> float:
         """Certified Lipschitz constant of the step over all states (2-norm); inf where nothing is proved."""
         return math.inf
@@ -66,6 +71,11 @@ class Chain(Step):
             product = step.jacobian(y) @ product
             y = step(y)
         return product
+
+    def inverse(self, y: Tensor) -> Tensor:
+        for step in reversed(self.steps):
+            y = step.inverse(y)
+        return y
 
     def lipschitz(self) -> float:
         return math.prod(once(own_lipschitz, self.steps))
