@@ -164,6 +164,12 @@ CASES = {
     "+data.source.m=8 data=double_moons": "data.source.m: data.source=double_moons has no such key; it has n",
     "data=pendulum data.source.time=1e9": "data.source.time=1000000000.0: expected number in (0, 100)",
     "data=pendulum data.source.train=0": "data.source.train=0: expected integer in [1, 1000000]",
+    "data=oscillator data.source.dt=0": "data.source.dt=0: expected number in (0, 100)",
+    "data=oscillator +data.source.time=1": "data.source.time: data.source=oscillator has no such key",
+    "data=henon_heiles data.source.side=0.3": "data.source.side=0.3: expected number in (0, 0.25]",
+    "data=pendulum data.task=regression": "data.task=regression: expected flow_map, the task of data=pendulum",
+    "data=oscillator objective=cross_entropy": "expected data with classes, and these are for flow_map",
+    "data=oscillator objective=jacobian_penalty": "add one: objective=[mean_squared_error,jacobian_penalty]",
     "data.source=5": "data.source=5: expected a node with a _target_",
     # what describes a choice is none
     "encoder.name=foo": "encoder.name: describes what was chosen and cannot be set; choose with encoder=…",

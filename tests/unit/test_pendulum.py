@@ -6,9 +6,9 @@ import torch
 from scipy.integrate import solve_ivp
 
 from robode.data.module import DataModule
-from robode.data.pendulum import Pendulum, flow
+from robode.data.pendulum import Pendulum
 from robode.errors import BadInput
-from robode.tasks.regression import Regression
+from robode.tasks.flow_map import FlowMap
 
 
 def exact(states, time):
@@ -22,7 +22,7 @@ def exact(states, time):
 @pytest.mark.parametrize("time", [0.003, 0.5, 2.0])
 def test_it_is_integrated_far_below_what_float32_can_tell_apart(time):
     states = np.random.default_rng(1).uniform(-2, 2, (20, 2))
-    assert np.abs(flow(states, time) - exact(states, time)).max() < 1e-9
+    assert np.abs(Pendulum().flow(states, time) - exact(states, time)).max() < 1e-9
 
 
 def test_targets_are_where_the_states_are_after_the_time():
@@ -30,7 +30,8 @@ def test_targets_are_where_the_states_are_after_the_time():
     train, test = source.load()
     assert (len(train.x), len(test.x)) == (30, 20) and train.x.dtype == train.target.dtype == torch.float32
     assert np.allclose(train.target, exact(train.x.double().numpy(), 0.5), atol=1e-7)
-    assert source.info.shape == (2,) and source.info.task == Regression(2, "rad") and source.info.bounds is None
+    assert source.info.shape == (2,) and source.info.bounds is None
+    assert source.info.task == FlowMap(2, "rad", 0.5, ("energy",))
     assert torch.equal(train.x, Pendulum(time=1.0, train=30, test=20).load()[0].x), "another time, the same states"
 
 

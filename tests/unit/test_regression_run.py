@@ -16,6 +16,7 @@ from robode.runs.checkpoints import read_checkpoint
 from robode.runs.run import Run, find
 from robode.runs.scores import read_scores
 from robode.runs.table import METRICS
+from robode.tasks.flow_map import FlowMap
 from robode.tasks.measure import measure_named
 from robode.tasks.regression import Regression
 from robode.training.assembly import assemble
@@ -71,7 +72,7 @@ def test_the_data_choose_the_objective_and_the_command_line_wins():
         for words, expected in (
             (
                 ("suite=attacks_standard",),
-                "suite.ensemble_linf: needs classes, and this is a regression task; leave it out "
+                "suite.ensemble_linf: needs classes, and this is a flow_map task; leave it out "
                 "(suite.ensemble_linf=null), or choose a suite for all data, such as attacks_quick",
             ),
             (("suite=[noise,attacks_standard]",), "suite.ensemble_linf: needs classes"),
@@ -98,7 +99,7 @@ def test_what_the_task_cannot_serve_is_refused_before_there_is_a_folder(
 
 def test_the_network_has_an_output_for_each_number_of_a_target():
     parts = assemble(composed(*WORDS))
-    assert parts.network.info.task == Regression(2, "rad")
+    assert parts.network.info.task == FlowMap(2, "rad", 0.5, ("energy",))
     assert parts.network(parts.data.split("test").x[:5]).shape == (5, 2)
 
 
@@ -116,7 +117,7 @@ def test_training_logs_the_error_and_keeps_the_smallest(run: Run):
 
 def test_rows_hold_mean_errors_with_intervals_and_files_one_error_a_sample(run: Run):
     rows = results.read_rows(run.folder / "results.csv")
-    assert {str(measure_named(text)) for text in rows["task"]} == {"regression: error in rad (lower is better)"}
+    assert {str(measure_named(text)) for text in rows["task"]} == {"flow_map: error in rad (lower is better)"}
     assert set(rows["perturbation"]) == {"clean", "gaussian"}, "salt and pepper need bounds"
     mean = rows.groupby("severity")["score"].mean()
     assert mean[0.0] < mean[0.05] < mean[0.2]

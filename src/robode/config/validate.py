@@ -43,6 +43,7 @@ LONGEST = 200
 MOST_THREADS = 1024
 CHECKPOINTS = ("best", "last")
 TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
+KINDS = {"flow_map": "regression"}  # tasks that are another with more to say: what serves that one serves them
 # Loggers of Lightning's that are importable without the package they write with: any one of these will do.
 LOGGERS = {"TensorBoardLogger": ("tensorboard", "tensorboardX")}
 STOPPING = "lightning.pytorch.callbacks.EarlyStopping"
@@ -231,6 +232,8 @@ def check_data(data: DataConfig) -> None:
     for key, spec in allowed.items():
         if key in node:  # also a key of the source; the user knows it by this name
             check_key("data", key, node[key], spec, node)
+    if data.task not in (None, its := (data.info or {}).get("task", data.task)):
+        raise BadInput(f"data.task={data.task}: expected {its}, the task of data={data.name}; leave it out")
     if data.allowed is not None:
         check_node("data.source", {**data.source.plain(), "name": data.name, "allowed": data.allowed})
 
@@ -309,14 +312,14 @@ def check_objectives(config: TrainConfig, task: str | None) -> None:
     check_needs(config)
     for name, about in terms.items():
         wanted = str(about.get("task", task))
-        if task is not None and wanted != task:
+        if task is not None and wanted not in (task, KINDS.get(task)):
             raise BadInput(
                 f"objective={name} and data={config.data.name}: expected {TARGETS.get(wanted, wanted)}, and these "
                 f"are for {task}; choose another objective"
             )
     if not any(about.get("looks_at_target", True) for about in terms.values()):
         names = ",".join(terms)
-        term = "mean_squared_error" if task == "regression" else "cross_entropy"
+        term = "mean_squared_error" if "regression" in (task, KINDS.get(str(task))) else "cross_entropy"
         raise BadInput(
             f"objective={names}: no term of the loss looks at the target; add one: objective=[{term},{names}]"
         )
@@ -399,7 +402,7 @@ def check_entries(suite: Group, task: str | None) -> None:
         raise BadInput("suite: expected at least one perturbation; choose a suite, for example suite=noise")
     check_suite(suite)
     for name, part in suite.items():
-        check_part(f"suite.{name}", part, task)
+        check_part(f"suite.{name}", part, KINDS.get(str(task), task))
 
 
 def task_of(data: DataConfig) -> str | None:

@@ -1,0 +1,92 @@
+"""Flow maps of systems: states drawn once for all, moved as the exact flow moves them, which keeps the invariants."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+from robode.data.dynamics import Dynamics
+from robode.data.henon_heiles import HenonHeiles
+from robode.data.module import DataModule
+from robode.data.oscillator import Oscillator
+from robode.data.pendulum import Pendulum
+from robode.errors import BadInput
+from robode.tasks.flow_map import FlowMap
+
+SYSTEMS = {"pendulum": Pendulum, "oscillator": Oscillator, "henon_heiles": HenonHeiles}
+
+
+def exact(system: Dynamics, states: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(n, d) states after a time each, by another method at the end of what float64 can do."""
+
+    def slope(t, y):
+        return system.derivative(y[None])[0]
+
+    ends = [
+        solve_ivp(slope, (0, t), y, "DOP853", rtol=1e-12, atol=1e-13).y[:, -1]
+        for y, t in zip(states, times, strict=True)
+    ]
+    return np.array(ends)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_targets_are_where_the_states_are_after_dt(name):
+    system = SYSTEMS[name](0.7, train=12, test=5)
+    train, test = system.load()
+    assert (len(train.x), len(test.x)) == (12, 5) and train.x.dtype == train.target.dtype == torch.float32
+    ends = exact(system, train.x.double().numpy(), np.full(12, 0.7))
+    assert np.abs(train.target.numpy() - ends).max() < 1e-6
+    task = system.info.task
+    assert isinstance(task, FlowMap) and task.dt == 0.7 and task.outputs == system.size
+    assert str(task.measure).startswith("flow_map: error in ")
+    other = SYSTEMS[name](1.0, train=12, test=5)
+    assert torch.equal(train.x, other.load()[0].x), "another time, the same states"
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_solutions_keep_the_invariants_and_states_do_not_share_them(name):
+    system = SYSTEMS[name]()
+    states = system.draw(np.random.default_rng(3), 50)
+    after = system.flow(states, 9.0)
+    assert system.info.task.invariants == ("energy",)
+    energy = system.invariants["energy"]
+    assert energy(states).shape == (50,)
+    assert np.abs(energy(after) - energy(states)).max() < 1e-8
+    assert np.abs(after - states).max() > 0.1 and energy(states).std() > 0.01
+
+
+@pytest.mark.parametrize("name", ["oscillator", "henon_heiles"])
+def test_states_at_times_of_their_own_carry_the_time_as_their_last_number(name):
+    system = SYSTEMS[name](1.0, train=4, test=2, times=6)
+    train, test = system.load()
+    assert train.x.shape == (24, system.size + 1) and len(test.x) == 12 and train.target.shape == (24, system.size)
+    assert system.info.shape == (system.size + 1,)
+    states, times = train.x[:, :-1].double().numpy(), train.x[:, -1].double().numpy()
+    assert (times >= 0).all() and (times <= 1).all() and len(set(times)) == 24 and times.std() > 0.2
+    assert len(np.unique(states, axis=0)) == 4, "every state comes six times"
+    assert np.abs(train.target.numpy() - exact(system, states, times)).max() < 1e-6
+    once = SYSTEMS[name](1.0, train=4, test=2).load()[0].x
+    assert torch.equal(train.x[::6, :-1], once), "with times and without, the same states"
+
+
+def test_states_of_henon_and_heiles_stay_near_the_origin():
+    states = HenonHeiles().load()[0].x.double().numpy()
+    assert HenonHeiles().invariants["energy"](states).max() < 1 / 6
+    assert np.abs(HenonHeiles().flow(states[:100], 50.0)).max() < 1
+
+
+def test_a_part_is_the_same_whatever_the_users_seed():
+    one, two = (DataModule(Oscillator(train=40, test=10), 10, seed, 8, 20, "oscillator") for seed in (0, 1))
+    assert one.digest == two.digest and len(one.split("validation").x) == 8
+
+
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [
+        (Oscillator, {"dt": 0}), (Oscillator, {"side": -1.0}), (Oscillator, {"times": -1}), (Oscillator, {"test": 2.5}),
+        (HenonHeiles, {"dt": "x"}), (HenonHeiles, {"train": 0}), (HenonHeiles, {"side": 0.3}),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_by_the_name_of_its_key(system, words):
+    with pytest.raises(BadInput, match=f"data.source.{next(iter(words))}: expected a"):
+        system(**words)
