@@ -13,7 +13,7 @@ SOURCE = Path(robode.__file__).parent
 ORDER = (
     ("errors", "files", "foreign", "device"),
     ("config",),
-    ("linalg", "backbones", "optimizers"),
+    ("linalg", "backbones", "optimizers", "iterations"),
     ("ode", "integrators"),
     ("families",),
     ("tasks",),

@@ -205,6 +205,16 @@ def test_runs_that_saw_other_data_are_not_mixed() -> None:
         collect(ITEM, JOBS)
 
 
+def test_rows_may_ask_for_other_samples_of_one_data_set() -> None:
+    """Keys of the source change the samples, and are no sign of other files."""
+    (first, second), node = JOBS[:2], JOBS[1].cfg.data
+    other = replace(node, source=replace(node.source, arguments={**node.source.arguments, "n": 16}))
+    jobs = [first, replace(second, cfg=replace(second.cfg, data=other))]
+    for job, digest in zip(jobs, ("one", "another"), strict=True):
+        measured(run_of(job, digest=digest), {**NOISE, "correct": 7}, seed=job.seed)
+    assert sorted(collect(ITEM, jobs).values["seed"]) == [1, 2]
+
+
 def test_a_column_must_mean_one_measurement() -> None:
     item = replace(ITEM, columns={"noise": Column("noise", perturbation="gaussian")})
     measured(run_of(JOBS[0]), {**NOISE, "correct": 7}, {**NOISE, "severity": 0.05, "correct": 8})

@@ -18,6 +18,7 @@ from robode.masking.file import failures, key_of
 from robode.report.layout import Column, Plain, TableRow
 from robode.runs import results
 from robode.runs.code import Today
+from robode.runs.identity import training_config
 from robode.runs.origin import data_of, recorded_of
 from robode.runs.run import Run, read_plain
 from robode.runs.table import METRICS
@@ -262,10 +263,10 @@ def _number(group: pd.DataFrame) -> Line:
 
 
 def _check_data(source: Source, run: Run, digests: dict[str, tuple[str, str]]) -> None:
-    """Runs of one table on one data set must have seen the same samples."""
-    data = {key: value for key, value in source.plain["data"].items() if key not in ("root", "source")}
+    """Runs of one table with the same keys of the data, but for where its files are, must have seen the same
+    samples."""
     digest = data_of(run.folder)
-    other, before = digests.setdefault(repr(data), (run.id, digest))
+    other, before = digests.setdefault(repr(training_config(source.plain)["data"]), (run.id, digest))
     if before != digest:
         raise BadInput(f"data: runs {other} and {run.id} saw different files; train one of them again")
 
