@@ -188,6 +188,22 @@ class FlatPad(Isometry):
         return nn.functional.pad(x.flatten(1), (0, self.zeros))
 
 
+class ZeroChannels(Isometry):
+    """The channels of an image, then channels of zeros up to the width, an isometry on images of every size:
+    (B, C, H, W) -> (B, width, H, W). Samples are only centred, so that it is one of data units too."""
+
+    scales = False
+
+    def __init__(self, shape: Shape, states: States):
+        super().__init__(shape, states)
+        self.needs_images()
+        if states.width < shape[0]:
+            raise BadInput(f"model.width: expected at least the {shape[0]} channels of an image, got {states.width}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x, (0, 0, 0, 0, 0, self.states.width - x.shape[1]))
+
+
 class Dense(Encoder):
     """A free dense layer on the whole sample: (B, *shape) -> (B, width). layer: whose weights it begins with."""
 

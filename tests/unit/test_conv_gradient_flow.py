@@ -66,7 +66,7 @@ def test_layers_are_spread_over_the_stages_and_states_change_their_shape() -> No
 @pytest.mark.parametrize("change", ["space_to_depth", "mean_pool", "max_pool"])
 @pytest.mark.parametrize("pool", ["none", "mean"])
 def test_every_change_of_stage_and_end(change: str, pool: str) -> None:
-    phi = flow(change=change, pool=pool, expansion=2)
+    phi = flow(change=change, pool=pool, growth=2, expansion=2)
     shape = phi.build((3, 4, 8))
     y = phi(torch.randn(2, 3, 4, 8))
     assert tuple(y.shape[1:]) == shape == ((12, 1, 1) if pool == "mean" else (12, 1, 2))

@@ -43,6 +43,11 @@ def check_combination(config: TrainConfig) -> None:
     states = spec_of(fits["model"].get("states"), config.model.arguments)
     kind = {1: "vectors", 3: "images"}.get(len(shape)) if isinstance(shape, list) else None
     numbers = math.prod(shape) if isinstance(shape, list) else 0
+    if states == "pixels" and "vectors" in (kind, gives):
+        raise BadInput(
+            f"{model} and {data if kind == 'vectors' else encoder}: the model takes images, and gets vectors; choose "
+            "another of the two"
+        )
     for group, word, usual in (("encoder", "encoder", "auto"), ("augment", "augmentation", "none")):
         if kind and (takes := fits[group].get("takes", kind)) != kind:
             raise BadInput(
@@ -53,11 +58,6 @@ def check_combination(config: TrainConfig) -> None:
         raise BadInput(
             f"{encoder} and {model}: the encoder makes a state of every pixel, and the model takes whole images as "
             "vectors; choose encoder=auto, dense or flat"
-        )
-    if states == "pixels" and "vectors" in (kind, gives):
-        raise BadInput(
-            f"{model} and {data if kind == 'vectors' else encoder}: the model takes images, and gets vectors; choose "
-            "another of the two"
         )
     width = config.model.arguments.get("width")
     if kind and type(width) is int:

@@ -7,6 +7,7 @@ analysis and ODEs, 2023; Meunier et al., A dynamical system perspective for Lips
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from robode.families.stages import PixelMean, spread
 from robode.integrators.euler import Euler
 from robode.integrators.integrator import Integrator
 from robode.linalg.activations import Activation, named_activation
+from robode.linalg.conv_orthonormal import REACH, newton_schulz, random_orthonormal_kernels
 from robode.linalg.convolution import HALVINGS, Convolution, norms_squared
 from robode.linalg.norms import host_may_look, largest_eigenvalue
 from robode.linalg.orthonormal import orthonormal, random_orthonormal
@@ -85,11 +87,14 @@ class ConvGradientFlow(Flow):
 
     width: channels of the first stage; growth: factor of the channels from one stage to the next.
     layers: of each stage, adding up to depth; null = as equal as possible, later stages first.
-    expansion: channels c' of W x over those of x.
+    expansion: channels c' of W x over those of x, rounded to at least one.
+    kernels: orthonormal = W starts with orthonormal rows (columns where c' > c) times the longest norm, and `project_`
+      leads a W that is too long back towards them; free = W starts Gaussian and is only shortened. A gradient step
+      lengthens a few directions; where all are shortened for it, step after step, the others fade to nothing.
     change: space_to_depth (an isometry before V), mean_pool (rescaled to norm 1) or max_pool.
     pool: mean = the flow ends with sqrt(H W) times the mean over pixels (norm 1), (B, c, 1, 1); none = it does not.
     step="auto" is h = 1; another h only rescales the weights.
-    integrator: euler. Its `substeps` are those of every layer, auto = as many as ||W_j|| needs.
+    integrator: euler. Its `substeps` are those of every layer, auto = as many as ||W_j|| needs, and W is free.
 
     Property: `project_` leaves h S ||W||^2 / substeps <= 2 and V orthonormal, for the size of image that `build`
     was told, so every layer and the flow are nonexpansive. What it enforces is an upper bound in float32 that is cheap
@@ -113,24 +118,28 @@ class ConvGradientFlow(Flow):
         activation: str = "relu",
         stages: int = 3,
         layers: Sequence[int] | None = None,
-        growth: int = 2,
-        expansion: int = 1,
+        growth: int = 4,
+        expansion: float = 0.5,
+        kernels: str = "orthonormal",
         change: str = "space_to_depth",
         pool: str = "none",
     ):
         super().__init__(width, depth, integrator, step, horizon)
         if not isinstance(integrator, Euler):
             raise BadInput(f"integrator={integrator.name}: expected euler, whose steps are the layers of this model")
-        _check_counts(stages=stages, growth=growth, expansion=expansion)
-        _check_words(change=(change, HALVINGS), pool=(pool, ("none", "mean")))
+        _check_counts(stages=stages, growth=growth)
+        if type(expansion) not in (int, float) or not 0 < expansion < math.inf:
+            raise BadInput(f"model.expansion: expected a number > 0, got {expansion}")
+        _check_words(change=(change, HALVINGS), pool=(pool, ("none", "mean")), kernels=(kernels, KERNELS))
+        self.orthonormal = kernels == "orthonormal" and not integrator.auto_substeps
         self.activation = named_activation(activation)
         self.layers, self.pool = spread("layers", depth, stages, layers), pool
         self.halve, factor = HALVINGS[change]
         channels = [width * growth**k for k in range(stages)]
         self.K, self.b, self.V = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         for k, (count, c) in enumerate(zip(self.layers, channels, strict=True)):
-            kernels, biases = _initial(count, c, expansion)
-            self.K.append(nn.Parameter(_scaled(kernels, float(self.limit) / norms_squared(kernels, TYPICAL, TYPICAL))))
+            W, biases = _initial(KERNELS[kernels], count, max(1, round(expansion * c)), c)
+            self.K.append(nn.Parameter(_scaled(W, float(self.limit) / norms_squared(W, TYPICAL, TYPICAL))))
             self.b.append(nn.Parameter(biases))
             if k > 0:
                 self.V.append(nn.Parameter(random_orthonormal(c, channels[k - 1] * factor)))
@@ -213,7 +222,8 @@ class ConvGradientFlow(Flow):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Makes every layer nonexpansive by a shorter W (or more substeps), and V orthonormal; the rest stays.
+        """Makes every layer nonexpansive by a W that is shorter, or nearer to orthonormal (or by more substeps), and V
+        orthonormal; the rest stays.
 
         Idempotent; does nothing before `build`.
         """
@@ -224,15 +234,23 @@ class ConvGradientFlow(Flow):
 
     def _project_stage(self, stage: int) -> None:
         """`project_` for the layers of a stage."""
-        reach = norms_squared(self.K[stage], *self.sizes[stage]) / self.limit
+        K, size, limit = self.K[stage], self.sizes[stage], self.limit
+        reach = norms_squared(K, *size) / limit
         if self.integrator.auto_substeps:
             substeps = Euler.enough(reach)
             first = sum(self.layers[:stage])
             self.substeps[first : first + len(substeps)] = substeps
             reach = reach / substeps
         beyond = reach > 1
-        if not host_may_look(reach) or bool(beyond.any()):
-            self.K[stage].copy_(_scaled(self.K[stage], torch.where(beyond, (1 - ROOM) / reach, 1.0)))
+        if host_may_look(reach) and not bool(beyond.any()):
+            return
+        W = K
+        if self.orthonormal:
+            root = limit.sqrt().to(K.dtype)
+            W = root * newton_schulz(_scaled(K, (REACH / reach).clamp(max=1)) / root)
+            reach = norms_squared(W, *size) / limit
+        shorter = _scaled(W, torch.where(reach > 1, (1 - ROOM) / reach, 1.0))
+        K.copy_(torch.where(beyond[:, None, None, None, None], shorter, K))
 
 
 def _check_counts(**numbers: int) -> None:
@@ -247,9 +265,16 @@ def _check_words(**chosen: tuple[str, Iterable[str]]) -> None:
             raise BadInput(f"model.{key}: expected one of {', '.join(words)}, got '{word}'")
 
 
-def _initial(count: int, channels: int, expansion: int) -> tuple[Tensor, Tensor]:
-    """Gaussian kernels (count, c', c, 3, 3), and biases (count, c') as torch.nn.Conv2d draws them."""
-    kernels = torch.randn(count, expansion * channels, channels, KERNEL, KERNEL)
+def _gaussian(count: int, rows: int, channels: int, size: int) -> Tensor:
+    return torch.randn(count, rows, channels, size, size)
+
+
+KERNELS = {"orthonormal": random_orthonormal_kernels, "free": _gaussian}
+
+
+def _initial(draw: Callable[..., Tensor], count: int, rows: int, channels: int) -> tuple[Tensor, Tensor]:
+    """Kernels (count, c', c, 3, 3), and biases (count, c') as torch.nn.Conv2d draws them."""
+    kernels = draw(count, rows, channels, KERNEL)
     bound = (channels * KERNEL**2) ** -0.5
     return kernels, torch.empty(kernels.shape[:2]).uniform_(-bound, bound)
 
