@@ -87,7 +87,7 @@ def test_lists_show_the_users_files(robode: Callable[..., Answer], folder: Path)
         ("robode list mo", ["models"]),
         ("robode completion ", ["bash", "fish", "zsh"]),
         ("robode train dep", ["depth="]),
-        ("robode train model=hd", ["model=hdnn"]),
+        ("robode train model=hd", ["model=hdnn", "model=hdnn_ms1", "model=hdnn_ms2", "model=hdnn_ms3"]),
         ("robode train depth=4 integrator=im", ["integrator=imex", "integrator=implicit_midpoint"]),
         ("robode train model=hdnn model.sep", ["model.separable="]),
         ("robode evaluate check", ["checkpoint="]),
