@@ -2,7 +2,8 @@
 
 W is the convolution, W W^T = I means orthonormal rows, and W^T W = I orthonormal columns where W has more output
 channels than input channels. Kernels of a fixed size have no closed form for the nearest such W, as matrices have
-(`linalg.orthonormal`); a Newton-Schulz step from nearby is enough after each step of an optimiser.
+(`linalg.orthonormal`); a Newton-Schulz step from nearby is enough after each step of an optimiser
+(docs/theory.md, section 26).
 """
 
 from __future__ import annotations
