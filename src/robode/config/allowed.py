@@ -109,9 +109,16 @@ def no_such_key(group: str, key: str, known: Sequence[str], owner: str) -> BadIn
 
 def check_set(key: str) -> None:
     """Raises `BadInput` for a key of the command line that says which file was chosen, and that no user sets."""
+    if describes(key):
+        raise BadInput(f"{key}: describes what was chosen and cannot be set; choose with {key.partition('.')[0]}=…")
+
+
+def describes(key: str) -> bool:
+    """Whether a dotted key says which file was chosen, and what its part is, so that nobody sets it."""
     group, *inside = key.split(".")
-    if group in GROUPS and inside and inside[0] in DESCRIPTION[1:]:
-        raise BadInput(f"{key}: describes what was chosen and cannot be set; choose with {group}=…")
+    if group == "objective":
+        return len(inside) > 1 and inside[1] in OF_OBJECTIVES
+    return group in GROUPS and bool(inside) and inside[0] in DESCRIPTION[1:]
 
 
 def _check_spec(where: str, spec: Value, allowed: Node) -> None:

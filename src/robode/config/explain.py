@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
+from robode.config.allowed import describes
 from robode.config.config import Value
 from robode.config.schema import expected_type, words
 
@@ -50,7 +51,7 @@ def unknown_key(verb: str, key: str, known: Sequence[str]) -> str:
         return f"'{key}': a group is chosen by its name alone: {key.split('@')[0]}=…"
     if key in known:
         return f"'{key}': the value has keys that '{key}' does not have"
-    known = [name for name in known if not name.endswith("_target_")]
+    known = [name for name in known if not name.endswith("_target_") and not describes(name)]
     guess = closest(key, known)
     if guess is not None:
         return f"unknown key '{key}': did you mean '{guess}'?"
