@@ -40,8 +40,8 @@ class DriftAgainstError:
                 ax.set(title=title, xlabel="error of one step (rms)", xscale="log", yscale="log")
             figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         caption = (
-            "A point for each run: how far the energy strays from that of the exact solution at any time, and by how much "
-            "the phase is off at the end, against what the networks were trained for. What is above 10 is drawn there."
+            "A point for each run: how far the energy strays from that of the exact solution at any time, and by how "
+            "much the phase is off at the end, against the error of one step. What is above 10 is drawn there."
         )
         return [Picture("drift_against_error", figure, "Drift against the error of one step", caption)]
 
