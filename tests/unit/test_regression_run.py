@@ -1,6 +1,7 @@
 """Data without classes, from training to the page: the score is an error, less is better, nothing is in percent."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,19 @@ def test_training_logs_the_error_and_keeps_the_smallest(run: Run):
     best = read_checkpoint(run.best)["global_step"]
     assert best == errors["step"].iloc[errors["value"].argmin()]
     assert errors["value"].iloc[-1] < errors["value"].iloc[0]
+
+
+def test_a_run_of_a_pendulum_from_before_flow_maps_opens_and_is_measured(run: Run, tmp_path: Path):
+    """Its configuration says task: regression, and nothing of flow maps."""
+    older = tmp_path / "older"
+    shutil.copytree(run.folder, older)
+    config = older / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    assert text.count("task: flow_map") == 1
+    config.write_text(text.replace("task: flow_map", "task: regression"), encoding="utf-8")
+    run_evaluation(composed(f"run={older}", "suite=trajectory", "suite.trajectory.time=5", verb="evaluate"))
+    found = results.read_numbers(older / "numbers.csv")
+    assert {"energy_drift", "phase_error"} <= set(found["quantity"])
 
 
 def test_rows_hold_mean_errors_with_intervals_and_files_one_error_a_sample(run: Run):
