@@ -22,6 +22,18 @@ def write_pictures(
     return folder
 
 
+def write_bsds500(folder: Path, sizes: tuple[tuple[int, int], ...] = ((50, 30), (24, 60))) -> Path:
+    """folder/images/{train,val,test}/0.jpg …, of those sizes (height, width) with smooth colours and some noise."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        (folder / "images" / split).mkdir(parents=True)
+        for index, (height, width) in enumerate(sizes):
+            slope = np.linspace(0, 150, height)[:, None, None] + np.linspace(0, 80, width)[None, :, None]
+            pixels = (slope + rng.integers(0, 20, (height, width, 3))).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / split / f"{index}.jpg")
+    return folder
+
+
 def points(n: int = 200) -> tuple[np.ndarray, np.ndarray]:
     """x (n, 2) and labels 0 and 1 (n,), which a line tells apart; class 0 comes first."""
     x = np.random.default_rng(0).normal(size=(n, 2))

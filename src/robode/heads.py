@@ -42,6 +42,27 @@ class Orthonormal(Linear):
         self.weight.copy_(orthonormal(self.weight))
 
 
+class Projection(nn.Module):
+    """The first numbers of the last state, an orthogonal projection: of images the first channels, as the data have
+    them. With encoder=zero_channels (or identity) in front of it a flow's constants are those of the network. Raises
+    `BadInput` for a state with fewer numbers than an output."""
+
+    def __init__(self, features: int, outputs: int):
+        super().__init__()
+        if features < outputs:
+            raise BadInput(
+                f"head=projection: expected a state of at least {outputs} numbers, as many as a target has, got "
+                f"{features}; set a larger model.width"
+            )
+        self.outputs = outputs
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y[:, : self.outputs]
+
+    def lipschitz(self) -> float:
+        return 1.0
+
+
 def matrix_of(head: nn.Module) -> tuple[Tensor, Tensor] | None:
     """(W, b) of a head that is W y + b, detached; None for another."""
     known = nn.Linear if isinstance(head, nn.Linear) else Identity

@@ -155,7 +155,8 @@ class Architecture(Protocol):
 def build_network(config: Architecture, info: DatasetInfo) -> Network:
     """The network of a configuration.
 
-    model.width=auto is the number of entries of one sample, outputs that of the task's outputs. Initial weights come
+    model.width=auto is the number of entries of one sample, outputs that of the task's outputs, channels that of an
+    image's channels. Initial weights come
     from torch's global generator: first those of the flow, then of the encoder, then of the head.
 
     Raises:
@@ -163,7 +164,7 @@ def build_network(config: Architecture, info: DatasetInfo) -> Network:
     """
     integrator = config.integrator.build()
     _expect("integrator", integrator, Integrator)
-    named = {"auto": math.prod(info.shape), "outputs": info.task.outputs}
+    named = {"auto": math.prod(info.shape), "outputs": info.task.outputs, "channels": info.shape[0]}
     given = config.model.arguments.get("width")
     width = {"width": named[given]} if isinstance(given, str) and given in named else {}
     more = {"depth": config.depth, "step": config.step, "horizon": config.horizon, **width}

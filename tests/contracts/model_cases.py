@@ -72,9 +72,16 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
 }
 IMAGES_ONLY = (
     "gradient_flow_conv", "conv_stable_node", "data_node", "lyanet", "continuous", "continuous_lyanet", "resnet18",
+    "denoiser", "dncnn",
 )  # fmt: skip
 VECTORS_ONLY = ("sympflow",)
-NO_STEP = ("resnet18", "mlp", "plain", "sympflow")  # their layers solve no ODE, and take neither a step nor a horizon
+NO_STEP = (
+    "resnet18",
+    "mlp",
+    "plain",
+    "sympflow",
+    "dncnn",
+)  # their layers solve no ODE, and take neither a step nor a horizon
 
 
 def kind_of(model: str) -> str:

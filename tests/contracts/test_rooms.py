@@ -13,7 +13,7 @@ SOURCE = Path(robode.__file__).parent
 ORDER = (
     ("errors", "files", "foreign", "device"),
     ("config",),
-    ("linalg", "backbones", "optimizers", "iterations"),
+    ("linalg", "backbones", "optimizers", "iterations", "deblurring"),
     ("ode", "integrators"),
     ("families",),
     ("tasks",),

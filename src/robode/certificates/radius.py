@@ -48,7 +48,8 @@ class Constants:
     """Certified 2-norm constants of a network, in data units, and what they are made of; inf where there is none.
 
     parts: in the order of x -> logits, by name. flow_ode, flow_discrete: of the flow; nan where there is none.
-    matrix: the last layer W (classes, features) where the logits are W y + b, and `body` that of x -> y.
+    matrix: the last layer W (classes, features) where the logits are W y + b, and `body` that of x -> y. classes: how
+    many outputs are compared with each other.
     """
 
     parts: dict[str, float]
@@ -95,7 +96,7 @@ def _of_network(network: Network) -> Constants:
     parts["head"] = _own(head)
     W = head.weight.detach() if isinstance(head, Linear) and not rewritten(type(head), Linear) else None
     body = _product((encoder, flow["flow_discrete"]))
-    return Constants(parts, body=body, matrix=W, classes=network.info.task.outputs, **flow)
+    return Constants(parts, body=body, matrix=W, classes=network.info.task.compared, **flow)
 
 
 def _check_as_built(network: Network) -> None:
@@ -225,9 +226,4 @@ def _proven(network: nn.Module, task: Task, batch: Batch) -> Callable[[float], T
         return lambda radius: (radii >= radius).float()
     pairs, output = batch.prepared.to(batch.x.device), in_float64(network, batch.x)
     rounding = LOGIT_ROUNDING * output.norm(dim=1) + TIMES_ERROR * (network(batch.x).double() - output).norm(dim=1)
-    return lambda radius: _with_room(task.certified(output, batch.targets, pairs, radius), rounding, task)
-
-
-def _with_room(scores: Tensor, rounding: Tensor, task: Task) -> Tensor:
-    """Certified scores (B,) of a task whose scores are distances, made worse by what rounding may add."""
-    return (scores + rounding.to(scores)) if task.better == "lower" else (scores - rounding.to(scores))
+    return lambda radius: task.certified(output, batch.targets, pairs, radius, rounding)

@@ -43,7 +43,7 @@ LONGEST = 200
 MOST_THREADS = 1024
 CHECKPOINTS = ("best", "last")
 TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
-KINDS = {"flow_map": "regression"}  # tasks that are another with more to say: what serves that one serves them
+KINDS = dict.fromkeys(("flow_map", "denoising"), "regression")  # what serves a regression serves them
 # Loggers of Lightning's that are importable without the package they write with: any one of these will do.
 LOGGERS = {"TensorBoardLogger": ("tensorboard", "tensorboardX")}
 STOPPING = "lightning.pytorch.callbacks.EarlyStopping"

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from robode.data.batches import TensorBatches, in_units
 from robode.data.module import DataModule
+from robode.tasks.denoising import Denoising
 
 OFF = 0.01  # of the statistics, in data units for images and in standard deviations for vectors
 NAMES = ("train", "validation", "test")
 
 
 def bounds_are_those_of_the_kind(data: DataModule) -> list[str]:
-    """Known without a file: (0, 1) for images, none for vectors."""
-    shape, expected = data.info.shape, (0.0, 1.0) if len(data.info.shape) == 3 else None
+    """Known without a file: (0, 1) for images, none for vectors and for images with noise."""
+    shape, noisy = data.info.shape, isinstance(data.info.task, Denoising)
+    expected = (0.0, 1.0) if len(shape) == 3 and not noisy else None
     if data.info.bounds == expected:
         return []
     return [f"info.bounds is {data.info.bounds}, expected {expected} for samples of shape {shape}"]

@@ -19,7 +19,7 @@ class DatasetInfo:
     shape: of one sample, (C, H, W) for images, (d,) for vectors.
     mean, std: of the training split in data units, one number per channel (images) or coordinate
         (vectors; zeros and ones mean "not normalised").
-    bounds: of the data units, (0, 1) for images, None for vectors.
+    bounds: of the data units, (0, 1) for images, None for vectors and for images with noise.
     task: what a target is and how an output is scored.
     """
 
@@ -39,13 +39,17 @@ class Samples(NamedTuple):
 
 
 class Source(ABC):
-    """A data set. `load` reads everything into memory; the split into train and validation is not its job."""
+    """A data set. `load` reads everything into memory; the split into train and validation is mostly not its job."""
 
     train_is_test: bool = False
     """True where the published set has one split for both; then nothing can be held out for validation."""
 
     by_class: bool = False
     """True where the samples lie class by class; a part of them (`limit` of `evaluate`) is then spread over all."""
+
+    own_validation: bool = False
+    """True where the validation split is the source's own: it knows data.validation, which only 0 (none) switches off
+    here, and gives the split by `load_validation`."""
 
     @property
     @abstractmethod
@@ -55,3 +59,7 @@ class Source(ABC):
     @abstractmethod
     def load(self) -> tuple[Samples, Samples]:
         """(train, test). Raises BadInput, in one line, where files are missing or damaged."""
+
+    def load_validation(self) -> Samples:
+        """The validation split of a source that has its own. Raises BadInput as `load` does."""
+        raise NotImplementedError("own_validation is False")

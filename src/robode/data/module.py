@@ -16,7 +16,7 @@ from robode.config.validate import check_limit, check_validation
 from robode.data.augment import Augmentation
 from robode.data.batches import EpochOrder, TensorBatches, in_units, placed
 from robode.data.info import Samples, Source
-from robode.data.samples import info_of, load_checked
+from robode.data.samples import info_of, load_checked, load_own_validation
 from robode.errors import BadInput
 from robode.foreign import refused
 
@@ -74,7 +74,8 @@ class DataModule(lightning.LightningDataModule):
     """Splits and batches of one source.
 
     validation: number of samples (int ≥ 1) or share (below 1) of the training split to hold out, stratified where the
-        task has strata (classes); 0 holds nothing out. limit_train: train on that many of the rest, likewise.
+        task has strata (classes); 0 holds nothing out; a source may have a split of its own instead. limit_train:
+        train on that many of the rest, likewise.
     augment: how training batches are changed; None leaves them as they are. No split holds what it has made.
     info: of the source, known before anything is read.
     The test split is the source's own and is never touched. Raises BadInput where these cannot be met.
@@ -125,7 +126,10 @@ class DataModule(lightning.LightningDataModule):
             return
         train, test = load_checked(self.source, self.info, str(self.name))
         splits = {"test": test}
-        if count := self._held_out(len(train.target)):
+        if self.source.own_validation:
+            if self.validation:
+                splits["validation"] = load_own_validation(self.source, self.info, str(self.name))
+        elif count := self._held_out(len(train.target)):
             train, splits["validation"] = held_out(train, self.info.task.strata(train.target), count)
         splits["train"] = self._limited(train)
         self._splits = splits

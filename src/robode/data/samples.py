@@ -102,6 +102,14 @@ def load_checked(source: Source, info: DatasetInfo, name: str) -> tuple[Samples,
     return pairs[0], pairs[1]
 
 
+def load_own_validation(source: Source, info: DatasetInfo, name: str) -> Samples:
+    """The validation split of a source that has its own. Raises `BadInput` as `load_checked` does."""
+    with _readable(source, name):
+        samples = source.load_validation()
+    _check_split(samples, info, f"data={name}, validation")
+    return samples
+
+
 @contextmanager
 def _readable(source: Source, name: str) -> Iterator[None]:
     try:

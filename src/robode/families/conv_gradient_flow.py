@@ -19,9 +19,10 @@ from robode.errors import BadInput
 from robode.families.stages import PixelMean, spread
 from robode.integrators.euler import Euler
 from robode.integrators.integrator import Integrator
+from robode.iterations import Map, composed
 from robode.linalg.activations import Activation, named_activation
 from robode.linalg.conv_orthonormal import REACH, newton_schulz, random_orthonormal_kernels
-from robode.linalg.convolution import HALVINGS, Convolution, norms_squared
+from robode.linalg.convolution import HALVINGS, Convolution, Size, norms_squared, norms_squared_of_every_size
 from robode.linalg.norms import host_may_look, largest_eigenvalue
 from robode.linalg.orthonormal import orthonormal, random_orthonormal
 from robode.ode.bounds import Scalar
@@ -41,13 +42,13 @@ Shape = tuple[int, ...]
 class ConvGradientField(VectorField):
     """f(x) = -W^T sigma(W x + b) = -grad sum_i Sigma(W x + b)_i, Sigma' = sigma, on images x (B, c, H, W).
 
-    b: (c'); size: (H, W), for which the constants are certified.
+    b: (c'); size: (H, W), for which the constants are certified; None: for every size.
     """
 
     W: Convolution
     b: Tensor
     activation: Activation
-    size: tuple[int, int]
+    size: Size | None
 
     def __call__(self, t: Scalar, y: Tensor) -> Tensor:
         return -self.W.adjoint(self.activation(self.W(y, self.b)))
@@ -59,11 +60,17 @@ class ConvGradientField(VectorField):
         return 0.0  # -W^T D W is negative semidefinite, and zero where D is
 
     def lipschitz(self) -> float:
-        return self.activation.slope_bound * self.W.norm(*self.size) ** 2
+        norm = self.W.norm(*self.size) if self.size else self.W.norm_of_every_size()
+        return self.activation.slope_bound * norm**2
 
     def euler_lipschitz(self, h: float) -> float:
         """Sharp over the slopes: max(1, h S ||W||^2 - 1)."""
         return max(1.0, h * self.lipschitz() - 1)
+
+    def euler_averaged(self, h: float) -> float:
+        """h S ||W||^2/2, with which the Euler step is averaged, up to 1 (docs/theory.md, section 27); inf above."""
+        theta = h * self.lipschitz() / 2
+        return theta if theta <= 1 else math.inf
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,16 @@ class ConvGradientFlow(Flow):
       lengthens a few directions; where all are shortened for it, step after step, the others fade to nothing.
     change: space_to_depth (an isometry before V), mean_pool (rescaled to norm 1) or max_pool.
     pool: mean = the flow ends with sqrt(H W) times the mean over pixels (norm 1), (B, c, 1, 1); none = it does not.
+    theta: each layer is theta-averaged; 1 = nonexpansive and no more. Below 1 the whole flow is averaged.
+    init_norm: ||W|| at first, over the longest: a small one begins near the identity.
+    sizes: one = constants are for the size of image that `build` was told, and no other runs; every = for every size.
     step="auto" is h = 1; another h only rescales the weights.
     integrator: euler. Its `substeps` are those of every layer, auto = as many as ||W_j|| needs, and W is free.
 
-    Property: `project_` leaves h S ||W||^2 / substeps <= 2 and V orthonormal, for the size of image that `build`
-    was told, so every layer and the flow are nonexpansive. What it enforces is an upper bound in float32 that is cheap
-    enough for every step of an optimiser (`norms_squared`); `step_bounds` takes the norms in float64 by singular
-    values and believes nothing, so a flow that is not is shown as one.
+    Property: `project_` leaves h S ||W||^2 / substeps <= 2 theta and V orthonormal, for every size or the one that
+    `build` was told, so every layer and the flow are nonexpansive. What it enforces is an upper bound in float32 that
+    is cheap enough for every step of an optimiser (`norms_squared`); `step_bounds` takes the norms in float64 by
+    singular values and believes nothing, so a flow that is not is shown as one.
     """
 
     guarantee = NONEXPANSIVE
@@ -123,6 +133,9 @@ class ConvGradientFlow(Flow):
         kernels: str = "orthonormal",
         change: str = "space_to_depth",
         pool: str = "none",
+        theta: float = 1.0,
+        sizes: str = "one",
+        init_norm: float = 1.0,
     ):
         super().__init__(width, depth, integrator, step, horizon)
         if not isinstance(integrator, Euler):
@@ -130,7 +143,17 @@ class ConvGradientFlow(Flow):
         _check_counts(stages=stages, growth=growth)
         if type(expansion) not in (int, float) or not 0 < expansion < math.inf:
             raise BadInput(f"model.expansion: expected a number > 0, got {expansion}")
-        _check_words(change=(change, HALVINGS), pool=(pool, ("none", "mean")), kernels=(kernels, KERNELS))
+        for key, share in (("theta", theta), ("init_norm", init_norm)):
+            if type(share) not in (int, float) or not 0 < share <= 1:
+                raise BadInput(f"model.{key}: expected a number in (0, 1], got {share}")
+        _check_words(
+            change=(change, HALVINGS), pool=(pool, ("none", "mean")), kernels=(kernels, KERNELS), sizes=(sizes, SIZES)
+        )
+        if sizes == "every" and stages > 1:
+            raise BadInput(
+                f"model.sizes=every: expected model.stages=1, since not all sides can be halved; got {stages}"
+            )
+        self.theta, self.every_size = theta, sizes == "every"
         self.orthonormal = kernels == "orthonormal" and not integrator.auto_substeps
         self.activation = named_activation(activation)
         self.layers, self.pool = spread("layers", depth, stages, layers), pool
@@ -139,18 +162,19 @@ class ConvGradientFlow(Flow):
         self.K, self.b, self.V = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         for k, (count, c) in enumerate(zip(self.layers, channels, strict=True)):
             W, biases = _initial(KERNELS[kernels], count, max(1, round(expansion * c)), c)
-            self.K.append(nn.Parameter(_scaled(W, float(self.limit) / norms_squared(W, TYPICAL, TYPICAL))))
+            longest = float(self.limit) / norms_squared(W, TYPICAL, TYPICAL)
+            self.K.append(nn.Parameter(_scaled(W, init_norm**2 * longest)))
             self.b.append(nn.Parameter(biases))
             if k > 0:
                 self.V.append(nn.Parameter(random_orthonormal(c, channels[k - 1] * factor)))
         if integrator.auto_substeps:
             self.register_buffer("substeps", torch.ones(depth, dtype=torch.int64))
-        self.sizes: list[tuple[int, int]] = []
+        self.sizes: list[Size | None] = []
 
     @property
     def limit(self) -> Tensor:
-        """The largest ||W||^2 for which one Euler step of h is nonexpansive."""
-        return 2 / (self.h * self.activation.slope_bound)
+        """The largest ||W||^2 for which one Euler step of h is theta-averaged (theta = 1: nonexpansive)."""
+        return 2 * self.theta / (self.h * self.activation.slope_bound)
 
     def build(self, shape: Shape) -> Shape:
         """Tells the flow the shape (width, H, W) of the images it starts from, for which norms are certified from now
@@ -169,9 +193,10 @@ class ConvGradientFlow(Flow):
                 f"model.stages={changes + 1}: expected images whose sides {2**changes} divides (halved at each change "
                 f"of stage), got {shape[1]} x {shape[2]}"
             )
-        self.sizes = [(shape[1] >> k, shape[2] >> k) for k in range(changes + 1)]
+        sizes = [(shape[1] >> k, shape[2] >> k) for k in range(changes + 1)]
+        self.sizes = [None if self.every_size else size for size in sizes]
         self.project_()
-        return (self.K[-1].shape[2], *((1, 1) if self.pool == "mean" else self.sizes[-1]))
+        return (self.K[-1].shape[2], *((1, 1) if self.pool == "mean" else sizes[-1]))
 
     def fields(self, context: Tensor | None = None) -> list[ConvGradientField]:
         if not self.sizes:
@@ -200,6 +225,19 @@ class ConvGradientFlow(Flow):
         stages = map(self._stage_that_begins, range(self.depth))
         return [StageChange(self.halve, self.V[stage - 1]).lipschitz() if stage else 1.0 for stage in stages]
 
+    @torch.no_grad()
+    def averagedness(self) -> float:
+        flow = self.exact()
+        if len(self.layers) > 1 or self.pool == "mean" or not flow.computes_its("lipschitz", "euler_averaged"):
+            return math.inf
+        assert isinstance(flow, ConvGradientFlow)
+        methods, found = map(flow.method_of, range(self.depth)), list[Map]()
+        for method, field in zip(methods, flow.fields(), strict=True):
+            assert isinstance(method, Euler)
+            theta = field.euler_averaged(float(self.h) / method.substeps)
+            found += [Map("step", method.step(field, 0.0, self.h), averaged=theta)] * method.substeps
+        return composed(*found).averaged
+
     def _stage_that_begins(self, j: int) -> int:
         """The number of the stage whose first layer is layer j; 0 for other layers and for the first stage."""
         firsts = {sum(self.layers[:k]): k for k in range(1, len(self.layers))}
@@ -212,7 +250,7 @@ class ConvGradientFlow(Flow):
     def enter(self, y: Tensor) -> Tensor:
         if not self.sizes:
             self.build(tuple(y.shape[1:]))
-        if tuple(y.shape[2:]) != self.sizes[0]:
+        if self.sizes[0] not in (None, tuple(y.shape[2:])):
             raise BadInput(f"model=gradient_flow_conv: expected images {self.sizes[0]}, got {tuple(y.shape[2:])}")
         return y
 
@@ -235,7 +273,7 @@ class ConvGradientFlow(Flow):
     def _project_stage(self, stage: int) -> None:
         """`project_` for the layers of a stage."""
         K, size, limit = self.K[stage], self.sizes[stage], self.limit
-        reach = norms_squared(K, *size) / limit
+        reach = _norms_squared(K, size) / limit
         if self.integrator.auto_substeps:
             substeps = Euler.enough(reach)
             first = sum(self.layers[:stage])
@@ -248,7 +286,7 @@ class ConvGradientFlow(Flow):
         if self.orthonormal:
             root = limit.sqrt().to(K.dtype)
             W = root * newton_schulz(_scaled(K, (REACH / reach).clamp(max=1)) / root)
-            reach = norms_squared(W, *size) / limit
+            reach = _norms_squared(W, size) / limit
         shorter = _scaled(W, torch.where(reach > 1, (1 - ROOM) / reach, 1.0))
         K.copy_(torch.where(beyond[:, None, None, None, None], shorter, K))
 
@@ -270,6 +308,12 @@ def _gaussian(count: int, rows: int, channels: int, size: int) -> Tensor:
 
 
 KERNELS = {"orthonormal": random_orthonormal_kernels, "free": _gaussian}
+SIZES = ("one", "every")
+
+
+def _norms_squared(kernels: Tensor, size: Size | None) -> Tensor:
+    """On images of that size, or (None) of every size."""
+    return norms_squared(kernels, *size) if size else norms_squared_of_every_size(kernels)
 
 
 def _initial(draw: Callable[..., Tensor], count: int, rows: int, channels: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@ positions it reads or writes to coincide, it is a compression of the circular co
 largest ||K^(w)|| over the torus's frequencies w. Source: Sedghi, Gupta, Long, "The singular values of convolutional
 layers", 2019; docs/theory.md, section 14.
 
-`conv_norm`, in float64 by singular values, is the certificate; `norms_squared`, in float32, is for projections.
+`conv_norm`, in float64 by singular values, is the certificate; `norms_squared`, in float32, is for projections. Both
+have a form for images of every size.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ PROOF = 5e-4  # by how much `norms_squared` may exceed the largest of the matric
 ITERATIONS, GUESSES = 10, 4
 TINY = torch.finfo(torch.float32).tiny
 
+GRID = 32  # points an axis, for norms on images of every size: 3x3 kernels lose 0.97 %, see `between_frequencies`
+
 Padding = tuple[int, int]
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Convolution:
     def norm(self, height: int, width: int) -> float:
         """Certified upper bound of ||W|| on height x width images, in float64."""
         return float(conv_norm(self.kernel, height, width))
+
+    def norm_of_every_size(self) -> float:
+        """The same for images of any size."""
+        return float(conv_norm_of_every_size(self.kernel, GRID))
 
 
 def conv_norm(
@@ -76,6 +84,43 @@ def conv_norm(
         return _strided_norm(kernel, stride, ((rows - 1) // stride[0] + 1, (columns - 1) // stride[1] + 1))
     torus, copies = _geometry(kernel, (height, width), padding, circular)  # a stride only leaves outputs out
     return _largest(_symbol(kernel, *torus)) * copies * ROUNDING
+
+
+def conv_norm_of_every_size(kernel: Tensor, grid: int = 64) -> Tensor:
+    """Certified 2-norm of a convolution on images of any size, with zero padding of any width or circular "same"
+    padding: 0-d float64, nan for kernels that are not finite.
+
+    ||K^(w)|| at all real frequencies w is at most its largest value on a grid times `between_frequencies`. kernel:
+    (out, in, k, l). grid: points an axis; 16 for each tap beside the middle one where that is more.
+    """
+    points = _points(kernel.shape[2:], grid)
+    return _largest(_symbol(kernel, *points)) * between_frequencies(kernel.shape[2:], points) * ROUNDING
+
+
+def norms_squared_of_every_size(kernels: Tensor) -> Tensor:
+    """`norms_squared` for images of every size, on `GRID` points: at most 0.05 % above the square of
+    `conv_norm_of_every_size` on that grid. (L, c', c, 2p + 1, 2q + 1) -> (L) float32."""
+    taps = kernels.shape[3:]
+    points = _points(taps, GRID)
+    height, width = (n - k // 2 for n, k in zip(points, taps, strict=True))  # so that the torus has so many points
+    return norms_squared(kernels, height, width) * (between_frequencies(taps, points) ** 2 * ROUNDING)
+
+
+def between_frequencies(taps: Sequence[int], points: Sequence[int]) -> float:
+    """How much larger than on a grid the norm of a symbol can be anywhere: 1/cos(pi p/M) an axis, p = taps // 2, M
+    points (Ehlich and Zeller, Math. Z. 86, 1964; docs/theory.md, section 29).
+
+    Raises:
+        BadInput: fewer than 2 p + 1 points, where the grid says nothing.
+    """
+    if any(2 * (k // 2) >= M for k, M in zip(taps, points, strict=True)):
+        raise BadInput(f"convolution: expected more than {max(taps) // 2 * 2} points an axis, got {min(points)}")
+    return 1 / math.prod(math.cos(math.pi * (k // 2) / M) for k, M in zip(taps, points, strict=True))
+
+
+def _points(taps: Sequence[int], grid: int) -> Size:
+    down, along = (max(grid, 16 * (k // 2)) for k in taps)
+    return down, along
 
 
 def dilated(kernel: Tensor, dilation: tuple[int, int]) -> Tensor:

@@ -290,6 +290,11 @@ class Flow(nn.Module, ABC):
         the network that runs. inf where there is none. Never about encoder or head."""
         return products(self.step_bounds())
 
+    def averagedness(self) -> float:
+        """A certified theta such that the flow is theta-averaged; 1 = nonexpansive and no more, inf where nothing is
+        proven (docs/theory.md, section 27). Raises `JobFailed` for weights that are not finite."""
+        return math.inf
+
     def certificate_table(self) -> dict[str, float]:
         """The certificate and its factors, named for the training log."""
         steps = self.step_bounds()

@@ -85,8 +85,11 @@ class Classification(Task):
         """Cross-entropy, margin and difference of logits ratio."""
         return MappingProxyType({"ce": cross_entropy, "margin": margin, "dlr": dlr})
 
-    def certified(self, output: Tensor, target: Tensor, pairs: Tensor, radius: float) -> Tensor:
-        """1 where the answer is right and (z_y - z_j) / pairs[y, j] >= radius for every other class j.
+    def certified(
+        self, output: Tensor, target: Tensor, pairs: Tensor, radius: float, room: Tensor | float = 0.0
+    ) -> Tensor:
+        """1 where the answer is right and (z_y - z_j) / pairs[y, j] >= radius for every other class j. room: plays no
+        part, radii have theirs.
 
         Where two rows of the last layer are equal (a pair 0), no x' changes their margin: +-inf.
         """

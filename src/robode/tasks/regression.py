@@ -72,10 +72,12 @@ class Regression(Task):
         """The error itself."""
         return MappingProxyType({"error": _error})
 
-    def certified(self, output: Tensor, target: Tensor, pairs: Tensor, radius: float) -> Tensor:
-        """error + L radius, rounded up to float32; L = pairs[0, 0], of the whole output."""
+    def certified(
+        self, output: Tensor, target: Tensor, pairs: Tensor, radius: float, room: Tensor | float = 0.0
+    ) -> Tensor:
+        """error + L radius + room, rounded up to float32; L = pairs[0, 0], of the whole output."""
         grown = pairs[0, 0] * radius if radius else 0.0  # inf * 0 is no number
-        bound = _bounded(_error(output, target) + grown)
+        bound = _bounded(_error(output, target) + grown + room)
         rounded = bound.float()
         return torch.where(rounded < bound, rounded.nextafter(torch.full_like(rounded, math.inf)), rounded)
 

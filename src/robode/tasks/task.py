@@ -66,10 +66,18 @@ class Task(ABC):
     def attack_losses(self) -> Mapping[str, AttackLoss]:
         """What attacks may climb, by name; the first one is the default."""
 
+    @property
+    def compared(self) -> int:
+        """How many of the outputs are compared with each other, the first ones; of others no pair is certified."""
+        return self.outputs
+
     @abstractmethod
-    def certified(self, output: Tensor, target: Tensor, pairs: Tensor, radius: float) -> Tensor:
-        """A bound of the score that no x' within `radius` is worse than, (B,) float32. pairs (outputs, outputs):
-        certified Lipschitz constants; of output i - output j off the diagonal, of the whole output on it."""
+    def certified(
+        self, output: Tensor, target: Tensor, pairs: Tensor, radius: float, room: Tensor | float = 0.0
+    ) -> Tensor:
+        """A bound of the score that no x' within `radius` is worse than, (B,) float32. pairs (compared, compared):
+        certified Lipschitz constants; of output i - output j off the diagonal, of the whole output on it. room: (B,),
+        how much further than that an output may be, by rounding."""
 
     @abstractmethod
     def interval(self, scores: np.ndarray) -> tuple[float, float]:
