@@ -1,4 +1,4 @@
-"""Section 27 of docs/theory.md: constants of composed maps, and what iterations of them do."""
+"""docs/theory.md, section 27: constants of composed maps, and what iterations of them do."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Section 28 of docs/theory.md: what fields and steps keep, and what no invertible map of the circle can do."""
+"""docs/theory.md, section 28: what fields and steps keep, and what no invertible map of the circle can do."""
 
 import math
 

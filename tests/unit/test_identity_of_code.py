@@ -19,6 +19,7 @@ from robode.files import read_json, write_json
 from robode.runs import code as digests
 from robode.runs.results import read_rows
 from robode.runs.run import Run
+from robode.runs.table import texts
 
 SOURCES = {
     "family.py": 'from theirs.base import Base\n\n\nclass Mine(Base):\n    """Mine."""\n    gain = 1.0\n',
@@ -367,8 +368,8 @@ def test_numbers_of_other_code_are_measured_again(package, call, run):
     assert call(*words)[0] == call(*words)[0] == 0
     edit(package / "family.py", "gain = 1.0", "gain = 2.0")
     assert call(*words)[0] == call(*words)[0] == 0
-    lines = (run.folder / "numbers.csv").read_text().splitlines()[1:]
-    assert len(lines) == 2 and len({line.rpartition(",")[2] for line in lines} - {""}) == 2
+    numbers = texts(run.folder / "numbers.csv")
+    assert len(numbers) == 2 and len(set(numbers["code"]) - {""}) == 2
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from robode.ode.bounds import Scalar
 from robode.ode.field import VectorField
 from robode.ode.flow import Flow
 from robode.ode.guarantees import Bounded
-from robode.ode.step import Step
+from robode.ode.step import Step, identity_like
 
 TINY = 1e-30  # of squared norms
 
@@ -70,7 +70,8 @@ class CorrectedField(VectorField):
         return self.correct(y, f if self.residual else f - y)
 
     def jacobian(self, t: Scalar, y: Tensor) -> Tensor:
-        return _jacobian(lambda z: self(t, z), y)
+        f, J = self.inner(t, y), self.inner.jacobian(t, y)
+        return _chain(self.correct, y, *((f, J) if self.residual else (f - y, J - identity_like(y))))
 
     def lipschitz(self) -> float:
         """That of f where nothing but its mean is taken off, a projection; plus 1 without the skip; else none."""
@@ -109,16 +110,17 @@ class CorrectedStep(Step):
         return self.correct(y, self.inner(y))
 
     def jacobian(self, y: Tensor) -> Tensor:
-        return _jacobian(self, y)
+        return _chain(self.correct, y, self.inner(y), self.inner.jacobian(y))
 
 
-def _jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-    """Of a map of columns at each of them, by autograd: y (n, M) -> (M, n, n)."""
+def _chain(correct: Correction, y: Tensor, z: Tensor, J: Tensor) -> Tensor:
+    """d correct(y, z(y)) / dy at each column, where J = dz/dy: y, z (n, M), J (M, n, n) -> (M, n, n)."""
 
-    def of_one(column: Tensor) -> Tensor:
-        return function(column[:, None])[:, 0]
+    def of_one(y: Tensor, z: Tensor) -> Tensor:
+        return correct(y[:, None], z[:, None])[:, 0]
 
-    found: Tensor = torch.func.vmap(torch.func.jacrev(of_one), in_dims=1)(y)
+    by_y, by_z = torch.func.vmap(torch.func.jacrev(of_one, argnums=(0, 1)), in_dims=1)(y, z)
+    found: Tensor = by_y + by_z @ J
     return found
 
 
