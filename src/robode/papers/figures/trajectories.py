@@ -87,16 +87,9 @@ def _drawn(found: Sequence[Curve]) -> Figure:
 def _plane(ax: Axes, curve: Curve, colour: str) -> None:
     exact, states = (curve.arrays[name][:, :2] for name in ("exact", "network"))
     ax.plot(*exact.T, color=INK, linewidth=0.7)
-    ages = np.linspace(0.15, 1.0, len(states))
-    ax.scatter(
-        states[:, 0],
-        states[:, 1],
-        s=4,
-        c=[to_rgba(colour, age) for age in ages],
-        linewidth=0,
-        zorder=3,
-        rasterized=True,
-    )
+    shades = np.tile(to_rgba(colour), (len(states), 1))
+    shades[:, 3] = np.linspace(0.15, 1.0, len(states))
+    ax.scatter(states[:, 0], states[:, 1], s=4, c=shades, linewidth=0, zorder=3, rasterized=True)
     middle, reach = (exact.max(0) + exact.min(0)) / 2, BEYOND * max(np.ptp(exact, axis=0)) / 2
     x, y = AXES.get(curve.arrays["exact"].shape[1], ("1st number", "2nd number"))
     ax.set(xlim=middle[0] + np.array([-reach, reach]), ylim=middle[1] + np.array([-reach, reach]), xlabel=x, ylabel=y)
