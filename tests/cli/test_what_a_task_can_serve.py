@@ -1,6 +1,7 @@
 """Words that a task cannot serve, and words that look like others, are refused in one line before torch is there."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from command_line import Answer, Jobs
@@ -54,3 +55,28 @@ def test_a_dry_run_refuses_a_suite_that_the_data_cannot_serve(words: str, robode
         pytest.importorskip("pyautoattack")
     answer = robode("train", *words.split(), "--dry-run")
     assert answer.code == 2 and answer.line.startswith("suite."), answer
+
+
+OTHER_DT = "horizon (depth*step): expected {}, the time from a state to its target in these data, got {}; leave step"
+ITERATED = "model=sympnet data=oscillator suite=trajectory suite.trajectory"
+SYMPLECTIC = {
+    "model=sympnet data=sparse_regression": "model.width: expected an even number, d positions and d momenta, got 1",
+    "model=sympnet data=oscillator step=0.05 depth=4": OTHER_DT.format(0.1, 0.2),
+    "model=sympnet data=oscillator data.source.dt=0.3 horizon=0.1": OTHER_DT.format(0.3, 0.1),
+    "model=sympnet data=oscillator_paths": "model: SympNet maps over one time, and each of these samples says its own",
+    "model=sympflow data=oscillator": "model: SympFlow needs samples that say their time",
+    "model=residual data=oscillator_paths encoder=time": "encoder=time: expected a model that is bound to a time",
+    f"{ITERATED}.time=0.25": "suite.trajectory: expects a time that is a multiple of dt = 0.1, got 0.25",
+    f"{ITERATED}.invariants=[mass]": "suite.trajectory: knows no invariant mass of these data; they have energy",
+    f"{ITERATED}.start=[1]": "suite.trajectory: expects a start of 2 numbers, got 1",
+    "data=double_moons suite=trajectory": "suite.trajectory: needs data that are flow maps, such as oscillator, and",
+}
+
+
+@pytest.mark.parametrize("words", SYMPLECTIC)
+def test_flow_maps_and_networks_that_do_not_fit_are_refused(
+    words: str, robode: Callable[..., Answer], folder: Path
+) -> None:
+    answer = robode("train", *words.split(), "--dry-run")
+    assert answer.code == 2 and answer.line.startswith(SYMPLECTIC[words]), answer
+    assert list(folder.iterdir()) == []

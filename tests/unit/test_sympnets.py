@@ -4,6 +4,7 @@ import pytest
 import torch
 from small_runs import composed
 
+from robode.api.training import run_training
 from robode.certificates.radius import constants
 from robode.data.oscillator import Oscillator
 from robode.errors import BadInput
@@ -41,6 +42,14 @@ def test_samples_that_say_their_time_need_the_family_that_is_bound_to_it_and_the
         network("data=oscillator_paths", "model=residual", "encoder=time")
     with pytest.raises(BadInput, match=r"choose encoder=time|model.width"):
         network("data=oscillator_paths", "model=sympflow", "encoder=auto", "model.width=4")
+
+
+def test_a_training_that_cannot_be_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (("data=oscillator", "horizon=0.2"), ("data=oscillator_paths",), ("data=sparse_regression",)):
+        with pytest.raises(BadInput):
+            run_training(composed("model=sympnet", *words), words)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("modules", ["gradient", "la"])
