@@ -91,7 +91,9 @@ def test_and_with_a_negative_one_and_full_rank_two_points_meet() -> None:
 
 
 @pytest.mark.parametrize(("step", "positive"), [(0.99, True), (1.01, False)])
-def test_a_gradient_layer_is_a_homeomorphism_exactly_below_half_of_its_longest_step(step: float, positive: bool) -> None:
+def test_a_gradient_layer_is_a_homeomorphism_exactly_below_half_of_its_longest_step(
+    step: float, positive: bool
+) -> None:
     """det(I - tau W^T D W) = 0 first where tau ||W||^2 = 1: half of what is 1-Lipschitz."""
     W, b = randn(3, 3, seed=1), torch.zeros(3, 1).double()
     tau = step / norm2(W) ** 2
@@ -189,5 +191,3 @@ def test_a_third_entry_separates_them_by_a_homeomorphism_and_a_fold_of_the_plane
     gentle = margin(2, 0.05)
     assert least_determinant([bump_field(2, 0.05).euler(0.0, 1.0)]) > 0
     assert float(gentle(0.1).max()) < float(gentle(3.0).max())
-
-

@@ -70,7 +70,13 @@ class LayerStates(Quantity):
         head = exact.head
         assert isinstance(head, Linear)
         W, b = head.weight, head.bias
-        arrays = {"states": states, "labels": labels, "normal": W[1] - W[0], "offset": b[1] - b[0], "step": exact.flow.h}
+        arrays = {
+            "states": states,
+            "labels": labels,
+            "normal": W[1] - W[0],
+            "offset": b[1] - b[0],
+            "step": exact.flow.h,
+        }
         write_arrays(folder / FILE, {name: each.cpu().numpy() for name, each in arrays.items()})
         steps = exact.flow.exact().steps()
         least = least_determinant([layer for step in steps for layer in layers_of(step) if layer is not None])

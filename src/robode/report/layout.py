@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.animation import Animation
     from matplotlib.figure import Figure
 
 # What a YAML or JSON file holds, and a plain configuration or what else is known to be a mapping of one's own.
@@ -20,10 +21,11 @@ Seeds = Annotated[tuple[int, ...], "seeds"]
 
 
 class Picture(NamedTuple):
-    """One on its way into a report: the stem of its file, matplotlib's figure or a PNG, and what is written to it."""
+    """One on its way into a report: the stem of its file, matplotlib's figure or animation, or a file that was made of
+    one (PNG, GIF), and what is written to it."""
 
     stem: str
-    figure: Figure | Path
+    figure: Figure | Animation | Path
     title: str
     caption: str
 

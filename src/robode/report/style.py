@@ -17,6 +17,7 @@ import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.animation import Animation, PillowWriter
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -35,6 +36,7 @@ SKY, PURPLE, INK, MUTED = "#56B4E9", "#CC79A7", "#222222", "#8A8A8A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTS_PER_INCH = 150
+MOVING_DOTS_PER_INCH, FRAMES_PER_SECOND, COLOURS = 90, 6, 48  # of animations
 DESCRIPTION = "Description"  # of a figure, in its PNG
 SAID = 6  # panels, and curves of a panel, that are described
 # /home/name/outputs/x, C:\\name\\x, ../../name/x, and /name behind a space, a sign of equality or a quotation mark;
@@ -186,14 +188,17 @@ def _environment() -> jinja2.Environment:
 
 
 def picture(path: Path, title: str, caption: str = "") -> dict[str, str]:
-    """A PNG as the templates' `figures` take it: inside the page, as wide as it was drawn, and as `described` for those
+    """A PNG or a GIF as the templates' `figures` take it: inside the page, as wide as it was drawn, and as `described` for those
     who do not see it (where it is not of robode: nothing, because title and caption stand beside it)."""
     content = path.read_bytes()
-    width, alt = 6 * DOTS_PER_INCH, ""
+    moving = path.suffix == ".gif"
+    dots = MOVING_DOTS_PER_INCH if moving else DOTS_PER_INCH
+    width, alt = 6 * dots, ""
     with suppress(OSError), Image.open(path) as image:  # a damaged one looks damaged
-        width, alt = image.width, str(image.info.get(DESCRIPTION, ""))
-    source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-    return {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}", "alt": alt}
+        said = image.info.get("comment", b"").decode(errors="replace") if moving else image.info.get(DESCRIPTION, "")
+        width, alt = image.width, str(said)
+    source = f"data:image/{'gif' if moving else 'png'};base64,{base64.b64encode(content).decode('ascii')}"
+    return {"title": title, "caption": caption, "source": source, "inches": f"{width / dots:.2f}", "alt": alt}
 
 
 def described(figure: Figure) -> str:
@@ -240,6 +245,32 @@ def inert(text: str) -> str:
 def as_written(text: str) -> str:
     """What `inert` was given."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+class Gif(PillowWriter):
+    """Frames with few colours: a third of the bytes. comment: its description."""
+
+    def __init__(self, comment: str):
+        super().__init__(fps=FRAMES_PER_SECOND)
+        self.comment = comment
+
+    def finish(self) -> None:
+        """All frames as one file, which is repeated for ever."""
+        first, *others = [each.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE) for each in self._frames]
+        about = {"duration": round(1000 / FRAMES_PER_SECOND), "loop": 0, "comment": self.comment.encode()}
+        first.save(self.outfile, format="GIF", save_all=True, append_images=others, **about)
+
+
+def save_animation(animation: Animation, folder: Path | str, stem: str) -> Path:
+    """Write folder/stem.gif, with the description of its first frame, whole or not at all; its path. Raises `JobFailed`
+    if the folder cannot be written."""
+    path = Path(folder) / f"{stem}.gif"
+    make_folder(path.parent)
+    with styled():
+        figure: Figure = animation._fig  # type: ignore[attr-defined]
+        writer = Gif(f"Animation. {described(figure)}")
+        write_whole(path, lambda draft: animation.save(draft, writer=writer, dpi=MOVING_DOTS_PER_INCH))
+    return path
 
 
 def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:
