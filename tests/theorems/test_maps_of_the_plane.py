@@ -47,9 +47,10 @@ def test_the_least_determinant_over_slopes_lies_at_a_vertex(n: int, k: int) -> N
         least = least_determinant([Layer(A, B, K, torch.zeros(k, 1), TANH)])
         inside = torch.rand(2000, k, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         found = torch.linalg.det(A + (B * inside[:, None, :]) @ K)
-        corners = [torch.linalg.det(A + B @ torch.diag(torch.tensor(D).double()) @ K) for D in itertools.product((0, 1), repeat=k)]  # fmt: skip
+        box = torch.tensor(list(itertools.product((0.0, 1.0), repeat=k)), dtype=torch.float64)
+        corners = [float(torch.linalg.det(A + B @ torch.diag(D) @ K)) for D in box]
         assert float(found.min()) >= least
-        assert least == pytest.approx(float(min(corners)), abs=1e-9)
+        assert least == pytest.approx(min(corners), abs=1e-9)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.animation import Animation
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
 from robode.report import style, tables
-from robode.report.layout import Column, Layout, Picture, Plain, TableRow
+from robode.report.layout import Animation, Column, Layout, Picture, Plain, TableRow
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
 from robode.report.style import BLUE, VERMILLION, inert, picture, save, save_animation, without_places, write_html

@@ -6,6 +6,7 @@ file, filled from a template, without a path of this machine.
 
 import base64
 import functools
+import io
 import math
 import re
 import warnings
@@ -17,7 +18,6 @@ import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.animation import Animation, PillowWriter
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -28,6 +28,7 @@ from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormat
 from PIL import Image
 
 from robode.files import make_folder, write_text, write_whole
+from robode.report.layout import Animation
 from robode.tasks.measure import Measure
 
 # Okabe and Ito's palette: distinguishable with every common colour blindness and in grey print.
@@ -188,8 +189,8 @@ def _environment() -> jinja2.Environment:
 
 
 def picture(path: Path, title: str, caption: str = "") -> dict[str, str]:
-    """A PNG or a GIF as the templates' `figures` take it: inside the page, as wide as it was drawn, and as `described` for those
-    who do not see it (where it is not of robode: nothing, because title and caption stand beside it)."""
+    """A PNG or a GIF as the templates' `figures` take it: inside the page, as wide as it was drawn, and as `described`
+    for those who do not see it (where it is not of robode: nothing, because title and caption stand beside it)."""
     content = path.read_bytes()
     moving = path.suffix == ".gif"
     dots = MOVING_DOTS_PER_INCH if moving else DOTS_PER_INCH
@@ -247,29 +248,23 @@ def as_written(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
-class Gif(PillowWriter):
-    """Frames with few colours: a third of the bytes. comment: its description."""
-
-    def __init__(self, comment: str):
-        super().__init__(fps=FRAMES_PER_SECOND)
-        self.comment = comment
-
-    def finish(self) -> None:
-        """All frames as one file, which is repeated for ever."""
-        first, *others = [each.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE) for each in self._frames]
-        about = {"duration": round(1000 / FRAMES_PER_SECOND), "loop": 0, "comment": self.comment.encode()}
-        first.save(self.outfile, format="GIF", save_all=True, append_images=others, **about)
-
-
 def save_animation(animation: Animation, folder: Path | str, stem: str) -> Path:
-    """Write folder/stem.gif, with the description of its first frame, whole or not at all; its path. Raises `JobFailed`
-    if the folder cannot be written."""
+    """Write folder/stem.gif, repeated for ever, with the description of its last frame, whole or not at all; its path.
+    Few colours, because they make its size. Raises `JobFailed` if the folder cannot be written."""
     path = Path(folder) / f"{stem}.gif"
     make_folder(path.parent)
+    frames = []
     with styled():
-        figure: Figure = animation._fig  # type: ignore[attr-defined]
-        writer = Gif(f"Animation. {described(figure)}")
-        write_whole(path, lambda draft: animation.save(draft, writer=writer, dpi=MOVING_DOTS_PER_INCH))
+        for number in range(animation.frames):
+            animation.draw(number)
+            drawn = io.BytesIO()
+            animation.figure.savefig(drawn, format="png", dpi=MOVING_DOTS_PER_INCH)
+            with Image.open(drawn) as image:
+                frames.append(image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE))
+        said = f"{animation.frames} frames, of which the last: {described(animation.figure)}".encode()
+    first, *others = frames
+    about = {"duration": round(1000 / FRAMES_PER_SECOND), "loop": 0, "comment": said[:255]}
+    write_whole(path, lambda draft: first.save(draft, format="GIF", save_all=True, append_images=others, **about))
     return path
 
 

@@ -6,21 +6,20 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from matplotlib.patches import Patch
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
 from robode.quantities.layer_states import FILE
-from robode.report.layout import Picture
+from robode.report.layout import Animation, Picture
 from robode.report.style import BLUE, INK, MUTED, VERMILLION, styled
 from robode.report.values import Collected, read_arrays
 
 CLASSES = (BLUE, VERMILLION)
 ELEVATION, AZIMUTH = 24.0, -60.0  # of the eye, in degrees
-HELD, TURNED = 8, 24  # frames of the last layer, and of a turn around it
-TURN = 8.0  # degrees a frame
+HELD, TURNED = 3, 18  # frames of the last layer, and of a turn around it
+TURN = 10.0  # degrees a frame
 STILLS = 4
 
 
@@ -82,21 +81,19 @@ class LayerAnimation:
             axes = [figure.add_subplot(1, len(found), place + 1, projection="3d") for place in range(len(found))]
             figure.subplots_adjust(left=0.02, right=0.96, bottom=0.02, top=0.86, wspace=0.08)
 
-            def frame(number: int) -> list[Axes]:
-                layer = min(number, last)
-                for ax, cloud in zip(axes, found, strict=True):
-                    cloud.draw(ax, layer, plane=number >= last)
-                    ax.set_title(f"{cloud.group}, layer {layer}")
-                    turn = TURN * max(number - last - HELD, 0)
-                    ax.view_init(elev=ELEVATION, azim=AZIMUTH + turn)  # type: ignore[attr-defined]
-                return list(axes)
+        def frame(number: int) -> None:
+            layer, turn = min(number, last), TURN * max(number - last - HELD, 0)
+            for ax, cloud in zip(axes, found, strict=True):
+                cloud.draw(ax, layer, plane=number >= last)
+                ax.set_title(f"{cloud.group}, layer {layer}")
+                ax.view_init(elev=ELEVATION, azim=AZIMUTH + turn)
 
-            animation = FuncAnimation(figure, frame, frames=last + HELD + TURNED + 1, init_func=lambda: [])
         caption = (
             f"{self.label}, seed {self.seed}: {found[0].states.shape[1]} test points after each layer, blue and "
             "vermilion the classes; then the plane where the head's two logits are equal, and a turn around it. "
             "The cube holds all points of its layer; its size is on the axes."
         )
+        animation = Animation(figure, last + HELD + TURNED + 1, frame)
         return [Picture("layers_animated", animation, "Layer by layer", caption)]
 
 
@@ -118,25 +115,27 @@ class LayerStills:
         with styled():
             figure = Figure(figsize=(2.6 * STILLS, 2.6 * len(found) + 0.4), layout="constrained")
             for line, cloud in enumerate(found):
-                shown = np.linspace(0, len(cloud.states) - 1, STILLS).round().astype(int)
-                for place, layer in enumerate(shown.tolist()):
+                layers = np.linspace(0, len(cloud.states) - 1, STILLS).round().astype(int)
+                for place, layer in enumerate(layers.tolist()):
                     solid = "3d" if cloud.states.shape[2] == 3 else None
                     ax = figure.add_subplot(len(found), STILLS, line * STILLS + place + 1, projection=solid)
-                    cloud.draw(ax, layer, plane=layer == len(cloud.states) - 1, size=2.5)
-                    if solid:
-                        ax.view_init(elev=ELEVATION, azim=AZIMUTH)  # type: ignore[attr-defined]
-                    ax.set_title(f"{cloud.label}, layer {layer}" if place == 0 else f"layer {layer}", fontsize=8)
-                    ax.tick_params(labelsize=6, pad=-1)
-            figure.legend(
-                handles=[Line2D([], [], marker=".", linewidth=0, color=c, label=f"class {i}") for i, c in enumerate(CLASSES)],
-                loc="outside lower center", ncols=2,
-            )  # fmt: skip
+                    _still(ax, cloud, layer, cloud.label if place == 0 else "")
+            handles = [Patch(facecolor=colour, label=f"class {name}") for name, colour in enumerate(CLASSES)]
+            figure.legend(handles=handles, loc="outside lower center", ncols=2)
         caption = (
             f"Networks of seed {self.seed}, {found[0].states.shape[1]} test points. Grey: where the head's two logits "
             "are equal. Each cube or square holds all points of its layer."
         )
         stem = "layers_" + "_".join(group.lower().split())
         return Picture(stem, figure, f"{group.capitalize()} through the layers", caption)
+
+
+def _still(ax: Axes, cloud: Cloud, layer: int, label: str) -> None:
+    cloud.draw(ax, layer, plane=layer == len(cloud.states) - 1, size=2.5)
+    if cloud.states.shape[2] == 3:
+        ax.view_init(elev=ELEVATION, azim=AZIMUTH)  # type: ignore[attr-defined]
+    ax.set_title(f"{label}, layer {layer}".removeprefix(", "), fontsize=8)
+    ax.tick_params(labelsize=6, pad=-1)
 
 
 def clouds(collected: Collected, seed: int) -> list[Cloud]:
