@@ -124,7 +124,7 @@ def test_a_report_keeps_an_animation_as_a_gif_in_its_page_and_when_it_is_made_ag
     page = write_report(tmp_path / "one", ITEM, found, {"figures": [picture]}).page
     gif = tmp_path / "one" / "figures" / "grows.gif"
     with Image.open(gif) as image:
-        assert image.n_frames == 5 and image.info["loop"] == 0 and image.size == (180, 90)
+        assert image.n_frames == 5 and image.info["loop"] == 0 and image.size == (160, 80)
         assert "5 frames" in image.info["comment"].decode()
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/gif;base64,") == 1 and "It grows" in text and 'alt="5 frames' in text

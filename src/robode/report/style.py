@@ -37,7 +37,7 @@ SKY, PURPLE, INK, MUTED = "#56B4E9", "#CC79A7", "#222222", "#8A8A8A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTS_PER_INCH = 150
-MOVING_DOTS_PER_INCH, FRAMES_PER_SECOND, COLOURS = 90, 6, 48  # of animations
+MOVING_DOTS_PER_INCH, FRAMES_PER_SECOND, COLOURS = 80, 6, 24  # of animations
 DESCRIPTION = "Description"  # of a figure, in its PNG
 SAID = 6  # panels, and curves of a panel, that are described
 # /home/name/outputs/x, C:\\name\\x, ../../name/x, and /name behind a space, a sign of equality or a quotation mark;

@@ -18,8 +18,8 @@ from robode.report.values import Collected, read_arrays
 
 CLASSES = (BLUE, VERMILLION)
 ELEVATION, AZIMUTH = 24.0, -60.0  # of the eye, in degrees
-HELD, TURNED = 3, 18  # frames of the last layer, and of a turn around it
-TURN = 10.0  # degrees a frame
+HELD, TURNED = 3, 14  # frames of the last layer, and of a turn around it
+TURN = 12.0  # degrees a frame
 STILLS = 4
 
 
