@@ -23,7 +23,8 @@ DESCENT = ("model=gradient_flow", "model.rows=3", "model.tau=learned", "model.ac
 def measured(folder, *words):
     network, data = built(*WORDS, *words)
     assert LayerStates().suits(network)
-    return network, data, {row["quantity"]: row["value"] for row in LayerStates(points=40).measure(network, data, folder)}
+    rows = LayerStates(points=40).measure(network, data, folder)
+    return network, data, {row["quantity"]: row["value"] for row in rows}
 
 
 @pytest.mark.parametrize("words", [(), ("model.width=2",), DESCENT, ("model=hdnn", "model.J=j2")])
@@ -67,7 +68,8 @@ def test_what_it_cannot_speak_of_is_refused(capsys):
     network, data = built("data=double_circles", "model=hdnn", "model.width=4", "depth=2", "trainer.threads=1")
     assert not LayerStates().suits(network) and LayerStates().refusal(data.info) is None
     assert not LayerStates().suits(built(*WORDS, "integrator=rk4")[0])
-    assert "two classes of points" in LayerStates().refusal(built("data=mnist5k", "data.limit_train=40", "depth=1")[1].info)
+    digits = built("data=mnist5k", "data.limit_train=40", "depth=1")[1]
+    assert "two classes of points" in LayerStates().refusal(digits.info)
     assert main(["train", *WORDS, "suite.layer_states.points=0", "--dry-run"]) == 2
     assert "suite.layer_states.points" in capsys.readouterr().err
 
