@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
@@ -19,11 +19,20 @@ Overrides = Annotated[tuple[str, ...], "overrides"]
 Seeds = Annotated[tuple[int, ...], "seeds"]
 
 
+class Animation(NamedTuple):
+    """A figure that `draw` changes into its frame number 0, 1, …, frames - 1; becomes a GIF."""
+
+    figure: Figure
+    frames: int
+    draw: Callable[[int], None]
+
+
 class Picture(NamedTuple):
-    """One on its way into a report: the stem of its file, matplotlib's figure or a PNG, and what is written to it."""
+    """One on its way into a report: the stem of its file, matplotlib's figure, an animation or a file that was made of
+    one of them (PNG, GIF), and what is written to it."""
 
     stem: str
-    figure: Figure | Path
+    figure: Figure | Animation | Path
     title: str
     caption: str
 

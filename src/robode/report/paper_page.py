@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from robode.files import make_folder, write_bytes, write_text
 from robode.report import cells as words
 from robode.report import style, tables
-from robode.report.layout import Column, Layout, Picture, Plain, TableRow
+from robode.report.layout import Animation, Column, Layout, Picture, Plain, TableRow
 from robode.report.paired import SIGNIFICANT, outcomes, paired
 from robode.report.runs_page import runs_report
-from robode.report.style import BLUE, VERMILLION, inert, picture, save, without_places, write_html
+from robode.report.style import BLUE, VERMILLION, inert, picture, save, save_animation, without_places, write_html
 from robode.report.values import VALIDATION, Collected, lines_of, longest_word, names_of
 from robode.runs.run import OUTPUTS
 
@@ -178,7 +178,8 @@ def _certificates(runs: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> list[dict[str, str]]:
-    """Save every figure (PNG and PDF; a PNG given as a file is copied) for the page; a missing PNG is left out."""
+    """Save every figure (PNG and PDF), every animation (GIF) and every file that was made of one for the page; one that
+    is missing is left out."""
     overview = paper_and_ours(cells)
     about = "Every cell of the table that has a published number."
     own = [Picture("paper_and_ours", overview, "Paper and ours", about)] if overview else []
@@ -186,8 +187,10 @@ def _figures(folder: Path, cells: pd.DataFrame, given: Iterable[Picture]) -> lis
     for stem, figure, title, caption in [*own, *given]:
         if isinstance(figure, Figure):
             path = save(figure, folder, stem)[0]
+        elif isinstance(figure, Animation):
+            path = save_animation(figure, folder, stem)
         elif figure.is_file():
-            path = folder / f"{stem}.png"
+            path = folder / f"{stem}{figure.suffix}"
             make_folder(folder)
             write_bytes(path, figure.read_bytes())
         else:  # a report that is made again where not all of it was kept

@@ -6,6 +6,7 @@ file, filled from a template, without a path of this machine.
 
 import base64
 import functools
+import io
 import math
 import re
 import warnings
@@ -27,6 +28,7 @@ from matplotlib.ticker import LogFormatterMathtext, NullFormatter, PercentFormat
 from PIL import Image
 
 from robode.files import make_folder, write_text, write_whole
+from robode.report.layout import Animation
 from robode.tasks.measure import Measure
 
 # Okabe and Ito's palette: distinguishable with every common colour blindness and in grey print.
@@ -35,6 +37,7 @@ SKY, PURPLE, INK, MUTED = "#56B4E9", "#CC79A7", "#222222", "#8A8A8A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTS_PER_INCH = 150
+MOVING_DOTS_PER_INCH, FRAMES_PER_SECOND, COLOURS = 80, 6, 24  # of animations
 DESCRIPTION = "Description"  # of a figure, in its PNG
 SAID = 6  # panels, and curves of a panel, that are described
 # /home/name/outputs/x, C:\\name\\x, ../../name/x, and /name behind a space, a sign of equality or a quotation mark;
@@ -186,14 +189,17 @@ def _environment() -> jinja2.Environment:
 
 
 def picture(path: Path, title: str, caption: str = "") -> dict[str, str]:
-    """A PNG as the templates' `figures` take it: inside the page, as wide as it was drawn, and as `described` for those
-    who do not see it (where it is not of robode: nothing, because title and caption stand beside it)."""
+    """A PNG or a GIF as the templates' `figures` take it: inside the page, as wide as it was drawn, and as `described`
+    for those who do not see it (where it is not of robode: nothing, because title and caption stand beside it)."""
     content = path.read_bytes()
-    width, alt = 6 * DOTS_PER_INCH, ""
+    moving = path.suffix == ".gif"
+    dots = MOVING_DOTS_PER_INCH if moving else DOTS_PER_INCH
+    width, alt = 6 * dots, ""
     with suppress(OSError), Image.open(path) as image:  # a damaged one looks damaged
-        width, alt = image.width, str(image.info.get(DESCRIPTION, ""))
-    source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
-    return {"title": title, "caption": caption, "source": source, "inches": f"{width / DOTS_PER_INCH:.2f}", "alt": alt}
+        said = image.info.get("comment", b"").decode(errors="replace") if moving else image.info.get(DESCRIPTION, "")
+        width, alt = image.width, str(said)
+    source = f"data:image/{'gif' if moving else 'png'};base64,{base64.b64encode(content).decode('ascii')}"
+    return {"title": title, "caption": caption, "source": source, "inches": f"{width / dots:.2f}", "alt": alt}
 
 
 def described(figure: Figure) -> str:
@@ -240,6 +246,26 @@ def inert(text: str) -> str:
 def as_written(text: str) -> str:
     """What `inert` was given."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def save_animation(animation: Animation, folder: Path | str, stem: str) -> Path:
+    """Write folder/stem.gif, repeated for ever, with the description of its last frame, whole or not at all; its path.
+    Few colours, because they make its size. Raises `JobFailed` if the folder cannot be written."""
+    path = Path(folder) / f"{stem}.gif"
+    make_folder(path.parent)
+    frames = []
+    with styled():
+        for number in range(animation.frames):
+            animation.draw(number)
+            drawn = io.BytesIO()
+            animation.figure.savefig(drawn, format="png", dpi=MOVING_DOTS_PER_INCH)
+            with Image.open(drawn) as image:
+                frames.append(image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE))
+        said = f"{animation.frames} frames, of which the last: {described(animation.figure)}".encode()
+    first, *others = frames
+    about = {"duration": round(1000 / FRAMES_PER_SECOND), "loop": 0, "comment": said[:255]}
+    write_whole(path, lambda draft: first.save(draft, format="GIF", save_all=True, append_images=others, **about))
+    return path
 
 
 def save(figure: Figure, folder: Path | str, stem: str) -> tuple[Path, Path]:

@@ -92,9 +92,15 @@ def _again(folder: Path, to: Path | None, config_dirs: Sequence[str]) -> Report:
     known = recorded(folder)
     words = [f"{key}={known[key]}" for key in ("size", "variant") if known[key]]
     item = select(f"{known['paper']}/{known['item']}", words, config_dirs).item
-    pictures = [Picture(stem, folder / "figures" / f"{stem}.png", *texts) for stem, *texts in known.get("figures", [])]
+    pictures = [Picture(stem, kept(folder, stem), *texts) for stem, *texts in known.get("figures", [])]
     target = to or REPORTS / item.paper.name / f"{folder.resolve().name}-again"
     return render(target, item, restore(folder, item), known, pictures, pairs_of(folder))
+
+
+def kept(folder: Path, stem: str) -> Path:
+    """The file of a figure in the folder of a report: its animation, where it is one."""
+    moving = folder / "figures" / f"{stem}.gif"
+    return moving if moving.is_file() else moving.with_suffix(".png")
 
 
 def _of_runs(named: Sequence[str], to: Path | None, sort: Sequence[str]) -> Report:
