@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robode.data.dynamics import Dynamics, States, Times, check_positive
 from robode.errors import BadInput
@@ -36,13 +37,14 @@ class Advection(Dynamics):
 
     def derivative(self, states: States) -> States:
         """-speed u_x of what the grid knows: trigonometric interpolation."""
-        turning = -2j * np.pi * self.speed * np.arange(self.size // 2 + 1)
-        turning[-1] = 0  # a wave that the grid sees at its zeros alone
-        return np.fft.irfft(turning * np.fft.rfft(states), self.size)
+        return np.fft.irfft(self._rates() * np.fft.rfft(states), self.size)
 
     def flow(self, states: States, time: Times) -> States:
-        turning = np.exp(-2j * np.pi * self.speed * time * np.arange(self.size // 2 + 1))
-        return np.fft.irfft(turning * np.fft.rfft(states), self.size)
+        return np.fft.irfft(np.exp(self._rates() * time) * np.fft.rfft(states), self.size)
+
+    def _rates(self) -> NDArray[np.complex128]:
+        """By which wave k = 0, ..., 16 turns; the last one stands, as the grid sees its derivative at zeros alone."""
+        return -2j * np.pi * self.speed * np.append(np.arange(self.size // 2), 0)
 
     @property
     def invariants(self) -> Mapping[str, Callable[[States], States]]:
