@@ -171,7 +171,7 @@ CASES = {
     "data=advection data.source.modes=16": "data.source.modes=16: expected integer in [1, 15]",
     "data=spherical_pendulum data.source.speed=-1": "data.source.speed=-1: expected number in (0, 1000)",
     "data=sir suite=conservation suite.conservation.iterates=0": "suite.conservation.iterates=0: expected integer >= 1",
-    "data=circle_map data.source.target=fould": "data.source.target=fould: expected fold | rotation",
+    "data=circle_map data.source.target=fould": "data.source.target=fould: choose one of: fold, rotation",
     "data=pendulum data.task=regression": "data.task=regression: expected flow_map, the task of data=pendulum",
     "task=regression": "unknown key 'task': robode train takes model, data, depth",
     "data.task=flow_map": "unknown key 'data.task': 'data' has data.root, ",
