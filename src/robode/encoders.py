@@ -330,3 +330,40 @@ class Time(Encoder):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self(x), x[:, -1:]
+
+
+class Generator(Encoder):
+    """Samples whose last number says whether they are noise: (B, d + 1) -> (B, width), d numbers and zeros behind them.
+
+    What is no noise (0) keeps its first d numbers. Noise (1) becomes `generate` of them, a perceptron with ReLU whose
+    gradients change their sign on the way to it: what the rest of the network minimises, the generator maximises, in
+    the same step of the same optimiser (Ganin, Lempitsky 2015). hidden: the widths of its hidden layers. It has no
+    certified constant; that of the rest is `robode.quantities.generator.critic`'s.
+
+    Raises:
+        BadInput: images, a flow that is too narrow, or hidden widths below 1.
+    """
+
+    def __init__(self, shape: Shape, states: States, *, hidden: Sequence[int] = (64, 64)):
+        super().__init__(shape, states)
+        if len(shape) != 1 or shape[0] < 2:
+            raise BadInput(f"encoder=generator: expected vectors whose last number says what is noise, got {shape}")
+        self.size = shape[0] - 1
+        if states.width < self.size:
+            raise BadInput(f"model.width: expected at least the {self.size} numbers of a sample, got {states.width}")
+        if any(each < 1 for each in hidden):
+            raise BadInput(f"encoder.hidden: expected widths >= 1, got {list(hidden)}")
+        sizes = [self.size, *hidden]
+        inner = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
+        self.layers = nn.Sequential(*inner, nn.Linear(sizes[-1], self.size))
+
+    def generate(self, noise: Tensor) -> Tensor:
+        """(B, d) -> (B, d)."""
+        found: Tensor = self.layers(noise)
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        points, noise = x[:, :-1], x[:, -1:]
+        made = self.generate(points)
+        turned = 2 * made.detach() - made  # the same numbers, and the gradient with the other sign
+        return nn.functional.pad(torch.where(noise > 0, turned, points), (0, self.states.width - self.size))

@@ -14,7 +14,7 @@ from robode.families.chnode import CHNode
 from robode.integrators.etd import ETD
 from robode.network import Network
 from robode.objectives.kantorovich import Kantorovich
-from robode.quantities.wasserstein import _potential, w1
+from robode.quantities.wasserstein import potential_of, w1
 from robode.tasks.classification import Classification
 
 INFO = DatasetInfo((2,), (0.0, 0.0), (1.0, 1.0), None, Classification(("0", "1")))
@@ -39,7 +39,7 @@ def test_no_network_proves_more_than_the_distance(seed):
     a, b = torch.randn(40, 2).double(), 0.5 * torch.randn(40, 2).double() + torch.tensor([2.0, 0])
     L = float(pair_lipschitz(network)[1, 0])
     with torch.no_grad():
-        f = _potential(network.double(), torch.cat([a, b]), L)
+        f = potential_of(network.double(), torch.cat([a, b]), L)
     proven = abs(float(f[40:].mean() - f[:40].mean()))
     assert 0 < proven <= w1(a, b)
 

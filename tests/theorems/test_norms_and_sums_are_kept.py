@@ -2,10 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from robode.data.circle_map import CircleMap, on_circle, phi
+from robode.data.advection import Advection
+from robode.data.circle_map import TARGETS, CircleMap, on_circle, phi
+from robode.data.sir import SIR
+from robode.data.spherical_pendulum import SphericalPendulum
 from robode.errors import BadInput
 from robode.families.conserving import Conserving
 from robode.integrators.adaptive import Dopri5
@@ -137,3 +141,50 @@ def test_angles_are_read_from_points():
 def test_what_makes_no_sense_is_refused(keys, said):
     with pytest.raises(BadInput, match=said):
         Conserving(**{"width": 4, "depth": 1, "integrator": Euler(), **keys})
+
+
+@pytest.mark.parametrize("target", ["fold", "rotation", "random"])
+def test_no_orthogonal_matrix_comes_nearer_to_a_map_of_the_circle_than_its_bounds(target):
+    """All rotations and reflections on a fine grid of angles, against both bounds, which one of them attains."""
+    a = 2 * math.pi * torch.arange(720, dtype=torch.float64) / 720
+    waves = 0.3 * torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    ka = torch.outer(torch.arange(1, 5, dtype=torch.float64), a)
+    image = TARGETS[target](a) if target in TARGETS else a + waves[0] @ ka.cos() + waves[1] @ ka.sin()
+    x, z = on_circle(a), on_circle(image)
+    for sign, best in ((1, image - a), (-1, image + a)):
+        mean = 2 * (1 - float(torch.complex(best.cos(), best.sin()).mean().abs()))
+        spread = float(best.max() - best.min())
+        errors = []
+        for theta in torch.linspace(0, 2 * math.pi, 2001, dtype=torch.float64)[:, None]:
+            c, s = theta.cos(), theta.sin()
+            R = torch.stack([torch.cat([c, -sign * s]), torch.cat([s, sign * c])])
+            off = (x @ R.mT - z).norm(dim=1)
+            errors.append((float(off.square().mean()), float(off.max())))
+        least, least_largest = (min(each) for each in zip(*errors, strict=True))
+        assert mean - 1e-12 <= least <= mean + 1e-5
+        if sign == 1:
+            assert spread < 2 * math.pi
+            assert 2 * math.sin(spread / 4) - 1e-12 <= least_largest <= 2 * math.sin(spread / 4) + 4e-3
+        if target == "fold":
+            assert mean == pytest.approx({1: 0.186, -1: 1.430}[sign], abs=5e-4)
+    if target == "fold":
+        assert least_largest > 1.9 and 2 * math.sin(float((image - a).max() - (image - a).min()) / 4) > 0.705
+
+
+def test_right_hand_sides_keep_what_their_systems_say():
+    random = np.random.default_rng(0)
+    sir = SIR()
+    assert abs(sir.derivative(sir.draw(random, 100)).sum(1)).max() <= 1e-15
+    y = random.standard_normal((32, 32))
+    S = Advection().derivative(np.eye(32))
+    assert abs(S + S.T).max() <= 1e-12 < 1 < abs(S).max()
+    R = Advection().flow(np.eye(32), 0.3)
+    assert abs(R @ R.T - np.eye(32)).max() <= 1e-13 and np.allclose(Advection().derivative(y), y @ S)
+    assert np.allclose(R, torch.linalg.matrix_exp(torch.from_numpy(0.3 * S)).numpy(), atol=1e-11)
+    pendulum = SphericalPendulum()
+    states = pendulum.draw(random, 100)
+    q, v = np.split(states, 2, axis=1)
+    q_, v_ = np.split(pendulum.derivative(states), 2, axis=1)
+    assert abs((q * q_).sum(1)).max() <= 1e-14 and abs((q_ * v + q * v_).sum(1)).max() <= 1e-14
+    assert abs((v * v_).sum(1) + q_[:, 2]).max() <= 1e-14, "energy"
+    assert abs(q_[:, 0] * v[:, 1] + q[:, 0] * v_[:, 1] - q_[:, 1] * v[:, 0] - q[:, 1] * v_[:, 0]).max() <= 1e-14

@@ -28,8 +28,8 @@ Times = float | NDArray[np.float64]
 class Dynamics(Source):
     """States y of an autonomous system y' = f(y), drawn once for all, and where they are after dt.
 
-    A system writes `derivative`, and what of the rest is its own: `box` or `draw`, `flow` where it is known in closed
-    form, `invariants`, `start`, `unit`.
+    A system writes `derivative`, and what of the rest is its own: `box` or `draw`, `nearest` where states are
+    constrained, `flow` where it is known in closed form, `invariants`, `start`, `unit`.
 
     times: 0, or M: every state comes M times, each with a time drawn uniformly from [0, dt], which is the last number
     of the sample; the target is where the state is then. train, test: how many states.
@@ -73,6 +73,10 @@ class Dynamics(Source):
     def draw(self, random: np.random.Generator, count: int) -> States:
         """(count, d) states."""
         return random.uniform(-1, 1, (count, self.size)) * self.box
+
+    def nearest(self, states: States) -> States:
+        """(n, d) states -> the nearest ones that satisfy the system's constraints: all do, where there are none."""
+        return states
 
     def flow(self, states: States, time: Times) -> States:
         """(n, d) states -> the same after a time >= 0: by the classical Runge-Kutta method in steps of at most FINEST,

@@ -105,7 +105,7 @@ class Trajectory(Quantity):
 
 
 def exact_path(system: Dynamics, start: States, count: int) -> States:
-    """(count + 1, d): the solution at multiples of dt. start: (1, d)."""
+    """((count + 1) n, d): the solutions at multiples of dt, one time after the other. start: (n, d)."""
     states = [start]
     for _ in range(count):
         states.append(system.flow(states[-1], system.dt))
@@ -113,9 +113,10 @@ def exact_path(system: Dynamics, start: States, count: int) -> States:
 
 
 def network_path(network: Network, system: Dynamics, start: States, count: int) -> States:
-    """(count + 1, d): the network, in float64, applied again and again. Where samples say their time it is given dt."""
+    """((count + 1) n, d): the network, in float64, applied again and again to start (n, d). Where samples say their
+    time it is given dt."""
     y = torch.from_numpy(start).to(device_of(network))
-    more = y.new_full((1, 1 if system.times else 0), system.dt)
+    more = y.new_full((len(y), 1 if system.times else 0), system.dt)
     states: list[Tensor] = [y]
     for _ in range(count):
         states.append(network(torch.cat([states[-1], more], dim=1)))

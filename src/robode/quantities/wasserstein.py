@@ -50,7 +50,7 @@ class Wasserstein(Quantity):
         exact = w1(points[labels == 0], points[labels == 1])
         L = float(pair_lipschitz(network)[1, 0])
         double = copy.deepcopy(network).double().eval()
-        f = _potential(double, points, L)
+        f = potential_of(double, points, L)
         proven = float(f[labels == 1].mean() - f[labels == 0].mean())
         if proven > exact * ROUNDING:
             raise JobFailed(
@@ -60,13 +60,13 @@ class Wasserstein(Quantity):
         ends = zip(low.tolist(), high.tolist(), strict=True)
         ticks = [torch.linspace(a, b, GRID, dtype=torch.float64).to(device) for a, b in ends]
         mesh = torch.cartesian_prod(ticks[1], ticks[0]).flip(1)
-        arrays = {"x": ticks[0], "y": ticks[1], "potential": _potential(double, mesh, L).reshape(GRID, GRID)}
+        arrays = {"x": ticks[0], "y": ticks[1], "potential": potential_of(double, mesh, L).reshape(GRID, GRID)}
         arrays |= {"points": points, "labels": labels}
         write_arrays(folder / FILE, {name: each.cpu().numpy() for name, each in arrays.items()})
         return [row("w1_network", proven, "certified_lower"), row("w1_exact", exact, "exact")]
 
 
-def _potential(network: Network, points: Tensor, L: float) -> Tensor:
+def potential_of(network: Network, points: Tensor, L: float) -> Tensor:
     """f/L at (P, 2) points: (P,)."""
     logits = network(points)
     difference: Tensor = logits[:, 1] - logits[:, 0]
