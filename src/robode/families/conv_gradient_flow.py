@@ -68,7 +68,7 @@ class ConvGradientField(VectorField):
         return max(1.0, h * self.lipschitz() - 1)
 
     def euler_averaged(self, h: float) -> float:
-        """h S ||W||^2/2, with which the Euler step is averaged, up to 1 (docs/theory.md, section 27); inf above."""
+        """h S ||W||^2/2, with which the Euler step is averaged, up to 1 (docs/theory.md, section 30); inf above."""
         theta = h * self.lipschitz() / 2
         return theta if theta <= 1 else math.inf
 
