@@ -76,9 +76,9 @@ class Deblurred:
             grid[1][0].set_ylabel("‖x(k+1) − x(k)‖")
             figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         caption = (
-            "Above: PSNR of the iterates, the mean over the test pictures. Below: the lengths of their steps, a line for "
-            "each picture, and dashed what is proven for the first one: they never grow, and fall like k^(−1/2) in the "
-            "end. Nothing is proven of DnCNN."
+            "Above: PSNR of the iterates, the mean over the test pictures. Below: the lengths of their steps, a line "
+            "for each picture, and dashed what is proven for the first one: they never grow, and fall like k^(−1/2) in "
+            "the end. Nothing is proven of DnCNN."
         )
         return Picture("iterates", figure, "Plug-and-play: the iterates", caption)
 
