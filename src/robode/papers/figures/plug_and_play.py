@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -86,7 +87,8 @@ class Deblurred:
         at = np.asarray(found[0][1]["repeated_at"])
         with styled():
             figure = Figure(figsize=(1.75 * (len(at) + 3), 1.95 * len(found) + 0.4), layout="constrained")
-            left, right = figure.subfigures(1, 2, width_ratios=(len(at), 3))
+            halves: Any = figure.subfigures(1, 2, width_ratios=(len(at), 3))
+            left, right = halves
             grid = left.subplots(len(found), len(at), squeeze=False)
             above, below = right.subplots(2, 1, sharex=True)
             for axes, (label, arrays), colour in zip(grid, found, COLOURS, strict=False):
