@@ -21,8 +21,16 @@ from robode.integrators.euler import Euler
 from robode.integrators.integrator import Integrator
 from robode.iterations import Map, composed
 from robode.linalg.activations import Activation, named_activation
+from robode.linalg.conv_growth import growth, without_growth
 from robode.linalg.conv_orthonormal import REACH, newton_schulz, random_orthonormal_kernels
-from robode.linalg.convolution import HALVINGS, Convolution, Size, norms_squared, norms_squared_of_every_size
+from robode.linalg.convolution import (
+    HALVINGS,
+    Convolution,
+    Size,
+    norms_squared,
+    norms_squared_of_every_size,
+    size_of_grid,
+)
 from robode.linalg.norms import host_may_look, largest_eigenvalue
 from robode.linalg.orthonormal import orthonormal, random_orthonormal
 from robode.ode.bounds import Scalar
@@ -33,6 +41,7 @@ from robode.ode.step import Chain, Step
 
 KERNEL = 3
 TYPICAL = 32  # image side for which initial weights are scaled
+NEAR = 0.95  # share of the limit of ||W||^2 from which kernels=tangent takes a W for as long as it may be
 ROOM = 2e-3  # by how much a shortened layer stays below the limit, so that a second projection finds nothing to do
 
 Shape = tuple[int, ...]
@@ -68,7 +77,7 @@ class ConvGradientField(VectorField):
         return max(1.0, h * self.lipschitz() - 1)
 
     def euler_averaged(self, h: float) -> float:
-        """h S ||W||^2/2, with which the Euler step is averaged, up to 1 (docs/theory.md, section 27); inf above."""
+        """h S ||W||^2/2, with which the Euler step is averaged, up to 1 (docs/theory.md, section 30); inf above."""
         theta = h * self.lipschitz() / 2
         return theta if theta <= 1 else math.inf
 
@@ -97,7 +106,8 @@ class ConvGradientFlow(Flow):
     expansion: channels c' of W x over those of x, rounded to at least one.
     kernels: orthonormal = W starts with orthonormal rows (columns where c' > c) times the longest norm, and `project_`
       leads a W that is too long back towards them; free = W starts Gaussian and is only shortened. A gradient step
-      lengthens a few directions; where all are shortened for it, step after step, the others fade to nothing.
+      lengthens a few directions; where all are shortened for it, step after step, the others fade to nothing. tangent =
+      Gaussian, and gradients of a W that is as long as it may be do not lengthen it (`linalg.conv_growth`).
     change: space_to_depth (an isometry before V), mean_pool (rescaled to norm 1) or max_pool.
     pool: mean = the flow ends with sqrt(H W) times the mean over pixels (norm 1), (B, c, 1, 1); none = it does not.
     theta: each layer is theta-averaged; 1 = nonexpansive and no more. Below 1 the whole flow is averaged.
@@ -155,6 +165,7 @@ class ConvGradientFlow(Flow):
             )
         self.theta, self.every_size = theta, sizes == "every"
         self.orthonormal = kernels == "orthonormal" and not integrator.auto_substeps
+        self.tangent = kernels == "tangent" and not integrator.auto_substeps
         self.activation = named_activation(activation)
         self.layers, self.pool = spread("layers", depth, stages, layers), pool
         self.halve, factor = HALVINGS[change]
@@ -203,9 +214,16 @@ class ConvGradientFlow(Flow):
             raise BadInput("model=gradient_flow_conv: expected `build` before anything runs or is certified")
         found = []
         for kernels, biases, size in zip(self.K, self.b, self.sizes, strict=True):
-            layers = zip(kernels, biases, strict=True)
+            layers = zip(self._trained(kernels, size), biases, strict=True)
             found += [ConvGradientField(Convolution(K), b, self.activation, size) for K, b in layers]
         return found
+
+    def _trained(self, K: Tensor, size: Size | None) -> Tensor:
+        """K, in training maybe with other gradients."""
+        if not (self.tangent and self.training and torch.is_grad_enabled()):
+            return K
+        norms, D = growth(K, *(size or size_of_grid(K.shape[3:])))
+        return without_growth(K, D, norms.square() / self.limit > NEAR)
 
     def steps(self, context: Tensor | None = None) -> list[Step]:
         """Layer by layer: the change of stage in front of a stage's first, and the mean behind the last, belong to
@@ -307,7 +325,7 @@ def _gaussian(count: int, rows: int, channels: int, size: int) -> Tensor:
     return torch.randn(count, rows, channels, size, size)
 
 
-KERNELS = {"orthonormal": random_orthonormal_kernels, "free": _gaussian}
+KERNELS = {"orthonormal": random_orthonormal_kernels, "free": _gaussian, "tangent": _gaussian}
 SIZES = ("one", "every")
 
 

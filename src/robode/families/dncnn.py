@@ -17,6 +17,7 @@ from robode.integrators.integrator import Integrator
 from robode.ode.step import Step
 
 Shape = tuple[int, ...]
+START = 0.1  # of He's weights, for the last layer: with all of them it begins by adding noise
 
 
 class Layer(Step):
@@ -57,9 +58,12 @@ class DnCNN(LayersAlone):
             for _ in range(depth - 2)
         )
         first = nn.Sequential(nn.Conv2d(width, hidden, 3, padding=1), nn.ReLU())
-        self.layers = nn.ModuleList([first, *inner, nn.Conv2d(hidden, width, 3, padding=1)])
+        last = nn.Conv2d(hidden, width, 3, padding=1)
+        self.layers = nn.ModuleList([first, *inner, last])
         for layer in self.layers:
             initialise_(layer)
+        with torch.no_grad():
+            last.weight.mul_(START)
 
     def build(self, shape: Shape) -> Shape:
         expect_images("dncnn", shape, self.width)

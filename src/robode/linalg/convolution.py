@@ -101,9 +101,14 @@ def norms_squared_of_every_size(kernels: Tensor) -> Tensor:
     """`norms_squared` for images of every size, on `GRID` points: at most 0.05 % above the square of
     `conv_norm_of_every_size` on that grid. (L, c', c, 2p + 1, 2q + 1) -> (L) float32."""
     taps = kernels.shape[3:]
-    points = _points(taps, GRID)
-    height, width = (n - k // 2 for n, k in zip(points, taps, strict=True))  # so that the torus has so many points
-    return norms_squared(kernels, height, width) * (between_frequencies(taps, points) ** 2 * ROUNDING)
+    slack = between_frequencies(taps, _points(taps, GRID)) ** 2 * ROUNDING
+    return norms_squared(kernels, *size_of_grid(taps)) * slack
+
+
+def size_of_grid(taps: Sequence[int]) -> Size:
+    """The image for which a torus has the points of `norms_squared_of_every_size`."""
+    height, width = (n - k // 2 for n, k in zip(_points(taps, GRID), taps, strict=True))
+    return height, width
 
 
 def between_frequencies(taps: Sequence[int], points: Sequence[int]) -> float:

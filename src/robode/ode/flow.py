@@ -292,7 +292,7 @@ class Flow(nn.Module, ABC):
 
     def averagedness(self) -> float:
         """A certified theta such that the flow is theta-averaged; 1 = nonexpansive and no more, inf where nothing is
-        proven (docs/theory.md, section 27). Raises `JobFailed` for weights that are not finite."""
+        proven (docs/theory.md, section 30). Raises `JobFailed` for weights that are not finite."""
         return math.inf
 
     def certificate_table(self) -> dict[str, float]:
