@@ -18,6 +18,7 @@ from robode.errors import BadInput
 from robode.foreign import refused
 from robode.heads import Linear
 from robode.integrators.integrator import Integrator
+from robode.ode import chain
 from robode.ode.flow import Flow
 from robode.ode.read_outs import read_out_states
 from robode.tasks.flow_map import FlowMap
@@ -81,6 +82,11 @@ class Network(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The flow's initial state, and the context that its fields are bound to."""
         return self.encoder.encode(self.normalise(x))
+
+
+def engine_of(network: nn.Module) -> str:
+    """What takes a batch through the flow of a network (`Flow.engine`); "reference", which is torch, for any other."""
+    return network.flow.engine() if isinstance(network, Network) else chain.REFERENCE
 
 
 def states_of(flow: Flow) -> States:

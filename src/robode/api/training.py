@@ -22,7 +22,7 @@ from robode.evaluation.measure import (
 )
 from robode.evaluation.request import Described, Scope, SuiteRequest
 from robode.evaluation.target import EvaluationTarget
-from robode.network import build_network
+from robode.network import build_network, engine_of
 from robode.runs import origin
 from robode.runs.checkpoints import load_weights
 from robode.runs.lock import job, turn
@@ -142,7 +142,7 @@ def _train(
     parts.trainer.loggers = build_loggers(config.logger, run)  # the last that can be refused
     run.save_config(config)
     run.update(trained=False)
-    origin.record(run, config, parts.data.digest)
+    origin.record(run, config, parts.data.digest, engine_of(parts.network))
     known = [*measurement.notes, *precision_warnings(Described.of(config)), *warnings_about(parts.network)]
     _warn(run, known, console)
     workers.start(run, resumed=checkpoint is not None)

@@ -31,7 +31,7 @@ from robode.evaluation.request import Described, Scope, SuiteRequest
 from robode.evaluation.suite import Level, Plan, Row, levels, refusals, settings_digest
 from robode.integrators.reference import with_reference_solver
 from robode.masking.verdict import Judging, lines
-from robode.network import Network, parameter_count, weights_digest
+from robode.network import Network, engine_of, parameter_count, weights_digest
 from robode.quantities.quantity import Quantity, write_arrays
 from robode.runs import lock
 from robode.runs.code import canonical, measuring_codes, network_code
@@ -249,6 +249,7 @@ class Measurement:
             "seed": described.seed,
             "noise_seed": self.plan.seed,
             "solver": "",
+            "engine": engine_of(network),
         }
         return About(digest, columns)
 

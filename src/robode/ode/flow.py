@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robode.errors import BadInput, JobFailed
 from robode.foreign import patched, refused, speaks_of, unchanged
 from robode.integrators.integrator import Integrator
+from robode.ode import chain
 from robode.ode.bounds import Scalar, value
 from robode.ode.field import VectorField
 from robode.ode.guarantees import BOUNDED, Guarantee
@@ -141,10 +142,14 @@ class Flow(nn.Module, ABC):
 
     def forward(self, y: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, n) -> (B, n), or (B, n, H, W) -> (B, n, H, W), or what `build` says."""
-        z = self.enter(y)
-        for step in self.steps(context):
-            z = step(z)
-        return self.leave(z, y.shape)
+        return self.leave(chain.run(self.steps(context), self.enter(y)), y.shape)
+
+    def engine(self) -> str:
+        """What takes a batch in float32 through the steps: "reference" for torch, step by step (`ode.chain`)."""
+        if self.controlled or not self.pixelwise:
+            return chain.REFERENCE
+        with torch.no_grad():
+            return chain.engine(self.steps(), torch.zeros(self.width, 1, device=self.h.device))
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> Tensor:
         """The first state whose last one is y, shaped like it. Raises `BadInput` for steps that know no inverse."""

@@ -36,9 +36,9 @@ _KINDS = {
     "started": str, "wall_seconds": int | float | None, "train_seconds": int | float, "argv": list, "commit": str,
     "dirty": bool | None, "packages": dict, CODE: str,
     "versions": dict, "platform": str, "threads": int, "device": str, "precision": str, "config_hash": str,
-    "data_digest": str, "start": dict, "earlier": dict,
+    "data_digest": str, "engine": str, "start": dict, "earlier": dict,
 }  # fmt: skip
-OF_A_SESSION = ("started", "wall_seconds", "argv", "threads", "device", "commit", "dirty", CODE)
+OF_A_SESSION = ("started", "wall_seconds", "argv", "threads", "device", "engine", "commit", "dirty", CODE)
 
 
 def check_code(run: Run, code: str, *ways: str) -> str:
@@ -101,8 +101,9 @@ def seconds_of(folder: Path) -> float:
     return float(sum(each for each in seconds if isinstance(each, int | float)))
 
 
-def record(run: Run, config: TrainConfig, data_digest: str) -> None:
-    """Write environment.json: versions, commits, threads, device, command, digests. Earlier sessions are kept.
+def record(run: Run, config: TrainConfig, data_digest: str, engine: str) -> None:
+    """Write environment.json: versions, commits, threads, device, engine (`network.engine_of`), command, digests.
+    Earlier sessions are kept.
 
     A session that goes on from the weights of other code makes a run of both, which is nobody's own any more.
 
@@ -131,6 +132,7 @@ def record(run: Run, config: TrainConfig, data_digest: str) -> None:
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if config.trainer.accelerator == "gpu" else "cpu",
+        "engine": engine,
         "precision": str(config.trainer.precision),
         "config_hash": config_hash(plain),
         "data_digest": data_digest,

@@ -27,9 +27,10 @@ IDENTITY = (
     "run", "weights", "split", "evaluation", "protocol", "noise_seed", "suite", "perturbation", "norm", "severity",
     "repeat", "code",
 )  # fmt: skip
-# Columns that files of earlier versions lack. end_to_end: certified Lipschitz constant of x -> output in data units.
+# Columns that files of earlier versions lack. engine: what computed the flow (`ode.chain`). end_to_end: certified
+# Lipschitz constant of x -> output in data units.
 # Others have another name there (`renamed`): they counted right answers.
-ADDED = frozenset(("score_reference", "end_to_end", "code"))
+ADDED = frozenset(("score_reference", "end_to_end", "code", "engine"))
 # A perturbation without a norm, a flow without a certificate … ; everything else must be said.
 MAY_BE_MISSING = ADDED | {
     "experiment", "norm", "solver", "commit", "score_low", "score_high", "flow_ode", "flow_discrete",
@@ -68,7 +69,7 @@ RESULTS = Table(
         "evaluation": str, "suite": str, "perturbation": str, "norm": str, "severity": float, "severity_unit": str,
         "space": str, "solver": str, "repeat": int, "n": int, "task": str, "score": float, "score_reference": float,
         "score_low": float, "score_high": float, "flow_ode": float, "flow_discrete": float, "end_to_end": float,
-        "seconds": float, "commit": str, "code": str,
+        "seconds": float, "commit": str, "code": str, "engine": str,
     },
     key=(*IDENTITY, "checkpoint"), added=ADDED, renamed=renamed,
 )  # fmt: skip

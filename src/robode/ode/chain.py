@@ -1,0 +1,118 @@
+"""Layers y -> A y + B tanh(K y + b), one after the other: all of them at once where an engine does that, else in turn.
+
+An engine computes in float32 what the layers compute in turn, up to rounding, and its gradients. What it cannot do is
+left to the layers: other activations, widths and numbers, gradients of gradients, and whatever looks on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from robode.errors import BadInput
+from robode.linalg.activations import ACTIVATIONS
+from robode.ode.layer import Layer
+from robode.ode.step import Step
+
+REFERENCE = "reference"  # the layers in turn, by torch
+ENGINES = {"numba": "robode.ode.fused_numba", "triton": "robode.ode.fused_triton"}
+"""The package that an engine needs, and the engine."""
+CHOICE = "ROBODE_ENGINE"  # environment variable: auto, reference or one of the engines
+_CALL = Layer.__call__
+
+
+class Engine(Protocol):
+    """A module with these. y: (n, M); weights: A (N, n, n), B (N, n, k), K (N, k, n), b (N, k)."""
+
+    def suits(self, y: Tensor, n: int, k: int) -> bool: ...
+
+    def forward(self, y: Tensor, weights: Sequence[Tensor]) -> Tensor: ...
+
+    def backward(self, y: Tensor, weights: Sequence[Tensor], slope: Tensor) -> tuple[Tensor, ...]:
+        """The gradients at y, A, B, K and b from that at the last state, `slope` (n, M)."""
+
+
+def run(steps: Sequence[Step], y: Tensor) -> Tensor:
+    """y: (n, M), or what the steps take -> the last state."""
+    if (name := engine(steps, y)) != REFERENCE:
+        A, B, K, b = (torch.stack([getattr(layer, part) for layer in steps]) for part in ("A", "B", "K", "b"))
+        found: Tensor = Chain.apply(name, y, A, B, K, b[..., 0])
+        return found
+    for step in steps:
+        y = step(y)
+    return y
+
+
+def engine(steps: Sequence[Step], y: Tensor) -> str:
+    """The name of the engine that takes y through these steps; `REFERENCE` for the steps in turn."""
+    if not steps or not _plain(y) or not all(map(_layer_of_tanh, steps)):
+        return REFERENCE
+    k, n = cast(Layer, steps[0]).K.shape
+    if any(cast(Layer, step).K.shape != (k, n) or cast(Layer, step).K.dtype != y.dtype for step in steps):
+        return REFERENCE
+    return next((name for name in available() if loaded(name).suits(y, n, k)), REFERENCE)
+
+
+def _layer_of_tanh(step: Step) -> bool:
+    return isinstance(step, Layer) and type(step).__call__ is _CALL and step.activation is ACTIVATIONS["tanh"]
+
+
+def _plain(y: Tensor) -> bool:
+    """Whether y is columns of numbers, and nothing looks on: no transform of torch.func, no compiler, no cast."""
+    return (
+        type(y) is Tensor and y.dim() == 2 and y.dtype == torch.float32 and y.numel() > 0
+        and not torch.compiler.is_compiling() and not torch.is_autocast_enabled(y.device.type)
+        and not torch._C._functorch.maybe_current_level()
+    )  # fmt: skip
+
+
+def available() -> list[str]:
+    """Names of the engines whose package is installed, as far as the environment allows them. Raises `BadInput`."""
+    chosen = os.environ.get(CHOICE, "auto")
+    if chosen not in ("auto", REFERENCE, *ENGINES):
+        raise BadInput(f"{CHOICE}: expected auto, {REFERENCE} or one of {', '.join(ENGINES)}, got '{chosen}'")
+    return [name for name in ENGINES if chosen in ("auto", name) and _installed(name)]
+
+
+@lru_cache
+def _installed(name: str) -> bool:
+    return find_spec(name) is not None
+
+
+@lru_cache
+def loaded(name: str) -> Engine:
+    """The engine of that name. Importing it takes a second, its first call half a minute where nothing is cached."""
+    return cast(Engine, import_module(ENGINES[name]))
+
+
+class Chain(torch.autograd.Function):
+    """All layers by an engine. (name, y, A, B, K, b) -> the last state (n, M)."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, y: Tensor, *weights: Tensor) -> Tensor:
+        ctx.engine = name
+        ctx.save_for_backward(y, *weights)
+        return loaded(name).forward(y.detach(), weights)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        y, *weights = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return None, *loaded(ctx.engine).backward(y.detach(), weights, slope)
+        wanted = [each for each, needed in zip((y, *weights), ctx.needs_input_grad[1:], strict=True) if needed]
+        found = iter(torch.autograd.grad(in_turn(y, *weights), wanted, slope, create_graph=True))
+        return None, *(next(found) if needed else None for needed in ctx.needs_input_grad[1:])
+
+
+def in_turn(y: Tensor, A: Tensor, B: Tensor, K: Tensor, b: Tensor) -> Tensor:
+    """The layers in turn, for gradients of gradients and for tests: any dtype. b: (N, k)."""
+    for layer in zip(A, B, K, b[..., None], strict=True):
+        y = Layer(*layer, ACTIVATIONS["tanh"])(y)
+    return y
