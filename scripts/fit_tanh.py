@@ -17,7 +17,8 @@ def fit() -> tuple[np.ndarray, np.ndarray, float]:
     x = x[x > 1e-3]
     u, target = (x / MOST) ** 2, np.tanh(x) / x
     powers = np.vander(u, DEGREE + 1, increasing=True)
-    weights, below, best = np.ones_like(x), np.ones_like(x), (np.inf, None, None)
+    weights, below = np.ones_like(x), np.ones_like(x)
+    best: tuple[float, np.ndarray, np.ndarray] = (np.inf, x, x)
     for _ in range(ROUNDS):
         scale = np.sqrt(weights) / (below * target)
         system = np.hstack([powers, -target[:, None] * powers[:, 1:]]) * scale[:, None]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
@@ -22,8 +21,7 @@ from robode.ode.layer import Layer
 from robode.ode.step import Step
 
 REFERENCE = "reference"  # the layers in turn, by torch
-ENGINES = {"numba": "robode.ode.fused_numba", "triton": "robode.ode.fused_triton"}
-"""The package that an engine needs, and the engine."""
+ENGINES = ("numba", "triton")  # named like the package that each needs
 CHOICE = "ROBODE_ENGINE"  # environment variable: auto, reference or one of the engines
 _CALL = Layer.__call__
 
@@ -88,8 +86,14 @@ def _installed(name: str) -> bool:
 
 @lru_cache
 def loaded(name: str) -> Engine:
-    """The engine of that name. Importing it takes a second, its first call half a minute where nothing is cached."""
-    return cast(Engine, import_module(ENGINES[name]))
+    """The engine of that name. Importing it takes a second; the first call on a machine compiles it, which takes ten."""
+    if name == "numba":
+        from robode.ode import fused_numba
+
+        return fused_numba
+    from robode.ode import fused_triton
+
+    return fused_triton
 
 
 class Chain(torch.autograd.Function):

@@ -140,16 +140,18 @@ def _add(row, j, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def forwards(A, B, K, b, y, out, k, first, last):  # type: ignore[no-untyped-def]
-    """Columns first to last of y through all layers. A, B, K: (N, 8, 8), b: (N, 8), y, out: (n, M)."""
-    n = len(y)
-    z, after, s = (
-        np.zeros((WIDEST, TILE), np.float32),
-        np.zeros((WIDEST, TILE), np.float32),
-        np.zeros((WIDEST, TILE), np.float32),
-    )
-    for start in range(first, last, TILE):
-        size = min(TILE, last - start)
+def _zeros(count):  # type: ignore[no-untyped-def]
+    return np.zeros((count, WIDEST, TILE), np.float32)
+
+
+@compiled
+def forwards(weights, y, out, k, part):  # type: ignore[no-untyped-def]
+    """The columns of a part (first, last) of y through all layers, into out. weights: A, B, K (N, 8, 8), b (N, 8); y, out:
+    (n, M); k: hidden units."""
+    A, B, K, b = weights
+    n, z, after, s = len(y), _zeros(1)[0], _zeros(1)[0], _zeros(1)[0]
+    for start in range(part[0], part[1], TILE):
+        size = min(TILE, part[1] - start)
         for i in range(n):
             for t in range(size):
                 z[i, t] = y[i, start + t]
@@ -163,21 +165,20 @@ def forwards(A, B, K, b, y, out, k, first, last):  # type: ignore[no-untyped-def
 
 
 @compiled
-def backwards(A, B, K, b, AT, BT, KT, y, g_out, g_in, dA, dB, dK, db, k, first, last):  # type: ignore[no-untyped-def]
-    """g_in, the gradient at those columns of y, from g_out, that at their images; adds to those at the matrices."""
+def backwards(weights, turned, y, slope, back, sums, k, part):  # type: ignore[no-untyped-def]
+    """back, the gradient at those columns of y, from slope, that at their images; adds to sums, those at the weights.
+    turned: A^T, B^T, K^T."""
+    A, B, K, b = weights
+    AT, BT, KT = turned
+    dA, dB, dK, db = sums
     n, N = len(y), len(A)
-    z, s = np.zeros((N + 1, WIDEST, TILE), np.float32), np.zeros((N, WIDEST, TILE), np.float32)
-    g, before, d = (
-        np.zeros((WIDEST, TILE), np.float32),
-        np.zeros((WIDEST, TILE), np.float32),
-        np.zeros((WIDEST, TILE), np.float32),
-    )
-    for start in range(first, last, TILE):
-        size = min(TILE, last - start)
+    z, s, g, before, d = _zeros(N + 1), _zeros(N), _zeros(1)[0], _zeros(1)[0], _zeros(1)[0]
+    for start in range(part[0], part[1], TILE):
+        size = min(TILE, part[1] - start)
         for i in range(n):
             for t in range(size):
                 z[0, i, t] = y[i, start + t]
-                g[i, t] = g_out[i, start + t]
+                g[i, t] = slope[i, start + t]
             for t in range(size, TILE):
                 g[i, t] = ZERO
         for j in range(N):
@@ -192,7 +193,7 @@ def backwards(A, B, K, b, AT, BT, KT, y, g_out, g_in, dA, dB, dK, db, k, first, 
             g, before = before, g
         for i in range(n):
             for t in range(size):
-                g_in[i, start + t] = g[i, t]
+                back[i, start + t] = g[i, t]
 
 
 # ---- from torch -----------------------------------------------------------------------------------------------------
@@ -206,25 +207,25 @@ def suits(y: Tensor, n: int, k: int) -> bool:
 def forward(y: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """weights: A (N, n, n), B (N, n, k), K (N, k, n), b (N, k); y: (n, M) -> (n, M)."""
     y, out, k = y.contiguous(), torch.empty(y.shape), weights[3].shape[1]
-    packed = [_padded(each) for each in weights]
-    _in_parts(y.shape[1], lambda part: forwards(*packed, y.numpy(), out.numpy(), k, *part))
+    packed = tuple(map(_padded, weights))
+    _in_parts(y.shape[1], lambda part: forwards(packed, y.numpy(), out.numpy(), k, part))
     return out
 
 
 def backward(y: Tensor, weights: Sequence[Tensor], slope: Tensor) -> tuple[Tensor, ...]:
     """The gradients at y, A, B, K and b from that at the last state."""
-    y, slope, out, k = y.contiguous(), slope.contiguous(), torch.empty(y.shape), weights[3].shape[1]
-    packed = [_padded(each) for each in weights]
-    packed += [np.ascontiguousarray(each.swapaxes(1, 2)) for each in packed[:3]]
+    y, slope, back, k = y.contiguous(), slope.contiguous(), torch.empty(y.shape), weights[3].shape[1]
+    packed = tuple(map(_padded, weights))
+    turned = tuple(np.ascontiguousarray(each.swapaxes(1, 2)) for each in packed[:3])
 
-    def run(part: tuple[int, int]) -> list[np.ndarray]:
-        sums = [np.zeros_like(each) for each in packed[:4]]
-        backwards(*packed, y.numpy(), slope.numpy(), out.numpy(), *sums, k, *part)
+    def run(part: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        sums = tuple(map(np.zeros_like, packed))
+        backwards(packed, turned, y.numpy(), slope.numpy(), back.numpy(), sums, k, part)
         return sums
 
     parts = _in_parts(y.shape[1], run)
     total = (torch.from_numpy(np.sum(each, axis=0)) for each in zip(*parts, strict=True))
-    return out, *(each[tuple(map(slice, like.shape))] for each, like in zip(total, weights, strict=True))
+    return back, *(each[tuple(map(slice, like.shape))] for each, like in zip(total, weights, strict=True))
 
 
 def _padded(weight: Tensor) -> np.ndarray:
