@@ -1,5 +1,6 @@
 """Engines that take a batch through all layers at once: what they compute, and when they are left out."""
 
+import copy
 import json
 import os
 import subprocess
@@ -65,8 +66,8 @@ def by_numba(*inputs):
     st.sampled_from([1, 7, TILE - 1, TILE, TILE + 1, 5 * TILE + 3]), st.sampled_from([0.2, 2.0]), st.integers(0, 1000),
 )  # fmt: skip
 def test_states_and_gradients_are_those_of_the_layers_in_turn(n, k, N, M, steep, seed):
-    """Nearly as near to float64 as torch's float32. Slopes 1 - s^2 have the error of s, which is large beside the slopes
-    where steep layers are saturated."""
+    """Nearly as near to float64 as torch's float32. Slopes 1 - s^2 have the error of s, large beside them where steep
+    layers are saturated."""
     generator = torch.Generator().manual_seed(seed)
     y, slope = torch.randn(n, M, generator=generator), torch.randn(n, M, generator=generator)
     inputs = [y, *weights(N, n, k, seed, steep)]
@@ -156,6 +157,11 @@ class Louder(Layer):
 def layers(kind=Layer, n=4, activation="tanh", dtype=torch.float32):
     parts = [part.to(dtype) for part in weights(2, n, n)]
     return [kind(A, B, K, b[:, None], ACTIVATIONS[activation]) for A, B, K, b in zip(*parts, strict=True)]
+
+
+def test_a_copy_of_a_network_has_its_engine():
+    flow = CHNode(4, 2, ETD(), step=0.1)
+    assert copy.deepcopy(flow).engine() == flow.engine() == "numba"
 
 
 def test_what_an_engine_cannot_do_is_left_to_the_layers():

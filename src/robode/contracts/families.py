@@ -199,14 +199,14 @@ def the_order_of_samples_does_not_matter(family: Family) -> list[str]:
 
 @torch.no_grad()
 def states_end_where_the_forward_pass_ends(family: Family) -> list[str]:
-    """N + 1 states, from the encoder's to the head's."""
+    """N + 1 states, from the encoder's to the head's, to rounding: an engine takes all steps in another order of sums."""
     network, x = family.usual().eval(), family.samples()
     y, context = network.encode(x)
     states = network.flow.states(y, context)
     found = [] if len(states) == DEPTH + 1 else [f"{len(states)} states with depth={DEPTH}, expected {DEPTH + 1}"]
     if not torch.equal(states[0], y):
         found.append("the first state is not what the encoder gives")
-    if not torch.equal(network.head(states[-1].flatten(1)), network(x)):
+    if not torch.allclose(network.head(states[-1].flatten(1)), network(x), rtol=ROUNDING, atol=ROUNDING):
         found.append("the head on the last state is not the forward pass")
     return found
 

@@ -23,6 +23,7 @@ from robode.ode.step import Step
 REFERENCE = "reference"  # the layers in turn, by torch
 ENGINES = ("numba", "triton")  # named like the package that each needs
 CHOICE = "ROBODE_ENGINE"  # environment variable: auto, reference or one of the engines
+TANH = ACTIVATIONS["tanh"]
 _CALL = Layer.__call__
 
 
@@ -59,7 +60,7 @@ def engine(steps: Sequence[Step], y: Tensor) -> str:
 
 
 def _layer_of_tanh(step: Step) -> bool:
-    return isinstance(step, Layer) and type(step).__call__ is _CALL and step.activation is ACTIVATIONS["tanh"]
+    return isinstance(step, Layer) and type(step).__call__ is _CALL and step.activation == TANH
 
 
 def _plain(y: Tensor) -> bool:
@@ -86,7 +87,7 @@ def _installed(name: str) -> bool:
 
 @lru_cache
 def loaded(name: str) -> Engine:
-    """The engine of that name. Importing it takes a second; the first call on a machine compiles it, which takes ten."""
+    """The engine of that name. Importing takes a second; the first call on a machine compiles it, which takes ten."""
     if name == "numba":
         from robode.ode import fused_numba
 
@@ -118,5 +119,5 @@ class Chain(torch.autograd.Function):
 def in_turn(y: Tensor, A: Tensor, B: Tensor, K: Tensor, b: Tensor) -> Tensor:
     """The layers in turn, for gradients of gradients and for tests: any dtype. b: (N, k)."""
     for layer in zip(A, B, K, b[..., None], strict=True):
-        y = Layer(*layer, ACTIVATIONS["tanh"])(y)
+        y = Layer(*layer, TANH)(y)
     return y

@@ -146,8 +146,8 @@ def _zeros(count):  # type: ignore[no-untyped-def]
 
 @compiled
 def forwards(weights, y, out, k, part):  # type: ignore[no-untyped-def]
-    """The columns of a part (first, last) of y through all layers, into out. weights: A, B, K (N, 8, 8), b (N, 8); y, out:
-    (n, M); k: hidden units."""
+    """The columns of a part (first, last) of y through all layers, into out. weights: A, B, K (N, 8, 8), b (N, 8);
+    y, out: (n, M); k: hidden units."""
     A, B, K, b = weights
     n, z, after, s = len(y), _zeros(1)[0], _zeros(1)[0], _zeros(1)[0]
     for start in range(part[0], part[1], TILE):
