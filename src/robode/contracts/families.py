@@ -199,7 +199,7 @@ def the_order_of_samples_does_not_matter(family: Family) -> list[str]:
 
 @torch.no_grad()
 def states_end_where_the_forward_pass_ends(family: Family) -> list[str]:
-    """N + 1 states, from the encoder's to the head's, to rounding: an engine takes all steps in another order of sums."""
+    """N + 1 states, from the encoder's to the head's; to rounding, since an engine sums in another order."""
     network, x = family.usual().eval(), family.samples()
     y, context = network.encode(x)
     states = network.flow.states(y, context)
