@@ -3,6 +3,7 @@
 Both sides run in this process with the same number of threads, in turns. Quote the ratios; the seconds belong
 to one machine on one day. What is compared:
 
+engines     the flow alone by its engine next to torch's layers in turn (the ratio), at several widths, depths, batches
 epoch       one epoch of training by the published recipe (euler, h = 0.5, kappa = 4e-4, the script's gamma):
             robode's own loop, with its callbacks and its log, against the plain loop
 loading     test images -> noisy batches, one copy of the test set for each of Table I's four noise levels
@@ -34,6 +35,7 @@ from typing import Any
 
 import torch
 from adjoint import adjoint
+from engines import engines
 from lyapunov import lyapunov
 from measure import Row, machine
 from parts import bsm, cli, epoch, evaluation, loading, norms
@@ -44,6 +46,7 @@ from slopes import slopes
 from stabilising import stabilise
 
 PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
+    "engines": engines,
     "epoch": epoch,
     "loading": loading,
     "evaluation": evaluation,
