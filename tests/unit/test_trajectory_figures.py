@@ -81,7 +81,8 @@ def test_states_of_four_numbers_are_drawn_by_their_positions_and_have_no_phase(t
 def test_energies_are_drawn_for_each_seed_beside_the_published_ones(tmp_path):
     drawn = EnergyOverTime(published={"ResNet": {20.0: 0.4}}, bands={"SympNet": [0.49, 0.51]})
     ((_, figure, _, caption),) = drawn.draw(collected(tmp_path))
-    long, short = figure.axes
+    long, short, below, _ = figure.axes
+    assert below.get_ylim() == pytest.approx((0.475, 0.525)) and long.get_ylim() == pytest.approx((0, 1))
     curves = [line for line in long.lines if len(line.get_xdata()) == K + 1]
     assert len(curves) == 4 and len([line for line in short.lines if len(line.get_xdata()) == K + 1]) == 2
     assert sorted(round(float(line.get_ydata()[-1]), 3) for line in curves) == [0.225, 0.225, 0.5, 0.5]
@@ -107,6 +108,7 @@ def test_the_phase_error_of_a_turn_that_is_too_fast_lies_on_the_line_of_slope_on
 def test_each_run_is_a_point_and_what_strays_without_bound_is_drawn_at_the_edge(tmp_path):
     ((_, figure, _, _),) = DriftAgainstError().draw(collected(tmp_path))
     strayed, phase = figure.axes
+    assert strayed.get_xlim() == pytest.approx((1e-4, 1e-2))
     assert [line.get_label() for line in strayed.lines] == ["long SympNet", "long ResNet", "short SympNet"]
     assert all(list(line.get_xdata()) == [1e-3, 2e-3] for line in strayed.lines)
     assert max(strayed.lines[1].get_ydata()) == 10 and max(strayed.lines[0].get_ydata()) < 1e-5

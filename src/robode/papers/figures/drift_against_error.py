@@ -38,12 +38,18 @@ class DriftAgainstError:
             for ax, (name, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
                 _points(ax, wide, name)
                 ax.set(title=title, xlabel="error of one step (rms)", xscale="log", yscale="log")
+                ax.set(xlim=_decades(ax.get_xlim()), ylim=_decades(ax.get_ylim()))
             figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         caption = (
             "A point for each run: how far the energy strays from that of the exact solution at any time, and by how "
             "much the phase is off at the end, against the error of one step. What is above 10 is drawn there."
         )
         return [Picture("drift_against_error", figure, "Drift against the error of one step", caption)]
+
+
+def _decades(ends: tuple[float, float]) -> tuple[float, float]:
+    """Widened to powers of ten, which have labels that do not meet."""
+    return 10.0 ** np.floor(np.log10(ends[0])), 10.0 ** np.ceil(np.log10(ends[1]))
 
 
 def _points(ax: Axes, wide: pd.DataFrame, name: str) -> None:
