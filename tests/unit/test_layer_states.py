@@ -17,6 +17,7 @@ from robode.report.paper_page import write_report
 from robode.verbs.report import kept
 
 WORDS = ("experiment=lecture/planar_classification", "depth=3", "trainer.threads=1")
+SHEARS = ("model=hdnn", "model.width=2", "model.separable=true", "integrator=symplectic_euler", "step=0.3")
 DESCENT = ("model=gradient_flow", "model.rows=3", "model.tau=learned", "model.activation=tanh")
 
 
@@ -27,14 +28,14 @@ def measured(folder, *words):
     return network, data, {row["quantity"]: row["value"] for row in rows}
 
 
-@pytest.mark.parametrize("words", [(), ("model.width=2",), DESCENT, ("model=hdnn", "model.J=j2")])
+@pytest.mark.parametrize("words", [(), ("model.width=2",), DESCENT, ("model=hdnn", "model.J=j2"), SHEARS])
 def test_the_file_holds_the_states_and_the_plane_of_the_head(tmp_path, words):
     network, data, found = measured(tmp_path, *words)
     assert tuple(found) == LayerStates.gives and 0 < found["least_determinant"] <= 1.5
     with np.load(tmp_path / FILE) as file:
         arrays = dict(file)
     n = network.flow.width
-    assert arrays["states"].shape == (4, 40, n) and arrays["step"] == pytest.approx(0.05)
+    assert arrays["states"].shape == (4, 40, n) and arrays["step"] == pytest.approx(0.3 if words == SHEARS else 0.05)
     assert np.all(arrays["states"][0, :, 2:] == 0)
     x = torch.from_numpy(arrays["states"][0, :, :2]).float()
     with torch.no_grad():
@@ -42,6 +43,16 @@ def test_the_file_holds_the_states_and_the_plane_of_the_head(tmp_path, words):
     difference = arrays["states"][-1] @ arrays["normal"] + arrays["offset"]
     assert difference == pytest.approx((logits[:, 1] - logits[:, 0]).numpy(), abs=1e-4)
     assert set(arrays["labels"]) == {0, 1}
+
+
+def test_shears_have_determinant_1_with_any_weights_and_no_bulge(tmp_path):
+    """What the theorem needs, at weights five times as large as those that networks begin with."""
+    network, data, found = measured(tmp_path, *SHEARS)
+    assert found["least_determinant"] == pytest.approx(1, abs=1e-9) and found["bulge"] <= 0
+    with torch.no_grad():
+        network.flow.K.mul_(5)
+    found = {row["quantity"]: row["value"] for row in LayerStates(points=10).measure(network, data, tmp_path)}
+    assert found["least_determinant"] == pytest.approx(1, abs=1e-9) and found["bulge"] <= 1e-3
 
 
 def test_networks_of_the_plane_have_no_bulge_and_a_lifted_middle_has_one(tmp_path):

@@ -23,7 +23,8 @@ from robode.ode.step import Chain, Step, identity_like
 from robode.quantities.quantity import Number, Quantity, row, write_arrays
 
 FILE = "layer_states.npz"
-RINGS, ANGLES = 200, 2000  # of the disc on which the logits are compared with those on its rim
+RINGS, ANGLES = 200, 4000  # of the disc on which the logits are compared with those on its rim
+FAN = 4 * math.pi / ANGLES  # how far around an extreme the rim is looked at more closely
 
 
 class LayerStates(Quantity):
@@ -115,12 +116,25 @@ def bulge(network: nn.Module, radius: float) -> float:
     lie beyond those on the rim, the larger of the two, as a share of what they are apart on the rim. network: float64,
     points (M, 2) -> logits (M, 2)."""
     device = device_of(network)
-    angle = 2 * math.pi * torch.arange(ANGLES, dtype=torch.float64, device=device) / ANGLES
-    circle = torch.stack([angle.cos(), angle.sin()], 1)
     inner = torch.arange(RINGS, dtype=torch.float64, device=device) / RINGS
-    inside, rim = (_differences(network, radius * r * circle) for r in (inner[:, None, None], 1.0))
-    beyond = torch.maximum(inside.max() - rim.max(), rim.min() - inside.min())
-    return float(beyond / (rim.max() - rim.min()).clamp_min(1e-300))
+    inside = _differences(network, radius * inner[:, None, None] * _circle(_angles(0, 2 * math.pi, device)))
+    whole = _angles(0, 2 * math.pi, device)
+    rim = _differences(network, radius * _circle(whole))
+    ends = []
+    for place in (rim.argmax(), rim.argmin()):  # again around the extremes, which may be narrow
+        near = _angles(float(whole[place]) - FAN, float(whole[place]) + FAN, device)
+        ends.append(_differences(network, radius * _circle(near)))
+    highest, lowest = torch.maximum(rim.max(), ends[0].max()), torch.minimum(rim.min(), ends[1].min())
+    beyond = torch.maximum(inside.max() - highest, lowest - inside.min())
+    return float(beyond / (highest - lowest).clamp_min(1e-300))
+
+
+def _angles(start: float, stop: float, device: torch.device) -> Tensor:
+    return torch.linspace(start, stop, ANGLES + 1, dtype=torch.float64, device=device)
+
+
+def _circle(angle: Tensor) -> Tensor:
+    return torch.stack([angle.cos(), angle.sin()], 1)
 
 
 def _differences(network: nn.Module, points: Tensor) -> Tensor:
