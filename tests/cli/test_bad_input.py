@@ -169,7 +169,7 @@ CASES = {
     "data=henon_heiles data.source.side=0.3": "data.source.side=0.3: expected number in (0, 0.25]",
     "data=sir data.source.infection=0": "data.source.infection=0: expected number in (0, 1000)",
     "data=advection data.source.modes=16": "data.source.modes=16: expected integer in [1, 15]",
-    "data=spherical_pendulum data.source.speed=-1": "data.source.speed=-1: expected number in (0, 1000)",
+    "data=spherical_pendulum data.source.energy=0": "data.source.energy=0: expected number in [1, 1000)",
     "data=sir suite=conservation suite.conservation.iterates=0": "suite.conservation.iterates=0: expected integer >= 1",
     "data=circle_map data.source.target=fould": "data.source.target=fould: choose one of: fold, rotation",
     "data=pendulum data.task=regression": "data.task=regression: expected flow_map, the task of data=pendulum",

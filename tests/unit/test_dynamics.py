@@ -114,6 +114,9 @@ def test_a_pendulum_in_space_that_starts_in_a_plane_is_the_plane_pendulum():
     angle, speed = Pendulum().flow(np.array([[a, w]]), 3.0)[0]
     expected = [np.sin(angle), 0, -np.cos(angle), speed * np.cos(angle), 0, speed * np.sin(angle)]
     assert np.allclose(SphericalPendulum().flow(state, 3.0), expected, atol=1e-9)
+    states = SphericalPendulum().draw(np.random.default_rng(0), 500)
+    energy = SphericalPendulum().invariants["energy"](states)
+    assert 0.95 < energy.max() <= 1 + 1e-12 and energy.min() > -1 and np.abs(states[:, :3].mean(0)).max() < 0.1
     near = SphericalPendulum().nearest(state * 1.1 + 0.01)
     assert abs(np.linalg.norm(near[0, :3]) - 1) < 1e-15 and abs(near[0, :3] @ near[0, 3:]) < 1e-15
 
@@ -128,7 +131,8 @@ def test_a_part_is_the_same_whatever_the_users_seed():
     [
         (Oscillator, {"dt": 0}), (Oscillator, {"side": -1.0}), (Oscillator, {"times": -1}), (Oscillator, {"test": 2.5}),
         (SIR, {"infection": 0}), (SIR, {"recovery": "x"}), (Advection, {"speed": -1.0}), (Advection, {"modes": 16}),
-        (Advection, {"modes": 1.5}), (SphericalPendulum, {"speed": 0}), (SphericalPendulum, {"dt": 0}),
+        (Advection, {"modes": 1.5}), (SphericalPendulum, {"energy": 0.9}),
+        (SphericalPendulum, {"energy": "x"}), (SphericalPendulum, {"dt": 0}),
         (HenonHeiles, {"dt": "x"}), (HenonHeiles, {"train": 0}), (HenonHeiles, {"side": 0.3}),
     ],
 )  # fmt: skip
