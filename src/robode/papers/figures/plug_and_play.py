@@ -78,7 +78,7 @@ class Deblurred:
             figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         caption = (
             "Above: PSNR of the iterates, the mean over the test pictures. Below: the lengths of their steps, a line "
-            "for each picture. They are proven never to grow, so that none is longer than the first (dashed, of the first "
+            "for each picture. They are proven never to grow, so that none is longer than the first (dashed, of one "
             "picture), and to tend to 0. Nothing is proven of DnCNN."
         )
         return Picture("iterates", figure, "Plug-and-play: the iterates", caption)
