@@ -184,6 +184,12 @@ CASES = {
     "data=oscillator_paths data.source.times=0": "data.source.times=0: expected integer in [1, 1000000]",
     "data=oscillator objective=cross_entropy": "expected data with classes, and these are for flow_map",
     "data=oscillator objective=jacobian_penalty": "add one: objective=[mean_squared_error,jacobian_penalty]",
+    "data=photographs data.task=classification": "expected denoising, the task of data=photographs; leave it out",
+    "data=photographs objective=cross_entropy": "expected data with classes, and these are for denoising",
+    "data=photographs data.size=4": "data.size=4: expected integer in [8, 4096]",
+    "data=bsds500": "data.root=null: expected a folder",
+    "model=denoiser data=double_moons": "model=denoiser and data=double_moons: the model takes images",
+    "model=denoiser model.theta=0": "model.theta=0: expected number in (0, 1]",
     "data.source=5": "data.source=5: expected a node with a _target_",
     # what describes a choice is none
     "encoder.name=foo": "encoder.name: describes what was chosen and cannot be set; choose with encoder=…",

@@ -88,6 +88,10 @@ train +logger.csv.typo=3
 train +trainer.typo=1
 train +trainer.max_epochs=1
 train +trainer.gradient_clip_val=-1
+train data=photographs objective=cross_entropy
+train data=photographs data.size=4
+train data=bsds500
+train model=denoiser model.theta=0
 train data=arrays data.file=x.txt
 train data=arrays data.file=x.npz data.label=foo
 train data=arrays data.file=x.npz data.bounds=[1,0]
