@@ -117,11 +117,19 @@ def test_each_run_is_a_point_and_what_strays_without_bound_is_drawn_at_the_edge(
     assert DriftAgainstError().draw(nothing) == []
 
 
+def parameters(item: str) -> list[int]:
+    """How many each row's network has."""
+    configs = (composed(f"experiment=lecture/{item}", *row.overrides) for row in find_item(f"lecture/{item}").rows)
+    networks = (build_network(config, config.data.source.build().info) for config in configs)
+    return [sum(each.numel() for each in network.parameters()) for network in networks]
+
+
 @pytest.mark.parametrize("item", ["oscillator", "pendulum"])
 def test_the_networks_of_an_item_have_as_many_parameters(item):
-    sizes = set()
-    for row in find_item(f"lecture/{item}").rows:
-        config = composed(f"experiment=lecture/{item}", *row.overrides)
-        network = build_network(config, config.data.source.build().info)
-        sizes.add(sum(each.numel() for each in network.parameters()))
-    assert sizes == {240}
+    assert set(parameters(item)) == {240}
+
+
+def test_sympflows_and_residual_networks_have_as_many_parameters_as_the_page_says():
+    said = find_item("lecture/henon_heiles").note
+    assert parameters("henon_heiles") == [400, 393, 500, 519]
+    assert "400 and 500 parameters" in said and "393 and 519 parameters" in said

@@ -39,9 +39,10 @@ class PhaseOverTime:
             figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3)
         caption = (
             "The angle of the network's state less that of the exact solution, with all turns, a curve for each seed. "
-            "It grows linearly with time, whether a map is symplectic or not (docs/theory.md, section 24)."
+            "At a constant energy it grows linearly, whether a map is symplectic or not (docs/theory.md, section 24); "
+            "where the period depends on an energy that drifts, faster."
         )
-        return [Picture("phase_over_time", figure, "The phase error grows linearly", caption)]
+        return [Picture("phase_over_time", figure, "Phase error over time", caption)]
 
 
 def _panel(ax: Axes, found: Sequence[Curve], colour: str) -> None:
