@@ -22,7 +22,8 @@ from robode.training.assembly import build_data
 
 WORDS = ("experiment=lecture/plug_and_play", "trainer.threads=1", "data.source.crops=8", "model.width=6", "depth=2")
 SMALL: dict[str, Any] = {
-    "size": 34, "pictures": 2, "steps": 12, "search": 1, "repeats": 11, "strengths": (2.0, 4.0), "weights": (0.003,),
+    "size": 34, "pictures": 2, "steps": 12, "search": 1, "repeats": 11, "strengths": (2.0, 4.0),
+    "relaxations": (1.0, 0.5), "weights": (0.003,),
 }  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_numbers_and_arrays_of_a_certified_denoiser(tmp_path: Path) -> None:
     assert found["noisy"] == pytest.approx(-20 * math.log10(0.15), abs=0.1)
     assert found["theta"] < 1 and found["rate"] <= 1 and 0 < found["growth"] <= 1.001
     assert found["repeated_growth"] <= 1.001 and found["repeated"] <= found["repeated_best"]
-    assert found["strength_0.01"] in (2, 4)
+    assert found["strength_0.01"] in (2, 4) and found["relaxation_0.05"] in (1, 0.5)
     assert found["inverse_0.05"] < min(found[f"{name}_0.05"] for name in ("blurred", "tv", "pnp"))
     with np.load(tmp_path / FILE) as arrays:
         assert arrays["psnr_0"].shape == (13,) and arrays["steps_1"].shape == arrays["bound_1"].shape == (12, 2)
@@ -124,6 +125,7 @@ def test_other_networks_and_other_data_are_refused() -> None:
         ({"tau": 2.0}, "tau: expected a step below 2/L = 2, got 2"),
         ({"noise": (0.1, 0.0)}, "noise: expected numbers > 0"),
         ({"strengths": ()}, "strengths: expected numbers > 0"),
+        ({"relaxations": (1.5,)}, "relaxations: expected numbers in"),
         ({"search": 0}, "search: expected a whole number >= 1"),
     ],
 )

@@ -8,7 +8,7 @@ Ehrhardt, Murari, Owren, Schonlieb, Designing stable neural networks using conve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from robode.data.module import DataModule, spread
 from robode.data.pictures import Pictures
 from robode.deblurring import Blur, motion_kernel, tv_deblurred
 from robode.errors import BadInput
-from robode.iterations import Iteration, Map
+from robode.iterations import Iteration, Map, relaxed
 from robode.network import Network
 from robode.quantities.denoisers import denoiser, is_denoiser, largest_growth, plug_and_play, strengthened
 from robode.quantities.quantity import Number, Quantity, row, write_arrays
@@ -37,6 +37,8 @@ REPEATED = 16  # test samples to which the denoiser is applied again and again
 SHOWN = (1, 10)  # after so many applications one of them is kept, and after the last
 
 Arrays = dict[str, NDArray[np.generic]]
+Knobs = tuple[float, float]
+"""s and a."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,14 @@ class PlugAndPlay(Quantity):
     """Clean squares of `size` pixels of the test pictures, blurred by a motion along `length` pixels of the diagonal,
     round the torus, with noise of these standard deviations; x_0 = y clipped, `steps` steps of length tau.
 
-    The strength s of N_s(x) = N(s x)/s out of `strengths`, and the weight of total variation out of `weights`, are the
-    best ones on `search` squares of the validation split (without one: of the training split), for each noise.
+    Of N_s(x) = N(s x)/s and of (1 - a) x + a N_s(x) in the place of N, s out of `strengths` and a out of `relaxations`,
+    and of the weights of total variation, the best ones on `search` squares of the validation split (without one: of
+    the training split) are taken, for each noise.
     repeats: N alone, applied so often to test samples. certified: only a denoiser of which the convergence is proven.
 
     noisy: PSNR of the test samples, in dB like all that follow. For each noise e: blurred_e, inverse_e (K^-1 y), tv_e
-    and pnp_e, means over the pictures, and strength_e. theta, rate: certified constants of T (inf: none). growth: the
+    and pnp_e, means over the pictures, and strength_e (s), relaxation_e (a). theta, rate: certified constants of T with
+    s = a = 1, which bound those of the others (inf: none). growth: the
     largest quotient of a step and the one before it, where float32 does not round. repeated, repeated_best: PSNR after
     the last application of N, and after the best one; repeated_growth; repeated_step: root mean square of the last
     step. plug_and_play.npz, for the figures: `_arrays`, `_repeated`.
@@ -83,20 +87,22 @@ class PlugAndPlay(Quantity):
 
     name = "plug_and_play"
     gives = (
-        "noisy", "blurred", "inverse", "tv", "pnp", "strength", "theta", "rate", "growth", "repeated", "repeated_best",
-        "repeated_growth", "repeated_step",
+        "noisy", "blurred", "inverse", "tv", "pnp", "strength", "relaxation", "theta", "rate", "growth", "repeated",
+        "repeated_best", "repeated_growth", "repeated_step",
     )  # fmt: skip
-    of_noise = ("blurred", "inverse", "tv", "pnp", "strength")
+    of_noise = ("blurred", "inverse", "tv", "pnp", "strength", "relaxation")
 
     def __init__(
         self, size: int = 88, pictures: int = 4, length: int = 15, noise: Sequence[float] = (0.01, 0.05),
-        tau: float = 1.0, steps: int = 150, strengths: Sequence[float] = (2.0, 4.0, 8.0, 16.0),
-        weights: Sequence[float] = (0.0003, 0.001, 0.003, 0.01), search: int = 2, repeats: int = 100,
-        certified: bool = True,
+        tau: float = 1.0, steps: int = 120, strengths: Sequence[float] = (1.0, 2.0, 4.0),
+        relaxations: Sequence[float] = (1.0, 0.3), weights: Sequence[float] = (0.001, 0.003, 0.01, 0.03),
+        search: int = 2, repeats: int = 100, certified: bool = True,
     ):  # fmt: skip
         for key, numbers in (("noise", noise), ("strengths", strengths), ("weights", weights), ("tau", [tau])):
             if not numbers or not all(0 < each < math.inf for each in numbers):
                 raise BadInput(f"suite.plug_and_play.{key}: expected numbers > 0, got {numbers}")
+        if not relaxations or not all(0 < each <= 1 for each in relaxations):
+            raise BadInput(f"suite.plug_and_play.relaxations: expected numbers in (0, 1], got {relaxations}")
         counts = {"size": size, "pictures": pictures, "steps": steps, "search": search, "repeats": repeats}
         for key, count in counts.items():
             if count < 1:
@@ -111,7 +117,8 @@ class PlugAndPlay(Quantity):
         if tau * self.blur.L >= 2:
             raise BadInput(f"suite.plug_and_play.tau: expected a step below 2/L = {2 / self.blur.L:.3g}, got {tau}")
         self.size, self.pictures, self.noise, self.tau, self.steps = size, pictures, tuple(noise), tau, steps
-        self.strengths, self.weights, self.search = tuple(strengths), tuple(weights), search
+        self.knobs = [(s, a) for s in strengths for a in relaxations]
+        self.weights, self.search = tuple(weights), search
         self.repeats, self.certified = repeats, certified
 
     def misfit(self, info: DatasetInfo) -> str | None:
@@ -145,11 +152,12 @@ class PlugAndPlay(Quantity):
             N = denoiser(network)
             for place, noise in enumerate(self.noise):
                 problem = self._problem(data, "test", place, x.device)
-                answers, watched, found[f"strength_{noise:g}"] = self._answers(N, data, problem, place)
+                knobs, answers, watched = self._answers(N, data, problem, place)
+                found[f"strength_{noise:g}"], found[f"relaxation_{noise:g}"] = knobs
                 found |= {f"{name}_{noise:g}": problem.psnr(answer) for name, answer in answers.items()}
                 growth = max(growth, largest_growth(watched.steps, ROUNDED * math.sqrt(problem.x[0].numel())))
-                arrays |= self._arrays(N, place, problem, answers, watched)
-            T = self._iteration(N, problem).T
+                arrays |= self._arrays(self._iteration(N, problem, knobs), place, problem, answers, watched)
+            T = self._iteration(N, problem, (1.0, 1.0)).T
             more, kept = self._repeated(N, data, x.device)
         write_arrays(folder / FILE, arrays | kept)
         found |= more | {"noisy": float(psnr(x.flatten(1), target).mean()), "growth": growth}
@@ -166,38 +174,41 @@ class PlugAndPlay(Quantity):
         blur = Blur(self.blur.spectrum.to(device), self.blur.size)
         return Problem(blur, x.to(device), blur(x.to(device)) + self.noise[place] * e.to(device))
 
-    def _iteration(self, N: Map, problem: Problem, s: float = 1.0) -> Iteration:
-        return plug_and_play(strengthened(N, s), problem.blur, problem.y, self.tau)
+    def _iteration(self, N: Map, problem: Problem, knobs: Knobs) -> Iteration:
+        s, a = knobs
+        return plug_and_play(relaxed(strengthened(N, s), a), problem.blur, problem.y, self.tau)
 
     def _answers(
         self, N: Map, data: DataModule, problem: Problem, place: int
-    ) -> tuple[dict[str, Tensor], Watched, float]:
-        """The answers by name, PnP's iterates, and its strength."""
+    ) -> tuple[Knobs, dict[str, Tensor], Watched]:
+        """What PnP is best with, the answers by name, and PnP's iterates."""
         sought = self._problem(data, "validation" if data.has_validation else "train", place, problem.x.device)
 
-        def by_iteration(s: float) -> Tensor:
-            return self._iteration(N, sought, s).run(sought.y.clamp(0, 1), self.steps // 2 or 1).x
+        def by_iteration(knobs: Knobs) -> float:
+            found = self._iteration(N, sought, knobs).run(sought.y.clamp(0, 1), self.steps // 2 or 1)
+            return sought.psnr(found.x)
 
-        def by_tv(weight: float) -> Tensor:
-            return tv_deblurred(sought.blur, sought.y, weight)
+        def by_tv(weight: float) -> float:
+            return sought.psnr(tv_deblurred(sought.blur, sought.y, weight))
 
-        s = _best(self.strengths, lambda s: sought.psnr(by_iteration(s)))
-        weight = _best(self.weights, lambda weight: sought.psnr(by_tv(weight)))
-        watched = run(self._iteration(N, problem, s), problem.y.clamp(0, 1), self.steps, problem.x)
+        knobs = max(self.knobs, key=by_iteration)
+        weight = max(self.weights, key=by_tv)
+        watched = run(self._iteration(N, problem, knobs), problem.y.clamp(0, 1), self.steps, problem.x)
         answers = {
             "blurred": problem.y,
             "inverse": problem.blur.inverse(problem.y),
             "tv": tv_deblurred(problem.blur, problem.y, weight),
             "pnp": watched.x,
         }
-        return answers, watched, s
+        return knobs, answers, watched
 
-    def _arrays(self, N: Map, place: int, problem: Problem, answers: dict[str, Tensor], watched: Watched) -> Arrays:
+    def _arrays(
+        self, iteration: Iteration, place: int, problem: Problem, answers: dict[str, Tensor], watched: Watched
+    ) -> Arrays:
         """For noise number `place`: clean and each answer, (B, C, H, W) bytes; psnr (K + 1,); steps (K, B); and what
         the theorem allows them at most, bound (K, B). ||x_0 - x*|| is at most the diameter of the box."""
-        iteration, first = self._iteration(N, problem), watched.steps[0].tolist()
         k, diameter = torch.arange(len(watched.steps)), math.sqrt(problem.x[0].numel())
-        bound = torch.stack([iteration.bound(k, each, diameter) for each in first], 1)
+        bound = torch.stack([iteration.bound(k, each, diameter) for each in watched.steps[0].tolist()], 1)
         shown = {"clean": problem.x, **answers}
         found = {"psnr": watched.psnr, "steps": watched.steps, "bound": bound}
         named = {f"{name}_{place}": each.cpu().numpy() for name, each in found.items()}
@@ -232,10 +243,6 @@ def run(iteration: Iteration, start: Tensor, steps: int, clean: Tensor) -> Watch
 
     found = iteration.run(start, steps, watch)
     return Watched(found.x, torch.stack(scores), seen, found.steps)
-
-
-def _best(values: Sequence[float], score: Callable[[float], float]) -> float:
-    return max(values, key=lambda value: (score(value), value))
 
 
 def _bytes(x: Tensor) -> NDArray[np.generic]:
