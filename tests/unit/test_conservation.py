@@ -41,7 +41,7 @@ def test_what_a_map_multiplies_is_off_by_its_power(tmp_path):
     assert set(found) == Conservation(invariants=["mass"]).in_numbers()
     assert found["mass_defect"] == pytest.approx(0.01, abs=1e-6)
     assert found["mass_defect_iterated"] == pytest.approx(1.01**20 - 1, abs=1e-6)
-    assert 0.05 < found["one_step_rmse"] < found["iterated_rmse"] < 1
+    assert 0.05 < found["next_rmse"] < found["iterated_rmse"] < 1
     with np.load(tmp_path / FILE) as arrays:
         assert arrays["network"].shape == arrays["exact"].shape == (21, 3, 3)
         assert np.allclose(arrays["mass"], 1.01 ** np.arange(21) - 1, atol=1e-6)
@@ -79,7 +79,7 @@ def test_untrained_networks_keep_it_to_rounding_and_as_large_ones_without_do_not
         found.append(({line["quantity"]: line["value"] for line in rows}, count))
     (with_it, size), (without, as_large) = found
     assert with_it[f"{kept}_defect_iterated"] <= 1e-12 < 1e-3 < without[f"{kept}_defect_iterated"] and size == as_large
-    assert with_it["one_step_rmse"] > 0.01
+    assert with_it["next_rmse"] > 0.01
     for first in VIEWS:
         ((_, figure, _, caption),) = Conserved([kept], first=first).draw(collected(tmp_path))
         assert len(figure.axes) == 3 and "grey: the exact" in caption

@@ -163,8 +163,8 @@ class Nearness(Task):
 
     attack_losses = {"distance": lambda output, target: (output - target).norm(dim=1)}
 
-    def certified(self, output, target, pairs, radius):
-        return (self.score(output, target) + radius * pairs[0, 0]).float()
+    def certified(self, output, target, pairs, radius, room=0.0):
+        return (self.score(output, target) + radius * pairs[0, 0] + room).float()
 
     def interval(self, scores):
         return float(scores.min()), float(scores.max())

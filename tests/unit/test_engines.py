@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -171,6 +172,8 @@ def test_what_an_engine_cannot_do_is_left_to_the_layers():
     assert chain.engine(layers(activation="relu"), y) == "reference"
     assert chain.engine(layers(dtype=torch.float64), y.double()) == "reference"
     assert chain.engine(layers(n=9), torch.randn(9, 10)) == "reference"
+    bound = [replace(layer, b=layer.b.expand(4, 10)) for layer in layers()]  # to the data, as controlled fields are
+    assert chain.engine(bound, y) == "reference" and torch.equal(chain.run(bound, y), bound[1](bound[0](y)))
     assert chain.engine([], y) == "reference" and chain.engine(layers(), y[:, :0]) == "reference"
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert chain.engine(layers(), y) == "reference"

@@ -56,7 +56,7 @@ def test_the_last_read_out_is_the_forward_pass_and_leaves_the_same_statistics(mo
     other = copy.deepcopy(net)
     outputs, expected = net.read_outs(images()), other(images())
     assert len(outputs) == COUNT[model] and {tuple(each.shape) for each in outputs} == {(5, 3)}
-    assert torch.equal(outputs[-1], expected)
+    assert torch.allclose(outputs[-1], expected, atol=1e-5)  # an engine sums in another order
     assert weights_digest(net) == weights_digest(other)  # running statistics are those of a forward pass alone
     assert all(not torch.equal(a, b) for a, b in zip(outputs[1:], outputs[:-1], strict=True))
 

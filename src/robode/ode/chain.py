@@ -53,9 +53,10 @@ def engine(steps: Sequence[Step], y: Tensor) -> str:
     """The name of the engine that takes y through these steps; `REFERENCE` for the steps in turn."""
     if not steps or not _plain(y) or not all(map(_layer_of_tanh, steps)):
         return REFERENCE
-    k, n = cast(Layer, steps[0]).K.shape
-    if any(cast(Layer, step).K.shape != (k, n) or cast(Layer, step).K.dtype != y.dtype for step in steps):
-        return REFERENCE
+    layers = cast(Sequence[Layer], steps)
+    k, n = layers[0].K.shape
+    if any(layer.b.shape != (k, 1) or layer.K.shape != (k, n) or layer.K.dtype != y.dtype for layer in layers):
+        return REFERENCE  # b of (k, M) is bound to the data
     return next((name for name in available() if loaded(name).suits(y, n, k)), REFERENCE)
 
 

@@ -142,7 +142,8 @@ class Flow(nn.Module, ABC):
 
     def forward(self, y: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, n) -> (B, n), or (B, n, H, W) -> (B, n, H, W), or what `build` says."""
-        return self.leave(chain.run(self.steps(context), self.enter(y)), y.shape)
+        z = self.enter(y)
+        return self.leave(chain.run(self.steps(context), z), y.shape)
 
     def engine(self) -> str:
         """What takes a batch in float32 through the steps: "reference" for torch, step by step (`ode.chain`)."""

@@ -29,7 +29,7 @@ class Conservation(Quantity):
     Where states are constrained it begins at the nearest ones that are, without the rounding of the samples.
 
     invariants: names of what the exact solution keeps (`FlowMap`).
-    Rows: one_step_rmse, iterated_rmse: the root of the mean square over states and numbers after one and after the last
+    Rows: next_rmse, iterated_rmse: the root of the mean square over states and numbers after one and after the last
     iterate, in the task's unit; for each invariant I, the largest |I(y_k) - I(y_0)| over the states, I_defect for k =
     1, I_defect_iterated over all k.
 
@@ -38,7 +38,7 @@ class Conservation(Quantity):
     """
 
     name = "conservation"
-    gives = ("one_step_rmse", "iterated_rmse")
+    gives = ("next_rmse", "iterated_rmse")
 
     def __init__(self, iterates: int = 100, states: int = 200, invariants: Sequence[str] = ("energy",)):
         for key, count in (("iterates", iterates), ("states", states)):
@@ -78,7 +78,7 @@ class Conservation(Quantity):
         found = network_path(double, system, start, self.iterates).reshape(shape)
         error = np.array([rms(difference) for difference in found - exact])
         arrays = {"time": system.dt * np.arange(len(found)), "error": error}
-        rows = [row("one_step_rmse", error[1]), row("iterated_rmse", error[-1])]
+        rows = [row("next_rmse", error[1]), row("iterated_rmse", error[-1])]
         for name in self.invariants:
             with np.errstate(over="ignore", invalid="ignore"):
                 values = np.stack([system.invariants[name](states) for states in found])

@@ -47,7 +47,7 @@ class Proximal(Quantity):
 
     name = "proximal"
     gives = (
-        "ridge_rate", "ridge_rate_seen", "theta", *OFF.values(), "rotation", "rotation_averaged",
+        "ridge_rate", "ridge_rate_seen", "proximal_theta", *OFF.values(), "rotation", "rotation_averaged",
     )  # fmt: skip
 
     def __init__(self, gamma: float = 0.05, steps: int = 2000):
@@ -80,7 +80,7 @@ class Proximal(Quantity):
                 numbers.append(row("ridge_rate", iteration.T.lipschitz, "certified_upper"))
                 numbers.append(row("ridge_rate_seen", rate(steps)))
             if name == "lasso":
-                numbers.append(row("theta", iteration.T.averaged, "certified_upper"))
+                numbers.append(row("proximal_theta", iteration.T.averaged, "certified_upper"))
         for name, array in rotations(60).items():
             arrays[name] = array
             last = float(np.linalg.norm(array[-1] - array[-2]))
