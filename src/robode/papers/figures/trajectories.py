@@ -70,7 +70,7 @@ class Trajectories:
         last = found[0].arrays["time"]
         caption = (
             f"Seed {self.seed}: the states of {len(last) - 1} applications of each network, until t = {last[-1]:g}, "
-            "from pale to dark, over the exact solution (black). What leaves the axes is not shown."
+            "from pale to dark, over those of the exact solution (black). What leaves the axes is not shown."
         )
         return [Picture("trajectories", figure, "Trajectories", caption)]
 
@@ -86,7 +86,7 @@ def _drawn(found: Sequence[Curve]) -> Figure:
 
 def _plane(ax: Axes, curve: Curve, colour: str) -> None:
     exact, states = (curve.arrays[name][:, :2] for name in ("exact", "network"))
-    ax.plot(*exact.T, color=INK, linewidth=0.7)
+    ax.plot(*exact.T, ".", color=INK, markersize=2.5, markeredgewidth=0)  # no line: steps may be long
     shades = np.tile(to_rgba(colour), (len(states), 1))
     shades[:, 3] = np.linspace(0.15, 1.0, len(states))
     ax.scatter(states[:, 0], states[:, 1], s=4, c=shades, linewidth=0, zorder=3, rasterized=True)
