@@ -37,7 +37,7 @@ SKY, PURPLE, INK, MUTED = "#56B4E9", "#CC79A7", "#222222", "#8A8A8A"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DOTS_PER_INCH = 150
-MOVING_DOTS_PER_INCH, FRAMES_PER_SECOND, COLOURS = 80, 6, 24  # of animations
+MOVING_DOTS_PER_INCH, FRAMES_PER_SECOND, COLOURS = 80, 6, 48  # of animations
 DESCRIPTION = "Description"  # of a figure, in its PNG
 SAID = 6  # panels, and curves of a panel, that are described
 # /home/name/outputs/x, C:\\name\\x, ../../name/x, and /name behind a space, a sign of equality or a quotation mark;
@@ -249,8 +249,8 @@ def as_written(text: str) -> str:
 
 
 def save_animation(animation: Animation, folder: Path | str, stem: str) -> Path:
-    """Write folder/stem.gif, repeated for ever, with the description of its last frame, whole or not at all; its path.
-    Few colours, because they make its size. Raises `JobFailed` if the folder cannot be written."""
+    """Write folder/stem.gif, repeated for ever, with the titles of its last frame, whole or not at all; its path. Few
+    colours, because they make its size, chosen so that rare ones stay. Raises `JobFailed` if the disk refuses."""
     path = Path(folder) / f"{stem}.gif"
     make_folder(path.parent)
     frames = []
@@ -260,8 +260,11 @@ def save_animation(animation: Animation, folder: Path | str, stem: str) -> Path:
             drawn = io.BytesIO()
             animation.figure.savefig(drawn, format="png", dpi=MOVING_DOTS_PER_INCH)
             with Image.open(drawn) as image:
-                frames.append(image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE))
-        said = f"{animation.frames} frames, of which the last: {described(animation.figure)}".encode()
+                frames.append(
+                    image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                )
+        titles = [ax.get_title(loc="left") or ax.get_title() for ax in animation.figure.axes]
+        said = f"{animation.frames} frames, the last: {'; '.join(filter(None, titles))}".encode()
     first, *others = frames
     about = {"duration": round(1000 / FRAMES_PER_SECOND), "loop": 0, "comment": said[:255]}
     write_whole(path, lambda draft: first.save(draft, format="GIF", save_all=True, append_images=others, **about))

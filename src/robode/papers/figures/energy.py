@@ -31,9 +31,9 @@ class EnergyPaths:
                 for ax, name, time, colour in (
                     (column[0], "ode", arrays["time"], BLUE), (column[1], "network", arrays["layers"], PURPLE),
                 ):  # fmt: skip
-                    _paths(ax, time, arrays[name], colour)
+                    _paths(ax, time / arrays["layers"][1], arrays[name], colour)
                     ax.set_title(f"{label}: {'ODE' if name == 'ode' else 'network'}")
-                    ax.set(xlabel="t", ylabel="change of energy" if column[0] is figure.axes[0] else "")
+                    ax.set(xlabel="t/h, in layers", ylabel="change of energy" if column[0] is figure.axes[0] else "")
         caption = (
             f"Networks of seed {self.seed}: H of each layer along its states, less what it was where the layer began, "
             "added up over the layers; a line for each test sample, black: the median. Above the ODE, solved by a "

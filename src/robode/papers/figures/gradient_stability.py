@@ -47,7 +47,7 @@ class GradientStability:
 
 def _drawn(logs: dict[str, pd.DataFrame], panel: Callable[[Axes, pd.DataFrame], None], x: str, y: str) -> Figure:
     with styled():
-        figure, axes = panels(len(logs), columns=min(len(logs), 4), width=2.9, height=2.7)
+        figure, axes = panels(len(logs), columns=4 if len(logs) < 5 else 3, width=2.9, height=2.7, fill=False)
         for ax, (label, log) in zip(axes, logs.items(), strict=True):
             panel(ax, log)
             ax.set_title(label)
