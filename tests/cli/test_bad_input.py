@@ -49,7 +49,7 @@ CASES = {
     "lr=${nothing}": "Interpolation key 'nothing' not found",
     # unknown choices
     "model=chnod": "unknown model; did you mean 'chnode'? choose one of: chnode, chnode_dense, chnode_lipschitz",
-    "data=cats": "unknown data; choose one of: arrays, cifar10",
+    "data=cats": "unknown data; choose one of: advection, arrays",
     "integrator=leapfrog": "unknown integrator; choose one of: dopri5, etd, euler",
     "suite=nois": "did you mean 'noise'?",
     "experiment=nothing": "unknown experiment; choose one of:",
