@@ -1,5 +1,5 @@
-"""Where a training step's time goes: CPU time of the forward pass with its loss, the backward pass, the optimiser and the
-projection, for any model, on one thread. CPU time says the same beside other work, nearly; wall time does not.
+"""Where a training step's time goes: CPU time of the forward pass with its loss, the backward pass, the optimiser and
+the projection, for any model, on one thread. CPU time says nearly the same beside other work; wall time does not.
 
     python bench/steps.py model=chnode model=lyanet "model=stable_node depth=10"
 """
