@@ -89,6 +89,37 @@ def test_its_tanh_is_that_of_float64_to_six_units_in_the_last_place():
     assert float((slopes - (1 - right.square())).abs().max()) <= 1e-6, "absolute: a slope of 1 - s^2 has the error of s"
 
 
+@pytest.mark.parametrize("steep", [1e1, 1e3, 1e6])
+def test_saturated_units_have_no_slope_however_steep_they_are(steep):
+    """1 - s^2 of an s that is nearly 1 is not 0, and K makes it any number."""
+    eye = torch.eye(2)[None]
+    inputs = [torch.ones(2, 5), eye, eye, steep * eye, torch.zeros(1, 2)]
+    slopes = last_and_gradients(by_numba, inputs, torch.ones(2, 5))
+    assert torch.equal(slopes[1], torch.ones(2, 5)) and not slopes[4].any() and not slopes[5].any()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("n", [2, 3, 5, 8])
+def test_a_number_that_is_none_stays_in_its_sample(n, bad):
+    y, slope = torch.randn(n, 4 * TILE + 1), torch.randn(n, 4 * TILE + 1)
+    y[0, 5], slope[0, 9] = bad, bad
+    found, back, *_ = last_and_gradients(by_numba, [y, *weights(2, n, n)], slope)
+    assert (~found.isfinite()).any(0).nonzero().flatten().tolist() == [5]
+    assert (~back.isfinite()).any(0).nonzero().flatten().tolist() == [5, 9]
+
+
+def test_many_gradients_at_once_and_dual_numbers_are_left_to_the_layers():
+    inputs = [torch.randn(4, 6, requires_grad=True), *weights(2, 4, 4)]
+    directions = torch.randn(3, 4, 6)
+    (found,) = torch.autograd.grad(by_numba(*inputs), inputs[0], directions, is_grads_batched=True)
+    (right,) = torch.autograd.grad(chain.in_turn(*inputs), inputs[0], directions, is_grads_batched=True)
+    assert torch.allclose(found, right, atol=1e-6)
+    steps = layers()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(torch.randn(4, 6), torch.randn(4, 6))
+        assert chain.engine(steps, dual) == "reference"
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_number_of_threads_changes_rounding_alone_and_runs_repeat(threads):
     before = torch.get_num_threads()

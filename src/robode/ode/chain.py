@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from robode.errors import BadInput
 from robode.linalg.activations import ACTIVATIONS
@@ -65,11 +66,11 @@ def _layer_of_tanh(step: Step) -> bool:
 
 
 def _plain(y: Tensor) -> bool:
-    """Whether y is columns of numbers, and nothing looks on: no transform of torch.func, no compiler, no cast."""
+    """Whether y is columns of numbers, and nothing looks on: no transform, no dual numbers, no compiler, no cast."""
     return (
         type(y) is Tensor and y.dim() == 2 and y.dtype == torch.float32 and y.numel() > 0
         and not torch.compiler.is_compiling() and not torch.is_autocast_enabled(y.device.type)
-        and not torch._C._functorch.maybe_current_level()
+        and not torch._C._functorch.maybe_current_level() and forward_ad._current_level < 0
     )  # fmt: skip
 
 
@@ -110,10 +111,13 @@ class Chain(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         y, *weights = ctx.saved_tensors
-        if not torch.is_grad_enabled():
+        many = torch._C._functorch.is_legacy_batchedtensor(slope)  # torch.autograd.grad(..., is_grads_batched=True)
+        if not torch.is_grad_enabled() and not many:
             return None, *loaded(ctx.engine).backward(y.detach(), weights, slope)
         wanted = [each for each, needed in zip((y, *weights), ctx.needs_input_grad[1:], strict=True) if needed]
-        found = iter(torch.autograd.grad(in_turn(y, *weights), wanted, slope, create_graph=True))
+        with torch.enable_grad():
+            last = in_turn(y, *weights)
+        found = iter(torch.autograd.grad(last, wanted, slope, create_graph=torch.is_grad_enabled()))
         return None, *(next(found) if needed else None for needed in ctx.needs_input_grad[1:])
 
 

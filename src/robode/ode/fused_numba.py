@@ -24,25 +24,28 @@ WIDEST = 8
 TILE = 256  # columns; the states of 16 layers of width 8 take 128 KiB
 FOR_A_THREAD = 8 * TILE  # columns below which a second thread costs more than it does
 
-# tanh(x) = x P(x^2)/Q(x^2) up to 5.7e-9 of itself for |x| <= 7.9, and 1 - 2.7e-7 above (scripts/fit_tanh.py)
+# tanh(x) = x P(x^2)/Q(x^2) up to 5.7e-9 of itself for |x| <= 7.9 (scripts/fit_tanh.py), and exactly +-1 beyond, 2.7e-7
+# away from it: saturated units have the slope 0
 MOST = np.float32(7.9)
 P0, P1, P2, P3, P4 = (np.float32(p) for p in (1.0, 0.13450626, 0.0035789974, 2.2023334e-05, 1.5428100e-08))
 Q1, Q2, Q3, Q4 = (np.float32(q) for q in (0.46783954, 0.026192259, 0.00034236594, 8.5988313e-07))
+# Sums in any order, products and sums at once; numbers that are none stay what they are.
+FAST = {"reassoc", "contract", "arcp", "nsz"}
 ONE, ZERO = np.float32(1), np.float32(0)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Kept on disk: compiled once on a machine. Runs without Python's lock, so that threads run at the same time."""
-    made: Callable[..., Any] = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")(function)
+    made: Callable[..., Any] = njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")(function)
     return made
 
 
 @compiled
 def _tanh(x):  # type: ignore[no-untyped-def]
-    x = min(max(x, -MOST), MOST)
     u = x * x
     above = P0 + u * (P1 + u * (P2 + u * (P3 + u * P4)))
-    return x * above / (ONE + u * (Q1 + u * (Q2 + u * (Q3 + u * Q4))))
+    inside = x * above / (ONE + u * (Q1 + u * (Q2 + u * (Q3 + u * Q4))))
+    return ONE if x > MOST else (-ONE if x < -MOST else inside)
 
 
 @compiled
@@ -152,6 +155,7 @@ def forwards(weights, y, out, k, part):  # type: ignore[no-untyped-def]
     n, z, after, s = len(y), _zeros(1)[0], _zeros(1)[0], _zeros(1)[0]
     for start in range(part[0], part[1], TILE):
         size = min(TILE, part[1] - start)
+        z[:] = ZERO  # what an earlier tile left, inf or nan perhaps, times 0 would be nan
         for i in range(n):
             for t in range(size):
                 z[i, t] = y[i, start + t]
@@ -175,12 +179,12 @@ def backwards(weights, turned, y, slope, back, sums, k, part):  # type: ignore[n
     z, s, g, before, d = _zeros(N + 1), _zeros(N), _zeros(1)[0], _zeros(1)[0], _zeros(1)[0]
     for start in range(part[0], part[1], TILE):
         size = min(TILE, part[1] - start)
+        z[0] = ZERO
+        g[:] = ZERO
         for i in range(n):
             for t in range(size):
                 z[0, i, t] = y[i, start + t]
                 g[i, t] = slope[i, start + t]
-            for t in range(size, TILE):
-                g[i, t] = ZERO
         for j in range(N):
             _hidden(K[j], b[j], z[j], s[j], k)
             _sum_of_two(A[j], B[j], z[j], s[j], z[j + 1], n)
@@ -206,7 +210,7 @@ def suits(y: Tensor, n: int, k: int) -> bool:
 
 def forward(y: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """weights: A (N, n, n), B (N, n, k), K (N, k, n), b (N, k); y: (n, M) -> (n, M)."""
-    y, out, k = y.contiguous(), torch.empty(y.shape), weights[3].shape[1]
+    y, out, k = y.contiguous(), torch.empty_like(y, memory_format=torch.contiguous_format), weights[3].shape[1]
     packed = tuple(map(_padded, weights))
     _in_parts(y.shape[1], lambda part: forwards(packed, y.numpy(), out.numpy(), k, part))
     return out
@@ -214,7 +218,8 @@ def forward(y: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 def backward(y: Tensor, weights: Sequence[Tensor], slope: Tensor) -> tuple[Tensor, ...]:
     """The gradients at y, A, B, K and b from that at the last state."""
-    y, slope, back, k = y.contiguous(), slope.contiguous(), torch.empty(y.shape), weights[3].shape[1]
+    y, slope, k = y.contiguous(), slope.contiguous(), weights[3].shape[1]
+    back = torch.empty_like(y)
     packed = tuple(map(_padded, weights))
     turned = tuple(np.ascontiguousarray(each.swapaxes(1, 2)) for each in packed[:3])
 
