@@ -42,10 +42,11 @@ def test_a_row_of_every_item_composes(name: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ITEMS)
 def test_every_row_of_our_papers_composes(name: str, folder: Path) -> None:
-    """And no two rows of a table are the same training."""
+    """And no two rows of a table are the same training; a size may leave out those that would be."""
     item = ITEMS[name]
     for size in item.sizes.values():
-        found = [config.plain() for config in compose_rows(item, size, item.rows)]
+        kept = [row for row in item.rows if row.matches(size.rows)]
+        found = [config.plain() for config in compose_rows(item, size, kept)]
         assert all(a != b for a, b in itertools.combinations(found, 2))
 
 
