@@ -223,6 +223,15 @@ def test_transforms_and_subclasses_compute_what_they_say():
     assert torch.allclose(J, second.jacobian(first(y)) @ first.jacobian(y), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_traced_flow_computes_what_it_is_given():
+    """A trace would keep what an engine found of the example."""
+    steps, y = layers(), torch.randn(4, 10)
+    with torch.no_grad():
+        traced = torch.jit.trace(lambda z: chain.run(steps, z), torch.randn(4, 10))
+        assert torch.allclose(traced(y), chain.run(steps, y), atol=1e-6)
+
+
 def test_an_unknown_engine_is_refused(monkeypatch):
     monkeypatch.setenv(chain.CHOICE, "abacus")
     with pytest.raises(BadInput, match="ROBODE_ENGINE: expected auto, reference or one of numba, triton, got 'abacus'"):

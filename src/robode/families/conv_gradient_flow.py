@@ -151,11 +151,7 @@ class ConvGradientFlow(Flow):
         if not isinstance(integrator, Euler):
             raise BadInput(f"integrator={integrator.name}: expected euler, whose steps are the layers of this model")
         _check_counts(stages=stages, growth=growth)
-        if type(expansion) not in (int, float) or not 0 < expansion < math.inf:
-            raise BadInput(f"model.expansion: expected a number > 0, got {expansion}")
-        for key, share in (("theta", theta), ("init_norm", init_norm)):
-            if type(share) not in (int, float) or not 0 < share <= 1:
-                raise BadInput(f"model.{key}: expected a number in (0, 1], got {share}")
+        _check_numbers(expansion=expansion, theta=theta, init_norm=init_norm)
         _check_words(
             change=(change, HALVINGS), pool=(pool, ("none", "mean")), kernels=(kernels, KERNELS), sizes=(sizes, SIZES)
         )
@@ -313,6 +309,15 @@ def _check_counts(**numbers: int) -> None:
     for key, number in numbers.items():
         if type(number) is not int or number < 1:
             raise BadInput(f"model.{key}: expected a whole number >= 1, got {number}")
+
+
+def _check_numbers(expansion: float, **shares: float) -> None:
+    """Raises `BadInput` for an expansion that is not positive, or a share outside (0, 1]."""
+    if type(expansion) not in (int, float) or not 0 < expansion < math.inf:
+        raise BadInput(f"model.expansion: expected a number > 0, got {expansion}")
+    for key, share in shares.items():
+        if type(share) not in (int, float) or not 0 < share <= 1:
+            raise BadInput(f"model.{key}: expected a number in (0, 1], got {share}")
 
 
 def _check_words(**chosen: tuple[str, Iterable[str]]) -> None:

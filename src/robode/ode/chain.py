@@ -66,10 +66,11 @@ def _layer_of_tanh(step: Step) -> bool:
 
 
 def _plain(y: Tensor) -> bool:
-    """Whether y is columns of numbers, and nothing looks on: no transform, no dual numbers, no compiler, no cast."""
+    """Whether y is columns of numbers, and nothing looks on: no transform, dual numbers, compiler, trace or cast."""
     return (
         type(y) is Tensor and y.dim() == 2 and y.dtype == torch.float32 and y.numel() > 0
-        and not torch.compiler.is_compiling() and not torch.is_autocast_enabled(y.device.type)
+        and not torch.compiler.is_compiling() and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and not torch.is_autocast_enabled(y.device.type)
         and not torch._C._functorch.maybe_current_level() and forward_ad._current_level < 0
     )  # fmt: skip
 
