@@ -32,6 +32,12 @@ def compose_rows(item: Item, size: Size, rows: Iterable[TableRow]) -> list[Train
 
 
 @pytest.mark.parametrize("name", ITEMS)
+def test_no_label_of_a_size_states_the_seeds(name: str) -> None:
+    """`seeds=` changes them, and the column beside the label tells how many there are."""
+    assert not [size.label for size in ITEMS[name].sizes.values() if "seed" in size.label]
+
+
+@pytest.mark.parametrize("name", ITEMS)
 def test_a_row_of_every_item_composes(name: str, folder: Path) -> None:
     """One row at every variant, with the overrides of one size."""
     item = ITEMS[name]

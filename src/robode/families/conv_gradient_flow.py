@@ -165,18 +165,23 @@ class ConvGradientFlow(Flow):
         self.activation = named_activation(activation)
         self.layers, self.pool = spread("layers", depth, stages, layers), pool
         self.halve, factor = HALVINGS[change]
-        channels = [width * growth**k for k in range(stages)]
+        self._fill([width * growth**k for k in range(stages)], factor, expansion, KERNELS[kernels], init_norm)
+        if integrator.auto_substeps:
+            self.register_buffer("substeps", torch.ones(depth, dtype=torch.int64))
+        self.sizes: list[Size | None] = []
+
+    def _fill(
+        self, channels: list[int], factor: int, expansion: float, draw: Callable[..., Tensor], init_norm: float
+    ) -> None:
+        """Draws K, b and, between two stages, V. factor: by how much a halved image has more channels."""
         self.K, self.b, self.V = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         for k, (count, c) in enumerate(zip(self.layers, channels, strict=True)):
-            W, biases = _initial(KERNELS[kernels], count, max(1, round(expansion * c)), c)
+            W, biases = _initial(draw, count, max(1, round(expansion * c)), c)
             longest = float(self.limit) / norms_squared(W, TYPICAL, TYPICAL)
             self.K.append(nn.Parameter(_scaled(W, init_norm**2 * longest)))
             self.b.append(nn.Parameter(biases))
             if k > 0:
                 self.V.append(nn.Parameter(random_orthonormal(c, channels[k - 1] * factor)))
-        if integrator.auto_substeps:
-            self.register_buffer("substeps", torch.ones(depth, dtype=torch.int64))
-        self.sizes: list[Size | None] = []
 
     @property
     def limit(self) -> Tensor:
