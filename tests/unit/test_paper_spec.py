@@ -1,6 +1,8 @@
 """Papers as YAML: what a file may say, and that ours says what the paper prints."""
 
+import html
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from robode.errors import BadInput
 from robode.papers.selection import REPORTS, select
 from robode.papers.spec import find_item, items, load, read
 from robode.report.layout import Column
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 # Table I, typed from the paper anew: N, network, then train, test, N(0, .05), N(0, .2), s&p .05, s&p .2
 PRINTED = """
@@ -266,3 +270,16 @@ def test_files_that_are_no_paper(text: str, expected: str, tmp_path: Path, monke
     with pytest.raises(BadInput) as error:
         load("p", [Path(each) for each in user_paper(tmp_path / "c", text)])
     assert expected in str(error.value)
+
+
+@pytest.mark.parametrize("page", sorted(RESULTS.glob("*/*/report.html")), ids=lambda page: "/".join(page.parts[-3:-1]))
+def test_a_committed_page_says_what_its_yaml_says(page: Path) -> None:
+    """Findings are written after the page was made: `robode report from=` puts them there."""
+    item = items()["/".join(page.parts[-3:-1])]
+    words = _words(html.unescape(re.sub("<[^>]+>", " ", page.read_text(encoding="utf-8"))))
+    texts = [item.title, item.note, *(each.here for each in item.paper.differences)]
+    assert [text for text in texts if _words(text) not in words] == []
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
