@@ -113,7 +113,8 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """The machine. more: other arguments of Lightning's Trainer."""
+    """The machine. captured: steps are replayed from a graph where they can be. more: other arguments of Lightning's
+    Trainer."""
 
     name: str
     accelerator: Literal["cpu", "gpu"]
@@ -122,6 +123,7 @@ class TrainerConfig:
     precision: int | str = "32-true"
     threads: int | None = _key("a whole number >= 1 or null", default=None)
     fast_dev_run: bool = False
+    captured: bool = False
     more: Node = field(default_factory=dict)
 
 

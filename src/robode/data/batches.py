@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,6 +133,28 @@ class TensorBatches:
         if n % ranks:
             indices = torch.cat([indices, indices[: ranks - n % ranks]])
         return indices[rank::ranks]
+
+
+class Blocks:
+    """Batches in lists of `size`; the last list of an epoch may be shorter."""
+
+    batch_sampler = None
+
+    def __init__(self, batches: TensorBatches, size: int) -> None:
+        self.batches, self.size = batches, size
+
+    @property
+    def sampler(self) -> EpochOrder | None:
+        """Where Lightning looks for `set_epoch`."""
+        return self.batches.order
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.batches) / self.size)
+
+    def __iter__(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        batches = iter(self.batches)
+        while block := list(islice(batches, self.size)):
+            yield block
 
 
 def _rank_and_ranks() -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from robode.config.config import DataConfig
 from robode.config.validate import check_limit, check_validation
 from robode.data.augment import Augmentation
-from robode.data.batches import EpochOrder, TensorBatches, in_units, placed
+from robode.data.batches import Blocks, EpochOrder, TensorBatches, in_units, placed
 from robode.data.info import Samples, Source
 from robode.data.samples import info_of, load_checked, load_own_validation
 from robode.errors import BadInput
@@ -111,6 +111,7 @@ class DataModule(lightning.LightningDataModule):
         self.validation = validation
         self.limit_train = limit_train
         self.order = EpochOrder(seed)
+        self.block: int | None = None
         self._splits: dict[str, Samples] = {}
         self._placed: dict[tuple[str, torch.device], Samples] = {}
 
@@ -182,9 +183,10 @@ class DataModule(lightning.LightningDataModule):
                 sha.update(part.contiguous().numpy().data)
         return sha.hexdigest()[:12]
 
-    def train_dataloader(self) -> TensorBatches:
-        """Shuffled by (seed, epoch), and changed by `augment`."""
-        return TensorBatches(*self.split("train", self._device), self.batch_size, self.order, self.augment)
+    def train_dataloader(self) -> TensorBatches | Blocks:
+        """Shuffled by (seed, epoch), and changed by `augment`; in blocks where `block` says of how many batches."""
+        batches = TensorBatches(*self.split("train", self._device), self.batch_size, self.order, self.augment)
+        return Blocks(batches, self.block) if self.block else batches
 
     def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
         """Fixed order; an empty list where nothing is held out (limit_val_batches=0 never asks)."""

@@ -49,9 +49,14 @@ class Motion(Augmentation):
         if self.zoom >= 1:
             raise BadInput(f"{self.key}.zoom: expected a share below 1, got {self.zoom}")
 
+    @property
+    def still(self) -> bool:
+        """Whether nothing is drawn and nothing changes."""
+        return not (self.rotation or self.zoom or self.shift)
+
     def __call__(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W) in data units, or uint8 standing for x/255 -> the same in data units."""
-        if not (self.rotation or self.zoom or self.shift):
+        if self.still:
             return x
         if x.dim() != 4:
             raise BadInput(f"{self.key}.rotation, zoom and shift: expected images, got samples {tuple(x.shape[1:])}")

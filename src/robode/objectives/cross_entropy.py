@@ -14,6 +14,8 @@ from robode.objectives.objective import Objective
 class CrossEntropy(Objective):
     """-log softmax(network(x))[label], averaged over the batch."""
 
+    replayable = True
+
     def __call__(self, network: nn.Module, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """x: (B, *shape) in data units; labels: (B,) int64."""
         return {"cross_entropy": functional.cross_entropy(network(x), labels)}

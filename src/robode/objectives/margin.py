@@ -28,6 +28,7 @@ class MarginHinge(Objective):
 
     def __init__(self, margin: float = 0.5, rotation: float = 0.0, zoom: float = 0.0, shift: float = 0.0):
         self.motion = Motion(rotation, zoom, shift, "objective.margin_hinge")
+        self.replayable = self.motion.still
         self.margin = number("objective.margin_hinge.margin", margin, above=True)
 
     def __call__(self, network: nn.Module, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -58,6 +59,7 @@ class MarginCrossEntropy(Objective):
         shift: float = 0.0,
     ):
         self.motion = Motion(rotation, zoom, shift, "objective.margin_cross_entropy")
+        self.replayable = self.motion.still
         self.offset = number("objective.margin_cross_entropy.offset", offset, above=False)
         self.temperature = number("objective.margin_cross_entropy.temperature", temperature, above=True)
 

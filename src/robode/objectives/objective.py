@@ -16,6 +16,7 @@ class Objective(ABC):
     where the target plays no part, so that what does not fit is refused before anything is built.
     """
 
+    replayable: bool = False  # calls draw nothing, look at no value and do the same each time, so a graph can hold them
     violation: ClassVar[str] = ""  # which of its notes is the share of conditions that do not hold
 
     def refusal(self, info: DatasetInfo) -> str | None:

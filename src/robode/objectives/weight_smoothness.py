@@ -18,6 +18,8 @@ class WeightSmoothness(Objective):
         BadInput: alpha is negative or count is neither of the two.
     """
 
+    replayable = True
+
     def __init__(self, alpha: float, count: str = "once"):
         if not alpha >= 0:
             raise BadInput(f"objective.weight_smoothness.alpha: expected a number >= 0, got {alpha}")

@@ -28,6 +28,7 @@ USUAL: dict[str, Value] = {
 USUAL_OF_PARTS: dict[str, dict[str, Value]] = {
     "model": {"images": "pixels"}, "integrator": {"gradient": "backprop"}, "data": {"mean": None, "std": None},
     "data.source": {"mean": None, "std": None}, "encoder": {"places": None},
+    "trainer": {"captured": False},
 }  # fmt: skip
 LATER = ("rk38", "verlet")  # integrators that lists of models have gained, and names of runs would have changed by
 RESULT_SCHEMA = 2

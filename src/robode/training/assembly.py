@@ -28,6 +28,7 @@ from robode.objectives.objective import Objective
 from robode.runs.origin import threads_of
 from robode.runs.run import Run
 from robode.training.callbacks import ProjectConstraints
+from robode.training.captured import CapturedTraining, block_size, why_not
 from robode.training.checkpoints import Checkpoints
 from robode.training.gain import GainSchedule
 from robode.training.module import Training
@@ -81,13 +82,18 @@ def assemble(
     try_once(network, data.example(2))
     objectives = {name: part.build() for name, part in config.objective.items() if part}
     check_task(config, objectives, network)
-    module = Training(network, objectives, config)
+    reason = why_not(config, network, objectives) if config.trainer.captured else ""
+    captured = config.trainer.captured and not reason
+    module = (CapturedTraining if captured else Training)(network, objectives, config)
     chosen = [part.build() for part in config.callbacks.values() if part]
     check_callbacks(chosen, network, objectives)
     console = console or Console()
     stops = Stopping(console, [each for each in chosen if isinstance(each, EarlyStopping)])
     said = [ProgressBar(console), stops, Watchdog(console)]
     callbacks = [ProjectConstraints(), *chosen, Recorder(), *said, Checkpoints()]
+    data.block = block_size(callbacks, len(data.train_dataloader())) if captured else None
+    if reason:
+        console.print(f"trainer.captured: steps are made one by one, because {reason}", highlight=False, soft_wrap=True)
     return Parts(data, network, module, build_trainer(config.trainer, config.epochs, callbacks))
 
 

@@ -37,8 +37,10 @@ class ProjectConstraints(Callback):
 
     So the network that any checkpoint or early stop leaves behind satisfies its constraints. Recipes that
     make their first forward pass unprojected (the published scripts start at gamma = 0) say so by
-    `project_at_start = False`.
+    `project_at_start = False`. Where steps are replayed from a graph, projections are a part of them.
     """
+
+    every = 0  # any end of a block will do (`training.captured`)
 
     def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
         self._modules = constrained(module.network)
@@ -46,11 +48,12 @@ class ProjectConstraints(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
         last = trainer.is_last_batch
-        self._project(trainer, [each for each in self._modules if last or due(each, trainer.global_step)])
+        due_now = [each for each in self._modules if last or due(each, trainer.global_step)]
+        self._project(trainer, due_now, done=module.projects)
 
     @staticmethod
-    def _project(trainer: Trainer, modules: list[Constrained]) -> None:
-        for each in modules:
+    def _project(trainer: Trainer, modules: list[Constrained], done: bool = False) -> None:
+        for each in () if done else modules:
             each.project_()
         if not looks(trainer):
             return

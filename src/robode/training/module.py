@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias, TypedDict
+from typing import ClassVar, TypeAlias, TypedDict
 
 import lightning
 import torch
@@ -77,6 +77,7 @@ class Training(lightning.LightningModule):
 
     run: Run
     epoch_means: dict[str, float] | None = None
+    projects: ClassVar[bool] = False  # its steps project themselves; otherwise `ProjectConstraints` does it
 
     def __init__(self, network: Network, objectives: Mapping[str, Objective], config: TrainConfig):
         super().__init__()
@@ -109,6 +110,13 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """batch: x (B, *shape) in data units, target (B, ...)."""
         x, target = batch
+        loss, terms = self.loss_of(x, target)
+        self.stop_if_not_finite(loss, x, batch_idx)
+        self.count(self.sums_of(loss, terms, target), len(target))
+        return loss
+
+    def loss_of(self, x: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, 0-d, and its terms by name."""
         terms: dict[str, Tensor] = {}
         self._output = None  # objectives that solve no ODE make no forward pass
         with self._placed():
@@ -116,9 +124,7 @@ class Training(lightning.LightningModule):
                 own = native(objective)  # somebody else's gets copies, which it may work on in place
                 terms |= objective(self.network, x if own else x.clone(), target if own else target.clone())
         loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(iter(terms.values()))
-        self._stop_if_not_finite(loss, x, batch_idx)
-        self._count(loss, terms, target)
-        return loss
+        return loss, terms
 
     @property
     def place(self) -> str:
@@ -136,7 +142,8 @@ class Training(lightning.LightningModule):
                 raise
             raise JobFailed(f"{self.place}: {error}") from error
 
-    def _count(self, loss: Tensor, terms: Mapping[str, Tensor], target: Tensor) -> None:
+    def sums_of(self, loss: Tensor, terms: Mapping[str, Tensor], target: Tensor) -> dict[str, Tensor]:
+        """What is logged of a batch, as sums over its samples, 0-d: the loss, its terms, notes and the score."""
         n = len(target)
         sums = {"loss": loss.detach() * n}
         if len(terms) > 1:
@@ -146,10 +153,15 @@ class Training(lightning.LightningModule):
         if self._output is not None:  # of the last forward pass that the objectives made
             task = self.network.info.task
             sums[task.score_name] = task.score(self._output, target).sum(dtype=torch.float64)
+        return sums
+
+    def count(self, sums: Mapping[str, Tensor], n: int) -> None:
+        """Add sums over n samples to what is logged."""
         self.window.add(sums, n)
         self.whole_epoch.add(sums, n)
 
-    def _stop_if_not_finite(self, loss: Tensor, x: Tensor, batch_idx: int) -> None:
+    def stop_if_not_finite(self, loss: Tensor, x: Tensor, batch_idx: int) -> None:
+        """Raises `JobFailed` where the loss is looked at (`looks`) and is not finite."""
         if looks(self.trainer, batch_idx):
             value = loss.item()
             if not math.isfinite(value):

@@ -19,6 +19,8 @@ SECONDS_BETWEEN_UPDATES = 0.2
 class ProgressBar(Callback):
     """A bar over the batches of the running epoch, and a line that stays for each finished one."""
 
+    every = 0  # any end of a block will do (`training.captured`)
+
     def __init__(self, console: Console):
         self.console = console
         self._bar: progress.Progress | None = None

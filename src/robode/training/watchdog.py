@@ -23,6 +23,8 @@ class Watchdog(Callback):
     validation counts, and neither does the first step, in which libraries warm up. On a GPU steps are only queued
     between two looks at values (`looks`), so there the mean of those between is taken for one."""
 
+    every = 0  # any end of a block will do (`training.captured`)
+
     def __init__(self, console: Console):
         self.console = console
         self._seconds: deque[float] = deque(maxlen=KEPT)
