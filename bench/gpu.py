@@ -4,8 +4,9 @@ whether the numbers are the same. It prints a table, and writes JSON with every 
     python bench/gpu.py --data-root DIR            # --quick: 5 000 digits and one batch size
 
 Rows: a copy of memory (what the card can do); forward and backward of the network and of the flow alone, by each
-engine, at batches of 100, 1 000 and 10 000; the same in a CUDA graph; an epoch; the noise suite, PGD-40, APGD-100 and
-certificates; drawing the noise alone. Without a GPU it says so, and runs what it can on the CPU with --cpu.
+engine, at batches of 100, 1 000 and 10 000; the same in a CUDA graph; an epoch, by a plain loop and by robode's own; the
+noise suite, PGD-40, APGD-100 and certificates; drawing the noise alone. Without a GPU it says so, and runs what it can
+on the CPU with --cpu.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import copy
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import lightning
 import restatement
 import torch
 from measure import machine
@@ -28,6 +31,8 @@ from torch import Tensor, nn
 from robode.attacks.apgd import APGD
 from robode.attacks.pgd import PGD
 from robode.certificates.radius import Certified
+from robode.config.compose import Request, compose_jobs
+from robode.config.config import TrainConfig
 from robode.corruptions.noise import Clean, Gaussian, SaltAndPepper
 from robode.corruptions.protocols import DataSpace
 from robode.data.batches import in_units
@@ -39,6 +44,9 @@ from robode.families.chnode import CHNode
 from robode.integrators.etd import ETD
 from robode.network import Network
 from robode.ode import chain
+from robode.runs.run import Run
+from robode.training.assembly import assemble
+from robode.training.trainer import fit
 
 DEPTH, WIDTH = 8, 8
 CLOSE = 1e-3  # of logits, between devices and engines, in float32
@@ -197,6 +205,45 @@ def epoch(bench: Bench, info: DatasetInfo, x: Tensor, labels: Tensor) -> Network
     return network.eval()
 
 
+class EpochSeconds(lightning.Callback):
+    """How long each epoch took, validation and callbacks included."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.seconds = bench, [0.0]
+
+    def on_train_epoch_start(self, *given: object) -> None:
+        self.bench.wait()
+        self.began = time.perf_counter()
+
+    def on_train_epoch_end(self, *given: object) -> None:
+        self.bench.wait()
+        self.seconds.append(time.perf_counter() - self.began)
+
+
+def trainings(bench: Bench, data: str, root: str) -> None:
+    """Three epochs by `robode train`'s own loop, step by step and in blocks of replayed steps: the last one's time, and
+    whether the weights are the same."""
+    weights: dict[str, Tensor] = {}
+    on = "gpu" if bench.device.type == "cuda" else "cpu"
+    for trainer in (on, "captured"):
+        words = ("model=chnode", f"depth={DEPTH}", f"data={data}", f"data.root={root}", "epochs=3")
+        words += (f"trainer={trainer}", f"trainer.accelerator={on}")
+        (job,) = compose_jobs(Request("train", words))
+        assert isinstance(job.config, TrainConfig)
+        parts, seconds = assemble(job.config), EpochSeconds(bench)
+        parts.trainer.callbacks.append(seconds)  # type: ignore[attr-defined]
+        with tempfile.TemporaryDirectory() as folder:
+            parts.module.run = Run(Path(folder))
+            fit(parts.trainer, parts.module, parts.data)
+        weights[trainer] = torch.cat([each.detach().flatten() for each in parts.network.parameters()]).cpu()
+        timing = Timing(
+            f"epoch by robode train, trainer={trainer}", seconds.seconds[-1:], {"batches": parts.data.block or 1}
+        )
+        timing.notes["weights differ by"] = float((weights[trainer] - weights[on]).norm() / weights[on].norm())
+        bench.found.append(timing)
+        print(f"{timing.what:62} {1e3 * timing.median:10.1f} ms  {timing.notes}", flush=True)
+
+
 def suites(bench: Bench, network: Network, x: Tensor, labels: Tensor) -> dict[str, list[float]]:
     """Every suite on the device: seconds, and the scores, which another device has to give too."""
     scores = {}
@@ -246,6 +293,7 @@ def main() -> None:
     flows(bench, bandwidth, (100,) if args.quick else (100, 1000, 10_000))
     networks(bench, source.info, x, train.target)
     network = epoch(bench, source.info, x, train.target)
+    trainings(bench, "mnist" if full else "mnist5k", args.data_root)
     scores = suites(bench, network, test_x, test.target)
     bench.measure("drawing the noise alone, one copy", drawing(test_x[:10_000]), turns=1)
     facts = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu", **machine()}
