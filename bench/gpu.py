@@ -4,8 +4,8 @@ whether the numbers are the same. It prints a table, and writes JSON with every 
     python bench/gpu.py --data-root DIR            # --quick: 5 000 digits and one batch size
 
 Rows: a copy of memory (what the card can do); forward and backward of the network and of the flow alone, by each
-engine, at batches of 100, 1 000 and 10 000; the same in a CUDA graph; an epoch, by a plain loop and by robode's own; the
-noise suite, PGD-40, APGD-100 and certificates; drawing the noise alone. Without a GPU it says so, and runs what it can
+engine, at batches of 100, 1 000 and 10 000; the same in a CUDA graph; an epoch, by a plain loop and by robode's own;
+the noise suite, PGD-40, APGD-100, certificates; drawing the noise alone. Without a GPU it says so, and runs what it can
 on the CPU with --cpu.
 """
 
