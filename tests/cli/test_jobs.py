@@ -130,7 +130,9 @@ def test_exceptions_become_one_line(
     assert (answer.code, answer.line) == (code, line)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
+)
 @pytest.mark.parametrize("lightning", [False, True], ids=["plain", "as Lightning ends it"])
 def test_signals(number: signal.Signals, code: int, lightning: bool, robode: Callable[..., Answer], jobs: Jobs) -> None:
     def interrupt(cfg: TrainConfig) -> None:
@@ -148,7 +150,7 @@ def test_signals(number: signal.Signals, code: int, lightning: bool, robode: Cal
     signal.signal(signal.SIGHUP, hung_up)
     assert answer.code == code
     assert len(jobs.configs) == 1
-    assert answer.line == {130: "interrupted", 143: "terminated", 129: "hung up"}[code]
+    assert answer.line == {130: "interrupted", 143: "terminated", 129: "hung up", 138: "preempted"}[code]
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -13,6 +13,7 @@ SOURCE = Path(robode.__file__).parent
 ORDER = (
     ("errors", "files", "foreign", "device"),
     ("config",),
+    ("launch",),
     ("linalg", "backbones", "optimizers", "iterations", "deblurring"),
     ("ode", "integrators"),
     ("families",),

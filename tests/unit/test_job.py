@@ -101,3 +101,18 @@ def test_another_machine_is_believed_alive_while_its_heart_beats(run, monkeypatc
     assert watch.silent(run)
     run.update(owner={"machine": machine(), "pid": 1}, heartbeat=time.time())
     assert Watch().silent(run), "on this machine the lock has the say"
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_who_does_not_wait_takes_over_from_a_machine_that_went_down(run, monkeypatch, alive):
+    """A task that a cluster queues again on another node comes before the old heartbeat has grown old."""
+    monkeypatch.setattr(module, "SILENCE", 0.3)
+    monkeypatch.setattr(module, "POLL", 0.01)
+    run.update(status="running", owner={"machine": "elsewhere", "pid": 1}, heartbeat=time.time())
+    if alive:
+        threading.Timer(0.1, lambda: run.update(heartbeat=time.time() + 1)).start()
+        with pytest.raises(Busy), turn(run, CONSOLE, wait=False):
+            pass
+        return
+    with turn(run, CONSOLE, wait=False):
+        assert run.status()["owner"]["machine"] == "elsewhere"

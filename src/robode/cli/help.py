@@ -9,6 +9,7 @@ from robode.config.paths import conf_dir, user_conf_dirs
 
 FLAGS = """\
   -m, --multirun     a sweep: every combination of values separated by commas, depth=4,8 seed=range(0,5)
+  hydra/launcher=…   who runs the jobs of a sweep, instead of this process: {launchers}
   --config-dir DIR   more YAML files, in folders as in conf/ (also ./conf and $ROBODE_CONFIG_PATH)
   --cfg              print the composed configuration and stop
   --dry-run          every job with its run, its state and an estimate of its cost; nothing is done
@@ -35,7 +36,7 @@ def verb_help(verb: str, config_dirs: Sequence[str] = ()) -> str:
             continue  # only its keys can be set
         if names := options(word, user_dirs):
             lines.append(f"  {'':<26} {', '.join(names)}")
-    return "\n".join([*lines, "", FLAGS.format(verb=verb)])
+    return "\n".join([*lines, "", FLAGS.format(verb=verb, launchers=", ".join(options("hydra/launcher", user_dirs)))])
 
 
 def _shown(word: str, default: object) -> str:

@@ -1,6 +1,7 @@
 """The command ``robode``: verbs, help, exit codes. Standard library only until a verb needs more.
 
-Exit codes: 0 done; 1 a job failed; 2 bad input; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up.
+Exit codes: 0 done; 1 a job failed; 2 bad input; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up;
+138 preempted (SIGUSR1, of which a cluster's scheduler warns).
 """
 
 import argparse
@@ -37,7 +38,11 @@ usage: robode <verb> [key=value ...]
 """
 COMPOSED = ("train", "evaluate", "certify", "export", "stabilise")  # verbs with a primary configuration of their name
 INTERRUPTED = 130
-ENDS = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}  # exit code: 128 and the number
+ENDS = {
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "hung up",
+    signal.SIGUSR1: "preempted",
+}  # exit code: 128 and the number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -163,7 +168,7 @@ def _run_check(words: list[str]) -> int:
 
 @contextmanager
 def _termination() -> Iterator[list[int]]:
-    """SIGTERM and SIGHUP (a terminal that is closed) end a job the way Ctrl-C does: the run is marked and can be
+    """SIGTERM, SIGHUP (a terminal that is closed) and SIGUSR1 (a scheduler that wants the machine) end a job the way Ctrl-C does: the run is marked and can be
     resumed. Yields what came. What the caller ignores (nohup) stays ignored."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from robode.config import explain, safety, schema
 from robode.config.allowed import check_set
 from robode.config.config import CONFIGS, EvaluateConfig, Node, TrainConfig
 from robode.config.instantiate import to_plain
-from robode.config.jobs import Job, Outcome
+from robode.config.jobs import Job
 from robode.config.listing import options
 from robode.config.overrides import one_by_one, text_keys, typed_text
 from robode.config.parse import parse
@@ -71,6 +73,7 @@ def hydra_ready(verb: str) -> Iterator[None]:
     """Hydra with the project's configuration folder and typed keys; its global state is put back after."""
     schema.register()
     with initialize_config_dir(config_dir=str(conf_dir()), job_name=verb, version_base="1.3"):
+        schema.forget_launchers()
         yield
 
 
@@ -149,33 +152,36 @@ def _without_hydra(cfg: DictConfig, experiment: str | None) -> DictConfig:
     return cfg
 
 
-def launched(request: Request, task: Callable[[Job], Outcome]) -> list[Outcome]:
-    """Have the launcher that the user chose run every job, by Hydra's own sweep: it composes each of them again where
-    that runs. task: can be pickled, gets the job there."""
-    overrides = [*request.for_hydra(request.overrides), "hydra.mode=MULTIRUN"]
-    job = Launched(request.verb, task)
+@contextmanager
+def sweep_config(request: Request, folder: Path) -> Iterator[tuple[HydraContext, DictConfig]]:
+    """What Hydra's launchers are set up with: its context, and the configuration that a sweep runs under, with the
+    request's words for Hydra alone. folder: for files of the launcher's. Raises `BadInput`."""
+    words = [each for each in request.overrides if each.lstrip("+").startswith(("hydra.", "hydra/"))]
+    overrides = request.for_hydra([*words, f"hydra.sweep.dir='{_quoted(folder)}'", "hydra.mode=MULTIRUN"])
     with hydra_ready(request.verb):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        batches = hydra.multirun(config_name=request.verb, task_function=job, overrides=overrides)
-    return [outcome for batch in batches for job in batch for outcome in job.return_value]
+        with _sentences(request):
+            cfg = hydra.compose_config(request.verb, overrides, RunMode.MULTIRUN, with_log_configuration=False)
+        yield HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(cfg)), cfg
 
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launcher calls for each job."""
+    """What a launcher calls for each job, which is composed again where it runs."""
 
     verb: str
-    task: Callable[[Job], Outcome]
+    task: Callable[[Job], None]
 
-    def __call__(self, cfg: DictConfig) -> list[Outcome]:
+    def __call__(self, cfg: DictConfig) -> None:
         """No trace of Hydra is left while a job runs: Lightning would add overrides of Hydra's to its command line."""
         hydra = HydraConfig.get()
         overrides, experiment = list(hydra.overrides.task), hydra.runtime.choices.get("experiment")
         state, HydraConfig.instance().cfg = HydraConfig.instance().cfg, None
         try:
             _drop_places(self.verb, cfg)
-            return [self.task(job) for job in typed(self.verb, overrides, _without_hydra(cfg, experiment))]
+            (job,) = typed(self.verb, overrides, _without_hydra(cfg, experiment))
+            self.task(job)
         finally:
             HydraConfig.instance().cfg = state
 

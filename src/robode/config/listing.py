@@ -21,6 +21,7 @@ GROUPS = {
     "papers": "paper",
     "protocols": "protocol",
     "trainers": "trainer",
+    "launchers": "hydra/launcher",
 }
 
 

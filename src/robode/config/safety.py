@@ -11,7 +11,7 @@ from robode.errors import BadInput
 ALLOWED = ("hydra/launcher", "hydra.launcher.", "hydra.verbose")
 # Nodes that Hydra fills in for each job; everything else must be as it would be without the user's files.
 FILLED_IN_BY_HYDRA = ("overrides", "runtime", "job")
-PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
+PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.", "robode.launch.")
 
 
 def check_overrides(overrides: Sequence[Override]) -> list[str]:
@@ -60,7 +60,7 @@ def check_hydra_node(node: Node, ours: Node) -> None:
     for name in ("launcher", "sweeper"):
         for place, target in _targets(node[name], f"hydra.{name}"):
             if place != f"hydra.{name}._target_" or not str(target).startswith(PLUGINS):
-                raise BadInput(f"{place}={target}: a {name} must be one of Hydra's installed plugins")
+                raise BadInput(f"{place}={target}: a {name} must be robode's or one of Hydra's installed plugins")
 
 
 def _targets(node: Value, place: str) -> Iterator[tuple[str, Value]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from robode.config.config import CONFIGS, CertifyConfig, EvaluateConfig
 from robode.config.parse import TYPES, UNSET, hints
+from robode.config.paths import conf_dir
 
 # Keys that a file of conf/data may fill for `robode train`, and that verbs without a training drop.
 PLACES = {EvaluateConfig.verb: ["objective"], CertifyConfig.verb: ["objective"]}
@@ -59,6 +60,16 @@ def register() -> None:
     for verb, schema in SCHEMAS.items():
         if f"{verb}_schema.yaml" not in store.repo:
             store.store(name=f"{verb}_schema", node=schema, provider="robode")
+
+
+def forget_launchers() -> None:
+    """Let conf/hydra/launcher alone say what launchers of these names have: Hydra would match the files with what
+    installed plugins call the same, and warn of it."""
+    from hydra.core.config_store import ConfigStore
+
+    known = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
+        known.pop(file.name, None)
 
 
 def _made(verb: str) -> type:

@@ -98,17 +98,20 @@ def turn(run: Run, console: Console, wait: bool = True) -> Iterator[None]:
             stack.enter_context(held(run.folder / ".lock", waiting))
             watch = Watch()
             while not watch.silent(run):
-                waiting()
+                if wait or watch.beating:  # a node that went down a moment ago has left a run that looks alive
+                    waiting()
                 time.sleep(POLL)
         clear_drafts(run.folder)
         yield
 
 
 class Watch:
-    """Tells whether a run that another machine worked on has fallen silent, by this machine's clock."""
+    """Tells whether a run that another machine worked on has fallen silent, by this machine's clock. beating: whether
+    its heart has been seen to beat."""
 
     def __init__(self) -> None:
         self.seen: float | None = None
+        self.beating = False
         self.since = time.monotonic()
 
     def silent(self, run: Run) -> bool:
@@ -117,6 +120,7 @@ class Watch:
         if status.get("status") != "running" or "owner" not in status or status["owner"]["machine"] == machine():
             return True
         if status.get("heartbeat") != self.seen:
+            self.beating = self.seen is not None
             self.seen, self.since = status.get("heartbeat"), time.monotonic()
             stale = time.time() - (self.seen or 0.0)
             return stale > 10 * SILENCE  # far beyond what two clocks may differ by

@@ -6,18 +6,18 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robode.config.compose import Request, composed, launched, typed
+from robode.config.compose import Request, composed, typed
 from robode.config.config import Config, EvaluateConfig, TrainConfig, plain
 from robode.config.instantiate import check_keys
-from robode.config.jobs import Job, Outcome, run_each, run_one
+from robode.config.jobs import Job, Outcome, run_each
 from robode.config.validate import check_jobs
 from robode.device import chosen_device
 from robode.errors import BadInput
 from robode.files import make_folder, write_text
+from robode.launch.launch import check_launcher, launch
 from robode.runs.run import OUTPUTS
 from robode.training.plan import changing, check_folders, queue
 from robode.training.stabilise import as_training
@@ -58,12 +58,13 @@ def run_composed(request: Request) -> list[Outcome]:
     jobs, launcher = _looked_at(request)
     if len(jobs) > 1:
         queue([config for job in jobs if isinstance(config := as_training(job.config), TrainConfig)])
-    if launcher != OURS:
-        return _launched(request, jobs)
     record = _record(request, jobs) if request.multirun else None
     from robode.api import work
 
-    outcomes = run_each(jobs, work, config_dirs=request.config_dirs)
+    if launcher == OURS or record is None:
+        outcomes = run_each(jobs, work, config_dirs=request.config_dirs)
+    else:
+        outcomes = launch(request, jobs, work, record)
     if record and all(outcome.code == 2 for outcome in outcomes):  # nothing was done
         shutil.rmtree(record, ignore_errors=True)
         with suppress(OSError):  # other sweeps
@@ -83,7 +84,9 @@ def _looked_at(request: Request) -> tuple[list[Job], str]:
     for job in jobs:
         check_folders(job.config, job.overrides)
     launcher = found[0].launcher if request.multirun else OURS
-    if launcher == OURS:
+    if launcher != OURS:
+        check_launcher(request)
+    else:
         for job in jobs:
             _check_gpu(as_training(job.config))
     return jobs, launcher
@@ -121,21 +124,3 @@ def _record(request: Request, jobs: Sequence[Job]) -> Path:
     make_folder(folder)
     write_text(folder / "multirun.yaml", OmegaConf.to_yaml(content))
     return folder
-
-
-def _launched(request: Request, jobs: Sequence[Job]) -> list[Outcome]:
-    """The jobs wherever the user's launcher puts them; what was put off is done here, waiting for whoever has it."""
-    from robode.api import work
-
-    outcomes = launched(request, partial(_elsewhere, config_dirs=request.config_dirs))
-    for number, outcome in enumerate(outcomes):
-        if outcome.state == "busy":
-            outcomes[number] = run_one(jobs[number], work, True, request.config_dirs)
-    return outcomes
-
-
-def _elsewhere(job: Job, config_dirs: tuple[str, ...]) -> Outcome:
-    """A job where a launcher has put it; one that another process has comes back as busy."""
-    from robode.api import work
-
-    return run_one(job, work, False, config_dirs)

@@ -1,0 +1,110 @@
+"""robode train -m hydra/launcher=…: however one job ends, the others are done, and all are told of at the end."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import Answer
+from launched_work import ENDINGS, work
+
+from robode.config.compose import Request, compose_jobs
+from robode.config.jobs import Outcome
+from robode.launch.launch import check_launcher, launch
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def launched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Outcome]]:
+    """`robode train -m` from an empty folder, with `launched_work.work` where training would begin."""
+    monkeypatch.setenv("PYTHONPATH", f"{TESTS}:{':'.join(sys.path)}")
+
+    def run(*words: str) -> list[Outcome]:
+        request = Request("train", words, multirun=True)
+        check_launcher(request)
+        return launch(request, compose_jobs(request), work, folder / "sweep")
+
+    return run
+
+
+def calls(folder: Path, depth: int) -> int:
+    return len(list(folder.glob(f"{depth}-*.call")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "endings"),
+    [("joblib", ENDINGS[:4]), ("submitit_local", ENDINGS)],
+)
+def test_however_a_job_ends_the_others_are_done(
+    launcher: str, endings: tuple[str, ...], folder: Path, launched: Callable[..., list[Outcome]]
+) -> None:
+    depths = ",".join(str(number + 1) for number in range(len(endings)))
+    outcomes = launched(f"hydra/launcher={launcher}", f"depth={depths}")
+    assert [outcome.overrides for outcome in outcomes] == [(f"depth={n + 1}",) for n in range(len(endings))]
+    states = dict(zip(endings, outcomes, strict=True))
+    failed = states.pop("fails")
+    assert (failed.state, failed.code, failed.error) == ("failed", 1, "NaN loss")
+    if "is always killed" in states:
+        lost = states.pop("is always killed")
+        assert (lost.state, lost.code) == ("failed", 1) and "ended without a word" in lost.error
+        assert calls(folder, 6) == 2  # once more
+    assert {each.state for each in states.values()} == {"done"}
+    assert outcomes[3].result is not None and outcomes[3].result.score == 0.4
+    if launcher == "submitit_local":  # the other one starts anew with what ran beside a killed process
+        assert [calls(folder, depth) for depth in (2, 3, 4)] == [1, 2, 2]
+
+
+@pytest.mark.slow
+def test_seeds_are_jobs_and_fail_fast_leaves_out_the_rest(folder: Path, launched: Callable[..., list[Outcome]]) -> None:
+    words = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "fail_fast=true", "depth=1,2", "seeds=2")
+    outcomes = launched(*words)
+    assert [outcome.state for outcome in outcomes] == ["done", "done", "failed", "skipped"]
+    assert [outcome.overrides[-1] for outcome in outcomes] == ["seed=1", "seed=2"] * 2
+    assert len(list(folder.glob("*.call"))) == 3
+
+
+def test_a_launcher_that_cannot_start_anything_fails_every_job_once(
+    folder: Path, launched: Callable[..., list[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def broken(*given: object) -> str:
+        tried.append(given)
+        return " (no queue)"
+
+    monkeypatch.setattr("robode.launch.launch._once", broken)
+    outcomes = launched("hydra/launcher=joblib", "depth=1,2")
+    assert len(tried) == 1 and [outcome.state for outcome in outcomes] == ["failed"] * 2
+    assert "no queue" in outcomes[0].error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["submitit_local", "hydra.launcher.at_once=0"], "hydra.launcher.at_once=0: expected a whole number >= 1"),
+        (["submitit_local", "+hydra.launcher.nodes=2"], "unexpected keyword argument 'nodes'"),
+        (["submitit_local", "hydra.launcher.at_once=1,2"], "hydra.launcher.at_once"),
+        (["submitit_local", "hydra.launcher.at_one=1"], "hydra.launcher.at_one"),
+        (["elsewhere"], "choose one of: joblib, ray, submitit_local, submitit_slurm"),
+    ],
+)
+def test_a_launcher_that_cannot_work_is_refused(words: list[str], said: str, robode: Callable[..., Answer]) -> None:
+    answer = robode("train", "-m", f"hydra/launcher={words[0]}", *words[1:], "depth=1,2")
+    assert answer.code == 2 and said in answer.line
+
+
+def test_a_launcher_that_is_not_installed_says_which_extra_it_needs(
+    robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robode.launch.launch._there", lambda module: False)
+    for launcher, extra in (("joblib", "sweep"), ("submitit_slurm", "sweep"), ("ray", "ray")):
+        answer = robode("train", "-m", f"hydra/launcher={launcher}", "depth=1,2")
+        assert answer.code == 2 and f"robode[{extra}]" in answer.line
+
+
+def test_without_slurm_its_launcher_is_refused(robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    answer = robode("train", "-m", "hydra/launcher=submitit_slurm", "depth=1,2")
+    assert answer.code == 2 and "srun" in answer.line
