@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from robode.api import _check_samples, certify, evaluate, export, load, train
+from robode.api import certify, evaluate, export, load, results, train
+from robode.api.loading import _check_samples
 from robode.data.info import DatasetInfo
 from robode.data.toy import SixPoints
 from robode.errors import BadInput, JobFailed
@@ -59,6 +61,43 @@ def test_a_run_is_trained_found_again_and_loaded() -> None:
     assert int(right.sum()) / len(x) == first.score
     saved = read_checkpoint(first.run / "last.ckpt")["state_dict"]
     assert torch.equal(saved["network.flow.K"], network.flow.K)
+
+
+def test_two_underscores_are_a_dot_and_a_key_is_given_once() -> None:
+    small = {key.replace(".", "__"): value for key, value in SMALL.items()}
+    assert train(**small, quiet=True).run.name == train(**SMALL, quiet=True).run.name
+    with pytest.raises(BadInput, match=r"^unknown key 'model\.widht': did you mean 'model\.width'"):
+        train(**small, model__widht=2)
+    with pytest.raises(BadInput, match=r"^model\.width: given twice"):
+        train(**small, **{"model.width": 3})
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_job_prints_nothing_where_it_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate("mine", suite="clean", quiet=True)
+    assert capsys.readouterr().out == ""
+    evaluate("mine", suite="clean")
+    assert "report:" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("mine")
+def test_results_of_a_run_of_several_and_of_a_pattern_are_one_table() -> None:
+    run = find("mine")[0].folder
+    table = results("mine")
+    assert list(table["perturbation"]) == ["clean"] and list(table["folder"]) == [str(run)]
+    assert table["score"].iloc[0] == evaluate("mine", suite="clean").score and str(table["depth"].dtype) == "Int64"
+    for several in ([run, "mine"], "outputs/**", f"{run.parent}/*", results.__defaults__[0]):  # type: ignore[index]
+        assert results(several).equals(table)
+    described = str(results.__doc__)
+    assert not [name for name in table if not re.search(rf"\b{name}\b", described)]
+    with pytest.raises(BadInput, match="run=nowhere"):
+        results("nowhere")
+    with pytest.raises(BadInput, match=r"^runs=elsewhere/\*: expected a pattern"):
+        results("elsewhere/*")
+
+
+def test_without_runs_the_table_is_empty_and_has_its_columns() -> None:
+    assert len(results()) == 0 and {"folder", "score", "severity"} <= set(results())
 
 
 @pytest.mark.usefixtures("mine")

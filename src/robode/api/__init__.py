@@ -1,49 +1,56 @@
-"""What people import: train, stabilise, measure, certify, export and load networks. The command line does the
-same by the same.
+"""What people import: train, stabilise, measure, certify, export and load networks, and attack and certify anyone's.
+The command line does the same by the same. All of it is there as `robode.NAME` too.
 
-from robode.api import load, train
+import robode
 
-trained = train(model="chnode", depth=4, epochs=1)
-network = load(trained.run)            # x in data units -> outputs
+trained = robode.train(model="chnode", depth=4, epochs=1, model__width=8)
+network = robode.load(trained.run)     # x in data units -> outputs
+table = robode.results(trained.run)    # a pandas DataFrame
 """
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from robode.api.certification import Certified, run_certify
 from robode.api.evaluation import Evaluated, run_evaluation
 from robode.api.exporting import Exported, run_export
+from robode.api.loading import load, named
+from robode.api.modules import (
+    Attacked,
+    CertifiedModule,
+    Smoothed,
+    attack,
+    certify_module,
+    logit_radii,
+    plane_radii,
+    smooth_module,
+)
 from robode.api.stabilisation import Stabilised, run_stabilise
+from robode.api.tables import results
 from robode.api.training import Trained, run_training
 from robode.config.compose import Request, compose_jobs
 from robode.config.config import CertifyConfig, EvaluateConfig, StabiliseConfig, TrainConfig, Value
 from robode.config.jobs import Job, Result, run_each
-from robode.config.validate import CHECKPOINTS, check_jobs
-from robode.device import chosen_device
+from robode.config.validate import check_jobs
 from robode.errors import BadInput, JobFailed
-from robode.evaluation.target import trained as trained_network
-from robode.network import Network
-from robode.runs.origin import CODES
+from robode.runs.progress import silent
 from robode.training.plan import check_folders
 
-__all__ = ["Certified", "Evaluated", "Exported", "Stabilised", "Trained", "certify", "evaluate", "export", "load",
-           "stabilise", "train", "work"]  # fmt: skip
+__all__ = [
+    "Attacked", "Certified", "CertifiedModule", "Evaluated", "Exported", "Smoothed", "Stabilised", "Trained", "attack",
+    "certify", "certify_module", "evaluate", "export", "load", "logit_radii", "plane_radii", "results", "smooth_module",
+    "stabilise", "train", "work",
+]  # fmt: skip
 
-FAR = 10.0  # widths of the bounds: noise and attacks leave them, by less
 
-
-def train(**overrides: Value) -> Trained:
+def train(*, quiet: bool = False, **overrides: Value) -> Trained:
     """What `robode train key=value …` does: find the run or make it, train what is missing, measure, write the page.
 
-    overrides: the words of the command line; a key with a dot goes through a dictionary: train(model="chnode",
-    **{"model.width": 16}). None is null, a list chooses several files of a group (suite=["noise", "clean"]).
+    overrides: the words of the command line; two underscores stand for a dot: train(model="chnode", model__width=16)
+    is `robode train model=chnode model.width=16`, as is **{"model.width": 16}. None is null, a list chooses several
+    files of a group (suite=["noise", "clean"]). quiet: print nothing, and show no progress; so in all of robode.api.
 
     Raises:
         BadInput: what the command line refuses with exit code 2.
@@ -51,12 +58,12 @@ def train(**overrides: Value) -> Trained:
     """
     if overrides.get("seeds") is not None:
         raise BadInput(f"seeds={overrides['seeds']}: expected one run at a time; call train once for each seed=…")
-    found = _done("train", overrides)
+    found = _done("train", overrides, quiet)
     assert isinstance(found, Trained)
     return found
 
 
-def evaluate(run: str | Path, **overrides: Value) -> Evaluated:
+def evaluate(run: str | Path, *, quiet: bool = False, **overrides: Value) -> Evaluated:
     """What `robode evaluate run=RUN key=value …` does: measure what is missing, refresh the page.
 
     run: its folder, its name, or a checkpoint in it.
@@ -64,94 +71,44 @@ def evaluate(run: str | Path, **overrides: Value) -> Evaluated:
     Raises:
         BadInput, JobFailed: like `train`.
     """
-    found = _done("evaluate", {"run": _named(run), **overrides})
+    found = _done("evaluate", {"run": named(run), **overrides}, quiet)
     assert isinstance(found, Evaluated)
     return found
 
 
-def certify(run: str | Path, **overrides: Value) -> Certified:
+def certify(run: str | Path, *, quiet: bool = False, **overrides: Value) -> Certified:
     """What `robode certify run=RUN key=value …` does: certified constants and certified accuracy, in certificate.json.
 
     Raises:
         BadInput, JobFailed: like `train`.
     """
-    found = _done("certify", {"run": _named(run), **overrides})
+    found = _done("certify", {"run": named(run), **overrides}, quiet)
     assert isinstance(found, Certified)
     return found
 
 
-def export(run: str | Path, to: str | Path, **overrides: Value) -> Exported:
-    """What `robode export run=RUN to=FOLDER` does: weights as safetensors with their certificate.
+def export(run: str | Path, to: str | Path, *, quiet: bool = False, **overrides: Value) -> Exported:
+    """What `robode export run=RUN to=FOLDER` does: weights as safetensors with their certificate, and a program that
+    runs with torch alone.
 
     Raises:
         BadInput, JobFailed: like `train`.
     """
-    found = _done("export", {"run": _named(run), "to": str(to), **overrides})
+    found = _done("export", {"run": named(run), "to": str(to), **overrides}, quiet)
     assert isinstance(found, Exported)
     return found
 
 
-def stabilise(run: str | Path, delta: float, **overrides: Value) -> Stabilised:
+def stabilise(run: str | Path, delta: float, *, quiet: bool = False, **overrides: Value) -> Stabilised:
     """What `robode stabilise run=RUN delta=DELTA key=value …` does: a new run with the weights of that run, projected
     until the log-norm of its field is proved to be at most delta.
 
     Raises:
         BadInput, JobFailed: like `train`.
     """
-    found = _done("stabilise", {"run": _named(run), "delta": delta, **overrides})
+    found = _done("stabilise", {"run": named(run), "delta": delta, **overrides}, quiet)
     assert isinstance(found, Stabilised)
     return found
-
-
-def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", code: str = "same") -> Network:
-    """The network of a run, ready to be called: x (B, *shape) float in data units (images in [0, 1]) -> (B, outputs).
-
-    run: its folder, its name, or a checkpoint in it. checkpoint: best or last. device: auto (a GPU where there is one),
-    cpu or cuda. code: "any" takes a run that other code has trained, with a warning.
-
-    Raises:
-        BadInput: no such run, checkpoint or device, or other code trained the run. When it is called: x of another
-            shape, no floating-point tensor (bytes that were not scaled), more digits than the network's, NaN or
-            infinity, or images from 0 to 255. Values are not looked at where a compiler or a CUDA graph records the
-            call.
-    """
-    for key, value, choices in (("checkpoint", checkpoint, CHECKPOINTS), ("code", code, CODES)):
-        if value not in choices:
-            raise BadInput(f"{key}={value}: choose one of: {', '.join(choices)}")
-    where = chosen_device(device)
-    found = trained_network(_named(run), checkpoint, code)
-    if found.note:
-        warnings.warn(found.note, stacklevel=2)
-    network = found.network.to(where).eval()
-    assert isinstance(network, Network)
-    network.register_forward_pre_hook(_check_samples)
-    return network
-
-
-def _check_samples(network: Network, inputs: tuple[object, ...]) -> None:
-    """Raises `BadInput` for x that is no batch of samples."""
-    x = inputs[0] if inputs else None
-    expected = f"expected (B, {', '.join(map(str, network.info.shape))})"
-    if not isinstance(x, Tensor):
-        raise BadInput(f"x: {expected}, a tensor in data units, got a {type(x).__name__}")
-    if tuple(x.shape[1:]) != network.info.shape or x.dim() == 0:
-        raise BadInput(f"x: {expected}, got {tuple(x.shape)}")
-    recorded = x.is_cuda and torch.cuda.is_current_stream_capturing()
-    if x.is_floating_point() and len(x) and not (torch.compiler.is_compiling() or recorded):
-        _check_values(x.detach(), network.bounds)
-
-
-def _check_values(x: Tensor, bounds: tuple[float, float] | None) -> None:
-    """Raises `BadInput` for NaN and infinity, and for values so far beyond the bounds that they are of other units."""
-    try:
-        least, most = torch.stack(x.aminmax()).tolist()  # nan where there is one; waits for the device once
-    except RuntimeError:  # under a transform of torch.func values cannot be looked at
-        return
-    if not (math.isfinite(least) and math.isfinite(most)):
-        raise BadInput("x: expected finite numbers, got NaN or infinity")
-    if bounds is not None and max(most - bounds[1], bounds[0] - least) > FAR * (bounds[1] - bounds[0]):
-        hint = "; write x / 255" if least >= 0 and most <= 255 and bounds == (0.0, 1.0) else ""
-        raise BadInput(f"x: expected data units, in {list(bounds)}, got values from {least:g} to {most:g}{hint}")
 
 
 def work(job: Job, wait: bool = True) -> Result:
@@ -171,23 +128,19 @@ def work(job: Job, wait: bool = True) -> Result:
     return run_evaluation(config, wait) if isinstance(config, EvaluateConfig) else run_export(config)
 
 
-def _done(verb: str, overrides: Mapping[str, Value]) -> Result:
-    words = tuple(f"{key}={_word(value)}" for key, value in overrides.items())
+def _done(verb: str, overrides: Mapping[str, Value], quiet: bool) -> Result:
+    keys = [key.replace("__", ".") for key in overrides]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise BadInput(f"{twice[0]}: given twice, with two underscores and with a dot; expected it once")
+    words = tuple(f"{key}={_word(value)}" for key, value in zip(keys, overrides.values(), strict=True))
     jobs = compose_jobs(Request(verb, words))
     check_jobs([job.config for job in jobs])
     check_folders(jobs[0].config, jobs[0].overrides)
-    (outcome,) = run_each(jobs, work)
+    with silent(quiet):
+        (outcome,) = run_each(jobs, work)
     if outcome.result is None:
         raise (BadInput if outcome.code == 2 else JobFailed)(outcome.error)
     return outcome.result
-
-
-def _named(run: object) -> str:
-    if not isinstance(run, str | Path):
-        raise BadInput(
-            f"run={run}: expected a run's folder, its name or a checkpoint in it, got a {type(run).__name__}"
-        )
-    return str(run)
 
 
 def _word(value: Value | Path) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from robode.files import write_json
 from robode.network import weights_digest
 from robode.report.tables import verdict
 from robode.runs.code import network_code
+from robode.runs.progress import new_console
 
 FILE = "certificate.json"
 
@@ -41,7 +41,7 @@ def run_certify(config: CertifyConfig, wait: bool = True) -> Certified:
         BadInput: a layer without a known constant, or what `run_evaluation` refuses; nothing is written.
         JobFailed: the disk refuses, or a certificate is broken.
     """
-    console = Console()
+    console = new_console()
     device = chosen_device(config.device)
     found = target_of(config)
     bounds = constants(found.network.to(device), found.data.info.shape)

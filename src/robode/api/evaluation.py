@@ -22,6 +22,7 @@ from robode.report.page import other_code, write_page
 from robode.report.tables import certificates_line, results_table
 from robode.runs import results
 from robode.runs.origin import OTHER_CODE
+from robode.runs.progress import new_console
 from robode.runs.run import Run
 
 Row: TypeAlias = dict[str, Any]
@@ -52,7 +53,7 @@ def run_evaluation(config: EvaluateConfig, wait: bool = True) -> Evaluated:
         BadInput: no such run, checkpoint, split or device, damaged files, or a suite that does not fit the data.
         JobFailed: the disk refuses.
     """
-    console = Console()
+    console = new_console()
     return evaluated(config, console, wait).report(console, wait)
 
 

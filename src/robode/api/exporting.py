@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from robode import __version__
 from robode.api.certification import FILE, certificate
 from robode.certificates.radius import constants
@@ -17,6 +15,7 @@ from robode.errors import BadInput
 from robode.evaluation.target import of_run
 from robode.files import make_folder, read_json, write_bytes, write_json, write_text
 from robode.runs.origin import check_data
+from robode.runs.progress import new_console
 from robode.runs.run import Run
 
 MEASURED = ("split", "data_digest", "clean", "certified", "smoothing")  # of the run's own certificate
@@ -56,7 +55,7 @@ def run_export(config: ExportConfig) -> Exported:
     write_json(to / FILE, content)
     write_text(to / "config.yaml", found.run.published_config())
     for line in filter(None, [found.run.unfinished, found.note, f"exported: {to}"]):
-        Console().print(line, highlight=False, soft_wrap=True)
+        new_console().print(line, highlight=False, soft_wrap=True)
     return Exported(run=found.run.folder, to=to, other_code=bool(found.note))
 
 

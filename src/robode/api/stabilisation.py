@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from robode.api.evaluation import Row
@@ -18,6 +17,7 @@ from robode.families.conv_stable_node import ConvLayerField
 from robode.network import Network, weights_digest
 from robode.quantities.log_norms import Layered, both_sides, layered_fields
 from robode.runs import results
+from robode.runs.progress import new_console
 from robode.tasks.measure import measure_named
 from robode.training.stabilise import stabilising
 from robode.training.start import finished
@@ -59,7 +59,7 @@ def run_stabilise(config: StabiliseConfig, wait: bool = True) -> Stabilised:
         relative=distance / size if size else 0.0, score_before=_clean(before, done.rows),
     )  # fmt: skip
     for line in _lines(found):
-        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+        new_console().print(line, highlight=False, markup=False, soft_wrap=True)
     return found
 
 

@@ -27,6 +27,7 @@ from robode.runs import origin
 from robode.runs.checkpoints import load_weights
 from robode.runs.lock import job, turn
 from robode.runs.origin import FORCE, START, check_code, check_data
+from robode.runs.progress import new_console
 from robode.runs.results import SWEEP
 from robode.runs.run import Run, checkpoint_path, create, locate, set_aside
 from robode.runs.table import BSM_NORMS, METRICS
@@ -57,7 +58,7 @@ def run_training(config: TrainConfig, words: Sequence[str] = (), wait: bool = Tr
         JobFailed: NaN, disk.
         KeyboardInterrupt: the run is marked interrupted and can be resumed.
     """
-    console, continued, code = Console(), config.resume is not None, config.code
+    console, continued, code = new_console(), config.resume is not None, config.code
     ways = (START,) if continued else (FORCE,)
     said = "" if continued else check_start(config)
     config, data, run = _placed(config, words)
