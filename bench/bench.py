@@ -4,6 +4,10 @@ Both sides run in this process with the same number of threads, in turns. Quote 
 to one machine on one day. What is compared:
 
 engines     the flow alone by its engine next to torch's layers in turn (the ratio), at several widths, depths, batches
+floor       the flow next to the least that its operations and bytes take on this machine, with an engine and without,
+            one thread; the ratio is how much of the time that is
+growth      a training step at other depths, widths and batch sizes next to the usual one, with an engine and without:
+            the ratio, what autograd keeps, and by how much the peak of a process grows
 epoch       one epoch of training by the published recipe (euler, h = 0.5, kappa = 4e-4, the script's gamma):
             robode's own loop, with its callbacks and its log, against the plain loop
 loading     test images -> noisy batches, one copy of the test set for each of Table I's four noise levels
@@ -30,12 +34,15 @@ import json
 import os
 import statistics
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from adjoint import adjoint
 from engines import engines
+from floor import floor
+from growth import growth
 from lyapunov import lyapunov
 from measure import Row, machine
 from parts import bsm, cli, epoch, evaluation, loading, norms
@@ -47,6 +54,8 @@ from stabilising import stabilise
 
 PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "engines": engines,
+    "floor": floor,
+    "growth": growth,
     "epoch": epoch,
     "loading": loading,
     "evaluation": evaluation,
@@ -59,6 +68,18 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "cli": cli,
 }
 
+MODELS = ("chnode", "hdnn", "resnet")  # those of the re-statement
+OF_ONE = (
+    "engines",
+    "floor",
+    "slopes",
+    "stabilise",
+    "adjoint",
+    "lyapunov",
+    "norms",
+    "loading",
+    "cli",
+)  # whatever --model says
 TABLE_WIDTH = 100
 
 
@@ -66,7 +87,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", default=os.environ.get("ROBODE_DATA", "../shared/data"))
-    parser.add_argument("--model", choices=("chnode", "hdnn", "resnet"), default="chnode")
+    parser.add_argument("--model", choices=(*MODELS, "all"), default="chnode")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--batches", type=int, default=None, help="of the epoch (default: all)")
     parser.add_argument("--segment", type=int, default=25, help="batches before the other side's turn")
@@ -121,12 +142,15 @@ def main() -> None:
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     facts = machine()
-    setting = Setting.choose(args)
     rows: list[Row] = []
-    for name in args.only:
-        with console.status(f"{name} …"):
-            rows += PARTS[name](setting)
-    console.print(table(rows, setting))
+    for model in MODELS if args.model == "all" else (args.model,):
+        setting, parts = Setting.choose(args, model), [name for name in args.only if not rows or name not in OF_ONE]
+        found: list[Row] = []
+        for name in parts:
+            with console.status(f"{name} …"):
+                found += PARTS[name](setting)
+        console.print(table(found, setting))
+        rows += [replace(row, what=f"{model}: {row.what}") for row in found]
     console.print("ratio: re-statement over robode, median of pairs; the seconds are this machine's today")
     for row in rows:
         for note, value in row.notes.items():

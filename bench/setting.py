@@ -34,11 +34,11 @@ class Setting:
     workers: int
 
     @classmethod
-    def choose(cls, args: Namespace) -> Setting:
+    def choose(cls, args: Namespace, model: str) -> Setting:
         """Full MNIST where its files are, else the 5 000 digits that come with a dependency."""
         data = "mnist" if (Path(args.data_root) / MNIST_FILE).exists() else "mnist5k"
         root = args.data_root
-        return cls(args.model, args.depth, data, root, args.batches, args.segment, args.turns, args.workers)
+        return cls(model, args.depth, data, root, args.batches, args.segment, args.turns, args.workers)
 
     @property
     def label(self) -> str:

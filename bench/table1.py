@@ -30,7 +30,7 @@ BATCHES = 600  # of an epoch
 def cell(model: str, depth: int, args: Namespace) -> dict[str, Any]:
     """Seconds of one training and its noise evaluation, scaled from what was measured. ours, other: (train, noise)."""
     given = Namespace(**vars(args), model=model, depth=depth, segment=25, turns=1, workers=0)
-    setting = Setting.choose(given)
+    setting = Setting.choose(given, given.model)
     trained, noise = epoch(setting)[0], evaluation(setting)[0]
     scale = restatement.EPOCHS * BATCHES / min(args.batches or BATCHES, BATCHES)
     return {

@@ -1,0 +1,112 @@
+"""The least that the main step can take on this machine: its operations counted, over what one core does a second.
+
+The flow of CH-NODE, hdnn, resnet and residual is, per column and layer, y -> A y + B tanh(K y + b). Forwards that is
+2 n k + n^2 multiplications (with additions) and k tanh (resnet, whose A = 1 and B = h are matrices here too, counts the
+same: an engine does them). Backwards the products with A^T, B^T and K^T are as many, and those of dA, dB and dK as many
+again; an engine that keeps nothing computes the states a second time. Bytes: the state in and out, its gradient in and
+out, 4 bytes each; layer by layer every state goes through memory.
+
+Rates are measured here: multiplications by a product of matrices that fit the cache, tanh by torch on a tile of that
+size, bytes by a copy that no cache holds. The floor is the sum of the first two, or the third if that is longer.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from engines import both_ways, by
+from measure import Row, seconds
+from setting import Setting
+
+from robode.families.chnode import CHNode
+from robode.integrators.etd import ETD
+from robode.ode import chain
+
+WIDTH, DEPTH, BATCH, PIXELS = 8, 8, 100, 784
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a forward and backward pass of a flow has to do. products: multiplications with an addition each."""
+
+    products: int
+    tanh: int
+    bytes: int
+
+    @classmethod
+    def of(cls, width: int, depth: int, columns: int, again: bool) -> Work:
+        """again: whether the backward pass computes the states a second time instead of keeping them."""
+        forward = 3 * width * width
+        passes = 4 if again else 3
+        kept = 0 if again else 2 * 2 * depth * width  # states and hidden units, written and read
+        return cls(
+            products=passes * forward * depth * columns,
+            tanh=(2 if again else 1) * width * depth * columns,
+            bytes=4 * columns * (4 * width + kept),
+        )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A second of one core: products, tanh, bytes."""
+
+    products: float
+    tanh: float
+    bytes: float
+
+    @classmethod
+    def here(cls) -> Rates:
+        a, b = torch.randn(256, 256), torch.randn(256, 256)
+        z, source = torch.randn(8 * 1024), torch.empty(2**25)
+        target = torch.empty_like(source)
+        return cls(
+            products=256**3 / best(lambda: torch.mm(a, b)),
+            tanh=z.numel() / best(lambda: torch.tanh(z)),
+            bytes=8 * source.numel() / best(lambda: target.copy_(source), 9),
+        )
+
+    def least(self, work: Work) -> float:
+        """Seconds."""
+        return max(work.products / self.products + work.tanh / self.tanh, work.bytes / self.bytes)
+
+
+def said(counts: Work | Rates, unit: float) -> str:
+    return f"{counts.products / unit:.1f}, {counts.tanh / unit:.2f}, {counts.bytes / unit:.1f}"
+
+
+def best(action: Callable[[], object], turns: int = 200) -> float:
+    """Seconds of the fastest call, which nothing disturbed."""
+    return min(seconds(action) for _ in range(turns))
+
+
+def floor(setting: Setting) -> list[Row]:
+    """A row for each way to compute. ours: the flow forwards and backwards, on one thread; other: its floor, so that
+    the ratio is the share of the floor in it (1 = nothing to gain)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rates = Rates.here()
+        torch.manual_seed(0)
+        flow, y = CHNode(WIDTH, DEPTH, ETD(), step=0.1), torch.randn(BATCH, WIDTH, 28, 28)
+        rows = []
+        for engine in ("auto", chain.REFERENCE):
+            os.environ[chain.CHOICE] = engine
+            name, action = flow.engine(), by(engine, both_ways(flow, y))
+            action()
+            ours = [seconds(action) for _ in range(10 * setting.turns)]
+            work = Work.of(WIDTH, DEPTH, BATCH * PIXELS, again=name != chain.REFERENCE)
+            least = rates.least(work)
+            notes = {
+                "10^6 products, tanh, bytes": said(work, 1e6),
+                "10^9 of each a second": said(rates, 1e9),
+                "floor": f"{1e3 * least:.2f} ms of {1e3 * statistics.median(ours):.2f}",
+            }
+            rows.append(Row(f"floor of the flow, N=8, engine {name}", "pass", ours, [least] * len(ours), notes=notes))
+        return rows
+    finally:
+        torch.set_num_threads(threads)
+        os.environ[chain.CHOICE] = "auto"
