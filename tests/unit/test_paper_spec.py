@@ -58,8 +58,10 @@ def test_table_1_is_printed_as_in_the_paper() -> None:
 
 def test_the_other_printed_numbers() -> None:
     known = items()
-    assert [row.published for row in known["chnode_2022/fig1"].rows] == [{"ε_r": 0.21}, {"ε_r": 0.7}]
-    for row in known["chnode_2022/fig3"].rows:
+    assert [row.published for row in known["chnode_2022/fig1"].rows if row.published] == [{"ε_r": 0.21}, {"ε_r": 0.7}]
+    of_fig3 = [row for row in known["chnode_2022/fig3"].rows if row.published]
+    assert len(of_fig3) == 2
+    for row in of_fig3:
         assert sorted(row.published.values()) == [0.3214, 1.0, 99.12, 99.20]
     assert not any(
         row.published for name in ("tradeoff", "table1_discrete", "gamma") for row in known[f"chnode_2022/{name}"].rows

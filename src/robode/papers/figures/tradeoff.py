@@ -27,7 +27,8 @@ class Tradeoff:
     """One panel for each setting that the item's rows change, all its accuracies against that setting.
 
     settings: axis label -> dotted key of config.yaml. A panel has the rows in which all other settings are at their
-    most frequent values, so a row that lies at the centre of the sweep is in every panel.
+    most frequent values, so a row that lies at the centre of the sweep is in every panel; of rows that
+    differ in something else the first is.
     """
 
     def __init__(self, settings: Mapping[str, str]):
@@ -51,7 +52,7 @@ class Tradeoff:
             rest = [other for other in self.settings if other != name]
             rows = place[(place[rest] == centre[rest]).all(axis=1)][name].dropna()
             if rows.nunique() > 1:
-                sweeps[name] = rows.sort_values()
+                sweeps[name] = rows[~rows.duplicated()].sort_values()
         return [_picture(sweeps, values, centre)] if sweeps else []
 
 
