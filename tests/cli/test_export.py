@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import torch
 from command_line import Answer, calling
 from small_runs import composed
 
+from robode.api import load
+from robode.errors import BadInput
 from robode.evaluation.target import of_run
 from robode.network import weights_digest
 from robode.runs.run import Run
@@ -31,7 +35,9 @@ def test_the_export_holds_the_weights_and_their_certificate(call: Callable[..., 
     answer = call("export", f"run={run.id}", "to=there/for you")
     assert answer.code == 0, answer.err
     folder = Path("there/for you")
-    assert sorted(path.name for path in folder.iterdir()) == ["certificate.json", "config.yaml", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "certificate.json", "config.yaml", "load.py", "model.safetensors", "program.pt2", "sample.pt",
+    ]  # fmt: skip
     network = of_run(composed(f"run={run.folder}", "to=x", verb="export")).network
     tensors, state = reader.load_file(folder / "model.safetensors"), network.state_dict()
     assert tensors.keys() == state.keys()
@@ -50,6 +56,71 @@ def test_without_a_measured_certificate_the_constants_are_there(
     assert call("export", f"run={run.id}", "to=out").code == 0
     content = json.loads(Path("out/certificate.json").read_text())
     assert content["end_to_end"] > 0 and "certified" not in content
+
+
+def test_what_is_exported_is_loaded_again_and_runs_without_robode(
+    call: Callable[..., Answer], run_of_one_epoch: Run
+) -> None:
+    pytest.importorskip("safetensors")
+    assert call("export", f"run={run_of_one_epoch.id}", "to=out").code == 0
+    network, again = load(run_of_one_epoch.folder), load("out")
+    x = torch.rand(7, *network.info.shape, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(network(x), again(x)) and not again.training
+    with pytest.raises(BadInput, match="^x: expected"):
+        again(x[:, 1:])
+    torch.save({"x": x, "outputs": network(x).detach()}, "other.pt")
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("largest difference from the stored outputs: ") and done.stdout.endswith("0 1\n")
+    text = Path("out/README.md").read_text() + Path("out/load.py").read_text()
+    assert str(Path.cwd()) not in text and weights_digest(network) in text
+
+
+ALONE = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(["robode", "lightning", "torchvision", "safetensors", "hydra", "pandas"]))
+import torch
+load = runpy.run_path("out/load.py")["load"]
+other = torch.load("other.pt")
+assert torch.allclose(load()(other["x"]), other["outputs"], rtol=0, atol=1e-5)
+codes = []
+for shift in (0, 1):
+    sample = torch.load("out/sample.pt")
+    torch.save({**sample, "outputs": sample["outputs"] + shift}, "out/sample.pt")
+    try:
+        runpy.run_path("out/load.py", run_name="__main__")
+    except SystemExit as end:
+        codes.append(int(end.code))
+print(*codes)
+"""
+
+
+@pytest.mark.parametrize(("file", "content", "says"), [
+    ("model.safetensors", b"{}", r"^out/model.safetensors: holds no network of config.yaml \("),
+    ("certificate.json", b'{"weights": "others", "code": "CODE"}', "^out: model.safetensors holds other weights than"),
+    ("certificate.json", b'{"code": "of others"}', r"^export out was made by other code \(.*code=any"),
+])  # fmt: skip
+def test_a_damaged_export_and_one_of_other_code_are_refused(
+    file: str, content: bytes, says: str, call: Callable[..., Answer], run_of_one_epoch: Run
+) -> None:
+    pytest.importorskip("safetensors")
+    assert call("export", f"run={run_of_one_epoch.id}", "to=out").code == 0
+    code = json.loads(Path("out/certificate.json").read_text())["code"]
+    Path("out", file).write_bytes(content.replace(b"CODE", code.encode()))
+    with pytest.raises(BadInput, match=says):
+        load("out")
+
+
+def test_an_export_without_a_program_says_why_and_leaves_none_of_an_earlier_one(
+    call: Callable[..., Answer], run_of_one_epoch: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("safetensors")
+    assert call("export", f"run={run_of_one_epoch.id}", "to=out").code == 0 and Path("out/program.pt2").is_file()
+    monkeypatch.setattr("robode.api.exporting.program_of", lambda network, info: "it cannot be recorded")
+    answer = call("export", f"run={run_of_one_epoch.id}", "to=out")
+    assert answer.code == 0 and "program.pt2 is left out: it cannot be recorded" in answer.out
+    assert not {"program.pt2", "load.py", "sample.pt"} & {path.name for path in Path("out").iterdir()}
+    assert "There is no program for torch alone: it cannot be recorded." in Path("out/README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,11 @@ def network_of_export(folder: Path, code: str) -> tuple[Network, str]:
 
     config, known = Run(folder).config(), read_json(folder / FILE)
     note = _check_code(folder, str(known.get("code", "")), network_code(Described.of(config).nodes), code)
-    network = build_network(config, DataModule.of(config.data, config.batch_size, config.seed).info)
+    try:
+        info = DataModule.of(config.data, config.batch_size, config.seed).info
+    except BadInput as error:  # of the user's own, which say themselves how large a sample is
+        raise BadInput(f"{error}; {PROGRAM} and {LOADER} need no data") from error
+    network = build_network(config, info)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:  # safetensors, torch and the disk each raise their own

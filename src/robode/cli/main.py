@@ -26,7 +26,7 @@ usage: robode <verb> [key=value ...]
   train       train a network, evaluate it under noise, write figures and a report
   evaluate    evaluate a trained run again, without training: robode evaluate run=RUN suite=noise
   certify     certified Lipschitz constants and accuracy of a run, or of your own module: robode certify run=RUN
-  export      weights as safetensors with their certificate: robode export run=RUN to=FOLDER
+  export      weights, certificate and a program for torch alone: robode export run=RUN to=FOLDER
   stabilise   trained weights projected until their log-norm is at most delta: robode stabilise run=RUN delta=0
   reproduce   a table or figure of a paper, beside its published values: robode reproduce chnode_2022/table1 size=smoke
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]

@@ -231,7 +231,7 @@ class ExportConfig:
     verb: ClassVar[str] = "export"
 
     run: str | None = _word("the trained run: its folder, its name, or a checkpoint in it")
-    to: str | None = _word("the folder to write: model.safetensors, certificate.json, config.yaml")
+    to: str | None = _word("the folder to write: weights, certificate, configuration, and a program for torch alone")
     checkpoint: str = _word("best or last")
     code: Code = _word("same = refuse a run that other code trained; any = use it all the same, with †", default="same")
     fail_fast: bool = _word("true = a sweep stops at the first job that fails", default=False)
