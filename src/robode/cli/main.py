@@ -169,7 +169,8 @@ def _run_check(words: list[str]) -> int:
 @contextmanager
 def _termination() -> Iterator[list[int]]:
     """SIGTERM, SIGHUP (a terminal that is closed) and SIGUSR1 (a scheduler that wants the machine) end a job the way
-    Ctrl-C does: the run is marked and can be resumed. Yields what came. What the caller ignores (nohup) stays ignored."""
+    Ctrl-C does: the run is marked and can be resumed. Yields what came. What the caller ignores (nohup) stays
+    ignored."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
