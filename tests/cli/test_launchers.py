@@ -1,5 +1,7 @@
 """robode train -m hydra/launcher=…: however one job ends, the others are done, and all are told of at the end."""
 
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +9,14 @@ from pathlib import Path
 import pytest
 from command_line import Answer
 from launched_work import ENDINGS, work
+from own_paper import ITEM, write_own_paper
 
+from robode.cli.main import main
 from robode.config.compose import Request, compose_jobs
 from robode.config.jobs import Outcome
 from robode.launch.launch import check_launcher, launch
+from robode.runs.results import RESULTS
+from robode.runs.run import find
 
 TESTS = Path(__file__).parents[1]
 
@@ -26,6 +32,11 @@ def launched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
         return launch(request, compose_jobs(request), work, folder / "sweep")
 
     return run
+
+
+@pytest.fixture
+def own_paper(folder: Path) -> Path:
+    return write_own_paper(folder)
 
 
 def calls(folder: Path, depth: int) -> int:
@@ -108,3 +119,31 @@ def test_without_slurm_its_launcher_is_refused(robode: Callable[..., Answer], mo
     monkeypatch.setenv("PATH", "/nowhere")
     answer = robode("train", "-m", "hydra/launcher=submitit_slurm", "depth=1,2")
     assert answer.code == 2 and "srun" in answer.line
+
+
+@pytest.mark.slow
+def test_a_table_is_trained_and_measured_where_the_launcher_puts_its_jobs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+    write_own_paper(folder)
+    command = ["reproduce", ITEM, "size=smoke", "launcher=joblib", "repeats=1"]
+    assert main(command) == 0
+    out = capfd.readouterr().out
+    assert "2 jobs launched" in out and re.search("job 2 of 2, .*H-DNN.*seed 1: done", out)
+    runs = [find(path.parent)[0] for path in sorted(Path("outputs").glob("moons_2026/*/*/config.yaml"))]
+    owners = {run.status()["owner"]["pid"] for run in runs}
+    assert len(runs) == 2 and os.getpid() not in owners
+    for run in runs:  # the evaluations too were made there
+        assert {"train", "test"} == set(RESULTS.read(run.folder / "results.csv")["split"])
+    assert main(command) == 0
+    assert "2 jobs, 2 of them complete" in capfd.readouterr().out
+
+
+def test_a_launcher_of_a_reproduction_is_looked_at_first(own_paper: Path, robode: Callable[..., Answer]) -> None:
+    answer = robode("reproduce", ITEM, "launcher=submitit_local", "hydra.launcher.at_once=0")
+    assert answer.code == 2 and answer.line == "hydra.launcher.at_once=0: expected a whole number >= 1"
+    answer = robode("reproduce", ITEM, "launcher=elsewhere")
+    assert answer.code == 2 and "choose one of: joblib" in answer.line
+    answer = robode("reproduce", ITEM, "hydra.launcher.at_once=2")
+    assert answer.code == 2 and "without launcher=NAME" in answer.line

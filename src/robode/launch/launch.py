@@ -86,7 +86,7 @@ def _once(request: Request, jobs: Sequence[Job], do: Elsewhere, folder: Path) ->
     with sweep_config(request, folder) as (context, cfg):
         try:
             if (ours := _submitit(request, cfg)) is not None:
-                ours.run(do, jobs, folder / "jobs", lambda job: do.board.told(job) is not None)
+                ours.run(do, jobs, folder / "jobs", do.board)
             else:
                 _by_hydra(request, [list(job.overrides) for job in jobs], do, context, cfg)
         except Exception as error:  # whatever a launcher raises

@@ -16,14 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robode.config.jobs import Job
+from robode.config.jobs import Job, Outcome
 from robode.errors import BadInput
+from robode.launch.board import Board
 
 Do = Callable[[Job], None]
 """What a task runs. It can be pickled."""
 POLL, ASK, LOOKS = 0.5, 10.0, 3
 """Seconds between looks for outcomes and between questions to SLURM's queue; a job that is there no more is given so
 many looks, for its outcome to get through a network's file system."""
+ENDED = (
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "BOOT_FAIL",
+    "DEADLINE",
+)
 MOST = 1000
 """Tasks of one array: what SLURM takes unless its MaxArraySize says otherwise."""
 
@@ -66,7 +78,7 @@ class Submitit:
         with tempfile.TemporaryDirectory() as folder:
             self._executor(Path(folder))
 
-    def run(self, do: Do, jobs: Sequence[Job], folder: Path, told: Callable[[Job], bool]) -> None:
+    def run(self, do: Do, jobs: Sequence[Job], folder: Path, board: Board) -> None:
         """Have all jobs run; back when each has told how it ended, or is gone. folder: for submitit's files and the
         output of the jobs; every machine sees it."""
         raise NotImplementedError
@@ -102,7 +114,7 @@ class Local(Submitit):
         super().__init__(at_once, requeues, gpus_per_node=gpus_per_node, timeout_min=timeout_min,
                          signal_delay_s=signal_delay_s, setup=setup)  # fmt: skip
 
-    def run(self, do: Do, jobs: Sequence[Job], folder: Path, told: Callable[[Job], bool]) -> None:
+    def run(self, do: Do, jobs: Sequence[Job], folder: Path, board: Board) -> None:
         left, running = list(jobs), dict[int, Any]()
         try:
             while left or running:
@@ -125,18 +137,20 @@ class Slurm(Submitit):
 
     name = "slurm"
 
-    def run(self, do: Do, jobs: Sequence[Job], folder: Path, told: Callable[[Job], bool]) -> None:
+    def run(self, do: Do, jobs: Sequence[Job], folder: Path, board: Board) -> None:
         waiting = self._submitted(do, jobs, folder)
         arrays = " ".join(sorted({task.partition("_")[0] for task in waiting}))
         print(f"{len(waiting)} jobs are in SLURM's queue; scancel {arrays} takes them out", flush=True)
         missed, asked = dict.fromkeys(waiting, 0), time.monotonic()
         while waiting:
             time.sleep(POLL)
-            waiting = {task: job for task, job in waiting.items() if not told(job) and missed[task] < LOOKS}
-            if time.monotonic() - asked > ASK:
-                asked, queue = time.monotonic(), in_queue()
-                if queue is not None:
-                    missed = {task: 0 if task in queue else missed[task] + 1 for task in waiting}
+            waiting = {task: job for task, job in waiting.items() if not board.told(job) and missed[task] < LOOKS}
+            if time.monotonic() - asked > ASK and (queue := in_queue()) is not None:
+                asked = time.monotonic()
+                missed = {task: missed[task] + 1 if queue.get(task, ENDED[0]) in ENDED else 0 for task in waiting}
+                for task, job in waiting.items():
+                    if missed[task] == LOOKS and queue.get(task) == "CANCELLED":  # not to be launched again
+                        board.tell(job, Outcome(job.overrides, 1, f"task {task} was cancelled", state="failed"))
 
     def _submitted(self, do: Do, jobs: Sequence[Job], folder: Path) -> dict[str, Job]:
         """The jobs by their numbers in SLURM's queue."""
@@ -150,12 +164,13 @@ class Slurm(Submitit):
         return tasks
 
 
-def in_queue() -> set[str] | None:
-    """Numbers of this user's tasks in SLURM's queue, 12_3 in an array; None where SLURM does not answer."""
+def in_queue() -> dict[str, str] | None:
+    """This user's tasks in SLURM's queue, 12_3 in an array, with their states, those that ended a while ago too; None
+    where SLURM does not answer."""
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+        command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %T"]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        return set(answer.stdout.split())
+        return dict(line.split() for line in answer.stdout.splitlines() if line.strip())
     return None
 
 

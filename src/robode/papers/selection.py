@@ -19,7 +19,7 @@ from robode.runs.origin import ANY, CODES, SAME
 from robode.runs.run import OUTPUTS
 
 REPORTS = OUTPUTS / "reports"
-OWN = ("size", "variant", "seeds", "rows", "force", "code", "fail_fast")  # keys of `reproduce` itself
+OWN = ("size", "variant", "seeds", "rows", "force", "code", "fail_fast", "launcher")  # keys of `reproduce` itself
 FOR_EVALUATION_TOO = ("data.root", "repeats")
 REPRODUCE = """\
 usage: robode reproduce PAPER/ITEM [key=value ...]
@@ -34,6 +34,8 @@ before is not done again; several processes can share one reproduction; after an
   force=true                 train again what is done already
   code=any                   count runs that other code trained, marked †, instead of training them anew
   fail_fast=true             stop at the first job that fails
+  launcher=NAME              who trains and measures, instead of this process: joblib, submitit_local,
+                             submitit_slurm, ray; hydra.launcher.KEY=value sets what conf/hydra/launcher/NAME.yaml has
   key=value                  any other override is given to every training: data.root=DIR trainer.threads=1; one that
                              changes the experiment is named in the report
 
@@ -64,7 +66,8 @@ class Selection:
 
     seeds: instead of those of size and rows; rows: only run rows that contain one of these texts; overrides:
     the user's own, appended to those of every training (and where they make sense to those of every evaluation); code:
-    whether runs of other code count (origin.CODES).
+    whether runs of other code count (origin.CODES); launcher: the words for Hydra that choose one, none where the jobs
+    run in this process.
     """
 
     item: Item
@@ -77,6 +80,7 @@ class Selection:
     code: str = SAME
     fail_fast: bool = False
     config_dirs: tuple[str, ...] = ()
+    launcher: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -151,7 +155,10 @@ def select(where: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
     item = find_item(where, user_conf_dirs(config_dirs))
     given: dict[str, Yaml] = {}
     rest = []
+    of_launcher = [each for each in overrides if each.lstrip("+").startswith("hydra.launcher.")]
     for override in overrides:
+        if override in of_launcher:
+            continue
         key, equals, value = override.partition("=")
         if not equals or key not in OWN:
             rest.append(override)
@@ -171,6 +178,10 @@ def select(where: str, overrides: Sequence[str], config_dirs: Sequence[str] = ()
         chosen("code=", str(given.get("code", SAME)), list(CODES)), _flag(given, "fail_fast"),
         tuple(config_dirs),
     )  # fmt: skip
+    if "launcher" in given:
+        selection = replace(selection, launcher=(f"hydra/launcher={given['launcher']}", *of_launcher))
+    elif of_launcher:
+        raise BadInput(f"{of_launcher[0]}: without launcher=NAME there is nothing to set")
     _check(selection)
     return selection
 

@@ -111,11 +111,16 @@ def _check_twins(jobs: Sequence[Job]) -> None:
         seen.add(config)
 
 
+def sweep_folder() -> Path:
+    """Where the record of a sweep that begins now lies, which is not there yet."""
+    return OUTPUTS / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+
+
 def _record(request: Request, jobs: Sequence[Job]) -> Path:
     """outputs/sweeps/<now>/multirun.yaml: what was asked for, and the overrides of each job, in their order."""
     from omegaconf import OmegaConf
 
-    folder = OUTPUTS / "sweeps" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    folder = sweep_folder()
     content = {
         "verb": request.verb,
         "overrides": list(request.overrides),

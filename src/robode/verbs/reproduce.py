@@ -12,11 +12,13 @@ from typing import Any
 
 from rich.console import Console
 
+from robode.config.compose import Request
 from robode.config.config import EvaluateConfig
-from robode.config.jobs import Job, Outcome, failure, run_each
+from robode.config.jobs import Job, Outcome, Result, failure, run_each
 from robode.config.validate import check_jobs
 from robode.data.validation import check_files
 from robode.errors import BadInput, Busy, DataMissing, JobFailed
+from robode.launch.launch import check_launcher, launch
 from robode.papers.collect import Shelf, collect, left_out
 from robode.papers.plan import PlannedRun, evaluations, missing, plan, preview, unmeasured
 from robode.papers.publish import publish
@@ -24,6 +26,7 @@ from robode.papers.selection import Selection, item_among, select
 from robode.report.paper_page import Report
 from robode.runs.run import Run
 from robode.training.plan import check_folders, located
+from robode.verbs.composed import sweep_folder
 from robode.verbs.report import show
 
 PAUSE = 30.0  # seconds between two refreshed reports: a toy set must not draw longer than it trains
@@ -48,6 +51,8 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
     selection = select(where, [word for word in words if word != where], config_dirs)
     asked, (jobs, impossible) = evaluations(selection), with_data(plan(selection))
     check_jobs([job.cfg for job in jobs if job.wanted])
+    if selection.launcher:
+        check_launcher(_launching(selection))
     work = Reproduction(selection, jobs, asked, Shelf.of(selection, asked), failures=impossible)
     if dry_run:
         wanted = [job for job in work.jobs if job.wanted]
@@ -57,6 +62,31 @@ def run_reproduce(words: Sequence[str], config_dirs: Sequence[str] = (), dry_run
             print(line)
         return 0
     return work.run()
+
+
+def _launching(selection: Selection) -> Request:
+    return Request("train", selection.launcher, True, selection.config_dirs)
+
+
+def train_and_measure(job: Job, wait: bool, asked: Sequence[EvaluateConfig]) -> Result:
+    """What is done for a job where a launcher has put it: everything that the item needs of it."""
+    from robode.api import work
+
+    result = work(job, wait)
+    measure_more(result.run, asked, Console(), wait)
+    return result
+
+
+def measure_more(folder: Path, asked: Sequence[EvaluateConfig], console: Console, wait: bool) -> None:
+    """Everything besides what the training of a run has measured itself. Raises `Busy` where another process measures
+    it, and `wait` is false."""
+    from robode.api.evaluation import evaluated, report
+
+    rows: list[dict[str, Any]] = []
+    for each in asked:
+        rows += evaluated(replace(each, run=str(folder)), console, wait).rows
+    if rows:
+        report(Run(folder), rows, console, wait)
 
 
 def with_data(jobs: Sequence[PlannedRun]) -> tuple[list[PlannedRun], dict[tuple[int, str], list[str]]]:
@@ -152,7 +182,20 @@ class Reproduction:
 
         composed = [Job(job.overrides, job.cfg) for job in todo]
         dirs, fast = self.selection.config_dirs, self.selection.fail_fast
+        if self.selection.launcher and todo:
+            self._launch(composed, after)
+            return
         run_each(composed, work, config_dirs=dirs, fail_fast=fast, after=after)
+
+    def _launch(self, jobs: Sequence[Job], after: Callable[[int, Outcome], None]) -> None:
+        """All of them, where the launcher puts them."""
+        if self.selection.fail_fast:
+            jobs = [Job((*job.overrides, "fail_fast=true"), replace(job.config, fail_fast=True)) for job in jobs]
+        count = f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}"
+        self._say(f"{count} launched; robode report {self.selection.name} shows how far they are")
+        do = partial(train_and_measure, asked=tuple(self.asked))
+        for number, outcome in enumerate(launch(_launching(self.selection), jobs, do, sweep_folder())):
+            after(number, outcome)
 
     def beside(self, job: PlannedRun) -> PlannedRun:
         """The job as it is; where other code has its run, with the name of one beside that."""
@@ -174,14 +217,8 @@ class Reproduction:
     def _measure(self, job: PlannedRun, folder: Path, wait: bool = False) -> None:
         """Everything besides what the training has measured itself, so that a killed night has complete rows; at the
         end, where another process measures the run and this one does not wait."""
-        from robode.api.evaluation import evaluated, report
-
-        rows: list[dict[str, Any]] = []
         try:
-            for each in self.asked:
-                rows += evaluated(replace(each, run=str(folder)), self.console, wait).rows
-            if rows:
-                report(Run(folder), rows, self.console, wait)
+            measure_more(folder, self.asked, self.console, wait)
         except Busy:  # most likely for this very item
             self.later.append((job, folder))
         except Exception as error:  # one run must not end the night
