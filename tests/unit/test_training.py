@@ -1,6 +1,8 @@
 """The training loop and its callbacks, on real runs of a tenth of a second."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -237,11 +239,25 @@ def test_bad_input_is_found_before_anything_is_written(word, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+LOSSES = ("train/loss", "validation/loss")
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_network():
-    """ddp_sim: only process 0 writes, every sample is used, and constraints hold."""
-    run = train("trainer=ddp_sim", "trainer.threads=1", "epochs=2", "data.limit_train=100")
-    assert run.status()["status"] == "done" and run.status()["step"] == 4
-    metrics = METRICS.read(run.folder / "metrics.csv")
-    assert not metrics.duplicated(["step", "name"]).any()
+def test_two_processes_train_the_network_that_one_trains_at_the_same_global_batch():
+    """ddp_sim, gloo: only process 0 writes, every sample is used, constraints hold, and only rounding differs."""
+    words = ["trainer.precision=64-true", "epochs=2", "data.limit_train=100"]
+    two = ["trainer=ddp_sim", "trainer.threads=1", *words, "batch_size=25", "run=two"]
+    command = [sys.executable, "-m", "robode", "train", *SMALL, *two]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    run, alone = find("two")[0], train(*words, "batch_size=50")
+    assert run.status()["status"] == "done" and run.status()["step"] == alone.status()["step"] == 4
+    weights = [read_checkpoint(each.last)["state_dict"] for each in (run, alone)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], rtol=1e-9, atol=1e-9)
+    logged = [METRICS.read(each.folder / "metrics.csv").set_index(["step", "name"])["value"] for each in (run, alone)]
+    assert logged[0].index.is_unique
+    losses = [each[each.index.get_level_values("name").isin(LOSSES)] for each in logged]
+    assert len(losses[0]) == 4 and np.allclose(losses[0], losses[1].loc[losses[0].index], rtol=1e-9)
     assert network_of(run, run.last).flow.certificate()["flow_ode"] <= 1
