@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from robode.files import write_json
-from robode.runs.lock import held, machine
+from robode.runs.lock import held, machine, state_now
 from robode.runs.run import Run
-from robode.training.forecast import _state
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -16,9 +15,9 @@ def test_a_killed_run_is_not_running(here: bool, tmp_path: Path) -> None:
     owner = {"machine": machine() if here else "another", "pid": 1}
     write_json(tmp_path / "status.json", {"status": "running", "heartbeat": time.time(), "owner": owner})
     run = Run(tmp_path)
-    assert _state(run) == run.state == "running"  # no lock: an earlier version has it
+    assert state_now(run) == run.state == "running"  # no lock: an earlier version has it
     with held(tmp_path / ".lock"):
-        assert _state(run) == "running"
+        assert state_now(run) == "running"
     (tmp_path / ".lock").touch()
-    assert _state(run) == ("interrupted" if here else "running")
+    assert state_now(run) == ("interrupted" if here else "running")
     assert run.status()["status"] == "running"  # looked at, not touched

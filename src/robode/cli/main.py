@@ -29,6 +29,7 @@ usage: robode <verb> [key=value ...]
   export      weights, certificate and a program for torch alone: robode export run=RUN to=FOLDER
   stabilise   trained weights projected until their log-norm is at most delta: robode stabilise run=RUN delta=0
   reproduce   a table or figure of a paper, beside its published values: robode reproduce chnode_2022/table1 size=smoke
+  runs        what lies under outputs/, a line a run: robode runs where="model=chnode state=done" sort=validation
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
   check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
   list        what can be chosen: models, data, suites, integrators, encoders, heads, objectives, experiments, papers, …
@@ -37,6 +38,7 @@ usage: robode <verb> [key=value ...]
   robode <verb> --help explains a verb;  robode --version prints the version
 """
 COMPOSED = ("train", "evaluate", "certify", "export", "stabilise")  # verbs with a primary configuration of their name
+OTHERS = ("reproduce", "runs", "report", "check", "list")
 INTERRUPTED = 130
 ENDS = {
     signal.SIGTERM: "terminated",
@@ -85,7 +87,9 @@ def _dispatch(words: list[str]) -> int:
         return _run_paper_verb(verb, rest)
     if verb == "check":
         return _run_check(rest)
-    raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, reproduce, report, check, list or completion")
+    if verb == "runs":
+        return _run_runs(rest)
+    raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, {', '.join(OTHERS)} or completion")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -164,6 +168,20 @@ def _run_check(words: list[str]) -> int:
         print(HELP)
         return 0
     return run_check(given.package, given.config_dir)
+
+
+def _run_runs(words: list[str]) -> int:
+    from robode.verbs.runs import HELP, run_runs
+
+    parser = _Parser("runs")
+    parser.add_argument("--watch", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("words", nargs="*")
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        print(HELP, end="")
+        return 0
+    return run_runs(given.words, given.watch, given.json)
 
 
 @contextmanager

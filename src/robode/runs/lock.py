@@ -127,6 +127,22 @@ class Watch:
         return time.monotonic() - self.since > SILENCE
 
 
+def state_now(run: Run) -> str:
+    """`Run.state`; one of this machine is running only where a process holds its lock, however fresh its heartbeat."""
+    lock, state = run.folder / ".lock", run.state
+    if state != "running" or run.status().get("owner", {}).get("machine") != machine() or not lock.is_file():
+        return state
+
+    def taken() -> None:
+        raise Busy("")
+
+    try:
+        with held(lock, taken):
+            return "interrupted"
+    except (Busy, JobFailed):
+        return state
+
+
 def machine() -> str:
     """A name for this machine since it was switched on that does not give its own name away."""
     boot = Path("/proc/sys/kernel/random/boot_id")

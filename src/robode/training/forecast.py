@@ -9,8 +9,8 @@ from pathlib import Path
 
 from robode.config.config import Config, EvaluateConfig, ExportConfig, TrainConfig
 from robode.config.jobs import Job
-from robode.errors import BadInput, Busy, JobFailed
-from robode.runs.lock import held, machine
+from robode.errors import BadInput
+from robode.runs.lock import state_now
 from robode.runs.origin import FORCE, OTHER_CODE, START, check_code, check_data, seconds_of
 from robode.runs.run import OUTPUTS, REPLACED, Run, find
 from robode.training.plan import located, resumed
@@ -46,23 +46,7 @@ def forecast(configs: Sequence[Config], outputs: Path = OUTPUTS) -> list[Forecas
 
 def _of_run(config: EvaluateConfig | ExportConfig) -> Forecast:
     run = find(str(config.run))[0]
-    return Forecast(run, _state(run), 0.0, _other(run))
-
-
-def _state(run: Run) -> str:
-    """`Run.state`; one of this machine is running only where a process holds its lock, however fresh its heartbeat."""
-    lock = run.folder / ".lock"
-    if run.state != "running" or run.status().get("owner", {}).get("machine") != machine() or not lock.is_file():
-        return run.state
-
-    def taken() -> None:
-        raise Busy("")
-
-    try:
-        with held(lock, taken):
-            return "interrupted"
-    except (Busy, JobFailed):
-        return run.state
+    return Forecast(run, state_now(run), 0.0, _other(run))
 
 
 def _training(config: TrainConfig, speeds: Speeds, outputs: Path) -> Forecast:
@@ -70,7 +54,7 @@ def _training(config: TrainConfig, speeds: Speeds, outputs: Path) -> Forecast:
     known = speeds.get(_kind(config))
     left = 0.0 if run.trained and not config.force else _work(config) - _done(run, config)
     seconds = 0.0 if left <= 0 else None if known is None else left * statistics.median(known)
-    return Forecast(run, _state(run), seconds, not config.force and _other(run))
+    return Forecast(run, state_now(run), seconds, not config.force and _other(run))
 
 
 def check_runs(jobs: Sequence[Job]) -> None:
