@@ -57,9 +57,11 @@ class Projection(nn.Module):
         self.outputs = outputs
 
     def forward(self, y: Tensor) -> Tensor:
+        """y (B, features) -> (B, outputs), its first numbers."""
         return y[:, : self.outputs]
 
     def lipschitz(self) -> float:
+        """1: an orthogonal projection."""
         return 1.0
 
 
@@ -88,7 +90,9 @@ class Identity(nn.Module):
         self.register_buffer("bias", torch.zeros(outputs), persistent=False)
 
     def forward(self, y: Tensor) -> Tensor:
+        """y (B, outputs), as it is."""
         return y
 
     def lipschitz(self) -> float:
+        """1: an isometry."""
         return 1.0

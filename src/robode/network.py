@@ -37,6 +37,7 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(shape))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(x - mean)/std. x: (B, *shape) in data units."""
         return (x - self.mean) / self.std
 
 
@@ -143,19 +144,39 @@ class Architecture(Protocol):
     """What a network is put together from, apart from the data; a `TrainConfig` has it."""
 
     @property
-    def model(self) -> Choice: ...
+    def model(self) -> Choice:
+        """The family, with its keys."""
+        ...
+
     @property
-    def integrator(self) -> Choice: ...
+    def integrator(self) -> Choice:
+        """The method that makes steps of its fields."""
+        ...
+
     @property
-    def encoder(self) -> Choice: ...
+    def encoder(self) -> Choice:
+        """From a normalised sample to the first state."""
+        ...
+
     @property
-    def head(self) -> Choice: ...
+    def head(self) -> Choice:
+        """From the last state to the outputs."""
+        ...
+
     @property
-    def depth(self) -> int: ...
+    def depth(self) -> int:
+        """N, the number of steps."""
+        ...
+
     @property
-    def step(self) -> float | str | None: ...
+    def step(self) -> float | str | None:
+        """h, "auto" for the family's own; None where the horizon is given."""
+        ...
+
     @property
-    def horizon(self) -> float | None: ...
+    def horizon(self) -> float | None:
+        """T = N h; None where the step is given."""
+        ...
 
 
 def build_network(config: Architecture, info: DatasetInfo) -> Network:

@@ -209,6 +209,7 @@ class APGD(Climber):
 
     @property
     def needs_classes(self) -> bool:  # type: ignore[override]
+        """With targets only: they are classes."""
         return self.targets > 0
 
     def find(self, problem: Problem) -> Tensor:

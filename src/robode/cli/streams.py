@@ -15,6 +15,7 @@ class Unheard(io.FileIO):
     """A file descriptor; once nobody reads what is written there any more, it goes nowhere."""
 
     def write(self, data: "ReadableBuffer") -> int:
+        """How many bytes were taken, all of them where nobody reads any more."""
         try:
             return super().write(data)
         except BrokenPipeError:

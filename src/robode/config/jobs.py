@@ -33,6 +33,7 @@ class Job:
 
     @property
     def verb(self) -> str:
+        """What the command line calls it: train, evaluate, …"""
         return self.config.verb
 
 

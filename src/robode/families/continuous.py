@@ -101,6 +101,7 @@ class Stitch(nn.Module):
         initialise_(self)
 
     def forward(self, y: Tensor) -> Tensor:
+        """D y + g(y). y: (B, before, H, W) -> (B, after, H / stride, W / stride)."""
         found: Tensor = self.D(y) + self.g(y)
         return found
 

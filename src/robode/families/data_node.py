@@ -50,6 +50,7 @@ class CornerField(ControlledField):
 
     @property
     def draws(self) -> bool:  # type: ignore[override]
+        """Whether it is random, which dropout makes it."""
         return self.dropout > 0
 
     def __call__(self, t: Scalar, y: Tensor) -> Tensor:

@@ -59,6 +59,7 @@ def machine_memory() -> int:
 
 
 def failed(what: str) -> JobFailed:
+    """The failure of a solver whose steps came to nothing, in one line. what: which of its limits was met."""
     return JobFailed(
         f"integrator=dopri5: {what} within one layer, so its field has become too steep or stiff (a training that "
         "diverges does that); try a smaller lr, step or horizon, or larger integrator.rtol and integrator.atol"

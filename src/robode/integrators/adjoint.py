@@ -143,9 +143,11 @@ class Augmented(VectorField):
         return self.flat([slope.detach(), *found])
 
     def flat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One vector (like the state that torchdiffeq solves for) of several tensors of any shape."""
         return torch.cat([tensor.reshape(-1).to(self.like) for tensor in tensors])
 
     def parts(self, z: Tensor) -> tuple[Tensor, ...]:
+        """The flat state y, its adjoint and the gradients of the leaves, vectors, that `flat` made z of."""
         return torch.split_with_sizes(z, [each.numel() for each in (self.like, self.like, *self.leaves)])
 
     def norm(self, z: Tensor) -> Tensor:

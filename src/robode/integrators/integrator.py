@@ -141,4 +141,5 @@ def at_once(fields: Sequence[VectorField], multipliers: Callable[[GradientField]
 
 
 def as_tensor(x: Scalar) -> Tensor:
+    """A number as a float64 tensor, 0-d; a tensor as it is."""
     return x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)

@@ -41,6 +41,7 @@ class Convolution:
 
     @property
     def padding(self) -> tuple[int, int]:
+        """Pixels (up and down, left and right) with which the picture keeps its size."""
         return self.kernel.shape[2] // 2, self.kernel.shape[3] // 2
 
     def __call__(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -198,6 +199,7 @@ class Symbol:
         return torch.complex(parts[:, 0], parts[:, 1]).view(-1, *kernel.shape[:2])
 
     def to(self, device: torch.device) -> Symbol:
+        """The same on another device."""
         return Symbol(self.torus, self.waves.to(device))
 
     def error(self, kernel: Tensor) -> float:

@@ -62,6 +62,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing speaks against the robust accuracy."""
         return not self.reason
 
 

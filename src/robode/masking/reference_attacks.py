@@ -171,12 +171,15 @@ class Trial:
         return clip(x + self.eps * z, self.bounds)
 
     def problem(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Problem:
+        """What its attacks are given: x (B, *shape) in data units with labels (B,), within its eps."""
         return make_problem(self.model, x, labels, eps=self.eps, norm=self.norm, bounds=self.bounds, rng=draws)
 
     def fgsm(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:
+        """x' like x of one gradient step."""
         return fgsm(self.problem(x, labels, draws))
 
     def pgd(self, x: Tensor, labels: Tensor, draws: PerSampleRNG, *, loss: str = "ce", restarts: int = 1) -> Tensor:
+        """x' like x of projected gradient descent, with the trial's steps from `restarts` starts."""
         return pgd(self.problem(x, labels, draws), loss=loss, steps=self.steps, restarts=restarts)
 
     def carried(self, x: Tensor, labels: Tensor, draws: PerSampleRNG) -> Tensor:

@@ -66,6 +66,7 @@ class Attacked:
 
     @property
     def kind(self) -> str:
+        """Which attack it was: the first of its words."""
         return self.words[0]
 
     @property
@@ -209,6 +210,7 @@ class Recorded:
         return cls(about, attacked, certified)
 
     def within(self, norm: str, eps: float) -> list[Attacked]:
+        """Attacks in that norm whose eps, in data units, is at most this one."""
         return [each for each in self.attacked.values() if each.norm == norm and each.eps <= eps * SAME_EPS]
 
     def proven(self, row: Attacked) -> Tensor | None:

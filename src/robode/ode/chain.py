@@ -31,9 +31,13 @@ _CALL = Layer.__call__
 class Engine(Protocol):
     """A module with these. y: (n, M); weights: A (N, n, n), B (N, n, k), K (N, k, n), b (N, k)."""
 
-    def suits(self, y: Tensor, n: int, k: int) -> bool: ...
+    def suits(self, y: Tensor, n: int, k: int) -> bool:
+        """Whether it can take y through layers of width n with k slopes each."""
+        ...
 
-    def forward(self, y: Tensor, weights: Sequence[Tensor]) -> Tensor: ...
+    def forward(self, y: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """The last state, (n, M)."""
+        ...
 
     def backward(self, y: Tensor, weights: Sequence[Tensor], slope: Tensor) -> tuple[Tensor, ...]:
         """The gradients at y, A, B, K and b from that at the last state, `slope` (n, M)."""
@@ -105,12 +109,14 @@ class Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, name: str, y: Tensor, *weights: Tensor) -> Tensor:
+        """The last state, (n, M)."""
         ctx.engine = name
         ctx.save_for_backward(y, *weights)
         return loaded(name).forward(y.detach(), weights)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients at y, A, B, K and b from that at the last state, `slope` (n, M)."""
         y, *weights = ctx.saved_tensors
         many = torch._C._functorch.is_legacy_batchedtensor(slope)  # torch.autograd.grad(..., is_grads_batched=True)
         if not torch.is_grad_enabled() and not many:

@@ -46,6 +46,7 @@ class ConvJacobians:
 
     @property
     def symbol(self) -> Symbol:
+        """The frequencies of the picture, at which kernels become matrices."""
         return Symbol.of(self.kernel.shape[2:], self.size)
 
     def matrices(self, A: Tensor, theta: Tensor) -> Tensor:

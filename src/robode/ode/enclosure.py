@@ -50,6 +50,7 @@ class Enclosure:
         return Enclosure(self.centre + other.centre, self.generators + other.generators, noise)
 
     def scaled(self, factor: float) -> Enclosure:
+        """The enclosure of factor times the values."""
         return Enclosure(factor * self.centre, factor * self.generators, abs(factor) * self.noise)
 
     def activated(self, activation: Activation) -> Enclosure:

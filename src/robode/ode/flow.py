@@ -121,6 +121,7 @@ class Flow(nn.Module, ABC):
 
     @property
     def horizon(self) -> float:
+        """T = N h, in the time of the ODE."""
         return self.depth * float(self.h)
 
     def bind(self, context: Tensor | None = None) -> tuple[Sequence[VectorField], Scalar]:

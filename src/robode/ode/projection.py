@@ -77,6 +77,7 @@ class Goal:
         return self.A.detach().double().cpu()
 
     def result(self, W: Tensor, bound: float, proof: Certificate | None, least: float = 0.0) -> Stabilised:
+        """What was found: weights W like A, the proved bound of their log-norm, and ||W - A||_F."""
         distance = float((W.double().cpu() - self.exact).norm())
         return Stabilised(W.to(self.A.device), bound, distance, proof, least)
 

@@ -79,6 +79,7 @@ class Loader(yaml.SafeLoader):
     no more than a long file would hold."""
 
     def get_single_node(self) -> yaml.Node | None:
+        """The document as PyYAML composes it. Raises `ConstructorError` where its aliases stand for too much."""
         node = super().get_single_node()
         if node is not None and _written_out(node, {}) > MOST_VALUES:
             raise yaml.constructor.ConstructorError(
@@ -87,6 +88,7 @@ class Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Yaml]:
+        """A mapping. Raises `ConstructorError` for a key that comes twice."""
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):

@@ -112,10 +112,12 @@ class Vouching(nn.Module):
         self.block = block
 
     def forward(self, y: Tensor) -> Tensor:
+        """The block. y: (B, channels, H, W)."""
         found: Tensor = self.block(y)
         return found
 
     def certified_lipschitz(self, shape: tuple[int, ...]) -> float:
+        """See the class. shape: of one sample, (channels, H, W)."""
         block = self.block
         inner = nn.Sequential(block.conv1, block.bn1, block.relu, block.conv2, block.bn2)
         return lipschitz(inner, shape) + (lipschitz(block.downsample, shape) if block.downsample else 1.0)

@@ -37,6 +37,7 @@ class Group:
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Of the trainings, in the order of the runs."""
         return tuple(run.config().seed for run in self.runs)
 
 

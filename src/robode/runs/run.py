@@ -74,14 +74,17 @@ class Run:
 
     @property
     def id(self) -> str:
+        """The folder's name."""
         return self.folder.name
 
     @property
     def last(self) -> Path:
+        """The checkpoint of the last finished epoch."""
         return self.folder / "last.ckpt"
 
     @property
     def best(self) -> Path:
+        """The checkpoint of the best score on validation data, where there are such data."""
         return self.folder / "best.ckpt"
 
     @property

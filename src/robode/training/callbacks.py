@@ -43,10 +43,12 @@ class ProjectConstraints(Callback):
     every = 0  # any end of a block will do (`training.captured`)
 
     def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Before the first step."""
         self._modules = constrained(module.network)
         self._project(trainer, [each for each in self._modules if getattr(each, "project_at_start", True)])
 
     def on_train_batch_end(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
+        """What is due after this step; after the last one of an epoch, all."""
         last = trainer.is_last_batch
         due_now = [each for each in self._modules if last or due(each, trainer.global_step)]
         self._project(trainer, due_now, done=module.projects)
@@ -118,6 +120,7 @@ class BSMLogger(Callback):
         self._waiting: list[dict[str, float]] = []
 
     def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Chooses the samples. Raises `BadInput` for a point that the test split lacks."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         x = data.split("train").x
         chosen = torch.linspace(0, len(x) - 1, min(self.samples, len(x))).round().long()
@@ -132,10 +135,12 @@ class BSMLogger(Callback):
         self.one = in_units(test.x[self.point : self.point + 1]), test.target[self.point : self.point + 1]
 
     def on_train_batch_start(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
+        """Measures every `every` optimiser steps."""
         if trainer.global_step % self.every == 0:
             self._log(trainer.global_step, module)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Writes what was measured."""
         self.write(module.run)
 
     def on_save_checkpoint(self, trainer: Trainer, module: Training, checkpoint: Saved) -> None:  # type: ignore[override]
@@ -145,6 +150,7 @@ class BSMLogger(Callback):
             self.write(module.run)
 
     def on_exception(self, trainer: Trainer, module: Training, exception: BaseException) -> None:  # type: ignore[override]
+        """What was measured until then is kept."""
         self.write(module.run)
 
     @rank_zero_only
@@ -190,11 +196,13 @@ class LogNormLogger(Callback):
         self._known: list[LogNormBounds] = []
 
     def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Of the initial weights."""
         self._step = trainer.global_step
         if self._step == 0:
             self._log(trainer, module.network.flow)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Every so many epochs, and after the last one."""
         done, before, self._step = trainer.current_epoch + 1, self._step, trainer.global_step
         last = trainer.should_stop or done == trainer.max_epochs
         # Lightning closes the last epoch a second time when it resumes: no step has been made
@@ -213,6 +221,7 @@ class LogNormLogger(Callback):
         return {"known": [(each.lower, each.upper, each.vector, each.theta) for each in self._known]}
 
     def load_state_dict(self, state: dict[str, list[tuple[float, float, Tensor | None, Tensor | None]]]) -> None:
+        """Where the next search begins."""
         self._known = [LogNormBounds(*each) for each in state["known"]]
 
 
@@ -231,6 +240,7 @@ class RobustnessSweep(Callback):
         self.every_n_epochs, self.repeats = every_n_epochs, repeats
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Measures where that is due, and appends the rows."""
         epoch = trainer.current_epoch
         due = (epoch + 1) % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -100,6 +100,7 @@ class CapturedTraining(Training):
         self._places: tuple[Tensor, ...] = ()  # where a recorded step finds x and target
 
     def on_train_start(self) -> None:
+        """Learning rates become tensors, which a graph reads anew."""
         super().on_train_start()
         for group in self.optimizer.param_groups:
             group["capturable"] = self.device.type == "cuda"

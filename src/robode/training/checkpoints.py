@@ -19,6 +19,8 @@ class WholeFiles(TorchCheckpointIO):
     """Writes beside the target and renames, so that last.ckpt is always whole; reads plain data only."""
 
     def save_checkpoint(self, checkpoint: Saved, path: Path | str, storage_options: object = None) -> None:
+        """The whole file or none. Raises `JobFailed` where the disk refuses."""
+
         def write(draft: Path) -> None:
             try:
                 with draft.open("wb") as file:  # a path would be written into it
@@ -30,6 +32,7 @@ class WholeFiles(TorchCheckpointIO):
         write_whole(Path(path), write)
 
     def load_checkpoint(self, path: Path | str, map_location: object = None, weights_only: bool | None = True) -> Saved:
+        """The content, on the CPU. Raises `BadInput` if it is damaged or holds code."""
         return read_checkpoint(Path(path))
 
 
@@ -49,15 +52,19 @@ class Checkpoints(Checkpoint):
         self._last_step: int | None = None  # of the last.ckpt that the run is resumed from
 
     def state_dict(self) -> Saved:
+        """The best score so far and its step."""
         return {"best": self.best, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: Saved) -> None:
+        """Those of the run that goes on."""
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
 
     def on_load_checkpoint(self, trainer: Trainer, module: lightning.LightningModule, checkpoint: Saved) -> None:
+        """Notes at which step the run goes on."""
         self._last_step = checkpoint["global_step"]
 
     def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Copies best.ckpt again where the job ended before it was written."""
         if self.best_step == self._last_step and trainer.is_global_zero:
             replace_by_copy(module.run.last, module.run.best)
 
@@ -67,6 +74,7 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(module.run.last)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Writes last.ckpt, best.ckpt where it is the best, and status.json."""
         task = module.network.info.task
         score = trainer.callback_metrics.get(f"validation/{task.score_name}")
         is_best = score is not None and (self.best is None or task.is_better(float(score), self.best))

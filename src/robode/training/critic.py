@@ -23,6 +23,7 @@ class CriticLogger(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Every so many epochs, and after the last one."""
         done = trainer.current_epoch + 1
         if done % self.every_n_epochs and done != trainer.max_epochs:
             return

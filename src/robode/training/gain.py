@@ -66,6 +66,7 @@ class GainSchedule(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Works out the factor of one step."""
         flow = module.network.flow
         assert isinstance(flow, DataNode)  # `check`
         self._top = flow.first_gain if self.most is None else self.most
@@ -76,6 +77,7 @@ class GainSchedule(Callback):
             self._step = self.factor
 
     def on_train_batch_end(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
+        """Moves the gain after each optimiser step."""
         gain: Tensor = module.network.flow.gain  # type: ignore[assignment]
         violated = violation(module.objectives)
         if trainer.current_epoch <= self.turn * (trainer.max_epochs or 0):

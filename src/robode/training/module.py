@@ -100,6 +100,7 @@ class Training(lightning.LightningModule):
         self._output = output.detach() if self._trusted else output.detach().clone()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser, with its schedule where it has one."""
         if self.scheduler is None:
             return self.optimizer
         return {
@@ -186,9 +187,11 @@ class Training(lightning.LightningModule):
         checkpoint["rng"] = Generators(cpu=torch.get_rng_state(), cuda=cuda)
 
     def on_load_checkpoint(self, checkpoint: Saved) -> None:
+        """Notes the random generators, which `on_train_start` sets."""
         self._rng = checkpoint.get("rng")
 
     def on_train_start(self) -> None:
+        """Random generators as the run that goes on left them."""
         if self._rng is not None:
             torch.set_rng_state(self._rng["cpu"].cpu())
             if len(self._rng["cuda"]) == torch.cuda.device_count():

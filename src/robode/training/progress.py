@@ -27,12 +27,14 @@ class ProgressBar(Callback):
         self._next = 0.0
 
     def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Begins the bar."""
         if trainer.is_global_zero:
             self._bar = bar(self.console)
             self._bar.start()
             self._task = self._bar.add_task("", total=None, note="")
 
     def on_train_epoch_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """The bar begins anew with each epoch."""
         self._began = time.perf_counter()
         if self._bar is not None:
             title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -41,6 +43,7 @@ class ProgressBar(Callback):
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: Trainer, module: Training, outputs: Mapping[str, Tensor], batch: OfStep, batch_idx: int
     ) -> None:
+        """Moves the bar, at most five times a second."""
         now = time.perf_counter()
         if self._bar is not None and now > self._next:
             self._next = now + SECONDS_BETWEEN_UPDATES
@@ -48,6 +51,7 @@ class ProgressBar(Callback):
             self._bar.update(self._task, completed=batch_idx + 1, note=note)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Prints the line of the epoch."""
         means = module.epoch_means
         if self._bar is None or means is None:
             return
@@ -61,9 +65,11 @@ class ProgressBar(Callback):
         )
 
     def teardown(self, trainer: Trainer, module: Training, stage: str) -> None:  # type: ignore[override]
+        """The bar goes."""
         self._stop()
 
     def on_exception(self, trainer: Trainer, module: Training, exception: BaseException) -> None:  # type: ignore[override]
+        """The bar goes."""
         self._stop()
 
     def _stop(self) -> None:

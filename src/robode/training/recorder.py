@@ -33,10 +33,12 @@ class MetricsLog(Logger):
 
     @property
     def name(self) -> str:
+        """For Lightning."""
         return "metrics"
 
     @property
     def version(self) -> str:
+        """For Lightning; a run has none."""
         return ""
 
     def log_hyperparams(self, *given: object, **named: object) -> None:
@@ -56,11 +58,13 @@ class MetricsLog(Logger):
 
     @rank_zero_only
     def save(self) -> None:
+        """Writes what has waited."""
         rows, self._waiting = self._waiting, []
         self._written = time.monotonic()
         METRICS.append(self.path, rows)
 
     def finalize(self, status: str) -> None:
+        """Writes what has waited."""
         self.save()
 
 
@@ -76,15 +80,18 @@ class Recorder(Callback):
         self.every = every
 
     def on_train_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """The properties of the initial flow."""
         if trainer.global_step == 0:
             flow = module.network.flow
             send(trainer, 0, flow_values(flow, flow.certificate_table()))
 
     def on_train_batch_end(self, trainer: Trainer, module: Training, *step: OfStep) -> None:  # type: ignore[override]
+        """A row every `every` optimiser steps."""
         if trainer.global_step % self.every == 0:
             send(trainer, trainer.current_epoch, self._step_values(trainer, module) | flow_values(module.network.flow))
 
     def on_train_epoch_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """The rows of the epoch, and everything onto the disk."""
         means = module.whole_epoch.means(trainer)
         if not means:  # Lightning closes the last epoch a second time when it resumes
             return

@@ -18,12 +18,14 @@ class Stopping(Callback):
         self._patience = [each.patience for each in stops]
 
     def on_fit_start(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """The patience that is asked for now, and a line where it is used up already."""
         for each, patience in zip(self.stops, self._patience, strict=True):
             each.patience = patience
             if each.wait_count >= patience and trainer.current_epoch < (trainer.max_epochs or 0):
                 self._say(trainer, f"goes on, but {_why(each)}: unless it improves now, the run ends again; {WAYS}")
 
     def on_train_end(self, trainer: Trainer, module: Training) -> None:  # type: ignore[override]
+        """Says after which epoch it stopped and why."""
         if trainer.current_epoch < (trainer.max_epochs or 0):
             done = f"stopped after epoch {trainer.current_epoch} of {trainer.max_epochs}"
             why = [_why(each) for each in self.stops if each.wait_count >= each.patience]

@@ -33,9 +33,11 @@ class Watchdog(Callback):
         self._batch = 0
 
     def on_train_batch_start(self, trainer: Trainer, module: Training, batch: OfStep, batch_idx: int) -> None:  # type: ignore[override]
+        """Looks at the clock."""
         self._batch, self._began = batch_idx, time.perf_counter()
 
     def on_before_optimizer_step(self, trainer: Trainer, module: Training, optimizer: Optimizer) -> None:  # type: ignore[override]
+        """Warns, once, where a step takes many times as long as the others."""
         self._since.append(time.perf_counter() - self._began)
         if not looks(trainer, self._batch):
             return
