@@ -1,37 +1,27 @@
-"""README, --help and conf say the same thing."""
+"""README, --help, conf and the committed results say the same thing."""
 
+import csv
 import re
-import shlex
 from pathlib import Path
 
 import pytest
+from pages import README, ROOT, blocks, commands
 
-from robode.cli.main import main
-from robode.config import schema
-from robode.config.config import CONFIGS
-from robode.config.listing import options
-from robode.runs.results import COLUMNS
+from robode.runs.results import COLUMNS, NUMBERS
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-# the commands of the section Extend need the package that it shows: tests/outside runs them
-BLOCKS = "".join(re.findall(r"```bash\n(.*?)```", README.split("\n## Extend")[0], re.S))
-LINES = [line.split("#")[0].strip() for line in BLOCKS.split("\n")]
-VERBS = tuple(f"robode {verb} " for verb in CONFIGS)
-ROBODE = [line for line in LINES if line.startswith(VERBS)]
-MAKE = sorted(set(re.findall(r"\bmake ([a-z]+)", README)) - {"and"})
-PATHS = set(re.findall(r"[`(]((?:docs|bench|tests|src|conf|scripts)/[\w./-]+)[`)]", README))
-TABLE = dict(re.findall(r"^\| (`[^|]+`) \| (.+) \|$", README.split("## The keys")[1].split("\n## ")[0], re.M))
+TEXT = README.read_text(encoding="utf-8")
+MAKE = sorted(set(re.findall(r"\bmake ([a-z]+)", TEXT)) - {"and"})
+PATHS = {path for page in ("README.md", "docs/architecture.md", "docs/own_family.md", "docs/files.md")
+         for path in re.findall(r"[`(]((?:docs|bench|tests|src|conf|scripts)/[\w./-]+)[`)]",
+                                (ROOT / page).read_text(encoding="utf-8"))}  # fmt: skip
+FILES = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+GAP = ROOT / "docs" / "results" / "robode" / "gap" / "table.csv"
+HEADLINE = {"clean": "test", "Gauss, variance .2": "Gauss .2", "attacked .3": "robode ensemble .3",
+            "certified .3": "certified .3"}  # fmt: skip
 
 
 def test_there_is_something_to_check() -> None:
-    assert len(ROBODE) >= 5 and {"run", "test", "smoke", "bench"} <= set(MAKE) and len(TABLE) >= 12
-
-
-@pytest.mark.parametrize("line", ROBODE)
-def test_every_command_composes(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*shlex.split(line)[1:], "--cfg"]) == 0, capsys.readouterr().err
-    assert "depth" in capsys.readouterr().out or "train" not in line
+    assert len(commands(README, "bash")) >= 5 and {"run", "test", "smoke", "docs"} <= set(MAKE) and len(PATHS) > 10
 
 
 @pytest.mark.parametrize("target", MAKE)
@@ -39,39 +29,48 @@ def test_every_make_target_exists(target: str) -> None:
     assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 
 
-def test_every_word_of_the_table_is_a_key_and_every_key_that_people_type_is_there() -> None:
-    words = {word for cell in TABLE for word in re.findall(r"`([a-z_]+)", cell)}
-    assert words <= {*schema.words("train"), *schema.words("evaluate")}
-    assert set(schema.words("train")) - words == {"optimizer", "callbacks", "logger"}
-
-
-@pytest.mark.parametrize(
-    "group", ["model", "data", "integrator", "encoder", "head", "augment", "protocol", "suite", "trainer"]
-)
-def test_the_table_names_every_choice(group: str) -> None:
-    named = set(re.findall(r"`([a-z0-9_]+)`", TABLE[f"`{group}`"]))
-    assert set(options(group, ())) <= named
-
-
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_every_path_that_is_named_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
+def test_it_stays_short() -> None:
+    assert len(TEXT.splitlines()) <= 180 and len(TEXT.split()) <= 2700
+
+
+def test_the_headline_numbers_are_those_of_the_committed_table() -> None:
+    known = {(row["label"], row["column"]): float(row["mean"]) for row in csv.DictReader(GAP.open(encoding="utf-8"))}
+    head, _, *rows = re.findall(r"^\|(.*)\|$", TEXT.split("## What it finds")[1].split("\n## ")[0], re.M)
+    _, *columns = [cell.strip() for cell in head.split("|")]
+    assert columns == list(HEADLINE) and len(rows) >= 5
+    for row in rows:
+        label, *cells = [cell.strip() for cell in row.split("|")]
+        assert cells == [f"{known[label, HEADLINE[column]]:.1f}" for column in columns], label
+
+
 def test_the_files_of_a_run_are_the_ones_that_exist() -> None:
-    """Names in the README's file table are written by the package (searched in its source)."""
+    """Names in the table of docs/files.md are written by the package (searched in its source)."""
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/robode").rglob("*.py"))
-    for name in re.findall(r"`([a-z_]+\.(?:csv|json|yaml|html))`", README):
+    table = FILES.split("\n## ")[0]
+    for name in re.findall(r"`([a-z_]+\.(?:csv|json|yaml|html))`", table):
         assert f'"{name}"' in source, name
-    assert {"flow_ode", "flow_discrete", "severity"} <= set(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("heading", "columns"), [("results.csv", {*COLUMNS, "epoch"}), ("numbers.csv", {*NUMBERS.columns})]
+)
+def test_the_columns_of_the_tables_are_all_explained(heading: str, columns: set[str]) -> None:
+    section = FILES.split(f"\n## {heading}")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]+`) \|", section, re.M)
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == columns
 
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert blocks
+    shown = [block.text for block in blocks(README) if block.language == "python"]
+    assert shown
     names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+    for text in shown:
+        exec(compile(text, "README.md", "exec"), names)
     assert Path("outputs/default/first/report.html").is_file()

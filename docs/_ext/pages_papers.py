@@ -1,0 +1,66 @@
+"""The reproduced papers: a page for each item of docs/results, and a list of all items of conf/paper."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tables import prose, table
+
+from robode.config.listing import options
+from robode.papers.spec import Item, Paper, load
+from robode.verbs.report import kept
+
+RESULTS = "results"
+
+
+def pages(docs: Path) -> dict[str, str]:
+    """File name -> text."""
+    papers = [load(name) for name in options("paper")]
+    done = {f"{paper.name}/{name}": item for paper in papers for name, item in paper.items.items()
+            if (docs / RESULTS / paper.name / name / "report.json").is_file()}  # fmt: skip
+    found = {f"papers/{name}.md": _page(docs / RESULTS / name, item) for name, item in done.items()}
+    return {"papers/index.md": "\n".join(_index(papers, set(done))), **found}
+
+
+def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
+    yield "# Reproduced papers\n\nMade from the tables in docs/results. [How to reproduce one](../../reproduce.md).\n"
+    for paper in papers:
+        about = next(iter(paper.items.values())).paper
+        yield f"## {prose(about.title)}\n\n{prose(about.citation)}\n"
+        rows = []
+        for name, item in paper.items.items():
+            where = f"{paper.name}/{name}"
+            rows.append((f"[`{where}`]({where}.md)" if where in done else f"`{where}` (not run)", prose(item.title)))
+        yield table(("item", "what"), rows)
+    listed = "\n".join(sorted(done))
+    yield f"```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
+
+
+def _page(folder: Path, item: Item) -> str:
+    known: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    up = f"../../../{RESULTS}/{item.paper.name}/{item.name}"
+    parts = [f"# {prose(item.title)}\n", f"{prose(item.paper.citation)}\n"]
+    if known["label"]:
+        parts.append(f"**{prose(known['label'])}**\n")
+    parts += [f"```text\n{known['command']}\n```\n", f"{prose(item.note)}\n"]
+    for stem, title, caption in known.get("figures", []):
+        file = kept(folder, stem)
+        parts.append(f"![{prose(title)}]({up}/figures/{file.name})\n\n*{prose(title)}*: {prose(caption)}\n")
+    text = (folder / "table.md").read_text(encoding="utf-8").partition("\n")[2]
+    parts.append(f"## Table\n\n{text}\n" + _differences(item) + _files(folder, up, known))
+    return "\n".join(parts)
+
+
+def _differences(item: Item) -> str:
+    rows = [[prose(each) for each in (found.about, found.text, found.experiment, found.here)]
+            for found in item.paper.differences]  # fmt: skip
+    shown = table(("about", "the paper's text", "its published experiment", "here"), rows)
+    return f"\n## Known differences\n\n{shown}\n" if rows else ""
+
+
+def _files(folder: Path, up: str, known: dict[str, Any]) -> str:
+    names = ("report.html", "table.csv", "table.tex", "rows.csv", "numbers.csv", "runs.csv", "paired.csv")
+    links = [f'<a href="{up}/{name}">{name}</a>' for name in names if (folder / name).is_file()]
+    made = "; ".join(f"{name} {version}" for name, version in known.get("versions", {}).items())
+    return f"\n## Files\n\n{', '.join(links)}\n\nCommits {known.get('commit', '')}; {prose(made)}.\n"
