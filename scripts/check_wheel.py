@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.metadata import Metadata
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PLACES = {"src/robode": "robode", "conf": "robode/conf"}
+PLACES = {"src/robode": "robode", "conf": "robode/conf", "templates": "robode/templates"}
 """Folders of the checkout, and where a wheel has them."""
 
 
@@ -76,7 +76,8 @@ def _used(site: Path, empty: Path) -> list[str]:
     """What goes wrong when the unpacked wheel is used from an empty folder."""
     empty.mkdir()
     where = "import robode.config.paths; print(robode.config.paths.conf_dir())"
-    for words in (["-c", where], ["-m", "robode", "list"], ["-m", "robode", "train", "--cfg"]):
+    made = ["-m", "robode", "init", str(empty.with_name("made_lab"))]
+    for words in (["-c", where], ["-m", "robode", "list"], ["-m", "robode", "train", "--cfg"], made):
         print(_in_empty_folder([sys.executable, *words], site, empty).splitlines()[0])
     return [f"the commands left {each} behind" for each in empty.iterdir()]
 

@@ -13,7 +13,7 @@ from robode.config.config import CONFIGS
 from robode.config.listing import GROUPS
 from robode.errors import BadInput
 
-VERBS = ("train", "evaluate", "certify", "export", "stabilise", "reproduce", "runs", "report", "check", "list",
+VERBS = ("train", "evaluate", "certify", "export", "stabilise", "reproduce", "runs", "report", "check", "init", "list",
          "completion", "--help", "--version")  # fmt: skip
 
 BASH = """\

@@ -32,13 +32,14 @@ usage: robode <verb> [key=value ...]
   runs        what lies under outputs/, a line a run: robode runs where="model=chnode state=done" sort=validation
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
   check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
+  init        a small project of your own, with a family, a data set, a paper and tests: robode init FOLDER
   list        what can be chosen: models, data, suites, integrators, encoders, heads, objectives, experiments, papers, …
   completion  print the completion script of a shell: bash, zsh or fish
 
   robode <verb> --help explains a verb;  robode --version prints the version
 """
 COMPOSED = ("train", "evaluate", "certify", "export", "stabilise")  # verbs with a primary configuration of their name
-OTHERS = ("reproduce", "runs", "report", "check", "list")
+OTHERS = ("reproduce", "runs", "report", "check", "init", "list")
 INTERRUPTED = 130
 ENDS = {
     signal.SIGTERM: "terminated",
@@ -89,6 +90,8 @@ def _dispatch(words: list[str]) -> int:
         return _run_check(rest)
     if verb == "runs":
         return _run_runs(rest)
+    if verb == "init":
+        return _run_init(rest)
     raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, {', '.join(OTHERS)} or completion")
 
 
@@ -168,6 +171,18 @@ def _run_check(words: list[str]) -> int:
         print(HELP)
         return 0
     return run_check(given.package, given.config_dir)
+
+
+def _run_init(words: list[str]) -> int:
+    from robode.verbs.init import HELP, run_init
+
+    parser = _Parser("init")
+    parser.add_argument("words", nargs="*")
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        print(HELP, end="")
+        return 0
+    return run_init(given.words)
 
 
 def _run_runs(words: list[str]) -> int:

@@ -9,11 +9,21 @@ from robode.errors import BadInput
 
 def conf_dir() -> Path:
     """The project's own configuration: inside an installed package, or beside ``src`` in a checkout."""
+    return _beside("conf/train.yaml").parent
+
+
+def template_dir() -> Path:
+    """What `robode init` copies."""
+    return _beside("templates/project/README.md").parent
+
+
+def _beside(file: str) -> Path:
+    """A file that is in the wheel's package and in the checkout beside ``src``."""
     package = Path(__file__).resolve().parents[1]
-    for folder in (package / "conf", package.parents[1] / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise BadInput(f"the installation is incomplete: no conf/train.yaml near {package}; install robode again")
+    for folder in (package, package.parents[1]):
+        if (folder / file).is_file():
+            return folder / file
+    raise BadInput(f"the installation is incomplete: no {file} near {package}; install robode again")
 
 
 def user_conf_dirs(named: Sequence[str] = ()) -> list[Path]:

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from robode.errors import BadInput, Busy, JobFailed
 from robode.files import clear_drafts, make_folder
-from robode.runs.run import SILENCE, Owner, Run, Status
+from robode.runs.run import SILENCE, Owner, Run, Status, state_of
 
 BEAT, POLL = 5.0, 0.2  # seconds between heartbeats, and between looks at a lock that another process holds
 
@@ -127,10 +127,12 @@ class Watch:
         return time.monotonic() - self.since > SILENCE
 
 
-def state_now(run: Run) -> str:
-    """`Run.state`; one of this machine is running only where a process holds its lock, however fresh its heartbeat."""
-    lock, state = run.folder / ".lock", run.state
-    if state != "running" or run.status().get("owner", {}).get("machine") != machine() or not lock.is_file():
+def state_now(run: Run, status: Status | None = None) -> str:
+    """`Run.state`; one of this machine is running only where a process holds its lock, however fresh its heartbeat.
+    status: what status.json says, where that is known."""
+    status = run.status() if status is None else status
+    lock, state = run.folder / ".lock", state_of(status)
+    if state != "running" or status.get("owner", {}).get("machine") != machine() or not lock.is_file():
         return state
 
     def taken() -> None:

@@ -22,12 +22,16 @@ Groups = Mapping[str, str]
 
 def groups_of(text: str) -> Groups:
     """The groups of a config.yaml as robode writes them. Raises `BadInput` for a text that has none, or as `whole`."""
-    found = {part.partition(":")[0]: part for part in GROUP.split(text) if part}
+    found = {part.partition(":")[0]: _once.setdefault(part, part) for part in GROUP.split(text) if part}
     if not {"model", "data", "depth", "seed"} <= found.keys():
         raise BadInput("expected the YAML of a run")
     for part in found.values():
         whole(part)
     return found
+
+
+_once: dict[str, str] = {}
+"""Equal groups are one object, which a process that reads runs for another one hands over once."""
 
 
 @cache

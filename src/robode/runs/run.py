@@ -128,11 +128,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        """status, as far as it can be believed: a killed process cannot say any more that it was interrupted."""
-        status = self.status()
-        if status.get("status") == "running" and not time.time() - status.get("heartbeat", 0) <= SILENCE:
-            return "interrupted"
-        return str(status.get("status", "not started"))
+        """`state_of` its status.json."""
+        return state_of(self.status())
 
     @property
     def begun(self) -> bool:
@@ -169,6 +166,13 @@ class Run:
             return False
         self.update(warnings=[*warnings, text])
         return True
+
+
+def state_of(status: Status) -> str:
+    """status, as far as it can be believed: a killed process cannot say any more that it was interrupted."""
+    if status.get("status") == "running" and not time.time() - status.get("heartbeat", 0) <= SILENCE:
+        return "interrupted"
+    return str(status.get("status", "not started"))
 
 
 def read_plain(path: Path) -> dict[str, Value]:

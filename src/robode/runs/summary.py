@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def summaries(outputs: Path = OUTPUTS, known: dict[str, tuple[object, Summary]] 
 
     known: what an earlier call has filled: a run whose files have not changed since is not read again.
     """
-    known = {} if known is None else known
+    if known is None:
+        return list(_read(sorted(folders(outputs))))
     stamps = {folder: _stamp(folder) for folder in sorted(folders(outputs))}
     new = [folder for folder, stamp in stamps.items() if folder not in known or known[folder][0] != stamp]
     for each in _read(new):
@@ -73,13 +75,11 @@ def folders(outputs: Path) -> Iterator[str]:
     """Those with a config.yaml, without what `force=true` has set aside."""
     waiting = [str(outputs)]
     while waiting:
-        try:
-            entries = list(os.scandir(waiting.pop()))
-        except OSError:  # gone meanwhile, or somebody else's
+        folder = waiting.pop()
+        if os.path.isfile(os.path.join(folder, "config.yaml")):
+            yield folder
             continue
-        if any(entry.name == "config.yaml" and entry.is_file() for entry in entries):
-            yield os.path.dirname(entries[0].path)
-        else:
+        with suppress(OSError), os.scandir(folder) as entries:  # gone meanwhile, or somebody else's
             waiting += [each.path for each in entries if each.name != REPLACED and each.is_dir(follow_symlinks=False)]
 
 
@@ -106,31 +106,30 @@ def summary(folder: str) -> Summary:
     """What the files of a run say. A damaged one costs none of the others its place."""
     run = Run(Path(folder))
     try:
-        groups = groups_of(_text(run, "config.yaml"))
-        clean = tuple(_clean(run))
+        groups = groups_of(_text(folder, "config.yaml"))
+        status = run.status()
+        clean = tuple(_clean(folder))
         return Summary(
             folder,
-            state_now(run),
-            run.status().get("epoch", 0),
-            _changed(run),
+            state_now(run, status),
+            status.get("epoch", 0),
+            _changed(folder),
             size_of(folder),
             groups=groups,
             code=str(read_json(run.folder / RECORD).get(CODE) or "unknown") if run.begun else "",
-            validation=_validation(run),
+            validation=_validation(folder),
             clean=clean,
-            **_certificate(run, {each.weights for each in clean}),
+            **_certificate(folder, {each.weights for each in clean}),
         )
-    except (BadInput, JobFailed, OSError, ValueError, KeyError, csv.Error) as error:
+    except (BadInput, JobFailed, OSError, ValueError, KeyError, IndexError, csv.Error) as error:
         reason = error if isinstance(error, BadInput | JobFailed) else f"{type(error).__name__}: {error}"
-        return Summary(folder, DAMAGED, 0, _changed(run), size_of(folder), " ".join(str(reason).split()))
+        return Summary(folder, DAMAGED, 0, _changed(folder), size_of(folder), " ".join(str(reason).split()))
 
 
-def _changed(run: Run) -> float:
-    for path in (run.folder / "status.json", run.folder / "config.yaml"):
-        try:
-            return path.lstat().st_mtime
-        except OSError:
-            continue
+def _changed(folder: str) -> float:
+    for name in ("status.json", "config.yaml"):
+        with suppress(OSError):
+            return os.lstat(os.path.join(folder, name)).st_mtime
     return 0.0
 
 
@@ -143,28 +142,28 @@ def size_of(folder: str) -> int:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-                    elif not entry.is_symlink():
+                    elif entry.is_file(follow_symlinks=False):
                         total += entry.stat(follow_symlinks=False).st_size
         except OSError:
             continue
     return total
 
 
-def _validation(run: Run) -> dict[str, Ends]:
+def _validation(folder: str) -> dict[str, Ends]:
     """Of each score on validation data, from metrics.csv."""
     found: dict[str, list[float]] = {}
-    for row in csv.reader(line for line in _complete(run, "metrics.csv") if ",validation/" in line):
+    for row in csv.reader(line for line in _complete(folder, "metrics.csv") if ",validation/" in line):
         _, _, name, value = row
         found.setdefault(name.removeprefix("validation/"), []).append(float(value))
     return {name: (min(values), max(values), values[-1]) for name, values in found.items() if name != "loss"}
 
 
-def _clean(run: Run) -> Iterator[Clean]:
+def _clean(folder: str) -> Iterator[Clean]:
     """The scores on the clean test set of what the run's checkpoint is now: best.ckpt, or last.ckpt without one."""
-    lines = _complete(run, "results.csv")
+    lines = _complete(folder, "results.csv")
     head, *rows = csv.reader(lines) if lines else [[]]
     if head and "score" not in head:
-        raise BadInput(f"{run.folder / 'results.csv'}: of an earlier version; robode evaluate writes it anew")
+        raise BadInput(f"{os.path.join(folder, 'results.csv')}: of an earlier version; robode evaluate writes it anew")
     at = {name: number for number, name in enumerate(head)}
     code = at.get("code")
     weights = {row[at["checkpoint"]]: row[at["weights"]] for row in rows}
@@ -175,9 +174,9 @@ def _clean(run: Run) -> Iterator[Clean]:
             yield Clean(of, by, int(float(row[at["n"]])), row[at["task"]], float(row[at["score"]]))
 
 
-def _certificate(run: Run, weights: set[str]) -> dict[str, Any]:
+def _certificate(folder: str, weights: set[str]) -> dict[str, Any]:
     """Of certificate.json, where it is of these weights."""
-    found = read_json(run.folder / "certificate.json")
+    found = read_json(Path(folder, "certificate.json"))
     if found.get("weights") not in weights:
         return {}
     radii = {float(each["severity"]): float(each["score"]) for each in found.get("certified", [])}
@@ -185,15 +184,15 @@ def _certificate(run: Run, weights: set[str]) -> dict[str, Any]:
     return {"lipschitz": float(constant if constant is not None else "nan"), "certified": radii}
 
 
-def _complete(run: Run, name: str) -> list[str]:
+def _complete(folder: str, name: str) -> list[str]:
     """The complete lines of a table; none where there is no such file. A kill may have torn the last one."""
     try:
-        text = _text(run, name)
+        text = _text(folder, name)
     except FileNotFoundError:
         return []
     return text[: text.rfind("\n") + 1].splitlines()
 
 
-def _text(run: Run, name: str) -> str:
-    with open(run.folder / name, encoding="utf-8") as file:
+def _text(folder: str, name: str) -> str:
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
         return file.read()

@@ -1,0 +1,1 @@
+"""Families and data sets for robode."""
