@@ -50,6 +50,9 @@ CASES = {
     # unknown choices
     "model=chnod": "unknown model; did you mean 'chnode'? choose one of: chnode, chnode_dense, chnode_lipschitz",
     "data=cats": "unknown data; choose one of: advection, arrays",
+    "data=moons": "unknown data; did you mean 'double_moons'?",
+    "data=MNIST": "unknown data; did you mean 'mnist'?",
+    "suite=masking": "unknown suite; did you mean 'gradient_masking'?",
     "integrator=leapfrog": "unknown integrator; choose one of: dopri5, etd, euler",
     "suite=nois": "did you mean 'noise'?",
     "experiment=nothing": "unknown experiment; choose one of:",

@@ -231,6 +231,8 @@ def test_dry_run(call: Callable[..., Answer], nets: None, run_of_one_epoch: Run)
     run = run_of_one_epoch
     answer = call("certify", f"run={run.id}", "--dry-run")
     assert answer.code == 0 and run.id in answer.out
+    refused = call("evaluate", f"run={run.id}", "suite=lyapunov_plane", "--dry-run")
+    assert refused.code == 2 and "lyapunov_plane: cannot be measured of this network" in refused.line
     assert "speaks of runs only" in call("certify", *(f"{k}={v}" for k, v in GOOD.items()), "--dry-run").line
 
 

@@ -13,6 +13,8 @@ REFUSED = {
     "suite=plug_and_play": "suite.plug_and_play: is for pictures with noise (data=photographs or bsds500)",
     "data=photographs model=denoiser suite=plug_and_play suite.plug_and_play.length=99": "length=99: the kernel is "
     "larger than the image, expected at most suite.plug_and_play.size=88",
+    "data=photographs model=dncnn suite=plug_and_play": "suite.plug_and_play: expected a denoiser that is proven "
+    "averaged, since nothing else makes iterations converge",
 }
 
 

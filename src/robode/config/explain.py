@@ -10,6 +10,7 @@ from robode.config.allowed import describes
 from robode.config.config import Value
 from robode.config.schema import expected_type, words
 
+SHORT = 3  # letters; parts of a word that are shorter say nothing
 # Other words for a key: the level of noise is its variance, a radius is called eps.
 MEANT = {"std": "var", "sigma": "var", "variance": "var", "epsilon": "eps", "radius": "eps"}
 
@@ -64,10 +65,21 @@ def unknown_key(verb: str, key: str, known: Sequence[str]) -> str:
     return f"unknown key '{key}': robode {verb} takes {', '.join(words(verb))}"
 
 
+def nearest(choice: str, choices: Sequence[str]) -> str | None:
+    """The choice that was probably meant: one that is spelt nearly alike, else the most similar one that has the word
+    in it or is a part of it (moons: double_moons, not mnist), else a similar one."""
+    word = choice.lower()
+    inside = [each for each in choices if min(len(word), len(each)) >= SHORT and (word in each or each in word)]
+    for among, cutoff in ((choices, 0.8), (inside, 0.0), (choices, 0.6)):
+        if near := difflib.get_close_matches(word, among, n=1, cutoff=cutoff):
+            return near[0]
+    return None
+
+
 def unknown_choice(group: str, choice: str, choices: Sequence[str]) -> str:
     """One line for a group option that does not exist."""
-    near = difflib.get_close_matches(choice, choices, n=1, cutoff=0.6)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    near = nearest(choice, choices)
+    hint = f"did you mean '{near}'? " if near else ""
     return f"{group}={choice}: unknown {group}; {hint}choose one of: {', '.join(choices) or '(none found)'}"
 
 
