@@ -28,9 +28,9 @@ from robode.runs.table import METRICS
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 NODES = {"n1": 16821, "n2": 16822}
-EPOCHS, JOBS, PATIENCE = 40, 20, 2400.0
+EPOCHS, JOBS, PATIENCE = 20, 20, 2400.0
 SWEEP = ["train", "-m", "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem=null",
-         "data=double_moons", "data.validation=0.25", "data.limit_train=700", "model.width=4", "depth=2", "suite=clean",
+         "data=double_moons", "data.validation=0.25", "data.limit_train=300", "model.width=4", "depth=2", "suite=clean",
          "repeats=1", "callbacks=none", "batch_size=10", f"epochs={EPOCHS}", f"seeds={JOBS}"]  # fmt: skip
 CONFIGURATION = """\
 ClusterName=trial
@@ -132,7 +132,7 @@ def disturb(sweep: subprocess.Popen[bytes]) -> dict[str, str]:
     def training(node: str = "") -> tuple[Run, int, dict[str, str]] | None:
         for run in map(Run, Path("outputs").glob("*/chnode-*")):
             status = run.status()
-            if run.id in done or run.state != "running" or not 3 <= status.get("epoch", 0) < EPOCHS // 2:
+            if run.id in done or run.state != "running" or not 2 <= status.get("epoch", 0) <= EPOCHS // 2:
                 continue
             about = environment(status["owner"]["pid"])
             if about.get("SLURMD_NODENAME", "") == node or (about and not node):
