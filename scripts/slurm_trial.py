@@ -68,6 +68,8 @@ def main() -> int:
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
         print(f"skipped: {', '.join(missing)} not installed")
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cluster ends with this process
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as name, cluster(Path(name) / "slurm"):
         work = Path(name) / "work"
         work.mkdir()
