@@ -3,8 +3,10 @@ numbers.csv. What is there is never measured again."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,20 @@ def read_rows(path: Path | str) -> pd.DataFrame:
         BadInput: a damaged file, or one with a score that cannot be.
         JobFailed: the file exists but cannot be read.
     """
+    try:
+        about = os.stat(path)
+    except OSError:
+        return _read_rows(path)
+    return _read_once(str(path), (about.st_ino, about.st_mtime_ns, about.st_size)).copy()
+
+
+@lru_cache(maxsize=2_000)
+def _read_once(path: str, stamp: tuple[int, ...]) -> pd.DataFrame:
+    """A report asks for the rows of each run three times. stamp: says that the file is still the same."""
+    return _read_rows(path)
+
+
+def _read_rows(path: Path | str) -> pd.DataFrame:
     frame = (SWEEP if "epoch" in header(Path(path)) else RESULTS).read(path)
     for task, rows in frame.groupby("task"):
         with blamed(f"{path}: damaged"):
@@ -282,7 +298,12 @@ def todays(folder: Path) -> Today | None:
 
 def with_other_code(rows: pd.DataFrame, today: Today) -> pd.DataFrame:
     """The same with a column other_code: whether other code than today's measured the row."""
-    return rows.assign(other_code=[not today.measured(code) for code in rows["code"]])
+    return rows.assign(other_code=~_each(rows["code"], today.measured).astype(bool))
+
+
+def _each(codes: pd.Series, what: Callable[[str], Any]) -> pd.Series:
+    """A function of each code, of which there are few, called once for each."""
+    return codes.map({code: what(code) for code in codes.unique()})
 
 
 def newest(rows: pd.DataFrame, today: Today | None = None) -> pd.DataFrame:
@@ -296,7 +317,7 @@ def newest(rows: pd.DataFrame, today: Today | None = None) -> pd.DataFrame:
     name = [column for column in ("run", "checkpoint", "epoch") if column in rows]
     shown = rows[rows["weights"] == _last(rows, name, "weights")]
     shown = shown.assign(
-        network=shown["code"].map(network_of).astype(str), own=shown["code"].map(canonical).astype(str)
+        network=_each(shown["code"], network_of).astype(str), own=_each(shown["code"], canonical).astype(str)
     )
     shown = shown[shown["network"] == _last(shown, name, "network", today.ran if today else None)]
     question = [*name, "split", "evaluation", "noise_seed"]  # a perturbation as it was set up, at all its levels
@@ -307,9 +328,11 @@ def newest(rows: pd.DataFrame, today: Today | None = None) -> pd.DataFrame:
 
 def _last(rows: pd.DataFrame, by: list[str], column: str, better: Callable[[str], bool] | None = None) -> pd.Series:
     """For each row the last value of a column in its group; the last of a row whose code is better, if there is one."""
+    if rows[column].nunique(dropna=False) <= 1:
+        return rows[column]
     ordered = rows
     if better:
-        ordered = rows.assign(better=[better(code) for code in rows["code"]]).sort_values("better", kind="stable")
+        ordered = rows.assign(better=_each(rows["code"], better).astype(bool)).sort_values("better", kind="stable")
     return ordered.groupby(by, dropna=False, sort=False)[column].transform("last").reindex(rows.index)
 
 

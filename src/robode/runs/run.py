@@ -7,7 +7,6 @@ outputs/<experiment>/<run>/{config.yaml, status.json, environment.json, best.ckp
 from __future__ import annotations
 
 import glob
-import io
 import os
 import re
 import threading
@@ -203,10 +202,24 @@ def plain_of(text: str) -> dict[str, Value]:
     return cast(dict[str, Value], plain)
 
 
-@lru_cache(maxsize=256)
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads what OmegaConf writes: 1e-3 is a number, and nothing is a date."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+@lru_cache(maxsize=10_000)
 def _read_once(text: str) -> Value:
-    """A report asks for the configuration of each run again and again; reading it takes 10 ms, a copy none."""
-    return cast(Value, OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False))
+    """A report asks for the configuration of each run again and again. OmegaConf's own way takes ten times as long."""
+    return cast(Value, yaml.load(text, _Loader))
 
 
 def _without_places(node: Value) -> Value:
