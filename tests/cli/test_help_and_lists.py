@@ -16,12 +16,15 @@ from robode.config.paths import conf_dir
 
 def test_help_and_version(robode: Callable[..., Answer]) -> None:
     assert robode().out == robode("--help").out
-    for verb in (*CONFIGS, "reproduce", "runs", "report", "init", "list", "completion"):
+    for verb in (*CONFIGS, *OTHERS):
         assert f"\n  {verb} " in robode("--help").out
     assert robode("--version").out == f"robode {__version__}\n"
 
 
-@pytest.mark.parametrize("verb", [*CONFIGS, "reproduce", "runs", "report", "check", "init", "list", "completion"])
+OTHERS = ("reproduce", "runs", "compare", "report", "check", "init", "list", "completion")
+
+
+@pytest.mark.parametrize("verb", [*CONFIGS, *OTHERS])
 def test_every_verb_explains_itself(verb: str, robode: Callable[..., Answer]) -> None:
     for word in ("-h", "--help"):
         answer = robode(verb, word)

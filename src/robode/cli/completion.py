@@ -13,8 +13,8 @@ from robode.config.config import CONFIGS
 from robode.config.listing import GROUPS
 from robode.errors import BadInput
 
-VERBS = ("train", "evaluate", "certify", "export", "stabilise", "reproduce", "runs", "report", "check", "init", "list",
-         "completion", "--help", "--version")  # fmt: skip
+VERBS = ("train", "evaluate", "certify", "export", "stabilise", "reproduce", "runs", "compare", "report", "check",
+         "init", "list", "completion", "--help", "--version")  # fmt: skip
 
 BASH = """\
 _robode_completion() {

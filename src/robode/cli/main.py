@@ -30,6 +30,7 @@ usage: robode <verb> [key=value ...]
   stabilise   trained weights projected until their log-norm is at most delta: robode stabilise run=RUN delta=0
   reproduce   a table or figure of a paper, beside its published values: robode reproduce chnode_2022/table1 size=smoke
   runs        what lies under outputs/, a line a run: robode runs where="model=chnode state=done" sort=validation
+  compare     runs side by side: configurations, curves, paired tests of their scores: robode compare RUN RUN
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
   check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
   init        a small project of your own, with a family, a data set, a paper and tests: robode init FOLDER
@@ -39,7 +40,7 @@ usage: robode <verb> [key=value ...]
   robode <verb> --help explains a verb;  robode --version prints the version
 """
 COMPOSED = ("train", "evaluate", "certify", "export", "stabilise")  # verbs with a primary configuration of their name
-OTHERS = ("reproduce", "runs", "report", "check", "init", "list")
+OTHERS = ("reproduce", "runs", "compare", "report", "check", "init", "list")
 INTERRUPTED = 130
 ENDS = {
     signal.SIGTERM: "terminated",
@@ -90,8 +91,8 @@ def _dispatch(words: list[str]) -> int:
         return _run_check(rest)
     if verb == "runs":
         return _run_runs(rest)
-    if verb == "init":
-        return _run_init(rest)
+    if verb in ("compare", "init"):
+        return _run_words(verb, rest)
     raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, {', '.join(OTHERS)} or completion")
 
 
@@ -173,16 +174,18 @@ def _run_check(words: list[str]) -> int:
     return run_check(given.package, given.config_dir)
 
 
-def _run_init(words: list[str]) -> int:
-    from robode.verbs.init import HELP, run_init
+def _run_words(verb: str, words: list[str]) -> int:
+    """A verb that takes words alone."""
+    from robode.verbs import compare, init
 
-    parser = _Parser("init")
+    run, about = {"compare": (compare.run_compare, compare.HELP), "init": (init.run_init, init.HELP)}[verb]
+    parser = _Parser(verb)
     parser.add_argument("words", nargs="*")
     given = parser.parse_intermixed_args(words)
     if given.help:
-        print(HELP, end="")
+        print(about, end="")
         return 0
-    return run_init(given.words)
+    return run(given.words)
 
 
 def _run_runs(words: list[str]) -> int:

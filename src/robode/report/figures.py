@@ -145,7 +145,7 @@ def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) ->
     of train/… is a mean over the steps since the one before, and stands in their middle: windows are of several
     lengths, and at their ends means of a falling loss make a kink.
     """
-    metrics = _over_epochs(metrics)
+    metrics = over_epochs(metrics)
     contents = [
         ("Loss", _split_series(metrics, "loss"), None),
         (measure.label.capitalize(), _split_series(metrics, measure.score_name), None),
@@ -164,7 +164,7 @@ def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) ->
             if reference is not None:
                 ax.axhline(reference, color=MUTED, linewidth=1.0)
             for (label, color, line), rows in series.items():
-                _curve(ax, rows, label, color, line)
+                curve(ax, rows, label, color, line)
             log_where_decades(ax, np.concatenate([rows["value"] for rows in series.values()]))
             ax.set(title=title, xlabel="epoch")
             ax.margins(x=0.02, y=0.08)
@@ -177,7 +177,7 @@ def training_curves(metrics: pd.DataFrame, measure: Measure = CLASSIFICATION) ->
 def log_norms(metrics: pd.DataFrame) -> Figure | None:
     """The largest log-norm over slopes and layers, between its bounds, over epochs; and the one that the weights are
     confined to, where there is one. None where no bounds were logged. metrics: METRICS.columns."""
-    metrics = _over_epochs(metrics)
+    metrics = over_epochs(metrics)
     series = _named_series(metrics, _LOG_NORMS)
     if len(series) < len(_LOG_NORMS):
         return None
@@ -187,7 +187,7 @@ def log_norms(metrics: pd.DataFrame) -> Figure | None:
         figure, (ax,) = panels(1, width=5.0)
         ax.fill_between(band["x"], band["value_y"], band["value_x"], color=BLUE, alpha=0.15, linewidth=0)
         for (label, color, line), rows in series.items():
-            _curve(ax, rows, label, color, line)
+            curve(ax, rows, label, color, line)
         if len(allowed := metrics.loc[metrics["name"] == "flow/delta", "value"]):
             ax.axhline(allowed.iloc[-1], color=VERMILLION, linestyle=":", label="δ̄ (allowed)")
         ax.set(title="Largest log-norm δ of the field's Jacobians", xlabel="epoch")
@@ -218,7 +218,7 @@ def _named_series(metrics: pd.DataFrame, styles: dict[str, tuple[str, str, str]]
     return {style: rows for style, rows in found.items() if len(rows)}
 
 
-def _over_epochs(metrics: pd.DataFrame) -> pd.DataFrame:
+def over_epochs(metrics: pd.DataFrame) -> pd.DataFrame:
     """The finite values, with the epochs completed (x) and the last part of their name (last)."""
     metrics = metrics[np.isfinite(metrics["value"])]
     return metrics.assign(x=_completed_epochs(metrics), last=metrics["name"].str.rsplit("/").str[-1])
@@ -241,7 +241,7 @@ def _completed_epochs(metrics: pd.DataFrame) -> np.ndarray:
     return completed
 
 
-def _curve(ax: Axes, rows: pd.DataFrame, label: str, color: str, line: str) -> None:
+def curve(ax: Axes, rows: pd.DataFrame, label: str, color: str, line: str) -> None:
     """One curve; many noisy points become a rolling median over a faint trace."""
     x, value = rows["x"].to_numpy(float), rows["value"]
     if len(rows) <= 100:

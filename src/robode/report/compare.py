@@ -1,0 +1,219 @@
+"""Runs side by side: in which keys they differ, how they were trained, and whether one scores better than another on
+the same samples, perturbation by perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from robode.errors import JobFailed
+from robode.report.listing import text
+from robode.report.paired import SIGNIFICANT
+from robode.report.statistics import paired_test
+from robode.report.tables import level
+from robode.runs import results
+from robode.runs.code import canonical, recorded
+from robode.runs.origin import data_of
+from robode.runs.overrides import Groups, differing, groups_of, value_at
+from robode.runs.run import Run
+from robode.runs.scores import read_scores
+from robode.runs.table import METRICS
+from robode.tasks.measure import Measure, measure_named, t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BARS = "▁▂▃▄▅▆▇█"
+WIDEST = 40  # characters of a curve
+# what was asked of both, and at which level
+QUESTION = ("split", "perturbation", "norm", "protocol", "evaluation", "severity_unit", "space", "severity", "n")
+COPY = ("noise_seed", "repeat")  # two networks saw the same noisy copy where these agree too
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two runs on the same samples. a, b: their names; difference: mean score of b minus that of a; low, high: its
+    interval of 95 %, from the differences of the samples; p: of the test that both score alike."""
+
+    a: str
+    b: str
+    measure: Measure
+    difference: float
+    low: float
+    high: float
+    p: float
+    samples: int
+    copies: int
+
+    def __str__(self) -> str:
+        """ "B − A: +1.3 points [0.4, 2.2], p = 0.004: B is better"."""
+        better = self.b if self.measure.gain(self.difference) > 0 else self.a
+        verdict = f"{better} is better" if self.p < SIGNIFICANT else "no difference is shown"
+        p = "p < 0.0001" if self.p < 1e-4 else f"p = {self.p:.2g}"
+        factor, unit = (100.0, " points") if self.measure.shares else (1.0, f" {self.measure.unit}")
+        form = "{:+.1f}" if self.measure.shares else "{:+.3g}"
+        gap, low, high = (form.format(factor * each) for each in (self.difference, self.low, self.high))
+        return f"{self.b} − {self.a}: {gap}{unit} [{low}, {high}], {p}: {verdict}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One perturbation at one level. title: what it is; scores: name of a run -> mean score with its interval."""
+
+    title: str
+    scores: Mapping[str, str]
+    differences: Sequence[Difference]
+    note: str = ""
+
+
+def configurations(runs: Mapping[str, Run]) -> list[list[str]]:
+    """A table: the keys in which the runs differ, a column a run; then where data and code came from."""
+    groups: list[Groups] = [
+        groups_of((run.folder / "config.yaml").read_text(encoding="utf-8")) for run in runs.values()
+    ]
+    lines = [[key, *(text(value_at(each, key)) for each in groups)] for key in differing(groups)]
+    for name, digest in (("data digest", data_of), ("code digest", _code_of)):
+        found = [digest(run.folder) or "not kept" for run in runs.values()]
+        if len(set(found)) > 1:
+            lines.append([name, *found])
+    return [["key", *runs], *lines]
+
+
+def _code_of(folder: Path) -> str:
+    return canonical(recorded(folder))
+
+
+def same_data(a: Run, b: Run) -> bool:
+    """Whether nothing says that two runs have seen other samples."""
+    digests = {data_of(run.folder) for run in (a, b)} - {""}
+    return len(digests) < 2
+
+
+def questions(runs: Mapping[str, Run], warnings: list[str]) -> list[Question]:
+    """What at least two of the runs were measured on, in the order of the first: their scores and the paired tests of
+    every two. A damaged file of scores is left out and named in `warnings`.
+
+    Raises:
+        BadInput: a damaged results.csv.
+    """
+    tables = {name: _measured(run) for name, run in runs.items()}
+    asked: dict[tuple[Hashable, ...], dict[str, pd.DataFrame]] = {}
+    for name, rows in tables.items():
+        for key, here in rows.groupby(list(QUESTION), sort=False, dropna=False):
+            asked.setdefault(key, {})[name] = here
+    return [_question(runs, here, warnings) for here in asked.values() if len(here) > 1]
+
+
+def _measured(run: Run) -> pd.DataFrame:
+    """The rows of best.ckpt, or of last.ckpt where there is no best one."""
+    rows = results.current(run.folder / "results.csv")
+    for checkpoint in ("best", "last"):
+        if len(found := rows[rows["checkpoint"] == checkpoint]):
+            return found
+    return rows
+
+
+def _question(runs: Mapping[str, Run], rows: Mapping[str, pd.DataFrame], warnings: list[str]) -> Question:
+    first = next(iter(rows.values())).iloc[0]
+    measure = measure_named(first["task"])
+    parts = [str(first["perturbation"]).replace("_", " "), level(first)]
+    title = ", ".join(part for part in parts if part != "–") + f" ({first['split']}, {first['protocol']})"
+    scores = {name: _score(measure, here) for name, here in rows.items()}
+    of_samples = {name: _scores(runs[name], here, warnings) for name, here in rows.items()}
+    found, other = [], False
+    for a, b in combinations(rows, 2):
+        if not same_data(runs[a], runs[b]):
+            continue
+        shared = [copy for copy in of_samples[a] if copy in of_samples[b]]
+        other = other or not shared
+        if shared:
+            found.append(
+                _difference(a, b, measure, *([of[copy] for copy in shared] for of in (of_samples[a], of_samples[b])))
+            )
+    note = "other noise in each: robode evaluate run=RUN seed=0 for all of them makes them comparable" if other else ""
+    return Question(title, scores, found, note)
+
+
+def _difference(a: str, b: str, measure: Measure, of_a: Sequence[np.ndarray], of_b: Sequence[np.ndarray]) -> Difference:
+    one, two = np.stack(of_a), np.stack(of_b)
+    test = paired_test(two, one)
+    each = (two.astype(np.float64) - one).mean(axis=0)
+    low, high = t_interval(each)
+    return Difference(a, b, measure, test.difference, low, high, test.p, test.samples, test.copies)
+
+
+def _score(measure: Measure, rows: pd.DataFrame) -> str:
+    summary = results.summarise(rows).iloc[0]
+    copies = f", {summary['repeats']} copies" if summary["repeats"] > 1 else ""
+    interval = measure.interval(summary["score_low"], summary["score_high"])
+    return f"{measure.text(summary['score'])} {interval}, n = {summary['n']}{copies}"
+
+
+def _scores(run: Run, rows: pd.DataFrame, warnings: list[str]) -> dict[tuple[Hashable, ...], np.ndarray]:
+    """Scores (n,) of each copy; without noise there is one, whatever its seed."""
+    found = {}
+    for row in rows.to_dict("records"):
+        copy = tuple(row[name] for name in COPY) if row["perturbation"] != "clean" else ()
+        try:
+            found[copy] = read_scores(run.folder, {str(key): value for key, value in row.items()})
+        except JobFailed as error:
+            warnings.append(str(error))
+    return found
+
+
+def curves(runs: Mapping[str, Run]) -> list[str]:
+    """A line for each score and loss that was logged and each run: its curve over the epochs, its best and last."""
+    logs = {name: METRICS.read(run.folder / "metrics.csv") for name, run in runs.items()}
+    names = _logged(list(logs.values()))
+    lines = []
+    for name in names:
+        series = {run: log[log["name"] == name]["value"].to_numpy(float) for run, log in logs.items()}
+        series = {run: values[np.isfinite(values)] for run, values in series.items()}
+        shown = np.concatenate(list(series.values()))
+        if len(shown):
+            lines.append(name)
+            lines += [
+                f"  {run}  {spark(values, shown.min(), shown.max())}  {values[0]:.4g} → {values[-1]:.4g}, "
+                f"least {values.min():.4g}, largest {values.max():.4g}"
+                for run, values in series.items()
+                if len(values)
+            ]
+    return lines
+
+
+def _logged(logs: Sequence[pd.DataFrame]) -> list[str]:
+    """Losses and scores, of which something was logged more than once."""
+    names = dict.fromkeys(str(name) for log in logs for name in log["name"])
+    return [name for name in names if name.startswith("validation/") or name == "train/loss"]
+
+
+def spark(values: np.ndarray, low: float, high: float) -> str:
+    """A curve in a line of text, between two values that several curves share."""
+    where = np.linspace(0, len(values) - 1, min(len(values), WIDEST)).round().astype(int)
+    share = (values[where] - low) / (high - low) if high > low else np.zeros(len(where))
+    return "".join(BARS[min(int(each * len(BARS)), len(BARS) - 1)] for each in share)
+
+
+def curves_figure(runs: Mapping[str, Run]) -> Figure | None:
+    """A panel for each loss and score, a line a run; None where nothing was logged."""
+    from robode.report.figures import curve, over_epochs
+    from robode.report.style import legend_above, panels, shades, styled
+
+    logs = {name: METRICS.read(run.folder / "metrics.csv") for name, run in runs.items()}
+    names = _logged(list(logs.values()))
+    if not names:
+        return None
+    with styled():
+        figure, axes = panels(len(names))
+        for ax, name in zip(axes, names, strict=True):
+            for (run, log), color in zip(logs.items(), shades(len(logs)), strict=True):
+                curve(ax, over_epochs(log[log["name"] == name]), run, color, "-")
+            ax.set(title=name, xlabel="epoch")
+            legend_above(ax)
+    return figure

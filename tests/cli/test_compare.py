@@ -1,0 +1,104 @@
+"""`robode compare`: what tells runs apart, and tests on the same samples or none at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Answer
+from small_tables import result_row, run_folder
+
+from robode.report.compare import spark
+from robode.runs import results
+from robode.runs.run import Run
+from robode.runs.scores import write_scores
+from robode.runs.table import METRICS
+
+CLEAN = {"perturbation": "clean", "severity": 0.0, "severity_unit": "none", "evaluation": "c"}
+Robode = Callable[..., Answer]
+
+
+def measured(seed: int, right: int, shift: int = 0, data: str = "d1", **changes: object) -> Run:
+    """A run that is right on `right` of 100 samples from number `shift` on, clean and in two noisy copies."""
+    run = Run(run_folder(Path("outputs/sweep"), seed, 90, **changes))
+    (run.folder / "results.csv").unlink()
+    (run.folder / "environment.json").write_text(json.dumps({"data_digest": data, "code_digest": "0" * 12}))
+    correct = (np.arange(100) >= shift) & (np.arange(100) < shift + right)
+    rows = [result_row(right, noise_seed=seed, **CLEAN)]
+    rows += [result_row(right, noise_seed=seed if seed > 5 else 0, repeat=repeat) for repeat in (0, 1)]
+    for row in rows:
+        write_scores(run.folder, row, correct)
+    results.append_rows(run.folder / "results.csv", rows)
+    log = [{"epoch": i, "step": i, "name": "train/loss", "value": 1.0 / (i + seed)} for i in range(3)]
+    METRICS.append(run.folder / "metrics.csv", log)
+    return run
+
+
+def test_a_table_for_each_level_with_the_test_on_the_same_samples(robode: Robode) -> None:
+    a, b = measured(1, 60), measured(2, 75, lr=0.2)
+    answer = robode("compare", a.id, str(b.folder))
+    assert (answer.code, answer.err) == (0, "")
+    out = answer.out
+    assert re.search(r"^seed +1 +2$", out, re.M) and re.search(r"^lr +0\.1 +0\.2$", out, re.M)
+    assert "model.width" not in out and "digest" not in out
+    assert "clean (test, data_space)" in out and "gaussian, variance 0.05 (test, data_space)" in out
+    # 15 of 100 samples are decided, all for B: p = 2 · 2^-15, and ± 1.984 · 0.3589 / 10 around 0.15
+    assert out.count("B − A: +15.0 points [+7.9, +22.1], p < 0.0001: B is better") == 2
+    assert "75.0 % [65.7, 82.5], n = 100, 2 copies" in out and "Each p is of one test by itself" in out
+    assert "A  █▃▁  1 → 0.3333" in out
+
+
+def test_networks_that_are_right_as_often_are_not_told_apart(robode: Robode) -> None:
+    runs = [measured(seed, 60, shift=10 * seed) for seed in (1, 2, 3)]
+    out = robode("compare", *(run.id for run in runs)).out
+    assert out.count("p = 1: no difference is shown") == 6 and "C − B: +0.0 points" in out
+
+
+def test_other_noise_and_other_data_are_not_compared(robode: Robode) -> None:
+    a, b, c = measured(1, 60), measured(6, 75), measured(2, 75, data="d2")
+    out = robode("compare", a.id, b.id).out
+    clean, noisy = out.split("gaussian, variance")
+    assert "B is better" in clean and "B − A" not in noisy and "other noise in each" in noisy
+    out = robode("compare", a.id, c.id).out
+    assert "B − A" not in out and "Not tested: A and B saw other data" in out
+    assert re.search(r"^data digest +d1 +d2$", out, re.M)
+
+
+def test_nothing_in_common_and_a_damaged_file_are_said(robode: Robode) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    next((b.folder / "scores").glob("*c-*.npy")).write_bytes(b"no scores")
+    assert "remove it and evaluate again" in robode("compare", a.id, b.id).out
+    (b.folder / "results.csv").unlink()
+    assert "No perturbation and level was measured" in robode("compare", a.id, b.id).out
+
+
+def test_a_folder_gets_the_text_and_the_picture(robode: Robode, folder: Path) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    out = robode("compare", a.id, b.id, "to=side").out
+    assert (folder / "side" / "comparison.txt").read_text() in out
+    assert (folder / "side" / "figures" / "curves.png").stat().st_size > 1000
+    assert (folder / "side" / "figures" / "curves.pdf").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "two runs or more"),
+        (("A",), "two runs or more"),
+        (("nothing", "A"), "nothing"),
+        (("A", "A"), "named twice"),
+    ],
+)
+def test_refused_in_a_line(words: tuple[str, ...], expected: str, robode: Robode) -> None:
+    run = measured(1, 60)
+    answer = robode("compare", *(run.id if word == "A" else word for word in words))
+    assert answer.code == 2 and expected in answer.line
+
+
+def test_a_curve_in_a_line() -> None:
+    assert spark(np.array([0.0, 0.5, 1.0]), 0.0, 1.0) == "▁▅█" and spark(np.ones(2), 1.0, 1.0) == "▁▁"
+    assert len(spark(np.arange(1000.0), 0.0, 999.0)) == 40
