@@ -34,7 +34,7 @@ types: $(READY)  ## mypy
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs  ## this documentation as a site, in docs/_build/html; opens offline
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -j auto -b html docs docs/_build/html
 	$(BIN)/python scripts/check_site.py docs/_build/html
 
 $(VENV)/.docs: $(READY)

@@ -134,12 +134,12 @@ def _title(key: Key) -> str:
 
 
 def _table(found: Sequence[Entry], columns: Sequence[Key]) -> Iterator[str]:
-    first = ("family", "network", "trained on", "seeds")
+    first, last = ("network", "seeds"), ("family", "trained on")
     yield '<div class="table-wrapper"><table class="sortable docutils">\n<thead>\n<tr>'
     kinds = Counter(_kind(key) for key in columns)
     yield f'<th colspan="{len(first)}"></th>' + "".join(f'<th colspan="{n}">{kind}</th>' for kind, n in kinds.items())
-    yield '<th colspan="2"></th></tr>\n<tr>'
-    titles = [*first, *(_title(key) for key in columns)]
+    yield f'<th colspan="{len(last) + 2}"></th></tr>\n<tr>'
+    titles = [*first, *(_title(key) for key in columns), *last]
     yield "".join(f'<th data-sort tabindex="0">{title}</th>' for title in titles) + "<th>from</th><th>remake</th></tr>"
     yield "\n</thead>\n<tbody>\n"
     for entry in sorted(found, key=lambda entry: -entry.cells[CLEAN].value if CLEAN in entry.cells else 0):
@@ -159,10 +159,11 @@ def _kind(key: Key) -> str:
 def _line(entry: Entry, columns: Sequence[Key]) -> str:
     family = f'<a href="choices/model.html#model-{entry.family.replace("_", "-")}"><code>{entry.family}</code></a>'
     source = f'<a href="papers/{entry.where}.html">{entry.where}</a>'
-    texts = [family, escape(entry.name), escape(entry.trained), str(entry.seeds)]
-    cells = [f"<td>{text}</td>" for text in texts] + [_number(entry.cells.get(key)) for key in columns]
+    cells = [f"<td>{text}</td>" for text in (escape(entry.name), entry.seeds)]
+    cells += [_number(entry.cells.get(key)) for key in columns]
+    cells += [f"<td>{text}</td>" for text in (family, escape(entry.trained), source)]
     command = f"<details><summary>command</summary><code>{escape(entry.command)}</code></details>"
-    return f"<tr>{''.join(cells)}<td>{source}</td><td>{command}</td></tr>"
+    return f"<tr>{''.join(cells)}<td>{command}</td></tr>"
 
 
 def _number(cell: Cell | None) -> str:

@@ -48,6 +48,7 @@ def _page(folder: Path, item: Item) -> str:
         file = kept(folder, stem)
         parts.append(f"![{prose(title)}]({up}/figures/{file.name})\n\n*{prose(title)}*: {prose(caption)}\n")
     text = (folder / "table.md").read_text(encoding="utf-8").partition("\n")[2]
+    text = text.replace(f"**{known['label']}**\n", "", 1)  # stands above already
     parts.append(f"## Table\n\n{text}\n" + _differences(item) + _files(folder, up, known))
     return "\n".join(parts)
 
