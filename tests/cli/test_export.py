@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import Answer, calling
@@ -36,7 +37,8 @@ def test_the_export_holds_the_weights_and_their_certificate(call: Callable[..., 
     assert answer.code == 0, answer.err
     folder = Path("there/for you")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "certificate.json", "config.yaml", "load.py", "model.safetensors", "program.pt2", "sample.pt",
+        "README.md", "certificate.json", "config.yaml", "data.json", "load.py", "model.safetensors", "program.pt2",
+        "sample.pt",
     ]  # fmt: skip
     network = of_run(composed(f"run={run.folder}", "to=x", verb="export")).network
     tensors, state = reader.load_file(folder / "model.safetensors"), network.state_dict()
@@ -97,6 +99,8 @@ print(*codes)
 
 @pytest.mark.parametrize(("file", "content", "says"), [
     ("model.safetensors", b"{}", r"^out/model.safetensors: holds no network of config.yaml \("),
+    ("data.json", b'{"shape": [0], "bounds": null, "class_names": ["a"]}', "^out/data.json: damaged .*shape"),
+    ("data.json", b'{"shape": [2], "bounds": null}', "^out/data.json: damaged"),
     ("certificate.json", b'{"weights": "others", "code": "CODE"}', "^out: model.safetensors holds other weights than"),
     ("certificate.json", b'{"code": "of others"}', r"^export out was made by other code \(.*code=any"),
 ])  # fmt: skip
@@ -109,6 +113,19 @@ def test_a_damaged_export_and_one_of_other_code_are_refused(
     Path("out", file).write_bytes(content.replace(b"CODE", code.encode()))
     with pytest.raises(BadInput, match=says):
         load("out")
+
+
+def test_a_network_of_own_data_is_loaded_where_the_data_are_not(call: Callable[..., Answer]) -> None:
+    pytest.importorskip("safetensors")
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    np.savez("mine.npz", x=x, y=(x[:, 0] > 0).astype(np.int64))
+    words = ("data=arrays", "data.file=mine.npz", "model=resnet", "model.width=4", "depth=2", "epochs=1", "suite=clean")
+    assert call("train", *words, "callbacks=none", "run=mine", "trainer.threads=1").code == 0
+    assert call("export", "run=mine", "to=out").code == 0
+    expected = load("mine")(torch.from_numpy(x))
+    Path("mine.npz").unlink()
+    again = load("out")
+    assert torch.equal(again(torch.from_numpy(x)), expected) and again.info.task.outputs == 2
 
 
 def test_an_export_without_a_program_says_why_and_leaves_none_of_an_earlier_one(

@@ -10,7 +10,7 @@ from typing import Any
 
 from robode import __version__
 from robode.api.certification import FILE, certificate
-from robode.api.exported import LOADER, PROGRAM, README, SAMPLE, WEIGHTS
+from robode.api.exported import DATA, LOADER, PROGRAM, README, SAMPLE, WEIGHTS, described
 from robode.api.programs import Program, program_of
 from robode.certificates.radius import constants
 from robode.config.config import ExportConfig
@@ -36,7 +36,8 @@ class Exported(Result):
 
 
 def run_export(config: ExportConfig) -> Exported:
-    """Write `config.run` into the folder `config.to`: model.safetensors, certificate.json, config.yaml and README.md;
+    """Write `config.run` into the folder `config.to`: model.safetensors, certificate.json, config.yaml, data.json and
+    README.md;
     where torch.export can record the network, program.pt2, with sample.pt and load.py, which need torch alone. No place
     of this machine stands in them, and no sample of the data.
 
@@ -62,6 +63,9 @@ def run_export(config: ExportConfig) -> Exported:
     write_text(to / "config.yaml", found.run.published_config())
     for file in files_of(found.run.config().plain()).values():
         replace_by_copy(file, to / file.name)
+    (to / DATA).unlink(missing_ok=True)  # of an earlier export
+    if (about_data := described(found.data.info)) is not None:
+        write_json(to / DATA, about_data)
     _write_program(to, program)
     write_text(to / README, _readme(content, program))
     left_out = f"{PROGRAM} is left out: {program}" if isinstance(program, str) else ""
