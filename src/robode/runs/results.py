@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +149,17 @@ def read_rows(path: Path | str) -> pd.DataFrame:
         about = os.stat(path)
     except OSError:
         return _read_rows(path)
-    return _read_once(str(path), (about.st_ino, about.st_mtime_ns, about.st_size)).copy()
+    same = (about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size)
+    if same not in _known:
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[same] = _read_rows(path)
+    return _known[same].copy()
 
 
-@lru_cache(maxsize=2_000)
-def _read_once(path: str, stamp: tuple[int, ...]) -> pd.DataFrame:
-    """A report asks for the rows of each run three times. stamp: says that the file is still the same."""
-    return _read_rows(path)
+MOST_KNOWN = 2_000
+_known: dict[tuple[int, ...], pd.DataFrame] = {}
+"""Tables as they were read last, as long as the file is the same: a report asks for those of each run three times."""
 
 
 def _read_rows(path: Path | str) -> pd.DataFrame:
