@@ -28,7 +28,7 @@ from robode.runs.table import METRICS
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 NODES = {"n1": 16821, "n2": 16822}
-EPOCHS, JOBS, PATIENCE = 20, 20, 2400.0
+EPOCHS, JOBS, PATIENCE, DRAINED = 20, 20, 2400.0, 120.0
 SWEEP = ["train", "-m", "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem=null",
          "data=double_moons", "data.validation=0.25", "data.limit_train=300", "model.width=4", "depth=2", "suite=clean",
          "repeats=1", "callbacks=none", "batch_size=10", f"epochs={EPOCHS}", f"seeds={JOBS}"]  # fmt: skip
@@ -160,7 +160,7 @@ def disturb(sweep: subprocess.Popen[bytes]) -> dict[str, str]:
     subprocess.run(["scontrol", "update", "nodename=n2", "state=drain", "reason=trial"], check=True)
     subprocess.run(["scontrol", "requeue", task], check=True)
     done[run.id] = f"its node drained and requeued in epoch {run.status()['epoch'] + 1}"
-    wait_for(lambda: run.status().get("trained"), PATIENCE, "training that goes on elsewhere")
+    time.sleep(DRAINED)
     subprocess.run(["scontrol", "update", "nodename=n2", "state=resume"], check=True)
     return done
 
