@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import UnionType
@@ -80,12 +80,19 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def clear_drafts(folder: Path) -> None:
-    """Remove what processes that were killed in `write_whole` have left in a folder."""
+    """Remove what `abandoned` finds in a folder."""
+    for path in abandoned(folder):
+        with suppress(OSError):
+            path.unlink()
+
+
+def abandoned(folder: Path) -> Iterator[Path]:
+    """What processes that were killed in `write_whole` have left in a folder."""
     for path in folder.glob(".*"):
         with suppress(OSError):
             if (draft := DRAFT.fullmatch(path.name)) and not _runs(int(draft[1])):
                 if time.time() - path.lstat().st_mtime > OLD:
-                    path.unlink()
+                    yield path
 
 
 def _runs(process: int) -> bool:

@@ -21,7 +21,7 @@ def test_help_and_version(robode: Callable[..., Answer]) -> None:
     assert robode("--version").out == f"robode {__version__}\n"
 
 
-OTHERS = ("reproduce", "runs", "compare", "report", "check", "init", "list", "completion")
+OTHERS = ("reproduce", "runs", "compare", "report", "clean", "check", "init", "list", "completion")
 
 
 @pytest.mark.parametrize("verb", [*CONFIGS, *OTHERS])
@@ -94,6 +94,8 @@ def test_lists_show_the_users_files(robode: Callable[..., Answer], folder: Path)
         ("robode train depth=4 integrator=im", ["integrator=imex", "integrator=implicit_midpoint"]),
         ("robode train model=hdnn model.sep", ["model.separable="]),
         ("robode evaluate check", ["checkpoint="]),
+        ("robode runs s", ["sort="]),
+        ("robode clean --", ["--yes"]),
         ("robode ce", ["certify"]),
         ("robode certify rad", ["radii="]),
         ("robode export to", ["to="]),

@@ -168,7 +168,7 @@ def test_an_objective_that_works_in_place_changes_no_other_and_no_count() -> Non
     own, mine = {"own": CrossEntropy()}, {"mine": InPlace()}
     for objectives in (own, mine | own, own | mine):
         module = Training(parts.network, objectives, parts.module.config)
-        module._stop_if_not_finite = lambda *given: None  # type: ignore[method-assign]
+        module.stop_if_not_finite = lambda *given: None  # type: ignore[method-assign]
         loss = module.training_step((x, target), 0)
         counts.append((loss.item(), float(module.window.sums["accuracy"])))
     assert counts[0] == counts[1] == counts[2]

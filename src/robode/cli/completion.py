@@ -13,8 +13,13 @@ from robode.config.config import CONFIGS
 from robode.config.listing import GROUPS
 from robode.errors import BadInput
 
-VERBS = ("train", "evaluate", "certify", "export", "stabilise", "reproduce", "runs", "compare", "report", "check",
-         "init", "list", "completion", "--help", "--version")  # fmt: skip
+VERBS = ("train", "evaluate", "certify", "export", "stabilise", "reproduce", "runs", "compare", "report",
+         "clean", "check", "init", "list", "completion", "--help", "--version")  # fmt: skip
+
+WORDS = {
+    "runs": ("where=", "sort=", "limit=", "--watch", "--json"), "clean": ("what=", "older=", "where=", "--yes"),
+    "compare": ("to=",), "init": ("name=",),
+}  # fmt: skip
 
 BASH = """\
 _robode_completion() {
@@ -73,8 +78,8 @@ def candidates(line: str) -> list[str]:
         from robode.config.instantiate import trusted
 
         return sorted(name for name in trusted() if name.startswith(last))
-    if verb == "runs":
-        return sorted(word for word in ("where=", "sort=", "limit=", "--watch", "--json") if word.startswith(last))
+    if verb in WORDS:
+        return sorted(word for word in WORDS[verb] if word.startswith(last))
     if verb in ("reproduce", "report"):
         return _paper_candidates(before[1:], last)
     return _hydra_candidates(verb, " ".join([*before[1:], last])) if verb in CONFIGS else []

@@ -32,6 +32,7 @@ usage: robode <verb> [key=value ...]
   runs        what lies under outputs/, a line a run: robode runs where="model=chnode state=done" sort=validation
   compare     runs side by side: configurations, curves, paired tests of their scores: robode compare RUN RUN
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
+  clean       what could be deleted, and how much that would free: robode clean what=failed,checkpoints older=7d
   check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
   init        a small project of your own, with a family, a data set, a paper and tests: robode init FOLDER
   list        what can be chosen: models, data, suites, integrators, encoders, heads, objectives, experiments, papers, …
@@ -40,7 +41,7 @@ usage: robode <verb> [key=value ...]
   robode <verb> --help explains a verb;  robode --version prints the version
 """
 COMPOSED = ("train", "evaluate", "certify", "export", "stabilise")  # verbs with a primary configuration of their name
-OTHERS = ("reproduce", "runs", "compare", "report", "check", "init", "list")
+OTHERS = ("reproduce", "runs", "compare", "report", "clean", "check", "init", "list")
 INTERRUPTED = 130
 ENDS = {
     signal.SIGTERM: "terminated",
@@ -91,6 +92,8 @@ def _dispatch(words: list[str]) -> int:
         return _run_check(rest)
     if verb == "runs":
         return _run_runs(rest)
+    if verb == "clean":
+        return _run_clean(rest)
     if verb in ("compare", "init"):
         return _run_words(verb, rest)
     raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, {', '.join(OTHERS)} or completion")
@@ -186,6 +189,19 @@ def _run_words(verb: str, words: list[str]) -> int:
         print(about, end="")
         return 0
     return run(given.words)
+
+
+def _run_clean(words: list[str]) -> int:
+    from robode.verbs.clean import HELP, run_clean
+
+    parser = _Parser("clean")
+    parser.add_argument("--yes", action="store_true")
+    parser.add_argument("words", nargs="*")
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        print(HELP, end="")
+        return 0
+    return run_clean(given.words, given.yes)
 
 
 def _run_runs(words: list[str]) -> int:

@@ -48,6 +48,12 @@ def _deciding(text: str) -> Value:
     return training_config({text.partition(":")[0]: whole(text)}).get(text.partition(":")[0])
 
 
+def training(groups: Groups) -> frozenset[tuple[str, str]]:
+    """What decides the weights of a run, but for its data's content: two runs with the same are the same training."""
+    deciding = ((key, _deciding(text)) for key, text in groups.items() if key not in (*VOLATILE, *EVALUATION))
+    return frozenset((key, repr(value)) for key, value in deciding if value is not None)
+
+
 @cache
 def classes(text: str) -> frozenset[str]:
     """The classes that a group names, of what decides the weights."""

@@ -133,7 +133,7 @@ class Run:
     @property
     def begun(self) -> bool:
         """Whether there are weights: of a finished training, or of one that can go on."""
-        return self.last.is_file()
+        return self.last.is_file() or self.trained
 
     def of_other_code(self, plain: Node) -> bool:
         """Whether other code than this has made its weights. plain: the configuration of its training."""
@@ -141,8 +141,9 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether the training has come to its end; what is still missing then are measurements."""
-        return bool(self.status().get("trained")) and self.last.is_file()
+        """Whether the training has come to its end; what is still missing then are measurements. Where
+        `robode clean` has taken last.ckpt away it cannot go on."""
+        return bool(self.status().get("trained")) and (self.last.is_file() or self.best.is_file())
 
     @property
     def unfinished(self) -> str:
