@@ -9,13 +9,13 @@ document.querySelectorAll("table.sortable").forEach((table) => {
     const column = heads.indexOf(head);
     const body = table.tBodies[0];
     const rows = [...body.rows];
-    const numbers = rows.some((row) => typeof value(row, column) === "number" || !isNaN(parseFloat(value(row, column))));
+    const numbers = rows.every((row) => !isNaN(Number(value(row, column)))); // an empty cell is 0 here
     const before = head.getAttribute("aria-sort");
     const down = before ? before === "ascending" : numbers;
     heads.forEach((each) => each.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const key = (row) => (numbers ? parseFloat(value(row, column)) : value(row, column));
-    const empty = (each) => each === "" || Number.isNaN(each);
+    const key = (row) => (numbers && value(row, column) !== "" ? Number(value(row, column)) : value(row, column));
+    const empty = (each) => each === "";
     rows.sort((a, b) => {
       const [x, y] = [key(a), key(b)];
       if (empty(x) || empty(y)) return empty(x) - empty(y); // what was not measured comes last
