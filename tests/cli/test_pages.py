@@ -13,7 +13,7 @@ from pages import PAGES, README, ROOT, Block, blocks, commands
 from robode.cli.main import main
 from robode.config.config import CONFIGS
 
-TYPED = [page for page in PAGES if commands(page, "bash")]
+TYPED = [page for page in PAGES if any(block.language in ("bash", "python") for block in blocks(page))]
 ELSEWHERE = {"extending.md", "own_data.md", "own_paper.md"}
 """Have tests that look at what they print."""
 COMPOSED = [(page, words) for page in [README, *PAGES] for words in commands(page, "bash", "sh") if words[1] in CONFIGS]
