@@ -6,6 +6,7 @@ others: what has not told is launched again, and a job whose process was killed 
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -99,7 +100,11 @@ def _by_hydra(
 ) -> None:
     task = Launched(request.verb, do)
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
-    launcher.launch(overrides, 0)
+    try:
+        launcher.launch(overrides, 0)
+    finally:
+        if (joblib := sys.modules.get("joblib")) is not None:  # it keeps its processes, and they their folder
+            joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
 
 
 def _submitit(request: Request, cfg: DictConfig) -> Submitit | None:
