@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from command_line import Answer, calling
 from small_runs import composed
 
+import robode
 from robode.api import load
 from robode.errors import BadInput
 from robode.evaluation.target import of_run
@@ -65,6 +67,9 @@ def test_what_is_exported_is_loaded_again_and_runs_without_robode(
 ) -> None:
     pytest.importorskip("safetensors")
     assert call("export", f"run={run_of_one_epoch.id}", "to=out").code == 0
+    with zipfile.ZipFile("out/program.pt2") as program:  # nothing says where code lay on the machine that exported it
+        source = str(Path(robode.__file__).parent).encode()
+        assert program.namelist() and not any(source in program.read(name) for name in program.namelist())
     network, again = load(run_of_one_epoch.folder), load("out")
     x = torch.rand(7, *network.info.shape, generator=torch.Generator().manual_seed(5))
     assert torch.equal(network(x), again(x)) and not again.training

@@ -160,3 +160,25 @@ def test_smoothing_holds_for_a_linear_classifier_and_abstains_at_the_boundary(li
     assert torch.equal(again.radii, smoothed.radii[:9])
     with pytest.raises(BadInput, match="^sigma=0: expected a number above 0"):
         robode.smooth_module(linear, x, sigma=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "said"),
+    [
+        (lambda x: 255 * x, {}, "x: expected numbers within bounds"),
+        (lambda x: x * math.nan, {}, "x: expected finite numbers"),
+        (lambda x: x, {"bounds": (1, 0)}, "expected the smaller end first"),
+        (lambda x: x, {"eps": [0.05, 0.1]}, "eps: expected a number"),
+    ],
+)
+def test_samples_and_settings_that_make_no_sense_are_refused(change, given, said, linear: Rescaled, x: Tensor) -> None:
+    with pytest.raises(BadInput, match=said):
+        robode.attack(linear, change(x), labels(linear, x), **({"eps": 0.1, "bounds": BOUNDS, "quiet": True} | given))
+
+
+def test_no_radius_is_below_zero(x: Tensor) -> None:
+    certified = robode.certify_module(nn.Linear(6, 4), x, torch.zeros(len(x), dtype=torch.int64), quiet=True)
+    with pytest.raises(BadInput, match="radius=-1"):
+        certified.accuracy(-1)
+    with pytest.raises(BadInput, match="finite"):
+        robode.certify_module(nn.Linear(6, 4), x * math.inf, torch.zeros(len(x), dtype=torch.int64), quiet=True)

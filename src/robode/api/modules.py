@@ -38,6 +38,7 @@ from robode.tasks.task import Task
 
 BATCH = 500
 SEED_OF_ATTACKS, SEED_OF_SMOOTHING = 1, 2  # equal seeds draw different numbers for different uses
+ROUNDED = 1e-6  # of the range: what float32 may have added to a sample on its bounds
 UNNAMED = "suite.smoothing."
 
 
@@ -68,7 +69,9 @@ class CertifiedModule:
     constants: Constants
 
     def accuracy(self, radius: float) -> float:
-        """The share of samples that are right and provably so within that radius."""
+        """The share of samples that are right and provably so within that radius. Raises `BadInput` below 0."""
+        if not radius >= 0:
+            raise BadInput(f"radius={radius}: expected a number >= 0")
         return float((self.radii >= radius).logical_and(self.radii >= 0).double().mean())
 
 
@@ -103,14 +106,21 @@ def attack(
     restarts, queries, …). Random numbers belong to places in x, whatever the batch_size.
 
     Raises:
-        BadInput: an unknown attack or option, x or y of another form, or a module that gives no logits for x.
+        BadInput: an unknown attack or option, x outside the bounds, not finite or of another form, labels that are
+            none, or a module that gives no logits for x.
     """
+    if not isinstance(eps, int | float) or isinstance(eps, bool):
+        raise BadInput(f"eps: expected a number, got {eps}; call it once for each")
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise BadInput(f"bounds={bounds}: expected the smaller end first")
     chosen = attack_named(attack, eps, options)
     task, inside = _task_of(module), bounds
     if bounds is None and isinstance(module, Network):
         inside = module.bounds
     found: list[tuple[Tensor, ...]] = []
     with _ready(module, x, y, task, quiet):
+        if inside is not None and float((x - x.clamp(*inside)).abs().max()) > ROUNDED * (inside[1] - inside[0]):
+            raise BadInput(f"x: expected numbers within bounds={inside}, got {float(x.min()):g} to {float(x.max()):g}")
         if refusal := chosen.refusal(inside):
             raise BadInput(f"attack={chosen.name}: {refusal}")
         chosen.check(task)
@@ -240,6 +250,8 @@ def _ready(module: nn.Module, x: Tensor, y: Tensor | None, task: Task, quiet: bo
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2 or not len(x):
         got = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         raise BadInput(f"x: expected (B, *shape) floating-point numbers in data units, got {got}")
+    if not bool(x.isfinite().all()):
+        raise BadInput("x: expected finite numbers, got NaN or infinity")
     name = type(module).__name__
     with silent(quiet), evaluating(module):
         with blamed(f"module: {name} fails on samples of shape {tuple(x.shape[1:])}"):

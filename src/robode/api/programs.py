@@ -73,6 +73,9 @@ def program_of(network: nn.Module, info: DatasetInfo) -> Program | str:
                 if not _close(recorded.module()(more), network(more)):
                     return f"torch.export records another function: it differs from the network on {size} samples"
             outputs, program, sample = network(x), io.BytesIO(), io.BytesIO()
+            for part in recorded.graph_module.modules():  # where code lies on this machine is nobody's business
+                for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+                    node.meta.pop("stack_trace", None)
             torch.export.save(recorded, program)
         except Exception as error:  # torch raises many kinds
             return _why_not(error)

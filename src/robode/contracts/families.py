@@ -234,7 +234,7 @@ def certificates_are_numbers(family: Family) -> list[str]:
         nothing = not flow.solves_an_ode and name.startswith(("flow_ode", "step_ode"))
         if not isinstance(bound, float) or not (bound >= 0 or (nothing and math.isnan(bound))):
             hint = "" if bound == bound else " (a family whose layers solve no ODE says solves_an_ode = False)"
-            found.append(f"the certificate {name} is {bound}, expected a number >= 0{hint}")
+            found.append(f"the certificate {name} is {bound!r}, expected a float >= 0{hint}")
     wrong = [name for name, number in flow.properties().items() if not isinstance(number, float)]
     return found + [f"the property {name} is no float" for name in wrong]
 
