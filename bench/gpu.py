@@ -46,6 +46,7 @@ from robode.network import Network
 from robode.ode import chain
 from robode.runs.run import Run
 from robode.training.assembly import assemble
+from robode.training.captured import WARM, beside, recorded
 from robode.training.trainer import fit
 
 DEPTH, WIDTH = 8, 8
@@ -112,16 +113,11 @@ def step_of(network: nn.Module, x: Tensor, labels: Tensor) -> Callable[[], None]
 
 def in_a_graph(action: Callable[[], None]) -> Callable[[], None]:
     """The same recorded once and replayed. Raises `RuntimeError` where something looks at a value."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
+    device = torch.device("cuda")
+    with beside(device):
+        for _ in range(WARM):
             action()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        action()
-    return graph.replay
+    return recorded(action, device)
 
 
 def engines_of(flow: CHNode) -> Iterator[str]:

@@ -66,6 +66,8 @@ def test_other_noise_and_other_data_are_not_compared(robode: Robode) -> None:
     out = robode("compare", a.id, c.id).out
     assert "B − A" not in out and "Not tested: A and B saw other data" in out
     assert re.search(r"^data digest +d1 +d2$", out, re.M)
+    (c.folder / "results.csv").unlink()  # measuring again would not make them comparable
+    assert "No perturbation" not in robode("compare", a.id, c.id).out
 
 
 def test_nothing_in_common_and_a_damaged_file_are_said(robode: Robode) -> None:
@@ -91,6 +93,7 @@ def test_a_folder_gets_the_text_and_the_picture(robode: Robode, folder: Path) ->
         (("A",), "two runs or more"),
         (("nothing", "A"), "nothing"),
         (("A", "A"), "named twice"),
+        (("A", "A", "--config-dir", "."), "takes no --config-dir"),
     ],
 )
 def test_refused_in_a_line(words: tuple[str, ...], expected: str, robode: Robode) -> None:

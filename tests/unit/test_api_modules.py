@@ -182,3 +182,12 @@ def test_no_radius_is_below_zero(x: Tensor) -> None:
         certified.accuracy(-1)
     with pytest.raises(BadInput, match="finite"):
         robode.certify_module(nn.Linear(6, 4), x * math.inf, torch.zeros(len(x), dtype=torch.int64), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("pgd_linff", "did you mean 'pgd_linf'"), ("apgdd_linf", "did you mean 'apgd'"), ("pgd_nothing", "loss=nothing")],
+)
+def test_a_misspelt_attack_is_answered_by_the_word_that_was_given(name, said, linear: Rescaled, x: Tensor) -> None:
+    with pytest.raises(BadInput, match=said):
+        robode.attack(linear, x, labels(linear, x), attack=name, eps=0.1, quiet=True)

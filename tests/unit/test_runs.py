@@ -4,8 +4,11 @@ import json
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from small_runs import composed
 
@@ -15,6 +18,7 @@ from robode.files import write_json
 from robode.runs.identity import differences, run_id
 from robode.runs.origin import relative_argv
 from robode.runs.run import Run, checkpoint_path, create, find, locate, plain_of, set_aside
+from robode.runs.table import METRICS
 
 DATA = "0123456789ab"
 CONFIG = composed("seed=3", "lr=0.1")
@@ -209,3 +213,10 @@ def test_a_key_that_nobody_reads_is_refused_in_a_run_folder_too():
     (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(plain))
     with pytest.raises(BadInput, match=r"odd/config.yaml: unknown key 'deptj': did you mean 'depth'\?"):
         run.config()
+
+
+@pytest.mark.parametrize("value", [torch.tensor(0.25), np.float32(0.25), 0.25])
+def test_a_number_is_written_as_one_whatever_library_it_is_of(value: object, tmp_path: Path) -> None:
+    """A family may say its constant as a tensor; a table with its text in it could never be read again."""
+    METRICS.append(tmp_path / "metrics.csv", [{"epoch": 0, "step": 1, "name": "loss", "value": value}])
+    assert METRICS.read(tmp_path / "metrics.csv")["value"].tolist() == [0.25]

@@ -74,10 +74,10 @@ def _check_samples(network: Network, inputs: tuple[object, ...]) -> None:
         raise BadInput(f"x: {expected}, got {tuple(x.shape)}")
     recorded = x.is_cuda and torch.cuda.is_current_stream_capturing()
     if x.is_floating_point() and len(x) and not (torch.compiler.is_compiling() or recorded):
-        _check_values(x.detach(), network.bounds)
+        check_values(x.detach(), network.bounds)
 
 
-def _check_values(x: Tensor, bounds: tuple[float, float] | None) -> None:
+def check_values(x: Tensor, bounds: tuple[float, float] | None) -> None:
     """Raises `BadInput` for NaN and infinity, and for values so far beyond the bounds that they are of other units."""
     try:
         least, most = torch.stack(x.aminmax()).tolist()  # nan where there is one; waits for the device once

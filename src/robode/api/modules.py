@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robode.api.loading import check_values
 from robode.api.named_attacks import attack_named
 from robode.attacks.attack import Attack
 from robode.certificates.branch_and_bound import Radii, radii
@@ -109,30 +110,31 @@ def attack(
         BadInput: an unknown attack or option, x outside the bounds, not finite or of another form, labels that are
             none, or a module that gives no logits for x.
     """
-    if not isinstance(eps, int | float) or isinstance(eps, bool):
-        raise BadInput(f"eps: expected a number, got {eps}; call it once for each")
-    if bounds is not None and not bounds[0] < bounds[1]:
-        raise BadInput(f"bounds={bounds}: expected the smaller end first")
+    _check_ball(eps, bounds)
     chosen = attack_named(attack, eps, options)
     task, inside = _task_of(module), bounds
     if bounds is None and isinstance(module, Network):
         inside = module.bounds
     found: list[tuple[Tensor, ...]] = []
     with _ready(module, x, y, task, quiet):
-        if inside is not None and float((x - x.clamp(*inside)).abs().max()) > ROUNDED * (inside[1] - inside[0]):
-            raise BadInput(f"x: expected numbers within bounds={inside}, got {float(x.min()):g} to {float(x.max()):g}")
+        _check_inside(x, inside)
         if refusal := chosen.refusal(inside):
             raise BadInput(f"attack={chosen.name}: {refusal}")
         chosen.check(task)
         for rows in shown_late(_parts(len(x), batch_size), chosen.name):
             part, target = _placed(module, x[rows.start : rows.stop], y[rows.start : rows.stop])
-            rng = PerSampleRNG((SEED_OF_ATTACKS,), rows, part.device)
-            batch = Batch(part, target, None, inside, rng)
-            clean = module(part)
-            ((moved, score),) = chosen.climb(module, task, batch, [eps])
-            robust = ~task.failed(clean, target) & ~task.failed(module(moved), target)
-            found.append((moved, robust, task.score(clean, target), score))
+            batch = Batch(part, target, None, inside, PerSampleRNG((SEED_OF_ATTACKS,), rows, part.device))
+            found.append(_attacked(chosen, module, task, batch, eps))
     return Attacked(*(torch.cat(each).to(x.device) for each in zip(*found, strict=True)))
+
+
+def _attacked(chosen: Attack, module: nn.Module, task: Task, batch: Batch, eps: float) -> tuple[Tensor, ...]:
+    """The fields of `Attacked` for a batch."""
+    x, target = batch.x, batch.targets
+    clean = module(x)
+    ((moved, score),) = chosen.climb(module, task, batch, [eps])
+    robust = ~task.failed(clean, target) & ~task.failed(module(moved), target)
+    return moved, robust, task.score(clean, target), score
 
 
 @torch.no_grad()
@@ -223,6 +225,20 @@ def plane_radii(network: Network, points: Tensor, y: Tensor, *, reach: float) ->
     return radii(network, points, y, reach=reach)
 
 
+def _check_ball(eps: object, bounds: Bounds | None) -> None:
+    """Raises `BadInput` for a distance that is no number, and for bounds that hold nothing between them."""
+    if not isinstance(eps, int | float) or isinstance(eps, bool):
+        raise BadInput(f"eps: expected a number, got {eps}; call it once for each")
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise BadInput(f"bounds={bounds}: expected the smaller end first")
+
+
+def _check_inside(x: Tensor, bounds: Bounds | None) -> None:
+    """Raises `BadInput` for samples outside the bounds, where no x' could be near them."""
+    if bounds is not None and float((x - x.clamp(*bounds)).abs().max()) > ROUNDED * (bounds[1] - bounds[0]):
+        raise BadInput(f"x: expected numbers within bounds={bounds}, got {float(x.min()):g} to {float(x.max()):g}")
+
+
 def _task_of(module: nn.Module) -> Task:
     return module.info.task if isinstance(module, Network) else Classification(())
 
@@ -250,8 +266,7 @@ def _ready(module: nn.Module, x: Tensor, y: Tensor | None, task: Task, quiet: bo
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2 or not len(x):
         got = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         raise BadInput(f"x: expected (B, *shape) floating-point numbers in data units, got {got}")
-    if not bool(x.isfinite().all()):
-        raise BadInput("x: expected finite numbers, got NaN or infinity")
+    check_values(x, module.bounds if isinstance(module, Network) else None)
     name = type(module).__name__
     with silent(quiet), evaluating(module):
         with blamed(f"module: {name} fails on samples of shape {tuple(x.shape[1:])}"):

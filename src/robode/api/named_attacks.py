@@ -6,13 +6,13 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 
 import robode.attacks
 from robode.attacks.attack import Attack
 from robode.attacks.balls import NORMS
 from robode.config.config import Value
+from robode.config.explain import nearest
 from robode.config.instantiate import build
 from robode.errors import BadInput
 
@@ -39,13 +39,15 @@ def attack_named(attack: str | Attack, eps: float, options: Mapping[str, Value])
         return attack
     kind, *words = str(attack).split("_")
     if kind not in attacks():
-        near = get_close_matches(kind, attacks(), 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(sorted(attacks()))}"
+        near = nearest(kind, list(attacks()))
+        hint = f"did you mean '{near}'?" if near else f"choose one of: {', '.join(sorted(attacks()))}"
         raise BadInput(f"attack={attack}: unknown attack; {hint}")
     made = attacks()[kind]
     node: dict[str, Value] = {"_target_": f"{made.__module__}.{made.__qualname__}", "eps": eps}
     if words and words[-1] in NORMS:
         node["norm"] = words.pop()
+    elif words and (near := nearest(words[-1], NORMS)):
+        raise BadInput(f"attack={attack}: did you mean '{'_'.join([kind, *words[:-1], near])}'?")
     if words:
         node["loss"] = "_".join(words)
     found = build({**node, **options})

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from robode import __version__
@@ -42,6 +43,7 @@ usage: robode <verb> [key=value ...]
 """
 COMPOSED = ("train", "evaluate", "certify", "export", "stabilise")  # verbs with a primary configuration of their name
 OTHERS = ("reproduce", "runs", "compare", "report", "clean", "check", "init", "list")
+FLAGS = {"runs": ("watch", "json"), "clean": ("yes",)}
 INTERRUPTED = 130
 ENDS = {
     signal.SIGTERM: "terminated",
@@ -90,11 +92,7 @@ def _dispatch(words: list[str]) -> int:
         return _run_paper_verb(verb, rest)
     if verb == "check":
         return _run_check(rest)
-    if verb == "runs":
-        return _run_runs(rest)
-    if verb == "clean":
-        return _run_clean(rest)
-    if verb in ("compare", "init"):
+    if verb in ("runs", "compare", "clean", "init"):
         return _run_words(verb, rest)
     raise BadInput(f"unknown verb '{verb}': choose {', '.join(COMPOSED)}, {', '.join(OTHERS)} or completion")
 
@@ -178,44 +176,20 @@ def _run_check(words: list[str]) -> int:
 
 
 def _run_words(verb: str, words: list[str]) -> int:
-    """A verb that takes words alone."""
-    from robode.verbs import compare, init
-
-    run, about = {"compare": (compare.run_compare, compare.HELP), "init": (init.run_init, init.HELP)}[verb]
+    """A verb with words of its own, key=value or names, and maybe flags."""
+    module = import_module(f"robode.verbs.{verb}")
     parser = _Parser(verb)
+    for flag in FLAGS.get(verb, ()):
+        parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("words", nargs="*")
-    given = parser.parse_intermixed_args(words)
-    if given.help:
-        print(about, end="")
+    given = vars(parser.parse_intermixed_args(words))
+    if given.pop("help"):
+        print(module.HELP, end="")
         return 0
-    return run(given.words)
-
-
-def _run_clean(words: list[str]) -> int:
-    from robode.verbs.clean import HELP, run_clean
-
-    parser = _Parser("clean")
-    parser.add_argument("--yes", action="store_true")
-    parser.add_argument("words", nargs="*")
-    given = parser.parse_intermixed_args(words)
-    if given.help:
-        print(HELP, end="")
-        return 0
-    return run_clean(given.words, given.yes)
-
-
-def _run_runs(words: list[str]) -> int:
-    from robode.verbs.runs import HELP, run_runs
-
-    parser = _Parser("runs")
-    parser.add_argument("--watch", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("words", nargs="*")
-    given = parser.parse_intermixed_args(words)
-    if given.help:
-        print(HELP, end="")
-        return 0
-    return run_runs(given.words, given.watch, given.json)
+    if given.pop("config_dir"):
+        raise BadInput(f"robode {verb}: takes no --config-dir; robode {verb} --help explains it")
+    done: int = getattr(module, f"run_{verb}")(**given)
+    return done
 
 
 @contextmanager

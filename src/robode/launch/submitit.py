@@ -10,6 +10,7 @@ import os
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Task:
         return DelayedSubmission(self)
 
 
-class Submitit:
+class Submitit(ABC):
     """What the two launchers of submitit share; the keys of their YAML files are the arguments.
 
     at_once: jobs that run at the same time. requeues: how often a job whose time was up goes on; one that was preempted
@@ -78,10 +79,10 @@ class Submitit:
         with tempfile.TemporaryDirectory() as folder:
             self._executor(Path(folder))
 
+    @abstractmethod
     def run(self, do: Do, jobs: Sequence[Job], folder: Path, board: Board) -> None:
         """Have all jobs run; back when each has told how it ended, or is gone. folder: for submitit's files and the
         output of the jobs; every machine sees it."""
-        raise NotImplementedError
 
     def _executor(self, folder: Path, **more: Any) -> Any:
         import submitit

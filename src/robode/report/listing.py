@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robode.config.config import Value
+from robode.config.explain import nearest
 from robode.errors import BadInput
 from robode.report.values import best
 from robode.runs.code import network_code, network_of, same, training_code
@@ -96,8 +96,7 @@ def _check_keys(runs: Sequence[Summary], asked: Iterable[str]) -> None:
     known = [*COLUMNS, *keys(run.groups for run in runs)] if new else []
     for key in new:
         if key not in known and runs:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            hint = f"did you mean '{near[0]}'? " if near else ""
+            hint = f"did you mean '{near}'? " if (near := nearest(key, known)) else ""
             raise BadInput(f"'{key}': {hint}expected a key of the runs or one of {', '.join(COLUMNS)}")
 
 

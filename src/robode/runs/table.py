@@ -118,7 +118,8 @@ class Table:
             for name, value in row.items():
                 if isinstance(value, str) and ("\n" in value or "\r" in value):
                     raise ValueError(f"column {name!r} must be one line, got {value!r}")
-            writer.writerow(row)
+            # of numpy and torch: its own text would be no number
+            writer.writerow({name: value.item() if hasattr(value, "item") else value for name, value in row.items()})
         return text.getvalue()
 
     def _prepared(self, path: Path) -> int:

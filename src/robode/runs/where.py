@@ -6,13 +6,14 @@ import math
 import operator
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from robode.config.config import Value
 from robode.errors import BadInput
 
-Cell: TypeAlias = object
+Cell: TypeAlias = Value
 """What a run has under a name: a number, a text, a list or None."""
 CONDITION = re.compile(r"(?P<key>[\w.@-]+?)(?P<sign>!=|>=|<=|=|>|<)(?P<value>.*)", re.DOTALL)
 NUMBER = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>[a-z%]*)", re.IGNORECASE)
@@ -67,11 +68,6 @@ def _condition(word: str) -> Condition:
             f"where={word}: expected a number after {sign}, for example depth>=4, age>7d, size>100MB, test>90%"
         )
     return Condition(key, sign, tuple(value.split(",")) if sign not in ORDER else (value,))
-
-
-def keys_of(some: Sequence[Condition]) -> list[str]:
-    """The keys that conditions ask for."""
-    return list(dict.fromkeys(each.key for each in some))
 
 
 def amount(cell: Cell) -> float | None:

@@ -99,7 +99,8 @@ def assemble(
 
 def try_jobs(configs: Sequence[TrainConfig]) -> None:
     """Build the network of each job of a command line, alike ones once, and look whether it runs and whether its
-    objectives and its suite suit the data; no file is read. The global generator of torch stays where it is.
+    objectives and its suite suit the data and the network; no file is read. The global generator of torch stays where
+    it is.
 
     Raises:
         BadInput: a job that cannot work.
@@ -117,7 +118,7 @@ def try_jobs(configs: Sequence[TrainConfig]) -> None:
             objectives = {name: part.build() for name, part in config.objective.items() if part}
             check_task(config, objectives, network)
             check_callbacks([part.build() for part in config.callbacks.values() if part], network, objectives)
-            build_measurement(Described.of(config), SuiteRequest.of(config), info)
+            build_measurement(Described.of(config), SuiteRequest.of(config), info).check(network)
 
 
 def check_callbacks(

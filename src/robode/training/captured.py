@@ -14,13 +14,13 @@ from contextlib import contextmanager
 
 import lightning
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from robode.config.config import TrainConfig
 from robode.foreign import native
 from robode.network import Network
 from robode.objectives.objective import Objective
+from robode.runs.progress import new_console
 from robode.training.callbacks import constrained
 from robode.training.module import Training
 
@@ -170,7 +170,7 @@ class CapturedTraining(Training):
             self._eager += 1
             text = f"steps are not replayed from a CUDA graph: {str(error).splitlines()[0]}"
             if self.run.warn(text):
-                Console().print(f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+                new_console().print(f"warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         finally:
             for group, lr in zip(groups, usual, strict=True):
                 group["lr"] = lr

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from robode.config.config import Config, EvaluateConfig, ExportConfig, TrainConfig, plain
+from robode.config.config import Config, EvaluateConfig, ExportConfig, TrainConfig
 from robode.config.jobs import Job
 from robode.errors import BadInput
 from robode.runs.lock import state_now
@@ -17,8 +16,6 @@ from robode.runs.run import OUTPUTS, REPLACED, Run, find
 from robode.training.plan import located, resumed
 from robode.training.stabilise import as_training
 
-# What decides whether a network can be measured as a suite asks.
-ASKED = ("model", "integrator", "encoder", "head", "depth", "step", "horizon", "data", "suite", "protocol", "start")
 Speeds = Mapping[tuple[str, ...], list[float]]
 
 
@@ -79,7 +76,6 @@ def check_runs(jobs: Sequence[Job]) -> None:
         elif not config.force and (run := located(config)).exists:
             check_data(run, data_digest(config))
             check_code(run, config.code, FORCE)
-    _check_suites([config for _, config in trainings if config.resume is None])
     for job in jobs:
         if isinstance(job.config, EvaluateConfig | ExportConfig):
             run, known = _found(job.config)
@@ -88,31 +84,8 @@ def check_runs(jobs: Sequence[Job]) -> None:
                 _check_suite(job.config)
 
 
-def _check_suites(configs: Sequence[TrainConfig]) -> None:
-    """What a suite asks of a network before it is trained: certificates and quantities that it can have, of networks
-    that are alike once. Raises `BadInput`."""
-    import torch
-
-    from robode.evaluation.measure import build_measurement
-    from robode.evaluation.request import Described, SuiteRequest
-    from robode.network import build_network
-    from robode.training.assembly import build_data
-    from robode.training.start import begin
-
-    tried = set()
-    for config in configs:
-        key = json.dumps({name: plain(getattr(config, name)) for name in ASKED}, sort_keys=True, default=str)
-        if key in tried:
-            continue
-        tried.add(key)
-        info = build_data(config).info
-        with torch.random.fork_rng(devices=[]):
-            begin(network := build_network(config, info), config)
-        build_measurement(Described.of(config), SuiteRequest.of(config), info).check(network)
-
-
 def _check_suite(config: EvaluateConfig) -> None:
-    """The same of the trained network of a run. Raises `BadInput`."""
+    """Whether the trained network of a run is one that the suite can be asked of. Raises `BadInput`."""
     from robode.evaluation.measure import build_measurement
     from robode.evaluation.request import SuiteRequest
     from robode.evaluation.target import of_run

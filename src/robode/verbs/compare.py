@@ -76,11 +76,11 @@ def comparison(runs: Mapping[str, Run]) -> list[str]:
         lines += [f"  {name}  {score}" for name, score in question.scores.items()]
         lines += [f"  {difference}" for difference in question.differences]
         lines += [f"  {question.note}"] if question.note else []
-    if not asked:
+    apart = [f"{a} and {b}" for (a, one), (b, two) in combinations(runs.items(), 2) if not same_data(one, two)]
+    if not asked and not apart:
         lines += ["", "No perturbation and level was measured for two of them: robode evaluate run=RUN suite=noise"]
     if sum(len(question.differences) for question in asked) > 1:
         lines += ["", SEVERAL]
-    apart = [f"{a} and {b}" for (a, one), (b, two) in combinations(runs.items(), 2) if not same_data(one, two)]
     if apart:
         lines += ["", f"Not tested: {', '.join(apart)} saw other data, so that their samples are not the same."]
     return [*lines, *warnings]

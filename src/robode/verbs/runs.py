@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from json import dumps
 
 from rich.console import Console
 from rich.live import Live
@@ -38,7 +38,7 @@ Columns: {", ".join(COLUMNS)}; certified@0.5 is the certified score at that radi
 """
 
 
-def run_runs(words: Sequence[str] = (), watch: bool = False, as_objects: bool = False) -> int:
+def run_runs(words: Sequence[str] = (), watch: bool = False, json: bool = False) -> int:
     """List the runs under outputs/ that fulfil every where=.
 
     Returns:
@@ -54,10 +54,10 @@ def run_runs(words: Sequence[str] = (), watch: bool = False, as_objects: bool = 
     def found(most: int = 0) -> Listing:
         return listing(summaries(OUTPUTS, known), some, sort, min(limit or most, most) if most else limit)
 
-    if as_objects:
+    if json:
         if watch:
             raise BadInput("robode runs: expected --watch or --json, got both")
-        print(json.dumps(as_json(found()), indent=1, default=str))
+        print(dumps(as_json(found()), indent=1, default=str))
         return 0
     console = Console()
     if watch:
