@@ -179,7 +179,7 @@ def judged(disturbed: dict[str, str]) -> int:
     wrong = [] if len(runs) == JOBS else [f"{len(runs)} runs instead of {JOBS}"]
     print("| run | state | epochs in metrics.csv | rows | sessions | what happened |\n|---|---|---|---|---|---|")
     for run in runs:
-        losses = METRICS.read(run.folder / "metrics.csv").query("name == 'train/loss'")["epoch"]
+        losses = METRICS.read(run.folder / "metrics.csv").query("name == 'validation/loss'")["epoch"]
         rows, sessions = len(read_rows(run.folder / "results.csv")), 1 + len(earlier(run))
         what = disturbed.get(run.id, "")
         print(f"| {run.id} | {run.state} | {len(losses)} | {rows} | {sessions} | {what} |")

@@ -141,7 +141,8 @@ class Slurm(Submitit):
     def run(self, do: Do, jobs: Sequence[Job], folder: Path, board: Board) -> None:
         waiting = self._submitted(do, jobs, folder)
         arrays = " ".join(sorted({task.partition("_")[0] for task in waiting}))
-        print(f"{len(waiting)} jobs are in SLURM's queue; scancel {arrays} takes them out", flush=True)
+        count = f"{len(waiting)} job{'s' if len(waiting) != 1 else ''}"
+        print(f"In SLURM's queue: {count}; scancel {arrays} takes out what has not ended", flush=True)
         missed, asked = dict.fromkeys(waiting, 0), time.monotonic()
         while waiting:
             time.sleep(POLL)
