@@ -39,8 +39,11 @@ class Engine(Protocol):
         """The last state, (n, M)."""
         ...
 
-    def backward(self, y: Tensor, weights: Sequence[Tensor], slope: Tensor) -> tuple[Tensor, ...]:
-        """The gradients at y, A, B, K and b from that at the last state, `slope` (n, M)."""
+    def backward(
+        self, y: Tensor, weights: Sequence[Tensor], slope: Tensor, wanted: Sequence[bool]
+    ) -> tuple[Tensor, ...]:
+        """The gradients at y, A, B, K and b from that at the last state, `slope` (n, M). Those at weights that are not
+        wanted may be anything."""
 
 
 def run(steps: Sequence[Step], y: Tensor) -> Tensor:
@@ -120,7 +123,7 @@ class Chain(torch.autograd.Function):
         y, *weights = ctx.saved_tensors
         many = torch._C._functorch.is_legacy_batchedtensor(slope)  # torch.autograd.grad(..., is_grads_batched=True)
         if not torch.is_grad_enabled() and not many:
-            return None, *loaded(ctx.engine).backward(y.detach(), weights, slope)
+            return None, *loaded(ctx.engine).backward(y.detach(), weights, slope, ctx.needs_input_grad[2:])
         wanted = [each for each, needed in zip((y, *weights), ctx.needs_input_grad[1:], strict=True) if needed]
         with torch.enable_grad():
             last = in_turn(y, *weights)

@@ -64,51 +64,58 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sum_of_two(A, B, y, s, out, rows):  # type: ignore[no-untyped-def]
-    """out = A y + B s, four rows at a time."""
-    for i in range(0, rows, 4):
-        a0, a1, a2, a3 = _row(A, i), _row(A, i + 1), _row(A, i + 2), _row(A, i + 3)
-        b0, b1, b2, b3 = _row(B, i), _row(B, i + 1), _row(B, i + 2), _row(B, i + 3)
+def _product(W, y, out, rows):  # type: ignore[no-untyped-def]
+    """out = W y, two rows at a time, whose 16 weights stay in registers."""
+    for i in range(0, rows, 2):
+        w0, w1 = _row(W, i), _row(W, i + 1)
         for t in range(TILE):
-            x, u = _column(y, t), _column(s, t)
-            out[i, t] = _dot(a0, x) + _dot(b0, u)
-            out[i + 1, t] = _dot(a1, x) + _dot(b1, u)
-            out[i + 2, t] = _dot(a2, x) + _dot(b2, u)
-            out[i + 3, t] = _dot(a3, x) + _dot(b3, u)
+            x = _column(y, t)
+            out[i, t] = _dot(w0, x)
+            out[i + 1, t] = _dot(w1, x)
+
+
+@compiled
+def _add_product(W, y, out, rows):  # type: ignore[no-untyped-def]
+    """out += W y."""
+    for i in range(0, rows, 2):
+        w0, w1 = _row(W, i), _row(W, i + 1)
+        for t in range(TILE):
+            x = _column(y, t)
+            out[i, t] += _dot(w0, x)
+            out[i + 1, t] += _dot(w1, x)
+
+
+@compiled
+def _sum_of_two(A, B, y, s, out, rows):  # type: ignore[no-untyped-def]
+    """out = A y + B s."""
+    _product(A, y, out, rows)
+    _add_product(B, s, out, rows)
 
 
 @compiled
 def _hidden(K, b, y, s, rows):  # type: ignore[no-untyped-def]
     """s = tanh(K y + b)."""
-    for i in range(0, rows, 4):
-        k0, k1, k2, k3 = _row(K, i), _row(K, i + 1), _row(K, i + 2), _row(K, i + 3)
-        b0, b1, b2, b3 = b[i], b[i + 1], b[i + 2], b[i + 3]
+    _product(K, y, s, rows)
+    for i in range(rows):
+        shift = b[i]
         for t in range(TILE):
-            x = _column(y, t)
-            s[i, t] = _tanh(b0 + _dot(k0, x))
-            s[i + 1, t] = _tanh(b1 + _dot(k1, x))
-            s[i + 2, t] = _tanh(b2 + _dot(k2, x))
-            s[i + 3, t] = _tanh(b3 + _dot(k3, x))
+            s[i, t] = _tanh(shift + s[i, t])
 
 
 @compiled
 def _before(BT, g, s, d, db, rows):  # type: ignore[no-untyped-def]
-    """d = (1 - s^2) * B^T g, and db += its sums, four rows at a time."""
-    for i in range(0, rows, 4):
-        b0, b1, b2, b3 = _row(BT, i), _row(BT, i + 1), _row(BT, i + 2), _row(BT, i + 3)
-        sum0, sum1, sum2, sum3 = ZERO, ZERO, ZERO, ZERO
+    """d = (1 - s^2) * B^T g, and db += its sums."""
+    for i in range(0, rows, 2):
+        w0, w1 = _row(BT, i), _row(BT, i + 1)
+        sum0, sum1 = ZERO, ZERO
         for t in range(TILE):
             v = _column(g, t)
-            d0 = (ONE - s[i, t] * s[i, t]) * _dot(b0, v)
-            d1 = (ONE - s[i + 1, t] * s[i + 1, t]) * _dot(b1, v)
-            d2 = (ONE - s[i + 2, t] * s[i + 2, t]) * _dot(b2, v)
-            d3 = (ONE - s[i + 3, t] * s[i + 3, t]) * _dot(b3, v)
-            d[i, t], d[i + 1, t], d[i + 2, t], d[i + 3, t] = d0, d1, d2, d3
-            sum0, sum1, sum2, sum3 = sum0 + d0, sum1 + d1, sum2 + d2, sum3 + d3
+            d0 = (ONE - s[i, t] * s[i, t]) * _dot(w0, v)
+            d1 = (ONE - s[i + 1, t] * s[i + 1, t]) * _dot(w1, v)
+            d[i, t], d[i + 1, t] = d0, d1
+            sum0, sum1 = sum0 + d0, sum1 + d1
         db[i] += sum0
         db[i + 1] += sum1
-        db[i + 2] += sum2
-        db[i + 3] += sum3
 
 
 @compiled
@@ -169,9 +176,9 @@ def forwards(weights, y, out, k, part):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def backwards(weights, turned, y, slope, back, sums, k, part):  # type: ignore[no-untyped-def]
-    """back, the gradient at those columns of y, from slope, that at their images; adds to sums, those at the weights.
-    turned: A^T, B^T, K^T."""
+def backwards(weights, turned, y, slope, back, sums, wanted, k, part):  # type: ignore[no-untyped-def]
+    """back, the gradient at those columns of y, from slope, that at their images; adds to sums, those at the weights
+    that are wanted. turned: A^T, B^T, K^T."""
     A, B, K, b = weights
     AT, BT, KT = turned
     dA, dB, dK, db = sums
@@ -189,10 +196,13 @@ def backwards(weights, turned, y, slope, back, sums, k, part):  # type: ignore[n
             _hidden(K[j], b[j], z[j], s[j], k)
             _sum_of_two(A[j], B[j], z[j], s[j], z[j + 1], n)
         for j in range(N - 1, -1, -1):
-            _products(g, z[j], dA[j], n, n)
-            _products(g, s[j], dB[j], n, k)
+            if wanted[0]:
+                _products(g, z[j], dA[j], n, n)
+            if wanted[1]:
+                _products(g, s[j], dB[j], n, k)
             _before(BT[j], g, s[j], d, db[j], k)
-            _products(d, z[j], dK[j], k, n)
+            if wanted[2]:
+                _products(d, z[j], dK[j], k, n)
             _sum_of_two(AT[j], KT[j], g, d, before, n)
             g, before = before, g
         for i in range(n):
@@ -216,8 +226,8 @@ def forward(y: Tensor, weights: Sequence[Tensor]) -> Tensor:
     return out
 
 
-def backward(y: Tensor, weights: Sequence[Tensor], slope: Tensor) -> tuple[Tensor, ...]:
-    """The gradients at y, A, B, K and b from that at the last state."""
+def backward(y: Tensor, weights: Sequence[Tensor], slope: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, ...]:
+    """The gradients at y, A, B, K and b from that at the last state; zeros at weights where none is wanted."""
     y, slope, k = y.contiguous(), slope.contiguous(), weights[3].shape[1]
     back = torch.empty_like(y)
     packed = tuple(map(_padded, weights))
@@ -225,7 +235,7 @@ def backward(y: Tensor, weights: Sequence[Tensor], slope: Tensor) -> tuple[Tenso
 
     def run(part: tuple[int, int]) -> tuple[np.ndarray, ...]:
         sums = tuple(map(np.zeros_like, packed))
-        backwards(packed, turned, y.numpy(), slope.numpy(), back.numpy(), sums, k, part)
+        backwards(packed, turned, y.numpy(), slope.numpy(), back.numpy(), sums, tuple(wanted), k, part)
         return sums
 
     parts = _in_parts(y.shape[1], run)

@@ -101,7 +101,7 @@ def forward(y: Tensor, weights: Sequence[Tensor]) -> Tensor:
     return _through(y.contiguous(), _joined(weights), keep=False)[0]
 
 
-def backward(y: Tensor, weights: Sequence[Tensor], slope: Tensor) -> tuple[Tensor, ...]:
+def backward(y: Tensor, weights: Sequence[Tensor], slope: Tensor, _wanted: Sequence[bool]) -> tuple[Tensor, ...]:
     """The gradients at y, A, B, K and b from that at the last state. The states are computed again."""
     y, slope, W = y.contiguous(), slope.contiguous(), _joined(weights)
     _, kept = _through(y, W, keep=True)
