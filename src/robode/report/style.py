@@ -108,11 +108,13 @@ def styled() -> Iterator[None]:
 def panels(
     count: int, columns: int = 2, width: float = 3.5, height: float = 2.7, fill: bool = True
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` equal panels (inches). fill: when the last row is short its last panel takes all of it;
-    without, slopes can be compared between all panels."""
+    """A figure of `count` equal panels (inches), at most `columns` beside each other and as many in each row as can
+    be. fill: when the last row is short its last panel takes all of it; without, slopes can be compared between all
+    panels."""
     columns = max(1, min(columns, count))
     rows = max(1, math.ceil(count / columns))
     figure = Figure(figsize=(max(columns * width, 5.0), rows * height), layout="constrained")
+    columns = max(1, math.ceil(count / rows))
     grid = figure.add_gridspec(rows, columns)
     axes = []
     for index in range(count):

@@ -53,8 +53,8 @@ def regions(found: Sequence[tuple[str, Arrays, Arrays]], published: Mapping[str,
         for (left, right), (label, field, balls) in zip(axes, found, strict=True):
             _decisions(left, field, balls)
             _propagation(right, field)
-            left.set_title(f"{label}: {_radius_text(balls, published.get(label))}")
-            right.set_title(f"{label}: where points and circles go")
+            left.set_title(f"{label}\n{_radius_text(balls, published.get(label))}")
+            right.set_title("where its points and circles go")
         figure.legend(handles=_legend(found[0][1]), loc="outside lower center", ncols=4)
     caption = (
         f"Networks of seed {seed}. Left: decision regions, the field at t = 0 (unit arrows), and around each "
