@@ -38,6 +38,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import _prepared  # noqa: F401
 import torch
 from adjoint import adjoint
 from engines import engines

@@ -15,6 +15,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import _prepared  # noqa: F401
 import restatement
 import torch
 from measure import machine

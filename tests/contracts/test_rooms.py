@@ -11,7 +11,7 @@ import robode
 SOURCE = Path(robode.__file__).parent
 # From the bottom up; a room uses those before it and those beside it.
 ORDER = (
-    ("errors", "files", "foreign", "device"),
+    ("errors", "files", "foreign", "device", "process"),
     ("config",),
     ("launch",),
     ("linalg", "backbones", "optimizers", "iterations", "deblurring"),

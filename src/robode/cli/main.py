@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from robode import __version__
 from robode.cli.streams import forgiving
 from robode.errors import BadInput
+from robode.process import prepare
 
 if TYPE_CHECKING:
     from robode.config.jobs import Outcome
@@ -55,9 +56,7 @@ ENDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # Before torch starts its threads: threads that spin for long while they wait starve each other where another
-    # process wants a core (a 2 s epoch took 33 s); short spinning costs a few per cent on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    prepare()
     with _termination() as received, forgiving():
         try:
             return _dispatch(words)

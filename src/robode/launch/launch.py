@@ -26,6 +26,7 @@ from robode.errors import BadInput
 from robode.foreign import reason
 from robode.launch.board import Board
 from robode.launch.submitit import Local, Slurm, Submitit
+from robode.process import prepare
 
 TRIES = 2  # times that a job's process may be killed
 OURS: dict[str, type[Submitit]] = {f"{kind.__module__}.{kind.__name__}": kind for kind in (Local, Slurm)}
@@ -42,6 +43,7 @@ class Elsewhere:
 
     def __call__(self, job: Job) -> None:
         """Do it, unless fail_fast says otherwise by now, and tell how it ended."""
+        prepare()
         if job.config.fail_fast and self.board.failed:
             why = "not run, because a job before it failed (fail_fast=true)"
             self.board.tell(job, Outcome(job.overrides, 1, why, state="skipped"))

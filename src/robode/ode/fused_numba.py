@@ -176,12 +176,12 @@ def forwards(weights, y, out, k, part):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def backwards(weights, turned, y, slope, back, sums, wanted, k, part):  # type: ignore[no-untyped-def]
-    """back, the gradient at those columns of y, from slope, that at their images; adds to sums, those at the weights
-    that are wanted. turned: A^T, B^T, K^T."""
+def backwards(weights, turned, y, slope, back, learned, k, part):  # type: ignore[no-untyped-def]
+    """back, the gradient at those columns of y, from slope, that at their images. learned: sums, to which it adds those
+    at the weights, and which of them are wanted. turned: A^T, B^T, K^T."""
     A, B, K, b = weights
     AT, BT, KT = turned
-    dA, dB, dK, db = sums
+    (dA, dB, dK, db), wanted = learned
     n, N = len(y), len(A)
     z, s, g, before, d = _zeros(N + 1), _zeros(N), _zeros(1)[0], _zeros(1)[0], _zeros(1)[0]
     for start in range(part[0], part[1], TILE):
@@ -235,7 +235,7 @@ def backward(y: Tensor, weights: Sequence[Tensor], slope: Tensor, wanted: Sequen
 
     def run(part: tuple[int, int]) -> tuple[np.ndarray, ...]:
         sums = tuple(map(np.zeros_like, packed))
-        backwards(packed, turned, y.numpy(), slope.numpy(), back.numpy(), sums, tuple(wanted), k, part)
+        backwards(packed, turned, y.numpy(), slope.numpy(), back.numpy(), (sums, tuple(wanted)), k, part)
         return sums
 
     parts = _in_parts(y.shape[1], run)
