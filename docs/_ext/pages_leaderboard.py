@@ -138,9 +138,9 @@ def _table(found: Sequence[Entry], columns: Sequence[Key]) -> Iterator[str]:
     yield '<div class="table-wrapper"><table class="sortable docutils">\n<thead>\n<tr>'
     kinds = Counter(_kind(key) for key in columns)
     yield f'<th colspan="{len(first)}"></th>' + "".join(f'<th colspan="{n}">{kind}</th>' for kind, n in kinds.items())
-    yield f'<th colspan="{len(last) + 2}"></th></tr>\n<tr>'
+    yield f'<th colspan="{len(last) + 3}"></th></tr>\n<tr>'
     titles = [*first, *(_title(key) for key in columns), *last]
-    yield "".join(f'<th data-sort tabindex="0">{title}</th>' for title in titles) + "<th>from</th><th>remake</th></tr>"
+    yield "".join(f'<th data-sort tabindex="0">{title}</th>' for title in titles) + _LEFT
     yield "\n</thead>\n<tbody>\n"
     for entry in sorted(found, key=lambda entry: -entry.cells[CLEAN].value if CLEAN in entry.cells else 0):
         yield _line(entry, columns) + "\n"
@@ -162,8 +162,12 @@ def _line(entry: Entry, columns: Sequence[Key]) -> str:
     cells = [f"<td>{text}</td>" for text in (escape(entry.name), entry.seeds)]
     cells += [_number(entry.cells.get(key)) for key in columns]
     cells += [f"<td>{text}</td>" for text in (family, escape(entry.trained), source)]
-    command = f"<details><summary>command</summary><code>{escape(entry.command)}</code></details>"
-    return f"<tr>{''.join(cells)}<td>{command}</td></tr>"
+    cells += [_opened("command", entry.command), _opened("digests", " ".join(sorted(entry.weights)))]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _opened(summary: str, text: str) -> str:
+    return f"<td><details><summary>{summary}</summary><code>{escape(text)}</code></details></td>"
 
 
 def _number(cell: Cell | None) -> str:
@@ -174,6 +178,7 @@ def _number(cell: Cell | None) -> str:
     return f'<td data-value="{cell.value:.4f}" title="{escape(cell.about)}">{cell.value:.1f}{mark} {interval}</td>'
 
 
+_LEFT = "<th>from</th><th>remake</th><th>weights</th></tr>"
 _HEAD = """# Leaderboard
 
 Accuracies in percent on test images, from the measurements in docs/results; noise and attacks are in data units, images
@@ -186,5 +191,6 @@ is 0.03); the text under the pointer says the exact one, the attack and the numb
 the mean over training seeds (Student's t), of a single seed that of its images (Wilson).
 
 Rows differ in their training data and epochs, so compare within a table first: *from* leads to it. *Remake* is the
-command that makes the row again.
+command that makes the row again. *Weights* has the digest of each seed's, by which `robode export` names them in the
+README and certificate.json of an export; a release holds one export for each digest.
 """

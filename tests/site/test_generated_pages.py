@@ -99,6 +99,13 @@ def test_every_command_of_the_leaderboard_selects_its_row_alone(monkeypatch: pyt
         assert found.rows == (entry.name,) and entry.name in [row.name for row in found.item.rows]
 
 
+def test_a_row_names_the_weights_of_each_seed() -> None:
+    board = pages_leaderboard.pages(DOCS)["leaderboard.md"]
+    entry = FOUND["robode/gap", "CH-NODE, etd"]
+    assert len(entry.weights) == entry.seeds == 3
+    assert f"<summary>digests</summary><code>{' '.join(sorted(entry.weights))}</code>" in board
+
+
 def test_every_family_on_images_has_a_row() -> None:
     """Families of published rows, among those that conf/model has."""
     shown = {entry.family for entry in FOUND.values()}
