@@ -35,3 +35,15 @@ def work(job: Job, wait: bool) -> Result:
         os.kill(os.getpid(), signal.SIGUSR2)
         time.sleep(30)
     return Result(run=Path("outputs") / str(depth), score=depth / 10)
+
+
+def work_for_ever(job: Job, wait: bool) -> Result:
+    """Until it is interrupted; leaves a file with the process's number at the beginning and at the end."""
+    Path(f"{os.getpid()}.call").touch()
+    try:
+        for _ in range(600):
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        Path(f"{os.getpid()}.interrupted").touch()
+        raise
+    raise JobFailed("nobody has interrupted it")

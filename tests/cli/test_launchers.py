@@ -2,13 +2,15 @@
 
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command_line import Answer
-from launched_work import ENDINGS, work
+from launched_work import ENDINGS, work, work_for_ever
 from own_paper import ITEM, write_own_paper
 
 from robode.cli.main import main
@@ -39,6 +41,12 @@ def own_paper(folder: Path) -> Path:
     return write_own_paper(folder)
 
 
+def installed(launcher: str) -> None:
+    """Skip the test where the launcher needs what the tests' own extra does not install."""
+    if launcher == "ray":
+        pytest.importorskip("ray", reason="robode[ray] is not installed")
+
+
 def calls(folder: Path, depth: int) -> int:
     return len(list(folder.glob(f"{depth}-*.call")))
 
@@ -46,11 +54,12 @@ def calls(folder: Path, depth: int) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "endings"),
-    [("joblib", ENDINGS[:4]), ("submitit_local", ENDINGS)],
+    [("joblib", ENDINGS[:4]), ("submitit_local", ENDINGS), ("ray", ENDINGS[:4])],
 )
 def test_however_a_job_ends_the_others_are_done(
     launcher: str, endings: tuple[str, ...], folder: Path, launched: Callable[..., list[Outcome]]
 ) -> None:
+    installed(launcher)
     depths = ",".join(str(number + 1) for number in range(len(endings)))
     outcomes = launched(f"hydra/launcher={launcher}", f"depth={depths}")
     assert [outcome.overrides for outcome in outcomes] == [(f"depth={n + 1}",) for n in range(len(endings))]
@@ -65,6 +74,55 @@ def test_however_a_job_ends_the_others_are_done(
     assert outcomes[3].result is not None and outcomes[3].result.score == 0.4
     if launcher == "submitit_local":  # the other one starts anew with what ran beside a killed process
         assert [calls(folder, depth) for depth in (2, 3, 4)] == [1, 2, 2]
+    if launcher == "ray":  # nothing is lost by a process that is killed, nothing done twice
+        assert [calls(folder, depth) for depth in (1, 2, 3, 4)] == [1, 1, 2, 2]
+
+
+@pytest.mark.slow
+def test_ctrl_c_interrupts_the_jobs_of_ray_and_ends_its_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    installed("ray")
+    monkeypatch.setenv("PYTHONPATH", f"{TESTS}:{':'.join(sys.path)}")
+    request = Request("train", ("hydra/launcher=ray", "depth=1,2,3"), multirun=True)
+    driver, done = os.getpid(), threading.Event()
+
+    def ctrl_c() -> None:
+        while not list(folder.glob("*.call")) and not done.wait(0.1):
+            pass
+        if not done.is_set():
+            os.kill(driver, signal.SIGINT)
+
+    threading.Thread(target=ctrl_c).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            launch(request, compose_jobs(request), work_for_ever, folder / "sweep")
+    finally:
+        done.set()
+    assert "the same command goes on" in capfd.readouterr().out
+    began = {int(path.stem) for path in folder.glob("*.call")}
+    assert began and began == {int(path.stem) for path in folder.glob("*.interrupted")}
+    for process in began:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["hydra.launcher.num_cpus=0"], "hydra.launcher.num_cpus=0: expected a number > 0"),
+        (["hydra.launcher.num_cpus=9999"], "hydra.launcher.num_cpus=9999: a job asks for more cores than this machine"),
+        (["+hydra.launcher.colour=red"], "hydra/launcher=ray: Invalid option keyword colour"),
+        (["hydra.launcher.address=auto"], "hydra/launcher=ray: Could not find any running Ray"),
+    ],
+)
+def test_what_ray_cannot_do_is_refused(
+    words: list[str], said: str, robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    answer = robode("train", "-m", "hydra/launcher=ray", *words, "depth=1,2")
+    assert answer.code == 2 and said in answer.line
 
 
 @pytest.mark.slow
@@ -122,12 +180,14 @@ def test_without_slurm_its_launcher_is_refused(robode: Callable[..., Answer], mo
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "ray"])
 def test_a_table_is_trained_and_measured_where_the_launcher_puts_its_jobs(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    launcher: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    installed(launcher)
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     write_own_paper(folder)
-    command = ["reproduce", ITEM, "size=smoke", "launcher=joblib", "repeats=1"]
+    command = ["reproduce", ITEM, "size=smoke", f"launcher={launcher}", "repeats=1"]
     assert main(command) == 0
     out = capfd.readouterr().out
     assert "2 jobs launched" in out and re.search("job 2 of 2, .*H-DNN.*seed 1: done", out)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from robode.config.jobs import Job, Outcome, Result, State
 from robode.files import make_folder, read_json, write_json
+
+Do = Callable[[Job], None]
+"""What is done for a job elsewhere. It can be pickled."""
 
 
 @dataclass(frozen=True)

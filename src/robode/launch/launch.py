@@ -1,4 +1,5 @@
-"""Jobs where the user's launcher puts them: one of Hydra's (joblib, ray, anybody's), or ours of submitit.
+"""Jobs where the user's launcher puts them: one of Hydra's (joblib, anybody's), or ours of submitit
+and Ray.
 
 Each job tells a `Board` how it ended. So a launcher that gives up because one process was killed loses none of the
 others: what has not told is launched again, and a job whose process was killed once more.
@@ -25,11 +26,12 @@ from robode.config.paths import user_conf_dirs
 from robode.errors import BadInput
 from robode.foreign import reason
 from robode.launch.board import Board
+from robode.launch.ray import Ray
 from robode.launch.submitit import Local, Slurm, Submitit
 from robode.process import prepare
 
 TRIES = 2  # times that a job's process may be killed
-OURS: dict[str, type[Submitit]] = {f"{kind.__module__}.{kind.__name__}": kind for kind in (Local, Slurm)}
+OURS: dict[str, type[Submitit | Ray]] = {f"{kind.__module__}.{kind.__name__}": kind for kind in (Local, Slurm, Ray)}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def check_launcher(request: Request) -> None:
     """See that the launcher which the request's words choose is installed and understands its keys. Raises
     `BadInput`."""
     with tempfile.TemporaryDirectory() as folder, sweep_config(request, Path(folder)) as (_, cfg):
-        _submitit(request, cfg)
+        _ours(request, cfg)
 
 
 def launch(request: Request, jobs: Sequence[Job], work: Work, folder: Path) -> list[Outcome]:
@@ -88,10 +90,13 @@ def _once(request: Request, jobs: Sequence[Job], do: Elsewhere, folder: Path) ->
     """Launch jobs once. Returns what the launcher says where it gives up, for the middle of a sentence."""
     with sweep_config(request, folder) as (context, cfg):
         try:
-            if (ours := _submitit(request, cfg)) is not None:
+            if (ours := _ours(request, cfg)) is not None:
                 ours.run(do, jobs, folder / "jobs", do.board)
             else:
                 _by_hydra(request, [list(job.overrides) for job in jobs], do, context, cfg)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on with what is missing", flush=True)
+            raise
         except Exception as error:  # whatever a launcher raises
             return f" ({reason(error)})"
     return ""
@@ -109,14 +114,16 @@ def _by_hydra(
             joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
 
 
-def _submitit(request: Request, cfg: DictConfig) -> Submitit | None:
+def _ours(request: Request, cfg: DictConfig) -> Submitit | Ray | None:
     """The launcher, where it is ours. Raises `BadInput` where it, or what it needs, is not there."""
     node = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
     assert isinstance(node, dict)
     keys = {str(key): value for key, value in node.items()}
     target, name = str(keys.pop("_target_")), cfg.hydra.runtime.choices["hydra/launcher"]
     kind = OURS.get(target)
-    module = "submitit" if kind else target.rpartition(".")[0]
+    module = target.rpartition(".")[0]
+    if kind:  # of a module that is called like its library
+        module = module.rpartition(".")[2]
     if not _there(module):
         about = entries("hydra/launcher", user_conf_dirs(request.config_dirs)).get(name, "")
         raise BadInput(f"hydra/launcher={name}: there is no module {module}; {about}")

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,8 @@ from typing import Any
 
 from robode.config.jobs import Job, Outcome
 from robode.errors import BadInput
-from robode.launch.board import Board
+from robode.launch.board import Board, Do
 
-Do = Callable[[Job], None]
-"""What a task runs. It can be pickled."""
 POLL, ASK, LOOKS = 0.5, 10.0, 3
 """Seconds between looks for outcomes and between questions to SLURM's queue; a job that is there no more is given so
 many looks, for its outcome to get through a network's file system."""
