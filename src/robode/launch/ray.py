@@ -57,6 +57,7 @@ class Ray:
         first, here = len(list(folder.glob("*.log"))), (Path.cwd(), _ours(os.environ))
         logs = [folder.resolve() / f"{first + number}.log" for number in range(len(jobs))]
         with self._connected():
+            self._look(ray.nodes())
             waiting = {self.task.remote(do, job, log, *here): job for job, log in zip(jobs, logs, strict=True)}
             try:
                 while waiting:
@@ -81,19 +82,20 @@ class Ray:
         with suppress(ValueError):  # in a thread
             signal.signal(signal.SIGTERM, before)  # Ray puts its own there
         try:
-            if not self._fits(ray.nodes()):
-                asked = f"num_cpus={self.options.get('num_cpus', 1)} num_gpus={self.options.get('num_gpus', 0)}"
-                if more:
-                    raise BadInput(f"this machine has less than the {asked} of a job")
-                print(f"No machine of the cluster has the {asked} of a job by now; waiting for one", flush=True)
             yield
         finally:
             ray.shutdown()
 
-    def _fits(self, machines: Sequence[Mapping[str, Any]]) -> bool:
+    def _look(self, machines: Sequence[Mapping[str, Any]]) -> None:
+        """Whether a machine has what a job asks for: Ray would wait for one, and a cluster that grows gets one."""
         asked = {"CPU": self.options.get("num_cpus", 1), "GPU": self.options.get("num_gpus", 0)}
         have = [machine["Resources"] for machine in machines if machine["Alive"]]
-        return any(all(each.get(name, 0) >= much for name, much in asked.items()) for each in have)
+        if any(all(each.get(name, 0) >= much for name, much in asked.items()) for each in have):
+            return
+        said = f"num_cpus={asked['CPU']} num_gpus={asked['GPU']} of a job"
+        if self.address == "local":
+            raise BadInput(f"this machine has less than the {said}")
+        print(f"No machine of the cluster has the {said} by now; waiting for one", flush=True)
 
 
 def _ours(environment: Mapping[str, str]) -> dict[str, str]:
@@ -101,7 +103,9 @@ def _ours(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _do(do: Do, job: Job, log: Path, folder: Path, environment: Mapping[str, str]) -> None:
-    """What a task runs. Ray's processes begin where, and with the environment that, their machine's Ray began."""
+    """What a task runs. Its process has the folder, environment and signals of whoever started Ray on its machine: in
+    the background of a script that is deaf to the interrupt by which Ray cancels."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     os.environ.update(environment)
     with log.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
