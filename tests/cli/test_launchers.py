@@ -121,14 +121,10 @@ def test_ctrl_c_interrupts_the_jobs_of_ray_and_ends_its_processes(
         (["hydra.launcher.num_cpus=0"], "hydra.launcher.num_cpus=0: expected a number > 0"),
         (["hydra.launcher.num_cpus=9999"], "hydra.launcher.num_cpus=9999: a job asks for more cores than this machine"),
         (["+hydra.launcher.colour=red"], "hydra/launcher=ray: Invalid option keyword colour"),
-        (["hydra.launcher.address=auto"], "hydra/launcher=ray: Could not find any running Ray"),
     ],
 )
-def test_what_ray_cannot_do_is_refused(
-    words: list[str], said: str, robode: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_ray_cannot_do_is_refused(words: list[str], said: str, robode: Callable[..., Answer]) -> None:
     installed("ray")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     answer = robode("train", "-m", "hydra/launcher=ray", *words, "depth=1,2")
     assert answer.code == 2 and said in answer.line
 
@@ -154,7 +150,16 @@ def test_a_launcher_that_cannot_start_anything_fails_every_job_once(
     monkeypatch.setattr("robode.launch.launch._once", broken)
     outcomes = launched("hydra/launcher=joblib", "depth=1,2")
     assert len(tried) == 1 and [outcome.state for outcome in outcomes] == ["failed"] * 2
-    assert "no queue" in outcomes[0].error
+    assert outcomes[0].error.startswith("it was never begun (no queue); see ")
+
+
+@pytest.mark.slow
+def test_gpus_that_this_machine_lacks_fail_every_job_with_that_reason(
+    launched: Callable[..., list[Outcome]],
+) -> None:
+    installed("ray")
+    (outcome,) = launched("hydra/launcher=ray", "hydra.launcher.num_gpus=9999", "depth=1")
+    assert outcome.error.startswith("it was never begun (this machine has less than the num_cpus=1 num_gpus=9999")
 
 
 @pytest.mark.parametrize(

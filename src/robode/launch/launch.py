@@ -82,8 +82,12 @@ def launch(request: Request, jobs: Sequence[Job], work: Work, folder: Path) -> l
         left.sort(key=lambda job: killed[job.overrides])
         if not left and not wait:  # what another process has comes last, and is waited for
             wait, left = True, [job for job in jobs if (found := board.told(job)) and found.state == "busy"]
-    hint = f"its process ended without a word{why}; see {folder}; the same command goes on"
-    return [board.told(job) or Outcome(job.overrides, 1, hint, state="failed") for job in jobs]
+
+    def lost_one(job: Job) -> Outcome:
+        how = "its process ended without a word" if killed[job.overrides] else "it was never begun"
+        return Outcome(job.overrides, 1, f"{how}{why}; see {folder}; the same command goes on", state="failed")
+
+    return [board.told(job) or lost_one(job) for job in jobs]
 
 
 def _once(request: Request, jobs: Sequence[Job], do: Elsewhere, folder: Path) -> str:
