@@ -257,10 +257,11 @@ def test_each_file_is_opened_once_however_many_runs_there_are(folder: Path) -> N
             subprocess.run(["rm", "-r", path], check=True)
 
 
-def test_torch_is_not_imported(folder: Path) -> None:
+def test_neither_torch_nor_pandas_is_imported(folder: Path) -> None:
     made(1)
     words = "['runs', 'sort=validation', 'where=depth>=1']"
-    code = f"import sys; from robode.cli.main import main; main({words}); assert 'torch' not in sys.modules"
+    look = "assert not {'torch', 'pandas'} & sys.modules.keys()"
+    code = f"import sys; from robode.cli.main import main; main({words}); {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "1 run: 1 done" in done.stdout
 

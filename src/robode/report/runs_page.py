@@ -13,7 +13,8 @@ import pandas as pd
 from robode.config.explain import unknown_choice
 from robode.errors import BadInput
 from robode.report.layout import About, Column, Layout, Plain, TableRow, Yaml
-from robode.report.values import VALIDATION, Collected, Source, best, gather, lines_of, newest, readable_validation
+from robode.report.listing import best
+from robode.report.values import VALIDATION, Collected, Source, gather, lines_of, newest, readable_validation
 from robode.runs import results
 from robode.runs.code import canonical, recorded
 from robode.runs.identity import config_hash, differences

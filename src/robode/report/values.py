@@ -302,11 +302,6 @@ def readable_validation(folder: Path, measure: Measure) -> float:
     return math.nan
 
 
-def best(scores: Sequence[float], measure: Measure) -> int:
-    """Where the best score is, the first of equals; one that is not finite is none."""
-    return max(range(len(scores)), key=lambda i: measure.gain(scores[i]) if math.isfinite(scores[i]) else -math.inf)
-
-
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """What an .npz file of a run holds; empty where there is none."""
     if not path.is_file():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from robode.config.config import Node, Value
 from robode.config.paths import conf_dir
 from robode.runs.identity import USUAL
+
+if TYPE_CHECKING:
+    import pandas as pd  # which the list of runs, that needs this module, leaves alone
 
 GROUPS = ("model", "data", "integrator", "encoder", "head", "augment", "objective", "protocol", "suite", "callbacks",
           "logger")  # fmt: skip
