@@ -171,7 +171,7 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Tod
     measured: the newest rows of results.csv, where `found` are numbers; those about no checkpoint all stay. today: rows
     that its code measured go before others.
     """
-    names = set(found["checkpoint"])
+    names = found["checkpoint"].unique()
     of_one = found[found["checkpoint"].isin(["best" if "best" in names else "last", ""])]
     if measured is None:
         return results.newest(of_one, today)
