@@ -7,12 +7,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from robode.config.config import Value
+from robode.config.config import TrainConfig, Value
 from robode.config.explain import nearest
 from robode.errors import BadInput
 from robode.runs.code import network_code, network_of, same, training_code
@@ -26,6 +26,7 @@ COLUMNS = ("run", "experiment", "state", "epoch", "validation", "test", "lipschi
 """What a run may be sorted by and asked for, beside the keys of its configuration."""
 SCORES = ("validation", "test", "certified")  # of which the best goes first
 NETWORK = ("model", "integrator", "encoder", "head", "data")  # groups whose classes run when a network is measured
+EVERY = tuple(each.name for each in fields(TrainConfig))  # keys of the top level, which every run has
 EITHER = "settings are chosen by validation scores, never by test scores"
 
 
@@ -86,7 +87,7 @@ def listing(runs: Sequence[Summary], where: Sequence[Condition] = (), sort: str 
     nothing there goes last. "": by age, the newest last. limit: only so many of the first, or of the newest; 0 = all.
 
     Raises:
-        BadInput: a key that no run has.
+        BadInput: a key that no run has, or could have where there is none yet.
     """
     key = sort.removeprefix("-") or "age"
     _check_keys(runs, [*(each.key for each in where), key])
@@ -101,10 +102,12 @@ def listing(runs: Sequence[Summary], where: Sequence[Condition] = (), sort: str 
 
 def _check_keys(runs: Sequence[Summary], asked: Iterable[str]) -> None:
     new = [key for key in asked if key.partition("@")[0] not in COLUMNS]
-    known = [*COLUMNS, *keys(run.groups for run in runs)] if new else []
+    known = [*COLUMNS, *(keys(run.groups for run in runs) if runs else EVERY)] if new else []
     for key in new:
-        if key not in known and runs:
-            hint = f"did you mean '{near}'? " if (near := nearest(key, known)) else ""
+        # below a group nothing is known without runs: every family has keys of its own
+        asked_for = key if runs else key.partition(".")[0]
+        if asked_for not in known:
+            hint = f"did you mean '{near}'? " if (near := nearest(asked_for, known)) else ""
             raise BadInput(f"'{key}': {hint}expected a key of the runs or one of {', '.join(COLUMNS)}")
 
 

@@ -19,7 +19,7 @@ from robode.files import read_json, read_text
 from robode.runs.code import CODE, RECORD
 from robode.runs.lock import state_now
 from robode.runs.overrides import Groups, groups_of
-from robode.runs.run import OUTPUTS, REPLACED, Run
+from robode.runs.run import OUTPUTS, Run, folders
 
 DAMAGED = "damaged"
 MANY = 500  # runs from which on the other cores help
@@ -71,18 +71,6 @@ def summaries(outputs: Path = OUTPUTS, known: dict[str, tuple[object, Summary]] 
     for each in _read(new):
         known[each.folder] = (stamps[each.folder] if each.state != "running" else None, each)
     return [known[folder][1] for folder in stamps]
-
-
-def folders(outputs: Path) -> Iterator[str]:
-    """Those with a config.yaml, without what `force=true` has set aside."""
-    waiting = [str(outputs)]
-    while waiting:
-        folder = waiting.pop()
-        if os.path.isfile(os.path.join(folder, "config.yaml")):
-            yield folder
-            continue
-        with suppress(OSError), os.scandir(folder) as entries:  # gone meanwhile, or somebody else's
-            waiting += [each.path for each in entries if each.name != REPLACED and each.is_dir(follow_symlinks=False)]
 
 
 def _read(some: Sequence[str]) -> Iterable[Summary]:
