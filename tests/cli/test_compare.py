@@ -86,6 +86,37 @@ def test_a_folder_gets_the_text_and_the_picture(robode: Robode, folder: Path) ->
     assert (folder / "side" / "figures" / "curves.pdf").is_file()
 
 
+def test_the_page_says_the_same_with_curves_in_one_picture_and_links_to_the_runs(robode: Robode, folder: Path) -> None:
+    a, b = measured(1, 60), measured(2, 75, lr=0.2)
+    (a.folder / "report.html").write_text("the run's own")
+    out = robode("compare", a.id, b.id).out
+    (line,) = (line for line in out.splitlines() if line.startswith("report:  outputs/reports/compare-"))
+    path = folder / line.removeprefix("report:  ")
+    page = path.read_text()
+    (link,) = re.findall(r'href="([^"]+)"', page)  # b has no page
+    assert (path.parent / link).read_text() == "the run's own" and not link.startswith("/")
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "lr 0.1 0.2" in text and "model.width" not in text
+    assert "B − A +15.0 points [+7.9, +22.1] &lt; 0.0001 B is better 100 2" in text
+    assert "60.0 % [50.2, 69.1], n = 100 75.0 % [65.7, 82.5], n = 100" in text
+    (curves,) = re.findall(r'<img [^>]*src="data:image/png[^>]* alt="([^"]*)"', page)
+    assert curves == "train/loss: epoch: A from 1 at 0 to 0.333 at 3, B from 0.5 at 0 to 0.25 at 3"
+    assert str(folder) not in page and "Each p is of one test" in text
+    assert robode("compare", a.id, b.id).out == out  # the same runs have the same page
+    assert line not in robode("compare", b.id, a.id).out
+
+
+def test_the_page_of_runs_without_logs_and_rows_says_so(robode: Robode, folder: Path) -> None:
+    runs = [measured(seed, 60) for seed in (1, 2)]
+    for run in runs:
+        (run.folder / "metrics.csv").unlink()
+        (run.folder / "results.csv").unlink()
+    assert robode("compare", *(run.id for run in runs), "to=side").code == 0
+    page = (folder / "side" / "report.html").read_text()
+    assert "No perturbation and level was measured" in page and "<img" not in page and "Paired tests" not in page
+    assert not (folder / "side" / "figures").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

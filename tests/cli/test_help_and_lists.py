@@ -94,6 +94,7 @@ def test_lists_show_the_users_files(robode: Callable[..., Answer], folder: Path)
         ("robode train depth=4 integrator=im", ["integrator=imex", "integrator=implicit_midpoint"]),
         ("robode train model=hdnn model.sep", ["model.separable="]),
         ("robode evaluate check", ["checkpoint="]),
+        ("robode check model=hd", ["model=hdnn", "model=hdnn_ms1", "model=hdnn_ms2", "model=hdnn_ms3"]),
         ("robode runs s", ["sort="]),
         ("robode clean --", ["--yes"]),
         ("robode ce", ["certify"]),

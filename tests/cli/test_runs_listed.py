@@ -20,8 +20,8 @@ from robode.report.listing import listing
 from robode.runs import results
 from robode.runs.code import network_code, training_code
 from robode.runs.lock import turn
-from robode.runs.run import Run
-from robode.runs.summary import folders, summaries
+from robode.runs.run import Run, folders
+from robode.runs.summary import summaries
 from robode.runs.table import METRICS
 from robode.runs.where import conditions
 from robode.verbs.runs import run_runs
@@ -257,10 +257,11 @@ def test_each_file_is_opened_once_however_many_runs_there_are(folder: Path) -> N
             subprocess.run(["rm", "-r", path], check=True)
 
 
-def test_torch_is_not_imported(folder: Path) -> None:
+def test_neither_torch_nor_pandas_is_imported(folder: Path) -> None:
     made(1)
     words = "['runs', 'sort=validation', 'where=depth>=1']"
-    code = f"import sys; from robode.cli.main import main; main({words}); assert 'torch' not in sys.modules"
+    look = "assert not {'torch', 'pandas'} & sys.modules.keys()"
+    code = f"import sys; from robode.cli.main import main; main({words}); {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "1 run: 1 done" in done.stdout
 
@@ -281,6 +282,16 @@ def test_watching_draws_what_there_is_now_and_ends_with_ctrl_c(folder: Path, mon
     assert run_runs(watch=True) == 0
     drawn = screen.file.getvalue()  # type: ignore[attr-defined]
     assert drawn.index("1 run: 1 done") < drawn.index("2 runs: 2 done")
+
+
+@pytest.mark.parametrize("verb", ["runs", "clean"])
+def test_without_runs_a_column_that_none_could_have_is_refused(verb: str, robode: Callable[..., Answer]) -> None:
+    answer = robode(verb, "where=foo=3")
+    assert answer.code == 2 and answer.line.startswith("'foo': expected a key of the runs or one of run, experiment")
+    assert "did you mean 'depth'?" in robode(verb, "where=dept=3").line
+    assert "did you mean 'model'?" in robode("runs", "sort=modle.width").line
+    for possible in ("depth=3", "model.anything=3", "validation>0.5", "certified@0.5>0"):  # of a family of the user's
+        assert robode(verb, f"where={possible}").code == 0
 
 
 @pytest.mark.parametrize(

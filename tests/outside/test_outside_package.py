@@ -70,6 +70,24 @@ def test_check_accepts_it(lab: Lab, conf: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", [("model=damped",), ("shapes_lab", "model=damped")])
+def test_one_family_is_checked_alone(words: tuple[str, ...], lab: Lab, conf: Path) -> None:
+    code, out, err = lab("check", *words)
+    assert (code, err) == (0, "") and "2 checked, ok" in out
+    found = re.findall(r"^ *(\S+=.*?\S)  ", out, re.MULTILINE)
+    assert found == ["model=damped integrator=euler", "model=damped integrator=rk4"]
+
+
+def test_what_is_chosen_is_checked_and_nothing_else(lab: Lab, conf: Path) -> None:
+    (conf / "data" / "it.yaml").write_text(DATA.format("FiveLabels"))
+    code, out, _ = lab("check", "data=squares", "suite=shapes")
+    assert code == 0 and re.findall(r"^ *(\w+=\w+)", out, re.MULTILINE)[0] == "data=squares"
+    assert "suite=shapes: dim" in out and "suite=shapes: clean" in out and "model" not in out
+    code, out, _ = lab("check", "data=it")
+    assert code == 1 and "a label is outside 0 to 3" in out and "1 checked, 1 with a broken contract" in out
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["damped", "turns"])
 def test_train_works_with_it(model: str, lab: Lab, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("robode.api.evaluation.draw_figures", lambda folder: [])
@@ -235,7 +253,11 @@ def test_outputs_that_are_not_finite_are_refused_before_anything_is_written(lab:
     (["torch"], "torch", "robode check torch: no YAML file names a class of it; looked for model, data, suite"),
     (["../lab"], "", "robode check ../lab: expected the name of a package"),
     (["robode"], "", "robode check robode: robode's own parts are checked by 'robode check'"),
-    (["a", "b"], "", "robode check: unrecognized arguments: b"),
+    (["a", "b"], "", "robode check a b: expected one package"),
+    (["model=dampd"], "", "robode check model=dampd: unknown model; did you mean 'damped'?"),
+    (["modle=damped"], "", "robode check modle=damped: did you mean model? expected one of model, data"),
+    (["shapes_lab", "model=chnode"], "shapes_lab", "robode check shapes_lab model=chnode: chnode.yaml names no class"),
+    (["model=damped"], "", "_target_=shapes_lab.damped.Damped: expected a class from robode"),
     (["shapes_lab", "--config-dir", "nowhere"], "shapes_lab", "--config-dir: expected a folder"),
 ])  # fmt: skip
 def test_refusals(
@@ -280,7 +302,7 @@ def test_help_and_refusals_import_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "usage: robode check [PACKAGE]" in done.stdout
+    assert "usage: robode check [PACKAGE] [GROUP=NAME ...]" in done.stdout
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "conf" / "model").glob("*.yaml")), ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,11 @@ def test_a_run_is_trained_found_again_and_loaded() -> None:
     assert first.run == again.run == find("mine")[0].folder and first.report.is_file()
     assert (first.reused, again.reused) == (False, True)
     assert first.score is not None and 0 <= first.score <= 1 and first.flow_discrete <= 1
+    said = (
+        f"Trained(run='{first.run}', score={first.score:.4g}, report='{first.report}', flow_ode={first.flow_ode:.4g}, "
+    )
+    assert repr(first).startswith(said) and repr(again) == repr(first).replace(", report", ", reused=True, report")
+    assert replace(first, score=0.0).__repr__().count("score=0,") == 1
     network, x = load("mine"), SixPoints().load()[1].x
     assert not network.training and load(first.run / "last.ckpt")(x).shape == (6, 2)
     right = network(x).argmax(1) == SixPoints().load()[1].target

@@ -191,3 +191,22 @@ def test_no_radius_is_below_zero(x: Tensor) -> None:
 def test_a_misspelt_attack_is_answered_by_the_word_that_was_given(name, said, linear: Rescaled, x: Tensor) -> None:
     with pytest.raises(BadInput, match=said):
         robode.attack(linear, x, labels(linear, x), attack=name, eps=0.1, quiet=True)
+
+
+def test_answers_are_printed_in_a_line_with_the_numbers_that_matter(x: Tensor) -> None:
+    module = nn.Sequential(*(layer for _ in range(4) for layer in (nn.Linear(6, 6), nn.ReLU())), nn.Linear(6, 4))
+    y = module(x).argmax(1)
+    y[:4] = (y[:4] + 1) % 4  # 19 of 23 are right
+    attacked = robode.attack(module, x, y, attack="pgd_l2", eps=0.5, quiet=True)
+    score = f"{int(attacked.robust.sum()) / 23:.4g}"
+    assert repr(attacked) == f"Attacked(adversarial=(23, 6), clean=0.8261, score={score})"
+    certified = robode.certify_module(module, x, y, quiet=True)
+    found = repr(certified)
+    assert f"radii=(23,), right=0.8261, certified={certified.accuracy(1e-30):.4g}, median_radius=" in found
+    assert f"largest_radius={certified.radii.max():.4g}, constants={certified.constants}" in found
+    said = repr(certified.constants)
+    assert said.startswith("Constants(Sequential.0=") and "… 3 more" in said and "flow" not in said
+    assert said.endswith(f"end_to_end={certified.constants.end_to_end:.4g}, classes=4)")
+    smoothed = robode.smooth_module(module, x, sigma=0.25, n=20, quiet=True)
+    assert repr(smoothed).startswith("Smoothed(answers=(23,), abstain=") and "largest_radius=" in repr(smoothed)
+    assert all(len(repr(each)) < 350 and "tensor" not in repr(each) for each in (attacked, certified, smoothed))

@@ -126,7 +126,8 @@ def test_an_unknown_column_to_sort_by_is_refused_with_the_choices(folders, tmp_p
 
 
 def test_of_errors_the_smallest_is_best(tmp_path):
-    from robode.report.values import best, validation_score
+    from robode.report.listing import best
+    from robode.report.values import validation_score
     from robode.tasks.regression import Regression
 
     measure = Regression("rad").measure

@@ -26,7 +26,7 @@ from robode.runs.progress import new_console
 FILE = "certificate.json"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Certified(Evaluated):
     """What a certification leaves. certificate: the file."""
 

@@ -29,7 +29,7 @@ Row: TypeAlias = dict[str, Any]
 """Of results.csv."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluated(Result):
     """What a measurement leaves. report: the page; rows: what was asked for, as in results.csv; flow_ode,
     flow_discrete, end_to_end: the certified Lipschitz bounds (nan where there is no flow, inf where nothing is

@@ -27,7 +27,7 @@ from robode.runs.run import Run
 MEASURED = ("split", "data_digest", "clean", "certified", "smoothing")  # of the run's own certificate
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Exported(Result):
     """What an export leaves. to: the folder; program: its program.pt2, None where torch.export records none."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ from robode.tasks.task import Task
 BATCH = 500
 SEED_OF_ATTACKS, SEED_OF_SMOOTHING = 1, 2  # equal seeds draw different numbers for different uses
 ROUNDED = 1e-6  # of the range: what float32 may have added to a sample on its bounds
+MOST_PARTS = 6  # that are printed of a module's constants
 UNNAMED = "suite.smoothing."
 
 
@@ -53,6 +54,10 @@ class Attacked:
     robust: Tensor
     clean: Tensor
     scores: Tensor
+
+    def __repr__(self) -> str:
+        """In a line: the form of x', and the mean scores at x and at x'."""
+        return f"Attacked(adversarial={_form(self.adversarial)}, clean={_mean(self.clean)}, score={_mean(self.scores)})"
 
     @property
     def score(self) -> float:
@@ -69,6 +74,14 @@ class CertifiedModule:
     radii: Tensor
     constants: Constants
 
+    def __repr__(self) -> str:
+        """In a line: the shares that are right and certified at all, the median and the largest radius."""
+        right, certified = _mean(self.radii >= 0), _mean(self.radii > 0)
+        return (
+            f"CertifiedModule(radii={_form(self.radii)}, right={right}, certified={certified}, {_radii(self.radii)}, "
+            f"constants={self.constants})"
+        )
+
     def accuracy(self, radius: float) -> float:
         """The share of samples that are right and provably so within that radius. Raises `BadInput` below 0."""
         if not radius >= 0:
@@ -83,6 +96,40 @@ class Smoothed:
 
     answers: Tensor
     radii: Tensor
+
+    def __repr__(self) -> str:
+        """In a line: the share that abstains, the median and the largest radius."""
+        return (
+            f"Smoothed(answers={_form(self.answers)}, abstain={_mean(self.answers == ABSTAIN)}, {_radii(self.radii)})"
+        )
+
+
+class PrintedConstants(Constants):
+    """Constants that are printed in a line. A class of its own, because those of `certificates.radius` are part of what
+    decides weights, and how they read is not."""
+
+    def __repr__(self) -> str:
+        """Of each part (of many, of the first), then of the flow where there is one, and end to end."""
+        said = [f"{name}={value:.4g}" for name, value in self.parts.items()]
+        if len(said) > MOST_PARTS:
+            said[MOST_PARTS:] = [f"… {len(said) - MOST_PARTS} more"]
+        whole = {name: getattr(self, name) for name in ("flow_ode", "flow_discrete", "end_to_end")}
+        said += [f"{name}={value:.4g}" for name, value in whole.items() if not math.isnan(value)]
+        return f"Constants({', '.join(said)}, classes={self.classes})"
+
+
+def _form(x: Tensor) -> str:
+    return str(tuple(x.shape))
+
+
+def _mean(x: Tensor) -> str:
+    return f"{float(x.double().mean()):.4g}"
+
+
+def _radii(radii: Tensor) -> str:
+    if not len(radii):
+        return "median_radius=nan"
+    return f"median_radius={float(radii.median()):.4g}, largest_radius={float(radii.max()):.4g}"
 
 
 @torch.no_grad()
@@ -155,7 +202,8 @@ def certify_module(
         for rows in shown_late(_parts(len(x), batch_size), "certify"):
             part, target = _placed(module, x[rows.start : rows.stop], y[rows.start : rows.stop])
             found.append(certified_radii(module, part, target, known.pairs))
-    return CertifiedModule(torch.cat(found).to(x.device), known)
+    printed = PrintedConstants(**{each.name: getattr(known, each.name) for each in fields(Constants)})
+    return CertifiedModule(torch.cat(found).to(x.device), printed)
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from robode.training.start import finished
 SAMPLES = ("perturbation", "split", "n", "protocol")  # where two rows agree, they are about the same samples
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Stabilised(Trained):
     """What a stabilisation leaves. delta_before, delta_after: (certified from below, certified from above) of the
     largest log-norm over slopes and layers; distance: ||A' - A||_F over all layers, of kernels where A is a

@@ -38,7 +38,7 @@ from robode.training.start import begin, check_other, check_start, pinned
 from robode.training.trainer import Workers, fit, processes, worker_processes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Trained(Evaluated):
     """What a training leaves. reused: whether nothing was trained, because an earlier training was found again."""
 

@@ -6,7 +6,7 @@ robode completion fish | source             # in config.fish
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 
 from robode.config.config import CONFIGS
@@ -75,14 +75,24 @@ def candidates(line: str) -> list[str]:
     if verb in ("list", "completion"):
         return sorted(word for word in (GROUPS if verb == "list" else SCRIPTS) if word.startswith(last))
     if verb == "check":
-        from robode.config.instantiate import trusted
-
-        return sorted(name for name in trusted() if name.startswith(last))
+        return sorted(word for word in _checkable() if word.startswith(last))
     if verb in WORDS:
         return sorted(word for word in WORDS[verb] if word.startswith(last))
     if verb in ("reproduce", "report"):
         return _paper_candidates(before[1:], last)
     return _hydra_candidates(verb, " ".join([*before[1:], last])) if verb in CONFIGS else []
+
+
+def _checkable() -> Iterator[str]:
+    """Packages, and what is described in each group."""
+    from robode.config.instantiate import trusted
+    from robode.config.listing import options
+    from robode.config.paths import user_conf_dirs
+    from robode.contracts.described import GROUPS as groups
+
+    yield from trusted()
+    for group in groups:
+        yield from (f"{group}={name}" for name in options(group, user_conf_dirs()))
 
 
 def _paper_candidates(before: Sequence[str], last: str) -> list[str]:

@@ -35,7 +35,7 @@ usage: robode <verb> [key=value ...]
   compare     runs side by side: configurations, curves, paired tests of their scores: robode compare RUN RUN
   report      tables and pages of what was run: robode report [RUN ...|PAPER/ITEM]
   clean       what could be deleted, and how much that would free: robode clean what=failed,checkpoints older=7d
-  check       hold the contracts against a package of yours: robode check PACKAGE, or against robode's own parts
+  check       hold the contracts against a package of yours or one part: robode check PACKAGE, robode check model=NAME
   init        a small project of your own, with a family, a data set, a paper and tests: robode init FOLDER
   list        what can be chosen: models, data, suites, integrators, encoders, heads, objectives, experiments, papers, …
   completion  print the completion script of a shell: bash, zsh or fish
@@ -166,12 +166,12 @@ def _run_check(words: list[str]) -> int:
     from robode.contracts.check import HELP, run_check
 
     parser = _Parser("check")
-    parser.add_argument("package", nargs="?")
+    parser.add_argument("words", nargs="*")
     given = parser.parse_intermixed_args(words)
     if given.help:
         print(HELP)
         return 0
-    return run_check(given.package, given.config_dir)
+    return run_check(given.words, given.config_dir)
 
 
 def _run_words(verb: str, words: list[str]) -> int:

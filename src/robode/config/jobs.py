@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +48,18 @@ class Result:
     score: float | None = None
     reused: bool = False
     other_code: bool = False
+
+    def __repr__(self) -> str:
+        """In a line: what there is, paths as texts and numbers in four digits."""
+        known = {each.name: getattr(self, each.name) for each in fields(self) if each.repr and each.name != "task"}
+        said = (f"{name}={_said(value)}" for name, value in known.items() if value is not None and value is not False)
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+def _said(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_said, value))})"
+    return f"{value:.4g}" if isinstance(value, float) else repr(str(value) if isinstance(value, Path) else value)
 
 
 @dataclass(frozen=True)

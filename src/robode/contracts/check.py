@@ -1,4 +1,4 @@
-"""`robode check [PACKAGE]`: hold the contracts against what YAML files describe. Refusals need no torch."""
+"""`robode check [PACKAGE] [GROUP=NAME]`: hold the contracts against what YAML files describe, refused without torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robode.config.config import TrainConfig, plain
+from robode.config.explain import nearest, unknown_choice
 from robode.config.instantiate import TRUST, check_keys, inside, targets, trusted
 from robode.config.listing import options
 from robode.config.paths import conf_dir, user_conf_dirs
@@ -22,7 +23,7 @@ CARRIED = ("integrator", "encoder", "head")  # what is tried in a family of robo
 CARRIERS = ("resnet", "hdnn", "chnode", "gradient_flow")
 
 HELP = f"""\
-usage: robode check [PACKAGE] [--config-dir DIR]
+usage: robode check [PACKAGE] [GROUP=NAME ...] [--config-dir DIR]
 
 Holds the contracts that robode's own parts are tested by against families, data sets, augmentations, corruptions and
 attacks.
@@ -31,6 +32,7 @@ attacks.
   PACKAGE            what the YAML files of yours name a class of that package for: model/, data/, suite/, integrator/,
                      encoder/, head/ and augment/ in ./conf, --config-dir and $ROBODE_CONFIG_PATH; the package can be
                      imported and is named in the environment variable {TRUST}
+  GROUP=NAME         only this one, as `robode train GROUP=NAME` would take it: model=damped, data=squares, suite=shapes
 
   --config-dir DIR   more YAML files
   --help             this text
@@ -39,17 +41,27 @@ Each thing is built small, and has one row: how many contracts were held against
 Exit code: 0 all hold, 1 a contract is broken, 2 bad input."""
 
 
-def run_check(package: str | None, config_dirs: Sequence[str] = ()) -> int:
-    """Check all that a package of the user's brings, or robode's own configuration; print a table.
+def run_check(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> int:
+    """Check all that a package of the user's brings, or robode's own configuration, or what GROUP=NAME chooses; print a
+    table.
 
     Returns:
         0, or 1 if a contract is broken.
 
     Raises:
-        BadInput: a package that is not trusted, not there or not described by any YAML, or a class that cannot be
-            imported.
+        BadInput: a package that is not trusted, not there or not described by any YAML, no such group or name, or a
+            class that cannot be imported.
     """
-    found = ours() if package is None else theirs(package, config_dirs)
+    packages, chosen = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    if len(packages) > 1:
+        raise BadInput(f"robode check {' '.join(packages)}: expected one package")
+    package = packages[0] if packages else None
+    if package is not None:
+        check_package(package)
+    if chosen:
+        found = only(chosen, package, config_dirs)
+    else:
+        found = ours() if package is None else theirs(package, config_dirs)
     for each in found:
         check_keys(plain(each.section))
     from rich.console import Console
@@ -73,8 +85,25 @@ def ours() -> list[Described]:
     return list(_composed([(group, name) for group in GROUPS for name in options(group)], ()))
 
 
-def theirs(package: str, config_dirs: Sequence[str]) -> list[Described]:
-    """What the user's YAML files name a class of the package for. Raises `BadInput`."""
+def only(chosen: Sequence[str], package: str | None, config_dirs: Sequence[str]) -> list[Described]:
+    """What each GROUP=NAME chooses, robode's or the user's. Raises `BadInput` for none, and for what names no class of
+    the package."""
+    files = [word.partition("=")[::2] for word in chosen]
+    for group, name in files:
+        if group not in GROUPS:
+            hint = f"did you mean {near}? " if (near := nearest(group, GROUPS)) else ""
+            raise BadInput(f"robode check {group}={name}: {hint}expected one of {', '.join(GROUPS)}, and a name")
+        if name not in (known := options(group, user_conf_dirs(config_dirs))):
+            raise BadInput(f"robode check {unknown_choice(group, name, known)}")
+    found = list(_composed(files, config_dirs))
+    for each in found:
+        if package is not None and not named(each, package):
+            raise BadInput(f"robode check {package} {each.group}={each.name}: {each.file.name} names no class of it")
+    return found
+
+
+def check_package(package: str) -> None:
+    """Raises `BadInput` for a name of none, robode itself, one that is not trusted or not there."""
     if not all(part.isidentifier() for part in package.split(".")):
         raise BadInput(f"robode check {package}: expected the name of a package")
     if inside(package, ("robode",)):
@@ -83,6 +112,10 @@ def theirs(package: str, config_dirs: Sequence[str]) -> list[Described]:
         raise BadInput(f"robode check {package}: the package is not trusted; set {TRUST}={package} in the environment")
     if find_spec(package.split(".")[0]) is None:
         raise BadInput(f"robode check {package}: the package cannot be imported; install it or set PYTHONPATH")
+
+
+def theirs(package: str, config_dirs: Sequence[str]) -> list[Described]:
+    """What the user's YAML files name a class of the package for. Raises `BadInput`."""
     folders = user_conf_dirs(config_dirs)
     files = [(group, file.relative_to(folder / group).with_suffix("").as_posix())
              for folder in folders for group in GROUPS for file in sorted((folder / group).rglob("*.yaml"))

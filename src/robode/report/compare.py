@@ -53,13 +53,41 @@ class Difference:
 
     def __str__(self) -> str:
         """ "B − A: +1.3 points [0.4, 2.2], p = 0.004: B is better"."""
-        better = self.b if self.measure.gain(self.difference) > 0 else self.a
-        verdict = f"{better} is better" if self.p < SIGNIFICANT else "no difference is shown"
-        p = "p < 0.0001" if self.p < 1e-4 else f"p = {self.p:.2g}"
-        factor, unit = (100.0, " points") if self.measure.shares else (1.0, f" {self.measure.unit}")
-        form = "{:+.1f}" if self.measure.shares else "{:+.3g}"
-        gap, low, high = (form.format(factor * each) for each in (self.difference, self.low, self.high))
-        return f"{self.b} − {self.a}: {gap}{unit} [{low}, {high}], {p}: {verdict}".replace("-", "−")
+        return f"{self.pair}: {self.gap} {self.interval}, p {self.p_said}: {self.verdict}"
+
+    @property
+    def pair(self) -> str:
+        """ "B − A"."""
+        return f"{self.b} − {self.a}"
+
+    @property
+    def better(self) -> str:
+        """The name of the one that scores better; "" where none is shown to."""
+        found = self.b if self.measure.gain(self.difference) > 0 else self.a
+        return found if self.p < SIGNIFICANT else ""
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return f"{self.better} is better" if self.better else "no difference is shown"
+
+    @property
+    def p_said(self) -> str:
+        """ "= 0.004"."""
+        return "< 0.0001" if self.p < 1e-4 else f"= {self.p:.2g}".replace("-", "−")
+
+    @property
+    def gap(self) -> str:
+        """ "+1.3 points", or the difference of scores with their unit."""
+        return f"{self._signed(self.difference)} {'points' if self.measure.shares else self.measure.unit}"
+
+    @property
+    def interval(self) -> str:
+        """ "[+0.4, +2.2]"."""
+        return f"[{self._signed(self.low)}, {self._signed(self.high)}]"
+
+    def _signed(self, value: float) -> str:
+        return (f"{100 * value:+.1f}" if self.measure.shares else f"{value:+.3g}").replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -70,6 +98,37 @@ class Question:
     scores: Mapping[str, str]
     differences: Sequence[Difference]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side, by short names. configurations: of `configurations`, the head first; notes: what could not be
+    compared, and why; warnings: damaged files."""
+
+    runs: Mapping[str, Run]
+    configurations: Sequence[Sequence[str]]
+    questions: Sequence[Question]
+    notes: Sequence[str]
+    warnings: Sequence[str]
+
+
+SAME = "The configurations decide the same training."
+SEVERAL = "Each p is of one test by itself: of twenty tests of equal networks one is below 0.05 on average."
+
+
+def compared(runs: Mapping[str, Run]) -> Comparison:
+    """What the files of the runs say. Raises `BadInput` and `JobFailed` where they are damaged."""
+    warnings: list[str] = []
+    asked = questions(runs, warnings)
+    apart = [f"{a} and {b}" for (a, one), (b, two) in combinations(runs.items(), 2) if not same_data(one, two)]
+    notes = []
+    if not asked and not apart:
+        notes.append("No perturbation and level was measured for two of them: robode evaluate run=RUN suite=noise")
+    if sum(len(question.differences) for question in asked) > 1:
+        notes.append(SEVERAL)
+    if apart:
+        notes.append(f"Not tested: {', '.join(apart)} saw other data, so that their samples are not the same.")
+    return Comparison(runs, configurations(runs), asked, notes, warnings)
 
 
 def configurations(runs: Mapping[str, Run]) -> list[list[str]]:
@@ -202,6 +261,8 @@ def spark(values: np.ndarray, low: float, high: float) -> str:
 
 def curves_figure(runs: Mapping[str, Run]) -> Figure | None:
     """A panel for each loss and score, a line a run; None where nothing was logged."""
+    from matplotlib.ticker import MaxNLocator
+
     from robode.report.figures import curve, over_epochs
     from robode.report.style import legend_above, panels, shades, styled
 
@@ -215,5 +276,6 @@ def curves_figure(runs: Mapping[str, Run]) -> Figure | None:
             for (run, log), color in zip(logs.items(), shades(len(logs)), strict=True):
                 curve(ax, over_epochs(log[log["name"] == name]), run, color, "-")
             ax.set(title=name, xlabel="epoch")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             legend_above(ax)
     return figure

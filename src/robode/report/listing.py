@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from robode.config.config import Value
+from robode.config.config import TrainConfig, Value
 from robode.config.explain import nearest
 from robode.errors import BadInput
-from robode.report.values import best
 from robode.runs.code import network_code, network_of, same, training_code
 from robode.runs.origin import OTHER_CODE
 from robode.runs.overrides import classes, differing, keys, value_at
-from robode.runs.summary import Summary
+from robode.runs.summary import Clean, Summary
 from robode.runs.where import Cell, Condition
 from robode.tasks.measure import CLASSIFICATION, Measure, measure_named
 
@@ -26,6 +26,7 @@ COLUMNS = ("run", "experiment", "state", "epoch", "validation", "test", "lipschi
 """What a run may be sorted by and asked for, beside the keys of its configuration."""
 SCORES = ("validation", "test", "certified")  # of which the best goes first
 NETWORK = ("model", "integrator", "encoder", "head", "data")  # groups whose classes run when a network is measured
+EVERY = tuple(each.name for each in fields(TrainConfig))  # keys of the top level, which every run has
 EITHER = "settings are chosen by validation scores, never by test scores"
 
 
@@ -47,13 +48,21 @@ class Line:
             radius = key.partition("@")[2]
             found = self.run.certified
             return found.get(float(radius) if radius else min(found, default=math.nan))
-        folder = Path(self.run.folder)
-        columns: dict[str, Cell] = {
-            "run": folder.name, "experiment": folder.parent.name, "state": self.run.state, "epoch": self.run.epoch,
-            "validation": self.validation, "test": self.test, "lipschitz": self.run.lipschitz,
-            "age": self.now - self.run.changed, "size": self.run.size,
-        }  # fmt: skip
-        return columns[key] if key in columns else value_at(self.run.groups, key)
+        column = _CELLS.get(key)
+        return column(self) if column else value_at(self.run.groups, key)
+
+
+_CELLS: Mapping[str, Callable[[Line], Cell]] = {
+    "run": lambda line: Path(line.run.folder).name,
+    "experiment": lambda line: Path(line.run.folder).parent.name,
+    "state": lambda line: line.run.state,
+    "epoch": lambda line: line.run.epoch,
+    "validation": lambda line: line.validation,
+    "test": lambda line: line.test,
+    "lipschitz": lambda line: line.run.lipschitz,
+    "age": lambda line: line.now - line.run.changed,
+    "size": lambda line: line.run.size,
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def listing(runs: Sequence[Summary], where: Sequence[Condition] = (), sort: str 
     nothing there goes last. "": by age, the newest last. limit: only so many of the first, or of the newest; 0 = all.
 
     Raises:
-        BadInput: a key that no run has.
+        BadInput: a key that no run has, or could have where there is none yet.
     """
     key = sort.removeprefix("-") or "age"
     _check_keys(runs, [*(each.key for each in where), key])
@@ -93,10 +102,12 @@ def listing(runs: Sequence[Summary], where: Sequence[Condition] = (), sort: str 
 
 def _check_keys(runs: Sequence[Summary], asked: Iterable[str]) -> None:
     new = [key for key in asked if key.partition("@")[0] not in COLUMNS]
-    known = [*COLUMNS, *keys(run.groups for run in runs)] if new else []
+    known = [*COLUMNS, *(keys(run.groups for run in runs) if runs else EVERY)] if new else []
     for key in new:
-        if key not in known and runs:
-            hint = f"did you mean '{near}'? " if (near := nearest(key, known)) else ""
+        # below a group nothing is known without runs: every family has keys of its own
+        asked_for = key if runs else key.partition(".")[0]
+        if asked_for not in known:
+            hint = f"did you mean '{near}'? " if (near := nearest(asked_for, known)) else ""
             raise BadInput(f"'{key}': {hint}expected a key of the runs or one of {', '.join(COLUMNS)}")
 
 
@@ -110,9 +121,10 @@ def _lines(runs: Sequence[Summary]) -> list[Line]:
 def _line(run: Summary, measures: Mapping[str, Measure], now: float) -> Line:
     if not run.groups:
         return Line(run, CLASSIFICATION, math.nan, math.nan, False, now)
-    ran = _network_code(_classes(run.groups[name] for name in NETWORK if name in run.groups))
-    # as pages and tables have it: rather of today's code, then of more samples, then the last
-    rows = sorted(run.clean, key=lambda row: (network_of(row.code) == ran, row.n))
+    rows: Sequence[Clean] = run.clean
+    if len(rows) > 1:  # as pages and tables have it: rather of today's code, then of more samples, then the last
+        ran = _network_code(_classes(run.groups[name] for name in NETWORK if name in run.groups))
+        rows = sorted(rows, key=lambda row: (network_of(row.code) == ran, row.n))
     name = next((name for name in run.validation if name in measures), "")
     measure = measure_named(rows[-1].task) if rows else measures.get(name, CLASSIFICATION)
     low, high, _ = run.validation.get(measure.score_name, (math.nan,) * 3)
@@ -167,7 +179,7 @@ def _texts(line: Line, found: Listing) -> dict[str, str]:
     radius = min(run.certified, default=0.0)
     planned = value_at(run.groups, "epochs")
     return {
-        "run": "/".join(Path(run.folder).parts[-2:]),
+        "run": "/".join(run.folder.split(os.sep)[-2:]),
         "state": run.state + OTHER_CODE * line.other_code,
         "epoch": f"{run.epoch}/{planned}" if isinstance(planned, int) else "",
         "validation": "" if math.isnan(line.validation) else measure.text(line.validation),
@@ -207,6 +219,11 @@ def _best(lines: Sequence[Line]) -> list[str]:
         return []
     first = scored[best([line.validation for line in scored], scored[0].measure)]
     return [f"best by validation: {first.measure.text(first.validation)}, {first.run.folder}"]
+
+
+def best(scores: Sequence[float], measure: Measure) -> int:
+    """Where the best score is, the first of equals; one that is not finite is none."""
+    return max(range(len(scores)), key=lambda i: measure.gain(scores[i]) if math.isfinite(scores[i]) else -math.inf)
 
 
 def as_json(found: Listing) -> list[dict[str, Any]]:

@@ -250,11 +250,11 @@ def _panel(ax: Axes, here: pd.DataFrame, y: np.ndarray) -> None:
 
 def _with_places(runs: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """runs with the folder relative to outputs/ and a link to the run's page, where it is below and there is one."""
-    places = [_place(each, folder.resolve()) if isinstance(each, str) else ("", "") for each in runs["folder"]]
+    places = [place_of(each, folder.resolve()) if isinstance(each, str) else ("", "") for each in runs["folder"]]
     return runs.assign(folder=[shown for shown, _ in places], link=[link for _, link in places])
 
 
-def _place(run: str, report: Path) -> tuple[str, str]:
+def place_of(run: Path | str, report: Path) -> tuple[str, str]:
     """A run folder by its place below outputs/ (or below what the report lies in), and the link to its page."""
     where, outputs = Path(run).resolve(), OUTPUTS.resolve()
     for parent in (outputs, *report.parents[:_ABOVE]):

@@ -13,9 +13,10 @@ import pandas as pd
 from robode.config.explain import unknown_choice
 from robode.errors import BadInput
 from robode.report.layout import About, Column, Layout, Plain, TableRow, Yaml
-from robode.report.values import VALIDATION, Collected, Source, best, gather, lines_of, newest, readable_validation
+from robode.report.listing import best
+from robode.report.values import VALIDATION, Collected, Source, gather, lines_of, newest, readable_validation
 from robode.runs import results
-from robode.runs.code import canonical, recorded
+from robode.runs.code import Today, canonical, recorded
 from robode.runs.identity import config_hash, differences
 from robode.runs.run import Run
 from robode.tasks.measure import Measure, measure_named
@@ -27,18 +28,15 @@ _NO_SETTINGS = ("model.name", "depth", "data.name", "seed", "model.integrators")
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone. settings: the keys in which the groups differ, and this one's values."""
+    """Runs that differ in their seed alone: seeds, in the order of the runs. settings: the keys in which the groups
+    differ, and this one's values."""
 
     label: str
     data: str
     config: Plain
+    seeds: tuple[int, ...]
     runs: tuple[Run, ...]
     settings: Plain = field(default_factory=dict)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Of the trainings, in the order of the runs."""
-        return tuple(run.config().seed for run in self.runs)
 
 
 def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None) -> list[Group]:
@@ -61,10 +59,11 @@ def runs_table(folders: Iterable[Path | str], warnings: list[str] | None = None)
         known = found.setdefault(key, {}).setdefault(seed, run)
         if known is not run and warnings is not None:
             warnings.append(f"{run.id} is left out: {known.id} has the same configuration and the same seed")
-    groups = [
-        Group(_label(configs[key]), str(configs[key]["data"]["name"]), configs[key], _ascending(runs))
-        for key, runs in found.items()
-    ]
+    groups = []
+    for key, runs in found.items():
+        seeds = tuple(sorted(runs))
+        about, ascending = configs[key], tuple(runs[seed] for seed in seeds)
+        groups.append(Group(_label(about), str(about["data"]["name"]), about, seeds, ascending))
     return _told_apart(groups)
 
 
@@ -121,14 +120,14 @@ def _selected(rows: Sequence[TableRow], collected: Collected) -> str:
     return f"best by validation: {rows[number].label}, {measure.text(means[number])}, run {run}"
 
 
-def measured_by_other_code(run: Run) -> bool:
-    """Whether something that the report shows of a run was measured by other code than today's alone.
+def measured_by_other_code(run: Run, plain: Plain) -> bool:
+    """Whether something that the report shows of a run was measured by other code than today's alone. plain: its
+    configuration.
 
     Raises:
         JobFailed: a file of the run is damaged.
     """
-    if (today := results.todays(run.folder)) is None:
-        return False
+    today = Today.of(run.folder, plain)
     rows = newest(results.read_rows(run.folder / "results.csv"), today=today)
     numbers = newest(results.read_numbers(run.folder / "numbers.csv", today), rows)
     return bool(rows["other_code"].any() or numbers["other_code"].any())
@@ -150,10 +149,6 @@ def _with_start(config: Plain) -> Plain:
 
 def _all(groups: Iterable[Group]) -> list[Run]:
     return [run for group in groups for run in group.runs]
-
-
-def _ascending(runs: Mapping[int, Run]) -> tuple[Run, ...]:
-    return tuple(runs[seed] for seed in sorted(runs))
 
 
 def _label(config: Plain) -> str:
@@ -215,8 +210,8 @@ def _columns(groups: Sequence[Group]) -> dict[str, Column]:
     """One per measurement that some run has: clean first, then as they were measured, levels ascending. What was
     measured on other numbers of samples has a column of its own, the most of them first."""
     runs = _all(groups)
-    tables = [(run, results.todays(run.folder)) for run in runs]
-    rows = pd.concat([newest(results.read_rows(run.folder / "results.csv"), today=today) for run, today in tables])
+    tables = [(run.folder, Today.of(run.folder, group.config)) for group in groups for run in group.runs]
+    rows = pd.concat([newest(results.read_rows(folder / "results.csv"), today=today) for folder, today in tables])
     names = ["split", "perturbation", "protocol", "severity", "n"]
     measured = rows[names].assign(protocol=rows["protocol"].where(rows["perturbation"] != "clean", ""))
     place = measured.groupby(names[:3], sort=False).ngroup()

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 
 from robode.config.jobs import Job, Outcome
-from robode.report.values import best, readable_validation
+from robode.report.listing import best
+from robode.report.values import readable_validation
 from robode.runs.origin import OTHER_CODE
 from robode.tasks.measure import Measure, measure_named
 from robode.training.forecast import Forecast, duration

@@ -171,7 +171,7 @@ def newest(found: pd.DataFrame, measured: pd.DataFrame | None = None, today: Tod
     measured: the newest rows of results.csv, where `found` are numbers; those about no checkpoint all stay. today: rows
     that its code measured go before others.
     """
-    names = set(found["checkpoint"])
+    names = found["checkpoint"].unique()
     of_one = found[found["checkpoint"].isin(["best" if "best" in names else "last", ""])]
     if measured is None:
         return results.newest(of_one, today)
@@ -300,11 +300,6 @@ def readable_validation(folder: Path, measure: Measure) -> float:
     with suppress(BadInput, JobFailed):
         return validation_score(folder, measure)
     return math.nan
-
-
-def best(scores: Sequence[float], measure: Measure) -> int:
-    """Where the best score is, the first of equals; one that is not finite is none."""
-    return max(range(len(scores)), key=lambda i: measure.gain(scores[i]) if math.isfinite(scores[i]) else -math.inf)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -276,6 +276,9 @@ def _is_text(node: _Written) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+_MAY_IMPORT = (ast.stmt, ast.excepthandler, ast.match_case)  # most of a tree are expressions
+
+
 def _imports(node: ast.AST, package: str) -> Iterator[str]:
     """Dotted names that a module of a package imports, in functions too; not those for type checkers alone."""
     for child in ast.iter_child_nodes(node):
@@ -287,7 +290,7 @@ def _imports(node: ast.AST, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in child.names)
         elif isinstance(child, ast.If) and _name(child.test) == "TYPE_CHECKING":
             yield from (name for each in child.orelse for name in _imports(ast.Module([each], []), package))
-        else:
+        elif isinstance(child, _MAY_IMPORT):
             yield from _imports(child, package)
 
 

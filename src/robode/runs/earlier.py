@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from robode.config.config import Node, Value
 from robode.config.paths import conf_dir
 from robode.runs.identity import USUAL
+
+if TYPE_CHECKING:
+    import pandas as pd  # which the list of runs, that needs this module, leaves alone
 
 GROUPS = ("model", "data", "integrator", "encoder", "head", "augment", "objective", "protocol", "suite", "callbacks",
           "logger")  # fmt: skip
@@ -25,11 +27,18 @@ def rows_in_todays_words(rows: pd.DataFrame) -> pd.DataFrame:
     they have today."""
     changed: dict[str, pd.Series] = {}
     for name in rows.columns.intersection(["perturbation", "column"]):
-        for then, today in NAMES.items():
-            changed[name] = changed.get(name, rows[name]).str.replace(f"^{then}", today, regex=True)
+        said = {text: _renamed(text) for text in rows[name].unique()}  # of many rows a few
+        if any(text != today for text, today in said.items()):
+            changed[name] = rows[name].map(said)
     if "protocol" in rows:
         changed["protocol"] = rows["protocol"].replace("sound", "data_space")
     return rows.assign(**changed)
+
+
+def _renamed(text: str) -> str:
+    for then, today in NAMES.items():
+        text = re.sub(f"^{then}", today, text)
+    return text
 
 
 BOUNDED: Mapping[str, Value] = {

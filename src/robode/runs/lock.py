@@ -131,8 +131,11 @@ def state_now(run: Run, status: Status | None = None) -> str:
     """`Run.state`; one of this machine is running only where a process holds its lock, however fresh its heartbeat.
     status: what status.json says, where that is known."""
     status = run.status() if status is None else status
-    lock, state = run.folder / ".lock", state_of(status)
-    if state != "running" or status.get("owner", {}).get("machine") != machine() or not lock.is_file():
+    state = state_of(status)
+    if state != "running" or status.get("owner", {}).get("machine") != machine():
+        return state
+    lock = run.folder / ".lock"
+    if not lock.is_file():
         return state
 
     def taken() -> None:

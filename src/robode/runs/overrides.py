@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 
 from robode.config.allowed import HINTS
 from robode.config.config import Node, Value
@@ -22,16 +23,18 @@ Groups = Mapping[str, str]
 
 def groups_of(text: str) -> Groups:
     """The groups of a config.yaml as robode writes them. Raises `BadInput` for a text that has none, or as `whole`."""
-    found = {part.partition(":")[0]: _once.setdefault(part, part) for part in GROUP.split(text) if part}
+    found = dict(map(_group, filter(None, GROUP.split(text))))
     if not {"model", "data", "depth", "seed"} <= found.keys():
         raise BadInput("expected the YAML of a run")
-    for part in found.values():
-        whole(part)
     return found
 
 
-_once: dict[str, str] = {}
-"""Equal groups are one object, which a process that reads runs for another one hands over once."""
+@cache
+def _group(text: str) -> tuple[str, str]:
+    """Its key and its text. Equal groups are one object, which a process that reads runs for another one hands over
+    once."""
+    whole(text)
+    return text.partition(":")[0], text
 
 
 @cache
@@ -66,7 +69,12 @@ def value_at(groups: Groups, key: str) -> Value:
     """What a dotted key is in the configuration of a run: of a group that is chosen by name the name. None where it has
     no such key."""
     top, _, rest = key.partition(".")
-    node = whole(groups[top]) if top in groups else None
+    return _value(groups[top], rest) if top in groups else None
+
+
+@cache
+def _value(text: str, rest: str) -> Value:
+    node = whole(text)
     for step in rest.split(".") if rest else ():
         node = node.get(step) if isinstance(node, Mapping) else None
     return _kind(node) or ", ".join(node) if isinstance(node, Mapping) else node
@@ -74,7 +82,7 @@ def value_at(groups: Groups, key: str) -> Value:
 
 def keys(many: Iterable[Groups]) -> list[str]:
     """Every dotted key that some configuration has."""
-    texts = dict.fromkeys(text for groups in many for text in groups.values())
+    texts = dict.fromkeys(chain.from_iterable(groups.values() for groups in many))
     return list(dict.fromkeys(key for text in texts for key in _below(text.partition(":")[0], whole(text))))
 
 
@@ -82,8 +90,8 @@ def differing(many: Sequence[Groups]) -> list[str]:
     """The dotted keys by which runs are told apart, as overrides have them: `model`, `model.width`, `depth`. Of keys
     that are the same everywhere (one is taken from the other) the one nearest to the root."""
     found: list[str] = []
-    for top in dict.fromkeys(key for groups in many for key in groups):
-        texts = dict.fromkeys(groups.get(top, "") for groups in many)
+    for top in dict.fromkeys(chain.from_iterable(many)):
+        texts = dict.fromkeys([groups.get(top, "") for groups in many])
         if len(texts) > 1 and top not in (*VOLATILE, *EVALUATION):
             found += _telling(top, [_deciding(text) if text else None for text in texts])
     columns: dict[tuple[str, ...], str] = {}

@@ -3,7 +3,6 @@ numbers.csv. What is there is never measured again."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from robode.runs.code import Today, canonical, network_of, remember
 from robode.runs.earlier import rows_in_todays_words
 from robode.runs.run import Run
 from robode.runs.scores import SCORES, read_scores, write_scores
-from robode.runs.table import Row, Table, header, records
+from robode.runs.table import Row, Table, header, read_once, records
 from robode.tasks.measure import CLASSIFICATION, measure_named, wilson
 
 # What was measured: rows that agree here are one measurement, which is never made twice. The name of the checkpoint is
@@ -145,21 +144,7 @@ def read_rows(path: Path | str) -> pd.DataFrame:
         BadInput: a damaged file, or one with a score that cannot be.
         JobFailed: the file exists but cannot be read.
     """
-    try:
-        about = os.stat(path)
-    except OSError:
-        return _read_rows(path)
-    same = (about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size)
-    if same not in _known:
-        if len(_known) >= MOST_KNOWN:
-            _known.clear()
-        _known[same] = _read_rows(path)
-    return _known[same].copy()
-
-
-MOST_KNOWN = 2_000
-_known: dict[tuple[int, ...], pd.DataFrame] = {}
-"""Tables as they were read last, as long as the file is the same: a report asks for those of each run three times."""
+    return read_once(path, _read_rows)
 
 
 def _read_rows(path: Path | str) -> pd.DataFrame:
@@ -205,10 +190,18 @@ def read_numbers(path: Path | str, today: Today | None = None) -> pd.DataFrame:
         JobFailed: the file exists but cannot be read.
     """
     if today is None:
-        return _in_todays_words(NUMBERS.read(path))
-    frame = with_other_code(_in_todays_words(replace(NUMBERS, key=(*NUMBERS.key, "code")).read(path)), today)
+        return read_once(path, _read_numbers)
+    frame = with_other_code(read_once(path, _read_numbers_of_codes), today)
     rather = frame.sort_values("other_code", ascending=False, kind="stable")
     return rather.drop_duplicates(list(NUMBERS.key), keep="last").sort_index().reset_index(drop=True)
+
+
+def _read_numbers(path: Path | str) -> pd.DataFrame:
+    return _in_todays_words(NUMBERS.read(path))
+
+
+def _read_numbers_of_codes(path: Path | str) -> pd.DataFrame:
+    return _in_todays_words(replace(NUMBERS, key=(*NUMBERS.key, "code")).read(path))
 
 
 def _in_todays_words(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -318,25 +311,29 @@ def newest(rows: pd.DataFrame, today: Today | None = None) -> pd.DataFrame:
     measured since; adds the column other_code. All rows are of one run then.
     """
     name = [column for column in ("run", "checkpoint", "epoch") if column in rows]
-    shown = rows[rows["weights"] == _last(rows, name, "weights")]
+    shown = _of_last(rows, name, "weights")
     shown = shown.assign(
         network=_each(shown["code"], network_of).astype(str), own=_each(shown["code"], canonical).astype(str)
     )
-    shown = shown[shown["network"] == _last(shown, name, "network", today.ran if today else None)]
+    shown = _of_last(shown, name, "network", today.ran if today else None)
     question = [*name, "split", "evaluation", "noise_seed"]  # a perturbation as it was set up, at all its levels
-    shown = shown[shown["own"] == _last(shown, question, "own", today.measured if today else None)]
+    shown = _of_last(shown, question, "own", today.measured if today else None)
     shown = shown.drop(columns=["network", "own"]).reset_index(drop=True)
     return with_other_code(shown, today) if today else shown
 
 
-def _last(rows: pd.DataFrame, by: list[str], column: str, better: Callable[[str], bool] | None = None) -> pd.Series:
-    """For each row the last value of a column in its group; the last of a row whose code is better, if there is one."""
+def _of_last(
+    rows: pd.DataFrame, by: list[str], column: str, better: Callable[[str], bool] | None = None
+) -> pd.DataFrame:
+    """The rows that have the last value of a column in their group; the last of a row whose code is better, if there is
+    one."""
     if rows[column].nunique(dropna=False) <= 1:
-        return rows[column]
+        return rows
     ordered = rows
     if better:
         ordered = rows.assign(better=_each(rows["code"], better).astype(bool)).sort_values("better", kind="stable")
-    return ordered.groupby(by, dropna=False, sort=False)[column].transform("last").reindex(rows.index)
+    last = ordered.groupby(by, dropna=False, sort=False)[column].transform("last").reindex(rows.index)
+    return rows[rows[column] == last]
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:

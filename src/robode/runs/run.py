@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,7 @@ from omegaconf import OmegaConf
 
 from robode.config.allowed import HINTS
 from robode.config.config import Node, TrainConfig, Value
+from robode.config.explain import nearest
 from robode.config.instantiate import check_targets
 from robode.config.parse import parse
 from robode.config.validate import check_name
@@ -316,6 +318,18 @@ def _copied(key: str, file: Path) -> str:
     return key.removesuffix(ENDING) + file.suffix
 
 
+def folders(outputs: Path) -> Iterator[str]:
+    """Those with a config.yaml, without what `force=true` has set aside."""
+    waiting = [str(outputs)]
+    while waiting:
+        folder = waiting.pop()
+        if os.path.isfile(os.path.join(folder, "config.yaml")):
+            yield folder
+            continue
+        with suppress(OSError), os.scandir(folder) as entries:  # gone meanwhile, or somebody else's
+            waiting += [each.path for each in entries if each.name != REPLACED and each.is_dir(follow_symlinks=False)]
+
+
 def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[Run, str | None]:
     """The run that `where` means (folder, run id under outputs/ or checkpoint) and the checkpoint's name. What is no
     run itself may have the name of one.
@@ -323,7 +337,7 @@ def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[
     key: the configuration key to name in a complaint.
 
     Raises:
-        BadInput: there is no such run, several, or the folder is not one.
+        BadInput: there is no such run (the nearest name that there is), several, or the folder is not one.
     """
     path = Path(where).expanduser()
     folder, checkpoint = (path.parent, path.name) if path.is_file() else (path, None)
@@ -338,7 +352,16 @@ def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[
         return Run(matches[0]), None
     if path.exists():
         raise BadInput(f"{key}={name}: expected the folder of a run, but there is no config.yaml in {folder}")
-    raise BadInput(f"{key}={name}: expected a run folder, the name of a run under {outputs}/ or a .ckpt file")
+    near = nearest(name, [_as_in(folder, name, outputs) for folder in folders(outputs)])
+    hint = f"; did you mean '{near}'?" if near else ""
+    raise BadInput(f"{key}={name}: expected a run folder, the name of a run under {outputs}/ or a .ckpt file{hint}")
+
+
+def _as_in(folder: str, like: str, outputs: Path) -> str:
+    """What a run is called by somebody who writes names like this one: alone, behind its experiment, or as a path."""
+    if os.sep not in like:
+        return os.path.basename(folder)
+    return folder if like.startswith(str(outputs)) else os.path.relpath(folder, outputs)
 
 
 def checkpoint_path(run: Run, name: str) -> Path:

@@ -9,15 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from robode.errors import BadInput, JobFailed
-from robode.files import read_json
+from robode.files import read_json, read_text
 from robode.runs.code import CODE, RECORD
 from robode.runs.lock import state_now
 from robode.runs.overrides import Groups, groups_of
-from robode.runs.run import OUTPUTS, REPLACED, Run
+from robode.runs.run import OUTPUTS, Run, folders
 
 DAMAGED = "damaged"
 MANY = 500  # runs from which on the other cores help
@@ -71,18 +73,6 @@ def summaries(outputs: Path = OUTPUTS, known: dict[str, tuple[object, Summary]] 
     return [known[folder][1] for folder in stamps]
 
 
-def folders(outputs: Path) -> Iterator[str]:
-    """Those with a config.yaml, without what `force=true` has set aside."""
-    waiting = [str(outputs)]
-    while waiting:
-        folder = waiting.pop()
-        if os.path.isfile(os.path.join(folder, "config.yaml")):
-            yield folder
-            continue
-        with suppress(OSError), os.scandir(folder) as entries:  # gone meanwhile, or somebody else's
-            waiting += [each.path for each in entries if each.name != REPLACED and each.is_dir(follow_symlinks=False)]
-
-
 def _read(some: Sequence[str]) -> Iterable[Summary]:
     if len(some) < MANY:
         return map(summary, some)
@@ -105,78 +95,93 @@ def _stamp(folder: str) -> tuple[int, ...]:
 def summary(folder: str) -> Summary:
     """What the files of a run say. A damaged one costs none of the others its place."""
     run = Run(Path(folder))
+    written, size = _looked(folder)
+    changed = written.get("status.json", written.get("config.yaml", 0.0))
     try:
-        groups = groups_of(_text(folder, "config.yaml"))
+        groups = groups_of(read_text(os.path.join(folder, "config.yaml")))
         status = run.status()
-        clean = tuple(_clean(folder))
+        clean = tuple(_clean(folder)) if "results.csv" in written else ()
         return Summary(
             folder,
             state_now(run, status),
             status.get("epoch", 0),
-            _changed(folder),
-            size_of(folder),
+            changed,
+            size,
             groups=groups,
-            code=str(read_json(run.folder / RECORD).get(CODE) or "unknown") if run.begun else "",
-            validation=_validation(folder),
+            code=_code(folder) if "last.ckpt" in written or run.trained else "",
+            validation=_validation(folder) if "metrics.csv" in written else {},
             clean=clean,
-            **_certificate(folder, {each.weights for each in clean}),
+            **(_certificate(folder, {each.weights for each in clean}) if "certificate.json" in written else {}),
         )
     except (BadInput, JobFailed, OSError, ValueError, KeyError, IndexError, csv.Error) as error:
         reason = error if isinstance(error, BadInput | JobFailed) else f"{type(error).__name__}: {error}"
-        return Summary(folder, DAMAGED, 0, _changed(folder), size_of(folder), " ".join(str(reason).split()))
+        return Summary(folder, DAMAGED, 0, changed, size, " ".join(str(reason).split()))
 
 
-def _changed(folder: str) -> float:
-    for name in ("status.json", "config.yaml"):
-        with suppress(OSError):
-            return os.lstat(os.path.join(folder, name)).st_mtime
-    return 0.0
+def _code(folder: str) -> str:
+    return str(read_json(os.path.join(folder, RECORD)).get(CODE) or "unknown")
 
 
 def size_of(folder: str) -> int:
     """Bytes of the files in a folder and below; links count nothing."""
+    return _looked(folder)[1]
+
+
+def _looked(folder: str) -> tuple[dict[str, float], int]:
+    """What is in a folder, but for other folders, with the time when it was last written, in seconds since 1970; and
+    the bytes of the files in it and below. Each is asked for once."""
+    written: dict[str, float] = {}
     total, waiting = 0, [folder]
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total
+        with suppress(OSError), os.scandir(here := waiting.pop()) as entries:  # gone meanwhile, or somebody else's
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                    continue
+                about = entry.stat(follow_symlinks=False)
+                if S_ISREG(about.st_mode):
+                    total += about.st_size
+                if here is folder:
+                    written[entry.name] = about.st_mtime
+    return written, total
 
 
 def _validation(folder: str) -> dict[str, Ends]:
     """Of each score on validation data, from metrics.csv."""
     found: dict[str, list[float]] = {}
-    for row in csv.reader(line for line in _complete(folder, "metrics.csv") if ",validation/" in line):
-        _, _, name, value = row
-        found.setdefault(name.removeprefix("validation/"), []).append(float(value))
+    for line in _complete(folder, "metrics.csv").split(",validation/")[1:]:
+        name, value = line.partition("\n")[0].split(",")
+        found.setdefault(name, []).append(float(value))
     return {name: (min(values), max(values), values[-1]) for name, values in found.items() if name != "loss"}
 
 
 def _clean(folder: str) -> Iterator[Clean]:
-    """The scores on the clean test set of what the run's checkpoint is now: best.ckpt, or last.ckpt without one."""
-    lines = _complete(folder, "results.csv")
-    head, *rows = csv.reader(lines) if lines else [[]]
-    if head and "score" not in head:
+    """The scores on the clean test set of what the run's checkpoint is now: best.ckpt, or last.ckpt without one. Of the
+    many lines only those that may say it are taken apart."""
+    head, *lines = _complete(folder, "results.csv").splitlines() or [""]
+    at = _columns(head)
+    if head and "score" not in at:
         raise BadInput(f"{os.path.join(folder, 'results.csv')}: of an earlier version; robode evaluate writes it anew")
-    at = {name: number for number, name in enumerate(head)}
     code = at.get("code")
-    weights = {row[at["checkpoint"]]: row[at["weights"]] for row in rows}
-    of = next((weights[name] for name in ("best", "last") if name in weights), "")
-    for row in rows:
-        if row[at["perturbation"]] == "clean" and row[at["split"]] == "test" and row[at["weights"]] == of:
+    for name in ("best", "last"):
+        of_it = csv.reader(line for line in reversed(lines) if f",{name}," in line)
+        weights = next((row[at["weights"]] for row in of_it if row[at["checkpoint"]] == name), None)
+        if weights is not None:
+            break
+    for row in csv.reader(line for line in lines if ",clean," in line):
+        if row[at["perturbation"]] == "clean" and row[at["split"]] == "test" and row[at["weights"]] == weights:
             by = row[code] if code is not None else ""
-            yield Clean(of, by, int(float(row[at["n"]])), row[at["task"]], float(row[at["score"]]))
+            yield Clean(str(weights), by, int(float(row[at["n"]])), row[at["task"]], float(row[at["score"]]))
+
+
+@cache
+def _columns(head: str) -> dict[str, int]:
+    return {name: number for number, name in enumerate(head.split(","))}
 
 
 def _certificate(folder: str, weights: set[str]) -> dict[str, Any]:
     """Of certificate.json, where it is of these weights."""
-    found = read_json(Path(folder, "certificate.json"))
+    found = read_json(os.path.join(folder, "certificate.json"))
     if found.get("weights") not in weights:
         return {}
     radii = {float(each["severity"]): float(each["score"]) for each in found.get("certified", [])}
@@ -184,15 +189,7 @@ def _certificate(folder: str, weights: set[str]) -> dict[str, Any]:
     return {"lipschitz": float(constant if constant is not None else "nan"), "certified": radii}
 
 
-def _complete(folder: str, name: str) -> list[str]:
-    """The complete lines of a table; none where there is no such file. A kill may have torn the last one."""
-    try:
-        text = _text(folder, name)
-    except FileNotFoundError:
-        return []
-    return text[: text.rfind("\n") + 1].splitlines()
-
-
-def _text(folder: str, name: str) -> str:
-    with open(os.path.join(folder, name), encoding="utf-8") as file:
-        return file.read()
+def _complete(folder: str, name: str) -> str:
+    """The complete lines of a table. A kill may have torn the last one."""
+    text = read_text(os.path.join(folder, name))
+    return text[: text.rfind("\n") + 1]

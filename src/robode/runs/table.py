@@ -81,7 +81,8 @@ class Table:
             JobFailed: the file exists but cannot be read.
         """
         frame = self.renamed(texts(Path(path))).copy()
-        if len(frame) and (missing := [name for name in self.columns if name not in (*frame, *self.added)]):
+        known = {*frame.columns, *self.added}
+        if len(frame) and (missing := [name for name in self.columns if name not in known]):
             raise BadInput(f"{path} has other columns than robode writes (no {missing[0]}); move it away first")
         for name, kind in self.columns.items():
             if name not in frame:
@@ -188,15 +189,35 @@ def texts(path: Path) -> pd.DataFrame:
 def _numbers(cells: pd.Series, kind: type, path: Path | str) -> pd.Series:
     """Texts as float, NaN where nothing is given. Raises `BadInput` for what is no number of that kind."""
     numbers = pd.to_numeric(cells, errors="coerce").astype(float)
-    values, written = numbers.to_numpy(), cells.tolist()
-    unknown = np.flatnonzero(np.isnan(values)).tolist()
-    wrong = [line for line in unknown if written[line].strip().lower() not in ("", "nan")]
-    if kind is int:
-        wrong += np.flatnonzero(np.abs(values) > MOST_EXACT).tolist()
-    if wrong:
-        line = min(wrong)
-        raise BadInput(f"{path}: damaged, {cells.name}={written[line]} in row {line + 1} is no {WORDS[kind]}")
+    values = numbers.to_numpy()
+    unknown = cells[np.isnan(values)].unique() if np.isnan(values).any() else ()
+    unread = [text for text in unknown if text.strip().lower() not in ("", "nan")]
+    wrong = cells.isin(unread).to_numpy() if unread else np.abs(values) > (MOST_EXACT if kind is int else np.inf)
+    if wrong.any():
+        line = int(wrong.argmax())
+        raise BadInput(f"{path}: damaged, {cells.name}={cells.iloc[line]} in row {line + 1} is no {WORDS[kind]}")
     return numbers
+
+
+def read_once(path: Path | str, read: Callable[[Path | str], pd.DataFrame]) -> pd.DataFrame:
+    """read(path), a copy of what it gave last as long as the file is the same: a report asks for the tables of each run
+    three times, and numbers.csv is often not there."""
+    try:
+        about = os.stat(path)
+        same: tuple[Any, ...] = (read, about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size)
+    except FileNotFoundError:
+        same = (read,)
+    except OSError:
+        return read(path)
+    if same not in _known:
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[same] = read(path)
+    return _known[same].copy()
+
+
+MOST_KNOWN = 4_000
+_known: dict[tuple[Any, ...], pd.DataFrame] = {}
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -131,7 +131,8 @@ def _of_runs(named: Sequence[str], to: Path | None, sort: Sequence[str]) -> Repo
 
 def _say_of(run: Run) -> None:
     """What of a run other code has made. Raises `BadInput` and `JobFailed` where its files are damaged."""
-    if run.of_other_code(run.config().plain()):
+    plain = run.config().plain()
+    if run.of_other_code(plain):
         print(f"{OTHER_CODE} run {run.id} was trained by other code")
-    if measured_by_other_code(run):
+    if measured_by_other_code(run, plain):
         print(f"{OTHER_CODE} run {run.id} has measurements that only other code has made")
