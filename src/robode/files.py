@@ -23,16 +23,16 @@ OLD = 60.0  # seconds after which what no process of this machine has is nobody'
 
 
 def read_text(path: Path | str) -> str:
-    """A UTF-8 file with the fewest calls of the system, which is what reading ten thousand small ones takes.
+    """A UTF-8 file with few calls of the system, which is what reading ten thousand small ones takes.
 
     Raises:
         OSError, UnicodeError: there is no such file, it cannot be read, or is no text.
     """
     file = os.open(path, os.O_RDONLY)
     try:
-        parts = [os.read(file, CHUNK)]
-        while len(parts[-1]) == CHUNK:
-            parts.append(os.read(file, CHUNK))
+        parts = []
+        while part := os.read(file, CHUNK):  # less than was asked for is not yet the end, on some file systems
+            parts.append(part)
     finally:
         os.close(file)
     return b"".join(parts).decode()
