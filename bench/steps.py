@@ -10,6 +10,7 @@ import sys
 import time
 from statistics import median
 
+import _prepared  # noqa: F401
 import torch
 
 from robode.config.compose import Request, compose_trainings
