@@ -232,6 +232,8 @@ CASES = {
     "-m encoder=auto,conv data=double_moons": "encoder=conv and data=double_moons: the encoder takes images",
     # sweeps
     "suite.gaussian.var=0.1,0.2": "several values need -m",
+    "hydra/launcher=joblib": "hydra/launcher=joblib: says who runs the jobs of a sweep; write robode train -m",
+    "hydra.launcher.n_jobs=2": "hydra.launcher.n_jobs=2: says who runs the jobs of a sweep; write robode train -m",
     "-m depth=4,0": "depth=0: expected a number above 0",
     "-m model=chnode,foo": "model=foo: unknown model",
     "-m run=same seed=0,1": "run=same: 2 jobs of this sweep would be the run default/same",

@@ -122,6 +122,9 @@ def composed(request: Request) -> list[Composed]:
         allowed = safety.check_overrides(parsed)
         _check_choices(request, parsed)
         if not request.multirun:
+            for word in allowed:
+                if "launcher" in word:
+                    raise BadInput(f"{word}: says who runs the jobs of a sweep; write robode {request.verb} -m …")
             jobs = [request.overrides]
         else:
             jobs = one_by_one(parsed)
