@@ -194,3 +194,11 @@ def test_refused_in_a_line(words: tuple[str, ...], expected: str, robode: Robode
     before = files()
     answer = robode("clean", *words)
     assert answer.code == 2 and expected in answer.line and files() == before
+
+
+@pytest.mark.parametrize("condition", ["model!==chnode", "model==chnode", "model!=hdnn,=chnode"])
+def test_a_sign_too_many_means_no_run(condition: str, robode: Robode) -> None:
+    made(1)
+    before = files()
+    answer = robode("clean", "what=runs", f"where={condition}", "--yes")
+    assert answer.code == 2 and f"where={condition}: expected a value after" in answer.line and files() == before

@@ -73,7 +73,12 @@ def test_other_noise_and_other_data_are_not_compared(robode: Robode) -> None:
 def test_nothing_in_common_and_a_damaged_file_are_said(robode: Robode) -> None:
     a, b = measured(1, 60), measured(2, 75)
     next((b.folder / "scores").glob("*c-*.npy")).write_bytes(b"no scores")
-    assert "remove it and evaluate again" in robode("compare", a.id, b.id).out
+    out = robode("compare", a.id, b.id).out
+    assert "no scores of samples; is it damaged?; robode evaluate run=outputs/sweep/" in out and "pickle" not in out
+    assert (
+        "not tested: the scores of the samples cannot be read" in out.split("gaussian")[0] and "other noise" not in out
+    )
+    assert "B − A: +15.0 points" in out.split("gaussian")[1]
     (b.folder / "results.csv").unlink()
     assert "No perturbation and level was measured" in robode("compare", a.id, b.id).out
 
@@ -122,6 +127,7 @@ def test_the_page_of_runs_without_logs_and_rows_says_so(robode: Robode, folder: 
     [
         ((), "two runs or more"),
         (("A",), "two runs or more"),
+        (("A",) * 27, "at most 26 runs, got 27"),
         (("nothing", "A"), "nothing"),
         (("A", "A"), "named twice"),
         (("A", "A", "--config-dir", "."), "takes no --config-dir"),
@@ -131,6 +137,77 @@ def test_refused_in_a_line(words: tuple[str, ...], expected: str, robode: Robode
     run = measured(1, 60)
     answer = robode("compare", *(run.id if word == "A" else word for word in words))
     assert answer.code == 2 and expected in answer.line
+
+
+def test_files_of_scores_that_are_gone_are_not_called_other_noise(robode: Robode) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    for path in (b.folder / "scores").iterdir():
+        path.unlink()
+    out = robode("compare", a.id, b.id).out
+    assert "other noise" not in out and out.count("not tested: the scores of the samples cannot be read") == 2
+    assert f"robode evaluate run={b.folder} suite=noise protocol=data_space seed=0 writes it again" in out
+
+
+@pytest.mark.parametrize("verb", ["compare", "report"])
+def test_the_folder_of_a_run_keeps_its_own_page(verb: str, robode: Robode) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    (a.folder / "report.html").write_text("the run's own")
+    answer = robode(verb, a.id, b.id, f"to={a.folder}")
+    assert answer.code == 2 and "this is a run's" in answer.line
+    assert (a.folder / "report.html").read_text() == "the run's own" and not (a.folder / "comparison.txt").exists()
+
+
+def test_a_page_anywhere_has_links_to_the_runs(robode: Robode, tmp_path_factory: pytest.TempPathFactory) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    (a.folder / "report.html").write_text("the run's own")
+    there = tmp_path_factory.mktemp("elsewhere") / "deep"
+    assert robode("compare", a.id, b.id, f"to={there}").code == 0
+    (link,) = re.findall(r'href="([^"]+)"', (there / "report.html").read_text())
+    assert (there / link).read_text() == "the run's own" and not link.startswith("/")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"model: 1\n", b"model: [\n", b"a: 1\nmodel\n"])
+@pytest.mark.parametrize("verb", ["compare A B", "report B", "evaluate run=B", "train resume=B"])
+def test_a_damaged_configuration_is_named(content: bytes, verb: str, robode: Robode) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    (b.folder / "config.yaml").write_bytes(content)
+    answer = robode(*(word.replace("A", a.id).replace("B", b.id) for word in verb.split()))
+    assert answer.code == 2 and f"outputs/sweep/{b.id}/config.yaml: " in answer.line
+
+
+def test_damaged_tables_are_said(robode: Robode) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    for content in (b"\xff\xfe\x00", b"\xff\xfe\n\x00\n", b"other,columns\n", b"other,columns\n1,2\n"):
+        (b.folder / "metrics.csv").write_bytes(content)
+        answer = robode("compare", a.id, b.id)
+        assert answer.code == 0 and f"{b.folder}/metrics.csv" in answer.out and "  A  █▃▁" in answer.out, content
+    (b.folder / "metrics.csv").write_bytes(b"epoch,st")  # a head that a kill has torn
+    assert "metrics.csv" not in robode("compare", a.id, b.id).out
+    for content in (b"\xff\xfe\x00", b"other,columns\n"):
+        (b.folder / "results.csv").write_bytes(content)
+        assert f"{b.folder}/results.csv" in robode("compare", a.id, b.id).line
+
+
+def test_a_run_has_one_page_however_it_is_written(robode: Robode, folder: Path) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    Path("link").symlink_to(a.folder)
+    for verb in ("compare", "report"):
+        names = (a.id, str(a.folder), str(a.folder.absolute()), "link")
+        said = {robode(verb, name, b.id).out.splitlines()[-1] for name in names}
+        assert len(said) == 1 and f"reports/{verb.replace('report', 'runs')}-" in said.pop()
+
+
+def test_the_text_says_how_far_each_run_is(robode: Robode) -> None:
+    a, b = measured(1, 60), measured(2, 75)
+    b.last.write_bytes(b"weights")
+    b.update(status="interrupted", trained=False)
+    lines = robode("compare", a.id, b.id).out.splitlines()
+    assert lines[0] == f"A  {a.folder}  done †" and lines[1] == f"B  {b.folder}  interrupted †"
+    assert "† trained by other code than this" in lines
+    assert f"B is interrupted: robode train resume={b.folder} goes on with it" in lines
+    (b.folder / "status.json").write_text("{")
+    out = robode("compare", a.id, b.id).out
+    assert "  damaged" in out.splitlines()[1] and "status.json: is damaged" in out
 
 
 def test_a_curve_in_a_line() -> None:

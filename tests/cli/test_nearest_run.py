@@ -10,6 +10,8 @@ from command_line import Answer
 from small_tables import run_folder
 
 import robode as api
+from robode.config.explain import nearest
+from robode.runs.run import find
 
 
 @pytest.fixture
@@ -44,3 +46,16 @@ def test_so_does_python(asked: Callable[[str], object], runs: str) -> None:
 def test_what_is_like_no_run_is_only_refused(runs: str, robode: Callable[..., Answer]) -> None:
     line = robode("evaluate", "run=xyz").line
     assert line == "run=xyz: expected a run folder, the name of a run under outputs/ or a .ckpt file"
+
+
+@pytest.mark.parametrize("name", ["a run", "lr=0.1,é+[b]*", ".hidden", "-x"])
+def test_any_name_of_a_folder_is_one(name: str, runs: str, robode: Callable[..., Answer]) -> None:
+    (Path("outputs/sweep") / runs).rename(Path("outputs/sweep") / name)
+    assert find(name)[0].id == find(f"sweep/{name}")[0].id == name
+    for other in (".", "..", "/", "*", "../outputs"):
+        line = robode("evaluate", f"run={other}").line
+        assert "expected" in line and f"did you mean '{other}'" not in line
+
+
+def test_the_word_itself_is_no_hint() -> None:
+    assert nearest("chnode", ["chnode"]) is None and nearest("chnode", ["chnode", "chnodes"]) == "chnodes"

@@ -314,3 +314,20 @@ def test_refused_in_a_line(words: tuple[str, ...], expected: str, robode: Callab
     made(1)
     answer = robode("runs", *words)
     assert answer.code == 2 and expected in answer.line
+
+
+@pytest.mark.parametrize("word", ["where=certified@x>0", "sort=certified@abc", "where=certified@nan>0", "sort=run@1"])
+def test_a_radius_is_a_number(word: str, robode: Callable[..., Answer]) -> None:
+    made(1)
+    answer = robode("runs", word)
+    assert answer.code == 2 and "expected a" in answer.line and "@" in answer.line
+
+
+def test_a_damaged_status_is_not_called_a_run_that_has_not_started(robode: Callable[..., Answer]) -> None:
+    run = made(1)
+    for content in (b"{", b"\xff", b"[]", b'{"status": 3}'):
+        (run.folder / "status.json").write_bytes(content)
+        (found,) = listed(robode)
+        assert found["state"] == "damaged" and "status.json: is damaged" in str(found["problem"])
+    (run.folder / "status.json").unlink()
+    assert listed(robode)[0]["state"] == "not started"

@@ -67,8 +67,8 @@ def unknown_key(verb: str, key: str, known: Sequence[str]) -> str:
 
 def nearest(choice: str, choices: Sequence[str]) -> str | None:
     """The choice that was probably meant: one that is spelt nearly alike, else the most similar one that has the word
-    in it or is a part of it (moons: double_moons, not mnist), else a similar one."""
-    word = choice.lower()
+    in it or is a part of it (moons: double_moons, not mnist), else a similar one; never the word itself."""
+    word, choices = choice.lower(), [each for each in choices if each != choice]
     inside = [each for each in choices if min(len(word), len(each)) >= SHORT and (word in each or each in word)]
     for among, cutoff in ((choices, 0.8), (inside, 0.0), (choices, 0.6)):
         if near := difflib.get_close_matches(word, among, n=1, cutoff=cutoff):

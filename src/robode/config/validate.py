@@ -42,6 +42,7 @@ LONGEST = 200
 """Letters of a run's name: the names of files beside its folder begin with it."""
 MOST_THREADS = 1024
 CHECKPOINTS = ("best", "last")
+EXPORTED = {"model.safetensors", "certificate.json"}  # files of every export
 TARGETS = {"classification": "data with classes", "regression": "data whose targets are numbers"}
 KINDS = dict.fromkeys(("flow_map", "denoising"), "regression")  # what serves a regression serves them
 # Loggers of Lightning's that are importable without the package they write with: any one of these will do.
@@ -188,13 +189,17 @@ def _check_stabilise(config: StabiliseConfig) -> None:
 
 def _check_export(config: ExportConfig) -> None:
     check_source(config)
-    _check_place(folder_to_write(config.to))
+    to = folder_to_write(config.to)
+    there = {path.name for path in to.iterdir()} if to.is_dir() else set()
+    if not str(to).strip(".") or (there and not EXPORTED <= there):  # an earlier one is replaced, and nothing else
+        raise BadInput(f"to={config.to}: expected a new or empty folder, or one of an earlier export")
     if find_spec("safetensors") is None:
         raise BadInput("export: needs the package safetensors, which is not installed: pip install 'robode[export]'")
 
 
 def folder_to_write(to: str | None) -> Path:
-    """The folder that `to` names. Raises `BadInput` where it names none, a file, or what cannot be made or written."""
+    """The folder that `to` names. Raises `BadInput` where it names none, a file, what cannot be made or written, or a
+    run, whose own page and configuration would be lost."""
     if not to:
         raise BadInput(f"to{'' if to is None else '='}: expected the folder to write, for example to=exported")
     try:
@@ -203,20 +208,14 @@ def folder_to_write(to: str | None) -> Path:
             if path.is_file() or path.is_symlink() and not path.exists():
                 is_what = "a file" if path.is_file() else "a link to nothing"
                 raise BadInput(f"to={to}: expected a folder, and {'this' if path == folder else path} is {is_what}")
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if "config.yaml" in there and ("status.json" in there or not EXPORTED <= there):
+            raise BadInput(f"to={to}: expected a folder of its own, and this is a run's; choose another one")
         try_folder(folder)
     except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody
         why = error.strerror if isinstance(error, OSError) else error
         raise BadInput(f"to={to}: expected a folder that can be made and written ({why})") from error
     return folder
-
-
-def _check_place(to: Path) -> None:
-    """An export replaces an earlier one and nothing else: in a run's folder, its configuration would be another's."""
-    there = {path.name for path in to.iterdir()} if to.is_dir() else set()
-    if not str(to).strip(".") or (there and not {"model.safetensors", "certificate.json"} <= there):
-        raise BadInput(f"to={to}: expected a new or empty folder, or one of an earlier export")
-    if "status.json" in there:
-        raise BadInput(f"to={to}: is the folder of a run; choose another one")
 
 
 def check_data(data: DataConfig) -> None:

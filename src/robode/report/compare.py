@@ -7,22 +7,24 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from robode.errors import JobFailed
+from robode.errors import BadInput, JobFailed
 from robode.report.listing import text
 from robode.report.paired import SIGNIFICANT
 from robode.report.statistics import paired_test
 from robode.report.tables import level
 from robode.runs import results
 from robode.runs.code import canonical, recorded
-from robode.runs.origin import data_of
-from robode.runs.overrides import Groups, differing, groups_of, value_at
+from robode.runs.lock import state_now
+from robode.runs.origin import OTHER_CODE, data_of
+from robode.runs.overrides import Groups, differing, read_groups, value_at
 from robode.runs.run import Run
 from robode.runs.scores import read_scores
+from robode.runs.summary import DAMAGED
 from robode.runs.table import METRICS
 from robode.tasks.measure import Measure, measure_named, t_interval
 
@@ -102,40 +104,68 @@ class Question:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side, by short names. configurations: of `configurations`, the head first; notes: what could not be
-    compared, and why; warnings: damaged files."""
+    """Runs side by side, by short names. states: how far each is; logs: what was logged in its training;
+    configurations: of `configurations`, the head first; notes: what could not be compared, and why; warnings: damaged
+    files."""
 
     runs: Mapping[str, Run]
+    states: Mapping[str, str]
+    logs: Mapping[str, pd.DataFrame]
     configurations: Sequence[Sequence[str]]
     questions: Sequence[Question]
     notes: Sequence[str]
     warnings: Sequence[str]
 
 
+OTHER_NOISE = "other noise in each: robode evaluate run=RUN seed=0 for all of them makes them comparable"
+UNREAD = "not tested: the scores of the samples cannot be read; below is which, and what writes them again"
 SAME = "The configurations decide the same training."
 SEVERAL = "Each p is of one test by itself: of twenty tests of equal networks one is below 0.05 on average."
 
 
 def compared(runs: Mapping[str, Run]) -> Comparison:
     """What the files of the runs say. Raises `BadInput` and `JobFailed` where they are damaged."""
-    warnings: list[str] = []
+    table = configurations(runs)
+    warnings = [run.damage for run in runs.values() if run.damage]
+    states = {name: _state(run) for name, run in runs.items()}
+    logs = {name: _log(run, warnings) for name, run in runs.items()}
     asked = questions(runs, warnings)
     apart = [f"{a} and {b}" for (a, one), (b, two) in combinations(runs.items(), 2) if not same_data(one, two)]
-    notes = []
+    notes = [
+        f"{name} is interrupted: robode train resume={runs[name].folder} goes on with it"
+        for name, state in states.items()
+        if state.startswith("interrupted") and runs[name].last.is_file()
+    ]
+    if any(OTHER_CODE in state for state in states.values()):
+        notes.append(f"{OTHER_CODE} trained by other code than this")
     if not asked and not apart:
         notes.append("No perturbation and level was measured for two of them: robode evaluate run=RUN suite=noise")
     if sum(len(question.differences) for question in asked) > 1:
         notes.append(SEVERAL)
     if apart:
         notes.append(f"Not tested: {', '.join(apart)} saw other data, so that their samples are not the same.")
-    return Comparison(runs, configurations(runs), asked, notes, warnings)
+    return Comparison(runs, states, logs, table, asked, notes, warnings)
+
+
+def _state(run: Run) -> str:
+    """As the list of runs has it, with † where other code made the weights."""
+    other = run.of_other_code(run.config().plain())
+    return (DAMAGED if run.damage else state_now(run)) + f" {OTHER_CODE}" * other
+
+
+def _log(run: Run, warnings: list[str]) -> pd.DataFrame:
+    """metrics.csv; a damaged one is named in `warnings`, and as none."""
+    path = run.folder / "metrics.csv"
+    try:
+        return METRICS.read(path)
+    except (BadInput, JobFailed) as error:
+        warnings.append(str(error))
+        return METRICS.read(path.with_name("no such file"))
 
 
 def configurations(runs: Mapping[str, Run]) -> list[list[str]]:
     """A table: the keys in which the runs differ, a column a run; then where data and code came from."""
-    groups: list[Groups] = [
-        groups_of((run.folder / "config.yaml").read_text(encoding="utf-8")) for run in runs.values()
-    ]
+    groups: list[Groups] = [read_groups(run.folder) for run in runs.values()]
     lines = [[key, *(text(value_at(each, key)) for each in groups)] for key in differing(groups)]
     for name, digest in (("data digest", data_of), ("code digest", _code_of)):
         found = [digest(run.folder) or "not kept" for run in runs.values()]
@@ -185,17 +215,19 @@ def _question(runs: Mapping[str, Run], rows: Mapping[str, pd.DataFrame], warning
     title = ", ".join(part for part in parts if part != "–") + f" ({first['split']}, {first['protocol']})"
     scores = {name: _score(measure, here) for name, here in rows.items()}
     of_samples = {name: _scores(runs[name], here, warnings) for name, here in rows.items()}
-    found, other = [], False
+    asked = {name: {_copy(row) for row in here.to_dict("records")} for name, here in rows.items()}
+    found, other, unread = [], False, False
     for a, b in combinations(rows, 2):
         if not same_data(runs[a], runs[b]):
             continue
         shared = [copy for copy in of_samples[a] if copy in of_samples[b]]
-        other = other or not shared
+        other = other or not asked[a] & asked[b]
+        unread = unread or not shared and bool(asked[a] & asked[b])
         if shared:
             found.append(
                 _difference(a, b, measure, *([of[copy] for copy in shared] for of in (of_samples[a], of_samples[b])))
             )
-    note = "other noise in each: robode evaluate run=RUN seed=0 for all of them makes them comparable" if other else ""
+    note = OTHER_NOISE if other else UNREAD if unread else ""
     return Question(title, scores, found, note)
 
 
@@ -214,21 +246,23 @@ def _score(measure: Measure, rows: pd.DataFrame) -> str:
     return f"{measure.text(summary['score'])} {interval}, n = {summary['n']}{copies}"
 
 
+def _copy(row: Mapping[Hashable, Any]) -> tuple[Hashable, ...]:
+    return tuple(row[name] for name in COPY) if row["perturbation"] != "clean" else ()
+
+
 def _scores(run: Run, rows: pd.DataFrame, warnings: list[str]) -> dict[tuple[Hashable, ...], np.ndarray]:
     """Scores (n,) of each copy; without noise there is one, whatever its seed."""
     found = {}
     for row in rows.to_dict("records"):
-        copy = tuple(row[name] for name in COPY) if row["perturbation"] != "clean" else ()
         try:
-            found[copy] = read_scores(run.folder, {str(key): value for key, value in row.items()})
+            found[_copy(row)] = read_scores(run.folder, {str(key): value for key, value in row.items()})
         except JobFailed as error:
             warnings.append(str(error))
     return found
 
 
-def curves(runs: Mapping[str, Run]) -> list[str]:
+def curves(logs: Mapping[str, pd.DataFrame]) -> list[str]:
     """A line for each score and loss that was logged and each run: its curve over the epochs, its best and last."""
-    logs = {name: METRICS.read(run.folder / "metrics.csv") for name, run in runs.items()}
     names = _logged(list(logs.values()))
     lines = []
     for name in names:
@@ -259,14 +293,13 @@ def spark(values: np.ndarray, low: float, high: float) -> str:
     return "".join(BARS[min(int(each * len(BARS)), len(BARS) - 1)] for each in share)
 
 
-def curves_figure(runs: Mapping[str, Run]) -> Figure | None:
+def curves_figure(logs: Mapping[str, pd.DataFrame]) -> Figure | None:
     """A panel for each loss and score, a line a run; None where nothing was logged."""
     from matplotlib.ticker import MaxNLocator
 
     from robode.report.figures import curve, over_epochs
     from robode.report.style import legend_above, panels, shades, styled
 
-    logs = {name: METRICS.read(run.folder / "metrics.csv") for name, run in runs.items()}
     names = _logged(list(logs.values()))
     if not names:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,6 @@ from robode.files import make_folder, write_text
 from robode.report.compare import SAME, Comparison, curves_figure
 from robode.report.paper_page import place_of
 from robode.report.style import picture, save, without_places, write_html
-from robode.runs.origin import OTHER_CODE
 from robode.runs.run import Run
 
 CAPTION = "Losses and scores that were logged in each training, over its epochs."
@@ -30,13 +30,13 @@ def write_comparison(folder: Path, found: Comparison, text: str, command: str) -
     page. Raises `JobFailed` if the disk refuses."""
     make_folder(folder)
     write_text(folder / "comparison.txt", without_places(text) + "\n")
-    figure = curves_figure(found.runs)
+    figure = curves_figure(found.logs)
     drawn = [picture(save(figure, folder / "figures", "curves")[0], "Training", CAPTION)] if figure else []
     head, *differing = found.configurations
     return write_html(
         folder / "report.html",
         "compare_page.html.j2",
-        runs=[_shown(name, run, folder.resolve()) for name, run in found.runs.items()],
+        runs=[_shown(name, run, found.states[name], folder.resolve()) for name, run in found.runs.items()],
         columns=head[1:],
         differing=differing,
         same=SAME,
@@ -49,7 +49,8 @@ def write_comparison(folder: Path, found: Comparison, text: str, command: str) -
     )
 
 
-def _shown(name: str, run: Run, page: Path) -> Shown:
-    where, link = place_of(run.folder, page)
-    other = run.of_other_code(run.config().plain())
-    return Shown(name, run.id, where, link, f"{run.state}{f' {OTHER_CODE}' if other else ''}")
+def _shown(name: str, run: Run, state: str, page: Path) -> Shown:
+    where, _ = place_of(run.folder, page)
+    own = run.folder.resolve() / "report.html"
+    link = Path(os.path.relpath(own, page)).as_posix() if own.is_file() else ""
+    return Shown(name, run.id, where, link, state)

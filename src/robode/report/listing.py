@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ COLUMNS = ("run", "experiment", "state", "epoch", "validation", "test", "lipschi
 """What a run may be sorted by and asked for, beside the keys of its configuration."""
 SCORES = ("validation", "test", "certified")  # of which the best goes first
 NETWORK = ("model", "integrator", "encoder", "head", "data")  # groups whose classes run when a network is measured
+RADIUS = re.compile(r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 EVERY = tuple(each.name for each in fields(TrainConfig))  # keys of the top level, which every run has
 EITHER = "settings are chosen by validation scores, never by test scores"
 
@@ -44,8 +46,8 @@ class Line:
 
     def cell(self, key: str) -> Cell:
         """What it has under a column or a dotted key of its configuration; None where it has nothing."""
-        if key.startswith("certified"):
-            radius = key.partition("@")[2]
+        name, _, radius = key.partition("@")
+        if name == "certified":
             found = self.run.certified
             return found.get(float(radius) if radius else min(found, default=math.nan))
         column = _CELLS.get(key)
@@ -101,7 +103,12 @@ def listing(runs: Sequence[Summary], where: Sequence[Condition] = (), sort: str 
 
 
 def _check_keys(runs: Sequence[Summary], asked: Iterable[str]) -> None:
-    new = [key for key in asked if key.partition("@")[0] not in COLUMNS]
+    asked = list(asked)
+    for key in asked:
+        name, at, radius = key.partition("@")
+        if name == "certified" and at and not RADIUS.fullmatch(radius):
+            raise BadInput(f"'{key}': expected a radius behind the @, for example certified@0.5")
+    new = [key for key in asked if key not in COLUMNS and not key.startswith("certified@")]
     known = [*COLUMNS, *(keys(run.groups for run in runs) if runs else EVERY)] if new else []
     for key in new:
         # below a group nothing is known without runs: every family has keys of its own

@@ -3,15 +3,18 @@ most groups are the same text, which is read once."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 from robode.config.allowed import HINTS
 from robode.config.config import Node, Value
 from robode.config.instantiate import targets
 from robode.errors import BadInput
+from robode.files import read_text
 from robode.runs.earlier import in_todays_words
 from robode.runs.identity import EVALUATION, VOLATILE, training_config
 from robode.runs.run import plain_of
@@ -27,6 +30,16 @@ def groups_of(text: str) -> Groups:
     if not {"model", "data", "depth", "seed"} <= found.keys():
         raise BadInput("expected the YAML of a run")
     return found
+
+
+def read_groups(folder: Path | str) -> Groups:
+    """`groups_of` the config.yaml of a run. Raises `BadInput` naming the file."""
+    path = os.path.join(folder, "config.yaml")
+    try:
+        return groups_of(read_text(path))
+    except (BadInput, OSError, ValueError) as error:  # bad UTF-8 is a ValueError
+        why = str(error) if isinstance(error, BadInput) else f"cannot be read ({type(error).__name__})"
+        raise BadInput(f"{path}: {why}") from error
 
 
 @cache

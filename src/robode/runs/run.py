@@ -7,11 +7,12 @@ outputs/<experiment>/<run>/{config.yaml, status.json, environment.json, best.ckp
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -96,8 +97,9 @@ class Run:
     def config(self) -> TrainConfig:
         """The configuration of its training. Raises `BadInput` if it is damaged or not safe."""
         path = self.folder / "config.yaml"
-        check_targets(written := read_plain(path))
+        written = read_plain(path)
         try:
+            check_targets(written)
             plain = in_todays_words(written)
             for key, file in files_of(plain).items():
                 if (copied := self.folder / _copied(key, file)).is_file():
@@ -131,6 +133,12 @@ class Run:
     def state(self) -> str:
         """`state_of` its status.json."""
         return state_of(self.status())
+
+    @property
+    def damage(self) -> str:
+        """One line where status.json is there and says no state; else empty."""
+        path = self.folder / "status.json"
+        return "" if self.status().get("status") or not path.exists() else f"{path}: is damaged, it says no state"
 
     @property
     def begun(self) -> bool:
@@ -330,6 +338,12 @@ def folders(outputs: Path) -> Iterator[str]:
             waiting += [each.path for each in entries if each.name != REPLACED and each.is_dir(follow_symlinks=False)]
 
 
+def digest_of(some: Iterable[Path]) -> str:
+    """Six letters for these folders in this order, however each is written."""
+    places = [os.path.relpath(folder.resolve(), Path.cwd()) for folder in some]
+    return hashlib.sha256(" ".join(places).encode()).hexdigest()[:6]
+
+
 def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[Run, str | None]:
     """The run that `where` means (folder, run id under outputs/ or checkpoint) and the checkpoint's name. What is no
     run itself may have the name of one.
@@ -344,7 +358,8 @@ def find(where: str | Path, key: str = "run", outputs: Path = OUTPUTS) -> tuple[
     if Run(folder).exists:
         return Run(folder), checkpoint
     name = str(path)
-    known = outputs.glob(f"**/{glob.escape(name)}/config.yaml") if re.fullmatch(r"\w[\w.\-/]*", name) else ()
+    below = path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    known = outputs.glob(f"**/{glob.escape(name)}/config.yaml") if below else ()
     matches = sorted(path.parent for path in known if REPLACED not in path.parts)
     if len(matches) > 1:
         raise BadInput(f"{key}={name}: several runs have this name: {', '.join(map(str, matches))}; give the folder")

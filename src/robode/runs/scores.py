@@ -62,9 +62,18 @@ def read_scores(run: Path | str, row: Row) -> np.ndarray:
         scores = np.unpackbits(kept, count=n) if kept.dtype == np.uint8 else kept
         scores = scores.astype(np.float32)
     except (OSError, ValueError, TypeError, EOFError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise JobFailed(f"cannot read {path}: {why}; remove it and evaluate again") from error
+        why = (
+            error.strerror if isinstance(error, OSError) and error.strerror else "no scores of samples; is it damaged?"
+        )
+        raise JobFailed(f"cannot read {path}: {why}; {_again(run, row)}") from error
     if kept.shape != (size,) or not np.isclose(mean_score(scores), row["score"], rtol=SAME, atol=0.0):
         claim = f"mean score {row['score']:.6g} of {n}"
-        raise JobFailed(f"{path} does not say the same as its row ({claim}); remove it and evaluate again")
+        raise JobFailed(f"{path} does not say the same as its row ({claim}); {_again(run, row)}")
     return scores
+
+
+def _again(run: Path | str, row: Row) -> str:
+    """What writes a file of scores anew."""
+    asked = {"suite": "suite", "protocol": "protocol", "noise_seed": "seed"}
+    words = [f"{key}={row[name]}" for name, key in asked.items() if row.get(name) not in (None, "")]
+    return f"robode evaluate run={run} {' '.join(words)} writes it again".replace("  ", " ")

@@ -18,7 +18,7 @@ from robode.errors import BadInput, JobFailed
 from robode.files import read_json, read_text
 from robode.runs.code import CODE, RECORD
 from robode.runs.lock import state_now
-from robode.runs.overrides import Groups, groups_of
+from robode.runs.overrides import Groups, read_groups
 from robode.runs.run import OUTPUTS, Run, folders
 
 DAMAGED = "damaged"
@@ -98,8 +98,10 @@ def summary(folder: str) -> Summary:
     written, size = _looked(folder)
     changed = written.get("status.json", written.get("config.yaml", 0.0))
     try:
-        groups = groups_of(read_text(os.path.join(folder, "config.yaml")))
+        groups = read_groups(folder)
         status = run.status()
+        if not status.get("status") and "status.json" in written and run.damage:
+            raise BadInput(run.damage)
         clean = tuple(_clean(folder)) if "results.csv" in written else ()
         return Summary(
             folder,

@@ -82,7 +82,7 @@ class Table:
         """
         frame = self.renamed(texts(Path(path))).copy()
         known = {*frame.columns, *self.added}
-        if len(frame) and (missing := [name for name in self.columns if name not in known]):
+        if len(frame.columns) and (missing := [name for name in self.columns if name not in known]):
             raise BadInput(f"{path} has other columns than robode writes (no {missing[0]}); move it away first")
         for name, kind in self.columns.items():
             if name not in frame:
@@ -178,6 +178,8 @@ def texts(path: Path) -> pd.DataFrame:
     except OSError as error:
         raise JobFailed(f"cannot read {path}: {error.strerror or error}") from error
     complete = content[: content.rfind(b"\n") + 1]
+    if not complete and not content.decode("ascii", "replace").isprintable():  # a head that was torn is
+        raise BadInput(f"{path}: is damaged (no text); move it away first")
     if not complete.strip():
         return pd.DataFrame()
     try:

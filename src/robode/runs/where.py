@@ -63,6 +63,8 @@ def _condition(word: str) -> Condition:
     if match is None or not match["value"]:
         raise BadInput(f"where={word}: expected KEY=VALUE, or !=, <, <=, >, >= between them, without spaces")
     key, sign, value = match.groups()
+    if any(each.startswith("=") for each in value.split(",")):  # model!==chnode would hold for every run
+        raise BadInput(f"where={word}: expected a value after {sign}, got '{value}'; equal is one =, unequal !=")
     if sign in ORDER and amount(value) is None:
         raise BadInput(
             f"where={word}: expected a number after {sign}, for example depth>=4, age>7d, size>100MB, test>90%"

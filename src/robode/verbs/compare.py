@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterable, Sequence
 from string import ascii_uppercase
@@ -13,7 +12,7 @@ from robode.papers.selection import REPORTS
 from robode.report.compare import SAME, Comparison, compared, curves
 from robode.report.compare_page import write_comparison
 from robode.runs import origin
-from robode.runs.run import Run, find
+from robode.runs.run import Run, digest_of, find
 
 HELP = """\
 usage: robode compare RUN RUN [RUN ...] [to=FOLDER]
@@ -52,13 +51,13 @@ def run_compare(words: Sequence[str]) -> int:
 
 
 def _name(runs: Iterable[Run]) -> str:
-    """The same runs in the same order have one page."""
-    folders = " ".join(str(run.folder) for run in runs)
-    return f"compare-{hashlib.sha256(folders.encode()).hexdigest()[:6]}"
+    return f"compare-{digest_of(run.folder for run in runs)}"
 
 
 def _runs(named: Sequence[str]) -> dict[str, Run]:
-    if not 2 <= len(named) <= len(ascii_uppercase):
+    if len(named) > len(ascii_uppercase):
+        raise BadInput(f"robode compare: expected at most {len(ascii_uppercase)} runs, got {len(named)}")
+    if len(named) < 2:
         raise BadInput(f"robode compare: expected two runs or more, got {' '.join(named) or 'none'}")
     runs = [find(word)[0] for word in named]
     folders = [run.folder.resolve() for run in runs]
@@ -69,10 +68,10 @@ def _runs(named: Sequence[str]) -> dict[str, Run]:
 
 def lines_of(found: Comparison) -> list[str]:
     """The text, a line an entry."""
-    lines = [f"{name}  {run.folder}" for name, run in found.runs.items()]
+    lines = [f"{name}  {run.folder}  {found.states[name]}" for name, run in found.runs.items()]
     table = found.configurations
     lines += ["", *(_columns(table) if len(table) > 1 else [SAME])]
-    lines += ["", *(curves(found.runs) or ["Nothing was logged."])]
+    lines += ["", *(curves(found.logs) or ["Nothing was logged."])]
     for question in found.questions:
         lines += ["", question.title]
         lines += [f"  {name}  {score}" for name, score in question.scores.items()]

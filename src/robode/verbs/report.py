@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Sequence
 from functools import partial
@@ -25,7 +24,7 @@ from robode.report.runs_page import measured_by_other_code
 from robode.report.tables import terminal
 from robode.runs import origin
 from robode.runs.origin import OTHER_CODE
-from robode.runs.run import OUTPUTS, REPLACED, Run, find
+from robode.runs.run import OUTPUTS, REPLACED, Run, digest_of, find
 
 
 def run_report(words: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> int:
@@ -122,7 +121,7 @@ def _of_runs(named: Sequence[str], to: Path | None, sort: Sequence[str]) -> Repo
             print(f"left out: {error}")
     if not shown:
         raise BadInput(f"report: expected runs, but none under {OUTPUTS}/ can be read")
-    name = "runs-" + hashlib.sha256(" ".join(map(str, folders)).encode()).hexdigest()[:6] if named else "all"
+    name = f"runs-{digest_of(folders)}" if named else "all"
     command = shlex.join(origin.relative_argv(["robode", "report", *named, *sort]))
     return write_runs_report(
         to or REPORTS / name, shown, {"command": command}, sort[-1].removeprefix("sort=") if sort else ""
