@@ -7,11 +7,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from robode.config.listing import options
 from robode.errors import BadInput, JobFailed
 from robode.report.listing import text
 from robode.report.paired import SIGNIFICANT
@@ -118,7 +120,6 @@ class Comparison:
 
 
 OTHER_NOISE = "other noise in each: robode evaluate run=RUN seed=0 for all of them makes them comparable"
-UNREAD = "not tested: the scores of the samples cannot be read; below is which, and what writes them again"
 SAME = "The configurations decide the same training."
 SEVERAL = "Each p is of one test by itself: of twenty tests of equal networks one is below 0.05 on average."
 
@@ -132,7 +133,7 @@ def compared(runs: Mapping[str, Run]) -> Comparison:
     asked = questions(runs, warnings)
     apart = [f"{a} and {b}" for (a, one), (b, two) in combinations(runs.items(), 2) if not same_data(one, two)]
     notes = [
-        f"{name} is interrupted: robode train resume={runs[name].folder} goes on with it"
+        f"{name} is interrupted: robode train resume={quote(str(runs[name].folder))} goes on with it"
         for name, state in states.items()
         if state.startswith("interrupted") and runs[name].last.is_file()
     ]
@@ -186,7 +187,7 @@ def same_data(a: Run, b: Run) -> bool:
 
 def questions(runs: Mapping[str, Run], warnings: list[str]) -> list[Question]:
     """What at least two of the runs were measured on, in the order of the first: their scores and the paired tests of
-    every two. A damaged file of scores is left out and named in `warnings`.
+    every two. A file of scores that is damaged or gone is left out and named in `warnings`, the first of each run.
 
     Raises:
         BadInput: a damaged results.csv.
@@ -196,7 +197,12 @@ def questions(runs: Mapping[str, Run], warnings: list[str]) -> list[Question]:
     for name, rows in tables.items():
         for key, here in rows.groupby(list(QUESTION), sort=False, dropna=False):
             asked.setdefault(key, {})[name] = here
-    return [_question(runs, here, warnings) for here in asked.values() if len(here) > 1]
+    unread: dict[str, list[str]] = {}
+    found = [_question(runs, here, unread) for here in asked.values() if len(here) > 1]
+    for name, lines in ((name, lines) for name, lines in unread.items() if lines):
+        more = f" (and {len(lines) - 1} more files of scores of {name})" if len(lines) > 1 else ""
+        warnings.append(f"{name}: {lines[0]}{more}")
+    return found
 
 
 def _measured(run: Run) -> pd.DataFrame:
@@ -208,27 +214,46 @@ def _measured(run: Run) -> pd.DataFrame:
     return rows
 
 
-def _question(runs: Mapping[str, Run], rows: Mapping[str, pd.DataFrame], warnings: list[str]) -> Question:
+def _question(runs: Mapping[str, Run], rows: Mapping[str, pd.DataFrame], unread: dict[str, list[str]]) -> Question:
+    """unread: name of a run -> a line for each file of scores that cannot be read, to which this adds."""
     first = next(iter(rows.values())).iloc[0]
     measure = measure_named(first["task"])
     parts = [str(first["perturbation"]).replace("_", " "), level(first)]
     title = ", ".join(part for part in parts if part != "–") + f" ({first['split']}, {first['protocol']})"
     scores = {name: _score(measure, here) for name, here in rows.items()}
-    of_samples = {name: _scores(runs[name], here, warnings) for name, here in rows.items()}
+    of_samples = {name: _scores(runs[name], here, unread.setdefault(name, [])) for name, here in rows.items()}
     asked = {name: {_copy(row) for row in here.to_dict("records")} for name, here in rows.items()}
-    found, other, unread = [], False, False
+    found: list[Difference] = []
+    notes: dict[str, None] = {}
     for a, b in combinations(rows, 2):
         if not same_data(runs[a], runs[b]):
             continue
         shared = [copy for copy in of_samples[a] if copy in of_samples[b]]
-        other = other or not asked[a] & asked[b]
-        unread = unread or not shared and bool(asked[a] & asked[b])
-        if shared:
+        if not asked[a] & asked[b]:
+            notes[OTHER_NOISE] = None
+        elif not shared:
+            notes |= {
+                _unread(name, runs[name], rows[name]): None for name in (a, b) if asked[name] - {*of_samples[name]}
+            }
+        else:
             found.append(
                 _difference(a, b, measure, *([of[copy] for copy in shared] for of in (of_samples[a], of_samples[b])))
             )
-    note = OTHER_NOISE if other else UNREAD if unread else ""
-    return Question(title, scores, found, note)
+    return Question(title, scores, found, "; ".join(notes))
+
+
+def _unread(name: str, run: Run, rows: pd.DataFrame) -> str:
+    """What is missing, and the command that writes it again. Of a suite rows know what was in it, which is not always
+    the name of one."""
+    row = rows.iloc[0]
+    suite, known = str(row["suite"]), options("suite")
+    words = (
+        f"run={quote(str(run.folder))} suite={suite if suite in known else 'SUITE'} protocol={row['protocol']} "
+        f"seed={row['noise_seed']} repeats={rows['repeat'].max() + 1}"
+    )
+    which = "" if suite in known else f" (SUITE: the one with {suite} that was measured)"
+    again = f"robode evaluate {words}{which} writes them again"
+    return f"not tested, the scores of the samples of {name} cannot be read: {again}"
 
 
 def _difference(a: str, b: str, measure: Measure, of_a: Sequence[np.ndarray], of_b: Sequence[np.ndarray]) -> Difference:
@@ -250,14 +275,14 @@ def _copy(row: Mapping[Hashable, Any]) -> tuple[Hashable, ...]:
     return tuple(row[name] for name in COPY) if row["perturbation"] != "clean" else ()
 
 
-def _scores(run: Run, rows: pd.DataFrame, warnings: list[str]) -> dict[tuple[Hashable, ...], np.ndarray]:
+def _scores(run: Run, rows: pd.DataFrame, unread: list[str]) -> dict[tuple[Hashable, ...], np.ndarray]:
     """Scores (n,) of each copy; without noise there is one, whatever its seed."""
     found = {}
     for row in rows.to_dict("records"):
         try:
             found[_copy(row)] = read_scores(run.folder, {str(key): value for key, value in row.items()})
         except JobFailed as error:
-            warnings.append(str(error))
+            unread.append(str(error))
     return found
 
 

@@ -15,6 +15,8 @@ from robode.tasks.measure import mean_score, measure_named
 SCORES, OLD_SCORES = "scores", "correct"  # folders; the second of runs that were measured when all scores were bits
 SAME = 1e-6  # relative: what the mean of a file of scores and its row may differ by, since sums round
 
+AGAIN = "robode evaluate writes it again with the suite, protocol and seed that measured it"
+
 
 def scores_path(run: Path | str, row: Row) -> Path:
     """The file of a row of results.csv in the folder of its run; rows of equal weights, by one code, share it."""
@@ -65,15 +67,8 @@ def read_scores(run: Path | str, row: Row) -> np.ndarray:
         why = (
             error.strerror if isinstance(error, OSError) and error.strerror else "no scores of samples; is it damaged?"
         )
-        raise JobFailed(f"cannot read {path}: {why}; {_again(run, row)}") from error
+        raise JobFailed(f"cannot read {path}: {why}; {AGAIN}") from error
     if kept.shape != (size,) or not np.isclose(mean_score(scores), row["score"], rtol=SAME, atol=0.0):
         claim = f"mean score {row['score']:.6g} of {n}"
-        raise JobFailed(f"{path} does not say the same as its row ({claim}); {_again(run, row)}")
+        raise JobFailed(f"{path} does not say the same as its row ({claim}); {AGAIN}")
     return scores
-
-
-def _again(run: Path | str, row: Row) -> str:
-    """What writes a file of scores anew."""
-    asked = {"suite": "suite", "protocol": "protocol", "noise_seed": "seed"}
-    words = [f"{key}={row[name]}" for name, key in asked.items() if row.get(name) not in (None, "")]
-    return f"robode evaluate run={run} {' '.join(words)} writes it again".replace("  ", " ")
