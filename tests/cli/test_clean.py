@@ -196,7 +196,9 @@ def test_refused_in_a_line(words: tuple[str, ...], expected: str, robode: Robode
     assert answer.code == 2 and expected in answer.line and files() == before
 
 
-@pytest.mark.parametrize("condition", ["model!==chnode", "model==chnode", "model!=hdnn,=chnode"])
+@pytest.mark.parametrize(
+    "condition", ["model!==chnode", "model==chnode", "depth!=>4", "model=!chnode", "model!=hdnn,=chnode"]
+)
 def test_a_sign_too_many_means_no_run(condition: str, robode: Robode) -> None:
     made(1)
     before = files()

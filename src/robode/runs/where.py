@@ -16,6 +16,7 @@ from robode.errors import BadInput
 Cell: TypeAlias = Value
 """What a run has under a name: a number, a text, a list or None."""
 CONDITION = re.compile(r"(?P<key>[\w.@-]+?)(?P<sign>!=|>=|<=|=|>|<)(?P<value>.*)", re.DOTALL)
+SIGNS = "=!<>"
 NUMBER = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(?P<unit>[a-z%]*)", re.IGNORECASE)
 ORDER: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
@@ -63,8 +64,8 @@ def _condition(word: str) -> Condition:
     if match is None or not match["value"]:
         raise BadInput(f"where={word}: expected KEY=VALUE, or !=, <, <=, >, >= between them, without spaces")
     key, sign, value = match.groups()
-    if any(each.startswith("=") for each in value.split(",")):  # model!==chnode would hold for every run
-        raise BadInput(f"where={word}: expected a value after {sign}, got '{value}'; equal is one =, unequal !=")
+    if any(each[:1] in SIGNS for each in value.split(",") if each):  # model!==chnode would hold for every run
+        raise BadInput(f"where={word}: expected a value after {sign}, got '{value}'")
     if sign in ORDER and amount(value) is None:
         raise BadInput(
             f"where={word}: expected a number after {sign}, for example depth>=4, age>7d, size>100MB, test>90%"

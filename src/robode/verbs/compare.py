@@ -17,14 +17,15 @@ from robode.runs.run import Run, digest_of, find
 HELP = """\
 usage: robode compare RUN RUN [RUN ...] [to=FOLDER]
 
-Runs side by side: the keys of their configurations that differ, and whether data or code do; their losses and
-validation scores over the epochs; and for each perturbation and level that was measured for several of them their
-scores, and for every two a paired test on the same samples: the difference with its interval of 95 %, the p of the
-test that both score alike, and what that says. The page says the same, with the curves in one picture and links to
+Runs side by side: how far each is; the keys of their configurations that differ, and whether data or code do; their
+losses and validation scores over the epochs; and for each perturbation and level that was measured for several of them
+their scores, and for every two a paired test on the same samples: the difference with its interval of 95 %, the p of
+the test that both score alike, and what that says. The page says the same, with the curves in one picture and links to
 the pages of the runs.
 
   RUN                        a run folder, its name, or a checkpoint in it
-  to=FOLDER                  where report.html, comparison.txt and figures/ are written, instead of outputs/reports/
+  to=FOLDER                  where report.html, comparison.txt and figures/ are written, instead of outputs/reports/;
+                             not the folder of a run
 """
 
 
