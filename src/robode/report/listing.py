@@ -97,7 +97,8 @@ def listing(runs: Sequence[Summary], where: Sequence[Condition] = (), sort: str 
     lines = [line for line in lines if all(each.holds(line.cell(each.key)) for each in where)]
     lines = _sorted(lines, key, sort.startswith("-") or not sort)
     shown = lines if not limit else lines[:limit] if sort else lines[-limit:]
-    warnings = tuple(f"{line.run.folder}: {line.run.problem}" for line in shown if line.run.problem)
+    damaged = [(line.run.problem, line.run.folder) for line in shown if line.run.problem]
+    warnings = tuple(why if why.startswith(folder) else f"{folder}: {why}" for why, folder in damaged)
     readable = [line.run.groups for line in shown if line.run.groups]
     return Listing(shown, differing(readable), len(lines) - len(shown), warnings)
 
