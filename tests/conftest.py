@@ -18,6 +18,9 @@ import pytest
 if TYPE_CHECKING:
     from robode.runs.run import Run
 
+for name in ("ROBODE_CONFIG_PATH", "ROBODE_DATA", "ROBODE_DEBUG", "ROBODE_TRUST"):
+    os.environ.pop(name, None)  # what the user's shell says is not what is tested
+
 
 @pytest.fixture(autouse=True)
 def ctrl_c_works() -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def test_results_of_a_run_of_several_and_of_a_pattern_are_one_table() -> None:
         results("nowhere")
     with pytest.raises(BadInput, match=r"^runs=elsewhere/\*: expected a pattern"):
         results("elsewhere/*")
+    copied = shutil.copytree(run, run.with_name("a[1]"))
+    assert list(results(copied)["folder"]) == [str(copied)], "a folder, and no pattern"
 
 
 def test_without_runs_the_table_is_empty_and_has_its_columns() -> None:

@@ -47,7 +47,7 @@ def results(runs: str | Path | Iterable[str | Path] = f"{OUTPUTS}/**") -> pd.Dat
 def _those(runs: str | Path) -> list[Run]:
     """The run of that name, or all that a pattern finds. Raises `BadInput` for a name of none."""
     pattern = named(runs)
-    if not MAGIC & set(pattern):
+    if not MAGIC & set(pattern) or Run(Path(pattern).expanduser()).exists:  # a folder may be called [a]
         return [find(pattern)[0]]
     folders = sorted(map(Path, glob.glob(str(Path(pattern).expanduser()), recursive=True)))
     found = [Run(folder) for folder in folders if Run(folder).exists and REPLACED not in folder.parts]
