@@ -185,6 +185,14 @@ def test_states(robode: Callable[..., Answer]) -> None:
     assert listed(robode)[0]["state"] == "interrupted"
 
 
+def test_a_text_that_no_run_has_is_answered_with_the_nearest_that_one_has(robode: Callable[..., Answer]) -> None:
+    made(1)
+    for where, said in (("state=don", "did you mean 'done'?"), ("depth=77", "no run has depth=77")):
+        answer = robode("runs", f"where=epoch>=0 {where}")
+        assert answer.code == 0 and said in answer.out and "0 runs" in answer.out
+    assert "no run has" not in robode("runs", "where=state=done").out
+
+
 def test_what_today_s_code_measured_goes_first_as_on_pages(robode: Callable[..., Answer]) -> None:
     run = made(1)
     today, other = f"{network_code(run.config().plain())}.123", "0123456789ab.123"

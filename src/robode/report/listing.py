@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -93,14 +93,24 @@ def listing(runs: Sequence[Summary], where: Sequence[Condition] = (), sort: str 
     """
     key = sort.removeprefix("-") or "age"
     _check_keys(runs, [*(each.key for each in where), key])
-    lines = _lines(runs)
-    lines = [line for line in lines if all(each.holds(line.cell(each.key)) for each in where)]
+    every = _lines(runs)
+    lines = [line for line in every if all(each.holds(line.cell(each.key)) for each in where)]
+    unmet = () if lines else _unmet(every, where)
     lines = _sorted(lines, key, sort.startswith("-") or not sort)
     shown = lines if not limit else lines[:limit] if sort else lines[-limit:]
     damaged = [(line.run.problem, line.run.folder) for line in shown if line.run.problem]
     warnings = tuple(why if why.startswith(folder) else f"{folder}: {why}" for why, folder in damaged)
     readable = [line.run.groups for line in shown if line.run.groups]
-    return Listing(shown, differing(readable), len(lines) - len(shown), warnings)
+    return Listing(shown, differing(readable), len(lines) - len(shown), (*warnings, *unmet))
+
+
+def _unmet(lines: Sequence[Line], where: Sequence[Condition]) -> Iterator[str]:
+    """A line for each condition that asks for a text which no run has."""
+    for each in where:
+        if each.sign == "=" and lines and not any(each.holds(line.cell(each.key)) for line in lines):
+            near = nearest(each.values[0], sorted({str(line.cell(each.key)) for line in lines}))
+            hint = f"; did you mean '{near}'?" if near else ""
+            yield f"no run has {each.key}={','.join(each.values)}{hint}"
 
 
 def _check_keys(runs: Sequence[Summary], asked: Iterable[str]) -> None:
