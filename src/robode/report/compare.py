@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from robode.config.listing import options
+from robode.config.paths import user_conf_dirs
 from robode.errors import BadInput, JobFailed
 from robode.report.listing import text
 from robode.report.paired import SIGNIFICANT
@@ -246,7 +247,7 @@ def _unread(name: str, run: Run, rows: pd.DataFrame) -> str:
     """What is missing, and the command that writes it again. Of a suite rows know what was in it, which is not always
     the name of one."""
     row = rows.iloc[0]
-    suite, known = str(row["suite"]), options("suite")
+    suite, known = str(row["suite"]), options("suite", user_conf_dirs())
     words = (
         f"run={quote(str(run.folder))} suite={suite if suite in known else 'SUITE'} protocol={row['protocol']} "
         f"seed={row['noise_seed']} repeats={rows['repeat'].max() + 1}"

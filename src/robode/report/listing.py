@@ -108,7 +108,7 @@ def _unmet(lines: Sequence[Line], where: Sequence[Condition]) -> Iterator[str]:
     """A line for each condition that asks for a text which no run has."""
     for each in where:
         if each.sign == "=" and lines and not any(each.holds(line.cell(each.key)) for line in lines):
-            near = nearest(each.values[0], sorted({str(line.cell(each.key)) for line in lines}))
+            near = nearest(each.values[0], sorted({str(cell) for line in lines if (cell := line.cell(each.key))}))
             hint = f"; did you mean '{near}'?" if near else ""
             yield f"no run has {each.key}={','.join(each.values)}{hint}"
 
