@@ -17,7 +17,8 @@ def prepare() -> None:
     Threads that spin for long while they wait starve each other where another process wants a core (a 2 s epoch took
     33 s); short spinning costs a few per cent on an idle machine. Batches' states of a few megabytes go back to the
     system whenever they are freed, and every page of theirs is a fault when the next step asks for it again: 1 500
-    faults a step of CH-NODE, and up to a quarter of its flow's time. What the environment already says about either is left alone.
+    faults a step of CH-NODE, and up to a quarter of its flow's time. What the environment already says about
+    either is left alone.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if any(name in os.environ for name in SAID):
