@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robode.families.chnode import CHNode
 from robode.integrators.etd import ETD
+from robode.integrators.euler import Euler
 from robode.ode import chain
 
 # width, depth, batch: the main job, and what grows
@@ -45,6 +46,35 @@ def forwards(flow: CHNode, y: Tensor) -> Callable[[], None]:
     return run
 
 
+def all_at_once(action: Callable[[], None], layers: int) -> Callable[[], None]:
+    """The action with so many layers in one operation of the engine."""
+
+    def run() -> None:
+        before, chain.AT_ONCE = chain.AT_ONCE, layers
+        try:
+            action()
+        finally:
+            chain.AT_ONCE = before
+
+    return run
+
+
+def substeps(setting: Setting) -> list[Row]:
+    """Layers of 64 Euler steps, the most that rows of table1_discrete have: by the engine or by torch in turn, and
+    `chain.AT_ONCE` layers in one operation or all of them."""
+    torch.manual_seed(0)
+    flow, longer = CHNode(8, 4, Euler(64), step=0.5), CHNode(8, 16, Euler(64), step=0.5)
+    short, long = (both_ways(each, torch.randn(batch, 8, 28, 28)) for each, batch in ((flow, 100), (longer, 25)))
+    name = "flow, forwards and backwards: width 8, N={} of 64 substeps"
+    in_parts = in_turns(by("auto", short), by("reference", short), 3 * setting.turns)
+    at_once = in_turns(by("auto", long), by("auto", all_at_once(long, 16 * 64)), 5 * setting.turns)
+    notes = {"engine": flow.engine()}
+    return [
+        Row(name.format(4), "batch of 100", *in_parts, notes=notes),
+        Row(f"{name.format(16)}: {chain.AT_ONCE} layers or all at once", "batch of 25", *at_once, notes=notes),
+    ]
+
+
 def engines(setting: Setting) -> list[Row]:
     before, rows = os.environ.get(chain.CHOICE, "auto"), []
     try:
@@ -61,6 +91,7 @@ def engines(setting: Setting) -> list[Row]:
                 name = f"flow, {what}: width {width}, N={depth}"
                 notes = {"engine": engine, "first call": f"{first:.2f} s"}
                 rows.append(Row(name, f"batch of {batch}", ours, other, notes=notes))
+        rows += substeps(setting)
     finally:
         os.environ[chain.CHOICE] = before
     return rows

@@ -20,12 +20,17 @@ from robode.families.hdnn import HDNN
 from robode.families.resnet import ResNet
 from robode.integrators.etd import ETD
 from robode.integrators.euler import Euler
+from robode.integrators.integrator import Substeps
+from robode.integrators.symplectic_euler import SymplecticEuler
+from robode.integrators.verlet import Verlet
 from robode.linalg.activations import ACTIVATIONS
 from robode.ode import chain, fused_numba
 from robode.ode.fused_numba import TILE
 from robode.ode.layer import Layer
+from robode.ode.step import Chain
 from robode.runs.results import read_rows
 
+TANH = ACTIVATIONS["tanh"]
 INTERPRETED = """
 import torch
 from robode.ode import chain, fused_triton
@@ -58,7 +63,7 @@ def last_and_gradients(function, inputs, slope):
 
 
 def by_numba(*inputs):
-    return chain.Chain.apply("numba", *inputs)
+    return chain.ByEngine.apply("numba", *inputs)
 
 
 @settings(max_examples=25, deadline=None)
@@ -171,10 +176,10 @@ def test_a_flow_is_one_operation_and_its_parameters_get_their_gradients(flow, mo
         return last.detach(), [each.grad.clone() for each in flow.parameters() if each.grad is not None]
 
     assert flow.engine() == "numba"
-    assert "ChainBackward" in names_behind(flow(y))
+    assert "ByEngineBackward" in names_behind(flow(y))
     last, found = gradients()
     monkeypatch.setenv(chain.CHOICE, "reference")
-    assert flow.engine() == "reference" and "ChainBackward" not in names_behind(flow(y))
+    assert flow.engine() == "reference" and "ByEngineBackward" not in names_behind(flow(y))
     right, gradients_in_turn = gradients()
     assert torch.allclose(last, right, atol=1e-5) and len(found) == len(gradients_in_turn)
     for a, b in zip(found, gradients_in_turn, strict=True):
@@ -223,6 +228,49 @@ def test_what_an_engine_cannot_do_is_left_to_the_layers():
     steps = layers()
     torch.func.vmap(lambda z: seen.append(chain.engine(steps, z[:, None])) or z)(y.T)
     assert seen == ["reference"]
+
+
+@pytest.mark.parametrize("count", [2, 16, 40])
+def test_substeps_go_to_the_engine_as_the_layers_that_they_are(count):
+    """Chains of one layer many times, also longer than what an engine takes at once."""
+    y, slope = torch.randn(4, 300), torch.randn(4, 300)
+    parts = [y, *weights(2, 4, 4)]
+
+    def nested(y, A, B, K, b):
+        return [
+            Chain([Chain([Layer(*each, TANH)] * (count // 2))] * 2) for each in zip(A, B, K, b[..., None], strict=True)
+        ]
+
+    def in_turn(y, *weights):
+        for step in nested(y, *weights):
+            y = step(y)
+        return y
+
+    A, B, K, b = parts[1:]
+    small = [y, torch.eye(4) + (A - torch.eye(4)) / count, B / count, K, b]
+    assert chain.engine(nested(*small), y) == "numba"
+    exact = last_and_gradients(in_turn, [each.double() for each in small], slope)
+    found = last_and_gradients(lambda y, *rest: chain.run(nested(y, *rest), y), small, slope)
+    for a, right in zip(found, exact, strict=True):
+        assert float((a - right).norm()) <= 1e-5 * float(right.norm())
+
+
+@pytest.mark.parametrize("integrator", [Euler(4), Verlet(), SymplecticEuler(), Substeps(ETD(), 2)])
+def test_steps_of_several_layers_have_an_engine(integrator):
+    flow = HDNN(4, 2, integrator, step=0.1, separable=True)
+    y = torch.randn(30, 4)
+    assert flow.engine() == "numba"
+    assert torch.allclose(flow(y), flow.double()(y.double()).float(), atol=1e-5)
+
+
+class Twice(Chain):
+    def __call__(self, y):
+        return super().__call__(super().__call__(y))
+
+
+def test_a_chain_that_computes_something_else_is_taken_at_its_word():
+    y, steps = torch.randn(4, 10), [Twice(layers())]
+    assert chain.engine(steps, y) == "reference" and torch.equal(chain.run(steps, y), steps[0](y))
 
 
 def test_transforms_and_subclasses_compute_what_they_say():

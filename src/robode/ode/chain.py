@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,13 +19,15 @@ from torch.autograd import forward_ad
 from robode.errors import BadInput
 from robode.linalg.activations import ACTIVATIONS
 from robode.ode.layer import Layer
-from robode.ode.step import Step
+from robode.ode.step import Chain, Step
 
+Kind = TypeVar("Kind", bound=Step)
 REFERENCE = "reference"  # the layers in turn, by torch
 ENGINES = ("numba", "triton")  # named like the package that each needs
 CHOICE = "ROBODE_ENGINE"  # environment variable: auto, reference or one of the engines
+AT_ONCE = 64  # layers; the states of a tile in more of them leave the cache (docs/measurements/2026-11-29-substeps.md)
 TANH = ACTIVATIONS["tanh"]
-_CALL = Layer.__call__
+_CALLS = {Layer: Layer.__call__, Chain: Chain.__call__}
 
 
 class Engine(Protocol):
@@ -48,18 +50,27 @@ class Engine(Protocol):
 
 def run(steps: Sequence[Step], y: Tensor) -> Tensor:
     """y: (n, M), or what the steps take -> the last state."""
-    if (name := engine(steps, y)) != REFERENCE:
-        A, B, K, b = (torch.stack([getattr(layer, part) for layer in steps]) for part in ("A", "B", "K", "b"))
-        found: Tensor = Chain.apply(name, y, A, B, K, b[..., 0])
-        return found
-    for step in steps:
-        y = step(y)
+    parts = flattened(steps)
+    if (name := engine(parts, y)) == REFERENCE:
+        for step in steps:
+            y = step(y)
+        return y
+    for first in range(0, len(parts), AT_ONCE):
+        layers = parts[first : first + AT_ONCE]
+        A, B, K, b = (torch.stack([getattr(layer, part) for layer in layers]) for part in ("A", "B", "K", "b"))
+        y = ByEngine.apply(name, y, A, B, K, b[..., 0])
     return y
+
+
+def flattened(steps: Sequence[Step]) -> list[Step]:
+    """The steps, and in place of a `Chain` its own."""
+    return [part for step in steps for part in (flattened(step.steps) if _is(step, Chain) else [step])]
 
 
 def engine(steps: Sequence[Step], y: Tensor) -> str:
     """The name of the engine that takes y through these steps; `REFERENCE` for the steps in turn."""
-    if not steps or not _plain(y) or not all(map(_layer_of_tanh, steps)):
+    steps = flattened(steps)
+    if not steps or not _plain(y) or not all(_is(step, Layer) and step.activation == TANH for step in steps):
         return REFERENCE
     layers = cast(Sequence[Layer], steps)
     k, n = layers[0].K.shape
@@ -68,8 +79,9 @@ def engine(steps: Sequence[Step], y: Tensor) -> str:
     return next((name for name in available() if loaded(name).suits(y, n, k)), REFERENCE)
 
 
-def _layer_of_tanh(step: Step) -> bool:
-    return isinstance(step, Layer) and type(step).__call__ is _CALL and step.activation == TANH
+def _is(step: Step, kind: type[Kind]) -> TypeGuard[Kind]:
+    """Whether it is of that kind and computes what that computes."""
+    return isinstance(step, kind) and type(step).__call__ is _CALLS[kind]
 
 
 def _plain(y: Tensor) -> bool:
@@ -107,7 +119,7 @@ def loaded(name: str) -> Engine:
     return fused_triton
 
 
-class Chain(torch.autograd.Function):
+class ByEngine(torch.autograd.Function):
     """All layers by an engine. (name, y, A, B, K, b) -> the last state (n, M)."""
 
     @staticmethod
