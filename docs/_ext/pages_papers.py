@@ -17,10 +17,16 @@ RESULTS = "results"
 def pages(docs: Path) -> dict[str, str]:
     """File name -> text."""
     papers = [load(name) for name in options("paper")]
-    done = {f"{paper.name}/{name}": item for paper in papers for name, item in paper.items.items()
-            if (docs / RESULTS / paper.name / name / "report.json").is_file()}  # fmt: skip
+    done = {where: item for paper in papers for item in paper.items.values() for where in _places(item)
+            if (docs / RESULTS / where / "report.json").is_file()}  # fmt: skip
     found = {f"papers/{name}.md": _page(docs / RESULTS / name, item) for name, item in done.items()}
     return {"papers/index.md": "\n".join(_index(papers, set(done))), **found}
+
+
+def _places(item: Item) -> list[str]:
+    """Where the reports of an item are: the default variant's, and those of the others."""
+    _, *others = item.experiment
+    return [f"{item.paper.name}/{'-'.join(parts)}" for parts in ((item.name,), *((item.name, each) for each in others))]
 
 
 def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
@@ -28,10 +34,9 @@ def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
     for paper in papers:
         about = next(iter(paper.items.values())).paper
         yield f"## {prose(about.title)}\n\n{prose(about.citation)}\n"
-        rows = []
-        for name, item in paper.items.items():
-            where = f"{paper.name}/{name}"
-            rows.append((f"[`{where}`]({where}.md)" if where in done else f"`{where}` (not run)", prose(item.title)))
+        places = [(where, item) for item in paper.items.values() for where in _places(item)]
+        rows = [(f"[`{where}`]({where}.md)" if where in done else f"`{where}` (not run)", prose(item.title))
+                for where, item in places]  # fmt: skip
         yield table(("item", "what"), rows)
     listed = "\n".join(sorted(done))
     yield f"```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
@@ -39,11 +44,14 @@ def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
 
 def _page(folder: Path, item: Item) -> str:
     known: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    up = f"../../../{RESULTS}/{item.paper.name}/{item.name}"
-    parts = [f"# {prose(item.title)}\n", f"{prose(item.paper.citation)}\n"]
+    up = f"../../../{RESULTS}/{item.paper.name}/{folder.name}"
+    is_other = folder.name != item.name
+    title = f"{prose(item.title)} (variant={known['variant']})" if is_other else prose(item.title)
+    parts = [f"# {title}\n", f"{prose(item.paper.citation)}\n"]
     if known["label"]:
         parts.append(f"**{prose(known['label'])}**\n")
     parts += [f"```text\n{known['command']}\n```\n", f"{prose(item.note)}\n"]
+    parts += [f"{prose(known['about_variant'])}.\n"] if is_other else []
     for stem, title, caption in known.get("figures", []):
         file = kept(folder, stem)
         parts.append(f"![{prose(title)}]({up}/figures/{file.name})\n\n*{prose(title)}*: {prose(caption)}\n")

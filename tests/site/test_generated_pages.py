@@ -63,6 +63,7 @@ def test_every_published_report_has_a_page_and_every_item_a_line() -> None:
     assert reports == set(pages) - {"papers/index.md"} and len(reports) > 30
     index = pages["papers/index.md"]
     assert "[`chnode_2022/table1`](chnode_2022/table1.md)" in index and "(not run)" in index
+    assert "`chnode_2022/table1-text`" in index, "what other variants have found stands beside"
     assert all(f"\n{name.removeprefix('papers/').removesuffix('.md')}\n" in index for name in reports)
 
 

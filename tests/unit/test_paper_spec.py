@@ -1,6 +1,7 @@
 """Papers as YAML: what a file may say, and that ours says what the paper prints."""
 
 import html
+import json
 import math
 import re
 from pathlib import Path
@@ -277,7 +278,8 @@ def test_files_that_are_no_paper(text: str, expected: str, tmp_path: Path, monke
 @pytest.mark.parametrize("page", sorted(RESULTS.glob("*/*/report.html")), ids=lambda page: "/".join(page.parts[-3:-1]))
 def test_a_committed_page_says_what_its_yaml_says(page: Path) -> None:
     """Findings are written after the page was made: `robode report from=` puts them there."""
-    item = items()["/".join(page.parts[-3:-1])]
+    known = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    item = items()[f"{known['paper']}/{known['item']}"]
     words = _words(html.unescape(re.sub("<[^>]+>", " ", page.read_text(encoding="utf-8"))))
     texts = [item.title, item.note, *(each.here for each in item.paper.differences)]
     assert [text for text in texts if _words(text) not in words] == []
