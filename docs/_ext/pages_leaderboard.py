@@ -81,7 +81,7 @@ def _of_report(folder: Path, known: Mapping[str, Any]) -> Iterator[Entry]:
             continue
         data, rows_only = config["data"]["name"], shlex.quote(f'rows=["{name}"]')
         yield Entry(
-            f"{known['paper']}/{known['item']}", name, config["model"]["name"], data,
+            f"{known['paper']}/{folder.name}", name, config["model"]["name"], data,
             f"{data}, {config['epochs']} epochs", f"{known['command']} {rows_only}",
             frozenset(of_row["weights"]), of_row["seed"].nunique(), dict(_cells(of_row)),
         )  # fmt: skip

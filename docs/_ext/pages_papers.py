@@ -29,14 +29,20 @@ def _places(item: Item) -> list[str]:
     return [f"{item.paper.name}/{'-'.join(parts)}" for parts in ((item.name,), *((item.name, each) for each in others))]
 
 
+def _variant(where: str, item: Item) -> str:
+    """What a title says of a report that is not the default variant's."""
+    other = where.rpartition("/")[2].removeprefix(item.name).removeprefix("-")
+    return f" (variant={other})" if other else ""
+
+
 def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
     yield "# Reproduced papers\n\nMade from the tables in docs/results. [How to reproduce one](../../reproduce.md).\n"
     for paper in papers:
         about = next(iter(paper.items.values())).paper
         yield f"## {prose(about.title)}\n\n{prose(about.citation)}\n"
         places = [(where, item) for item in paper.items.values() for where in _places(item)]
-        rows = [(f"[`{where}`]({where}.md)" if where in done else f"`{where}` (not run)", prose(item.title))
-                for where, item in places]  # fmt: skip
+        rows = [(f"[`{where}`]({where}.md)" if where in done else f"`{where}` (not run)",
+                 prose(item.title) + _variant(where, item)) for where, item in places]  # fmt: skip
         yield table(("item", "what"), rows)
     listed = "\n".join(sorted(done))
     yield f"```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
@@ -45,13 +51,12 @@ def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
 def _page(folder: Path, item: Item) -> str:
     known: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     up = f"../../../{RESULTS}/{item.paper.name}/{folder.name}"
-    is_other = folder.name != item.name
-    title = f"{prose(item.title)} (variant={known['variant']})" if is_other else prose(item.title)
-    parts = [f"# {title}\n", f"{prose(item.paper.citation)}\n"]
+    variant = _variant(folder.name, item)
+    parts = [f"# {prose(item.title)}{variant}\n", f"{prose(item.paper.citation)}\n"]
     if known["label"]:
         parts.append(f"**{prose(known['label'])}**\n")
     parts += [f"```text\n{known['command']}\n```\n", f"{prose(item.note)}\n"]
-    parts += [f"{prose(known['about_variant'])}.\n"] if is_other else []
+    parts += [f"{prose(known['about_variant'])}.\n"] if variant and known["about_variant"] else []
     for stem, title, caption in known.get("figures", []):
         file = kept(folder, stem)
         parts.append(f"![{prose(title)}]({up}/figures/{file.name})\n\n*{prose(title)}*: {prose(caption)}\n")

@@ -85,9 +85,9 @@ class Network(nn.Module):
         return self.encoder.encode(self.normalise(x))
 
 
-def engine_of(network: nn.Module) -> str:
+def engine_of(network: nn.Module, device: torch.device | None = None) -> str:
     """What takes a batch through the flow of a network (`Flow.engine`); "reference", which is torch, for any other."""
-    return network.flow.engine() if isinstance(network, Network) else chain.REFERENCE
+    return network.flow.engine(device) if isinstance(network, Network) else chain.REFERENCE
 
 
 def states_of(flow: Flow) -> States:

@@ -194,7 +194,7 @@ def names_behind(output):
         if node is not None and node not in seen:
             seen.add(node)
             waiting += [behind for behind, _ in node.next_functions]
-    return {node.name() for node in seen}
+    return [node.name() for node in seen]
 
 
 class Louder(Layer):
@@ -219,6 +219,8 @@ def test_what_an_engine_cannot_do_is_left_to_the_layers():
     assert chain.engine(layers(activation="relu"), y) == "reference"
     assert chain.engine(layers(dtype=torch.float64), y.double()) == "reference"
     assert chain.engine(layers(n=9), torch.randn(9, 10)) == "reference"
+    assert chain.engine([replace(layer, A=layer.A.double()) for layer in layers()], y) == "reference"
+    assert chain.engine([replace(layer, A=layer.A[:1, :1]) for layer in layers()], y) == "reference"
     bound = [replace(layer, b=layer.b.expand(4, 10)) for layer in layers()]  # to the data, as controlled fields are
     assert chain.engine(bound, y) == "reference" and torch.equal(chain.run(bound, y), bound[1](bound[0](y)))
     assert chain.engine([], y) == "reference" and chain.engine(layers(), y[:, :0]) == "reference"
@@ -305,6 +307,20 @@ def test_runs_and_rows_name_their_engine(tmp_path, monkeypatch):
     monkeypatch.setenv(chain.CHOICE, "reference")
     evaluate("A", suite="noise", repeats=1)
     assert set(read_rows(run.folder / "results.csv")["engine"]) == {"numba", "reference"}
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_a_training_in_another_precision_names_what_took_its_batches(precision, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = train("run=A", f"trainer.precision={precision}")
+    assert json.loads((run.folder / "environment.json").read_text())["engine"] == "reference"
+    assert set(read_rows(run.folder / "results.csv")["engine"]) == {"numba"}, "it is measured in float32"
+
+
+@pytest.mark.parametrize("count, operations", [(32, 1), (33, 2), (80, 3)])
+def test_flows_of_more_than_64_layers_go_in_parts(count, operations):
+    flow = CHNode(4, 2, Euler(count), step=0.1)
+    assert names_behind(flow(torch.randn(3, 4))).count("ByEngineBackward") == operations
 
 
 def test_triton_under_its_interpreter_computes_the_same():

@@ -279,7 +279,10 @@ def test_files_that_are_no_paper(text: str, expected: str, tmp_path: Path, monke
 def test_a_committed_page_says_what_its_yaml_says(page: Path) -> None:
     """Findings are written after the page was made: `robode report from=` puts them there."""
     known = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
-    item = items()[f"{known['paper']}/{known['item']}"]
+    variant = [f"variant={known['variant']}"] if known["variant"] else []
+    asked = select(f"{known['paper']}/{known['item']}", variant)
+    assert page.parent.parts[-2:] == asked.folder.parts[-2:], "a report lies where its item and variant put it"
+    item = items()[asked.name]
     words = _words(html.unescape(re.sub("<[^>]+>", " ", page.read_text(encoding="utf-8"))))
     texts = [item.title, item.note, *(each.here for each in item.paper.differences)]
     assert [text for text in texts if _words(text) not in words] == []

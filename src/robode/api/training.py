@@ -132,6 +132,12 @@ def _prepared(run: Run, config: TrainConfig) -> Run:
     return create(run, config)
 
 
+def _engine(parts: Parts) -> str:
+    """What takes the batches of the training through the flow, on its device and in its precision."""
+    with parts.trainer.precision_plugin.forward_context():
+        return engine_of(parts.network, parts.trainer.strategy.root_device)
+
+
 def _train(
     run: Run, config: TrainConfig, parts: Parts, measurement: Measurement, workers: Workers, console: Console
 ) -> None:
@@ -143,7 +149,7 @@ def _train(
     parts.trainer.loggers = build_loggers(config.logger, run)  # the last that can be refused
     run.save_config(config)
     run.update(trained=False)
-    origin.record(run, config, parts.data.digest, engine_of(parts.network))
+    origin.record(run, config, parts.data.digest, _engine(parts))
     known = [*measurement.notes, *precision_warnings(Described.of(config)), *warnings_about(parts.network)]
     _warn(run, known, console)
     workers.start(run, resumed=checkpoint is not None)

@@ -25,7 +25,7 @@ Kind = TypeVar("Kind", bound=Step)
 REFERENCE = "reference"  # the layers in turn, by torch
 ENGINES = ("numba", "triton")  # named like the package that each needs
 CHOICE = "ROBODE_ENGINE"  # environment variable: auto, reference or one of the engines
-AT_ONCE = 64  # layers; the states of a tile in more of them leave the cache (docs/measurements/2026-11-29-substeps.md)
+AT_ONCE = 64  # layers: what a backward pass keeps of a tile, 1 MiB (docs/measurements/2026-11-29-substeps.md)
 TANH = ACTIVATIONS["tanh"]
 _CALLS = {Layer: Layer.__call__, Chain: Chain.__call__}
 
@@ -74,8 +74,11 @@ def engine(steps: Sequence[Step], y: Tensor) -> str:
         return REFERENCE
     layers = cast(Sequence[Layer], steps)
     k, n = layers[0].K.shape
-    if any(layer.b.shape != (k, 1) or layer.K.shape != (k, n) or layer.K.dtype != y.dtype for layer in layers):
-        return REFERENCE  # b of (k, M) is bound to the data
+    shapes = {"A": (n, n), "B": (n, k), "K": (k, n), "b": (k, 1)}  # b of (k, M) is bound to the data
+    for layer in {id(layer): layer for layer in layers}.values():
+        parts = [(getattr(layer, name), shape) for name, shape in shapes.items()]
+        if any(part.shape != shape or part.dtype != y.dtype for part, shape in parts):
+            return REFERENCE
     return next((name for name in available() if loaded(name).suits(y, n, k)), REFERENCE)
 
 

@@ -146,12 +146,13 @@ class Flow(nn.Module, ABC):
         z = self.enter(y)
         return self.leave(chain.run(self.steps(context), z), y.shape)
 
-    def engine(self) -> str:
-        """What takes a batch in float32 through the steps: "reference" for torch, step by step (`ode.chain`)."""
+    def engine(self, device: torch.device | None = None) -> str:
+        """What takes a batch through the steps: "reference" for torch, step by step (`ode.chain`). The batch is in
+        torch's default type, on that device, by default the flow's."""
         if self.controlled or not self.pixelwise:
             return chain.REFERENCE
         with torch.no_grad():
-            return chain.engine(self.steps(), torch.zeros(self.width, 1, device=self.h.device))
+            return chain.engine(self.steps(), torch.zeros(self.width, 1, device=device or self.h.device))
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> Tensor:
         """The first state whose last one is y, shaped like it. Raises `BadInput` for steps that know no inverse."""
