@@ -23,16 +23,11 @@ def pages(docs: Path) -> dict[str, str]:
     return {"papers/index.md": "\n".join(_index(papers, set(done))), **found}
 
 
-def _places(item: Item) -> list[str]:
-    """Where the reports of an item are: the default variant's, and those of the others."""
-    _, *others = item.experiment
-    return [f"{item.paper.name}/{'-'.join(parts)}" for parts in ((item.name,), *((item.name, each) for each in others))]
-
-
-def _variant(where: str, item: Item) -> str:
-    """What a title says of a report that is not the default variant's."""
-    other = where.rpartition("/")[2].removeprefix(item.name).removeprefix("-")
-    return f" (variant={other})" if other else ""
+def _places(item: Item) -> dict[str, str]:
+    """Where the report of each variant is -> what its title is."""
+    default, *others = item.experiment
+    titles = {default: prose(item.title)} | {each: f"{prose(item.title)} (variant={each})" for each in others}
+    return {f"{item.paper.name}/{item.of_variant(each)}": title for each, title in titles.items()}
 
 
 def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
@@ -40,9 +35,8 @@ def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
     for paper in papers:
         about = next(iter(paper.items.values())).paper
         yield f"## {prose(about.title)}\n\n{prose(about.citation)}\n"
-        places = [(where, item) for item in paper.items.values() for where in _places(item)]
-        rows = [(f"[`{where}`]({where}.md)" if where in done else f"`{where}` (not run)",
-                 prose(item.title) + _variant(where, item)) for where, item in places]  # fmt: skip
+        rows = [(f"[`{where}`]({where}.md)" if where in done else f"`{where}` (not run)", title)
+                for item in paper.items.values() for where, title in _places(item).items()]  # fmt: skip
         yield table(("item", "what"), rows)
     listed = "\n".join(sorted(done))
     yield f"```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
@@ -50,13 +44,13 @@ def _index(papers: list[Paper], done: set[str]) -> Iterator[str]:
 
 def _page(folder: Path, item: Item) -> str:
     known: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    up = f"../../../{RESULTS}/{item.paper.name}/{folder.name}"
-    variant = _variant(folder.name, item)
-    parts = [f"# {prose(item.title)}{variant}\n", f"{prose(item.paper.citation)}\n"]
+    where = f"{item.paper.name}/{folder.name}"
+    up = f"../../../{RESULTS}/{where}"
+    parts = [f"# {_places(item)[where]}\n", f"{prose(item.paper.citation)}\n"]
     if known["label"]:
         parts.append(f"**{prose(known['label'])}**\n")
     parts += [f"```text\n{known['command']}\n```\n", f"{prose(item.note)}\n"]
-    parts += [f"{prose(known['about_variant'])}.\n"] if variant and known["about_variant"] else []
+    parts += [f"{prose(known['about_variant'])}.\n"] if known["about_variant"] and len(item.experiment) > 1 else []
     for stem, title, caption in known.get("figures", []):
         file = kept(folder, stem)
         parts.append(f"![{prose(title)}]({up}/figures/{file.name})\n\n*{prose(title)}*: {prose(caption)}\n")

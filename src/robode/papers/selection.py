@@ -112,8 +112,7 @@ class Selection:
     @property
     def folder(self) -> Path:
         """Where the report is written: one for each variant, size and set of changes."""
-        parts = [self.item.name]
-        parts += [self.variant] if self.variant != next(iter(self.item.experiment)) else []
+        parts = [self.item.of_variant(self.variant)]
         parts += [self.size.name] if self.size.name != FULL else []
         parts += [hashlib.sha256(" ".join(self.changes).encode()).hexdigest()[:6]] if self.changes else []
         return REPORTS / self.item.paper.name / "-".join(parts)

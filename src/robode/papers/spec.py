@@ -66,6 +66,10 @@ class Item(Layout):
     evaluations: tuple[Overrides, ...] = ()
     figures: tuple[Drawing, ...] = ()
 
+    def of_variant(self, variant: str) -> str:
+        """What the folder of a variant's report is called: the item, and the variant where that is not the default."""
+        return self.name if variant == next(iter(self.experiment)) else f"{self.name}-{variant}"
+
 
 @dataclass(frozen=True)
 class Paper(About):
